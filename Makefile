@@ -39,7 +39,7 @@ dev: $(DEV) ## Python packages for development only
 test: setup ## all tests: in parallel, then those that need the machine for themselves (SEAWALL_SYSTEM_PARTS=skip: install no system packages)
 	@status=0; \
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup -m "not alone" --durations 20 || status=1; \
-	$(BIN)/python -m pytest -m alone --durations 20 || status=1; \
+	$(BIN)/python -m pytest -n 1 -m alone --durations 20 || status=1; \
 	exit $$status
 
 test-fast: $(DEV) ## tests that start no process and take little time

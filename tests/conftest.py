@@ -3,6 +3,10 @@
 **Async tests** are plain `async def test_x()`. anyio's plugin runs each on an asyncio loop of its
 own; a test that leaves a task running fails.
 
+**No test hangs**: after `_MOST_SECONDS` it fails where it waits, and the run goes on. What that
+does not end, a hang in C or in an async fixture, `faulthandler_timeout` (pyproject.toml) ends with
+its worker, whose stacks are printed.
+
 **In parallel** (`make test`), tests that share an expensive fixture stay on one worker. Those of
 `_ALONE`, and others that are marked `alone`, run after all others, one at a time: they measure
 time, or fill the machine.
@@ -17,10 +21,12 @@ import logging
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from inspect import iscoroutinefunction, isgeneratorfunction
 from pathlib import Path
 from typing import Any, NoReturn
@@ -28,7 +34,7 @@ from typing import Any, NoReturn
 import hypothesis
 import pytest
 
-from seawall.telemetry.log_filter import FloodFilter
+from seawall.hosts.log_filter import FloodFilter
 from tests.dynamodb_local import require_dynamodb, shared_dynamodb
 from tests.parts import DATA
 from tests.servers import RUN_FOLDER
@@ -75,7 +81,7 @@ _SLOW = {
 }
 _FAST_CPU_SECONDS = 5.0  # of one test; machines that are shared count more than it takes alone
 
-
+_MOST_SECONDS = 300  # of a set-up, test or clean-up; several times what the longest takes
 _ENDING_SECONDS = 1.0
 _HERE = Path(__file__).parent
 
@@ -87,6 +93,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """One folder for what all processes of this run share; workers inherit its name."""
     _check_tables()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # So it is in what a shell runs in the background; commands under test would ignore it, too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if RUN_FOLDER not in os.environ:
         os.environ[RUN_FOLDER] = tempfile.mkdtemp(prefix="seawall-tests-")
         config.add_cleanup(_remove_run_folder)
@@ -160,6 +169,45 @@ def _fixtures(item: pytest.Item) -> list[tuple[str, Any]]:
     return sorted(info.name2fixturedefs.items()) if info is not None else []
 
 
+class TookTooLong(BaseException):
+    """Raised where a test waits. No Exception: what handles those, as hypothesis does, goes on."""
+
+
+@contextmanager
+def _bounded(what: str) -> Iterator[None]:
+    def end(*_: object) -> None:
+        with suppress(RuntimeError):
+            asyncio.get_running_loop()
+            return  # raising would end the loop, not what it runs
+        raise TookTooLong(f"{what} took more than {_MOST_SECONDS} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, _MOST_SECONDS)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    with _bounded("the set-up"):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Iterator[None]:
+    with _bounded("the test"):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    with _bounded("the clean-up"):
+        return (yield)
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     """Async tests fail if they leave tasks running; with --fast, tests that are not fast fail."""
@@ -186,7 +234,13 @@ def _without_leftovers(
     @functools.wraps(test)
     async def run(*arguments: object, **named: object) -> None:
         before = asyncio.all_tasks()
-        await test(*arguments, **named)
+        try:
+            async with asyncio.timeout(_MOST_SECONDS - 5) as bound:  # so that it can clean up
+                await test(*arguments, **named)
+        except TimeoutError as error:
+            if bound.expired():
+                raise TookTooLong("the test was cancelled") from error
+            raise
         await asyncio.sleep(0)
         left = asyncio.all_tasks() - before
         if left:  # of a connection that was closed just now, say, whose handler hears of it next

@@ -30,7 +30,7 @@ from seawall.lab.statistics import percentiles
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.outcome import Outcome
 from seawall.lab.surge.scenario import Closed, Scenario, Simulated
-from seawall.transport.errors import TransportError
+from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 
 HERE = Path(__file__).resolve().parent

@@ -8,16 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seawall.admission.settings import AdmissionSettings, TenantSettings
     from seawall.agents.definition import AgentLimits
-    from seawall.agents.output import OutputSettings
-    from seawall.budgets.settings import (
-        BudgetLimits,
-        BudgetSettings,
-        PriceSettings,
-        QuotaSettings,
-    )
-    from seawall.caches.settings import AnswerCacheSettings, CacheLimits
     from seawall.config import (
         AgentSettings,
         CorsSettings,
@@ -30,11 +21,14 @@ if TYPE_CHECKING:
         parse_settings,
     )
     from seawall.errors import (
+        AlreadyDecided,
         BodyTooLarge,
         BudgetExhausted,
         CommitUnknown,
         ConfigError,
         DeadlineExceeded,
+        EffectUnknown,
+        Forbidden,
         HeadersTooLarge,
         IdentityUnavailable,
         InternalError,
@@ -54,6 +48,8 @@ if TYPE_CHECKING:
         SessionNotFound,
         StoreUnavailable,
         TurnAbandoned,
+        TurnInterrupted,
+        TurnIsPaused,
         TurnLimitReached,
         TurnNotFound,
         TurnPostponed,
@@ -67,6 +63,7 @@ if TYPE_CHECKING:
     )
     from seawall.events import (
         AgentSelected,
+        ApprovalRequested,
         Event,
         IntentDetected,
         ReasoningDelta,
@@ -75,6 +72,8 @@ if TYPE_CHECKING:
         ToolReturned,
         TurnCompleted,
         TurnFailed,
+        TurnPaused,
+        TurnResumed,
         TurnStarted,
         UsageReported,
     )
@@ -91,22 +90,27 @@ if TYPE_CHECKING:
         ToolSpec,
     )
     from seawall.models.scripted import ScriptedModel
-    from seawall.models.settings import ModelSettings
     from seawall.orchestrator import Orchestrator
     from seawall.pipeline.identifiers import new_request
     from seawall.pipeline.report import TurnReport
     from seawall.pipeline.stages import StageLimits
-    from seawall.resilience.settings import ResilienceSettings
-    from seawall.storage.settings import SessionSettings
-    from seawall.telemetry.settings import TelemetrySettings
-    from seawall.tools.toolset import (
-        Tool,
-        ToolContext,
-        ToolError,
-        ToolOutcome,
-        Toolset,
-        tool,
+    from seawall.settings import (
+        AdmissionSettings,
+        AnswerCacheSettings,
+        BudgetLimits,
+        BudgetSettings,
+        CacheLimits,
+        ModelSettings,
+        OutputSettings,
+        PriceSettings,
+        QuotaSettings,
+        ResilienceSettings,
+        TelemetrySettings,
+        TenantSettings,
     )
+    from seawall.storage.settings import SessionSettings
+    from seawall.tools.policy import Approval
+    from seawall.tools.toolset import Tool, ToolContext, ToolError, ToolOutcome, Toolset, tool
     from seawall.turn import (
         AnswerOptions,
         AssistantMessage,
@@ -128,9 +132,12 @@ __all__ = [
     "AgentLimits",
     "AgentSelected",
     "AgentSettings",
+    "AlreadyDecided",
     "AnswerCacheSettings",
     "AnswerOptions",
     "ApiKeySettings",
+    "Approval",
+    "ApprovalRequested",
     "AssistantMessage",
     "BodyTooLarge",
     "BudgetExhausted",
@@ -142,8 +149,10 @@ __all__ = [
     "CorsSettings",
     "Cost",
     "DeadlineExceeded",
+    "EffectUnknown",
     "Event",
     "Finish",
+    "Forbidden",
     "HeadersTooLarge",
     "IdentitySettings",
     "IdentityUnavailable",
@@ -206,11 +215,15 @@ __all__ = [
     "TurnAbandoned",
     "TurnCompleted",
     "TurnFailed",
+    "TurnInterrupted",
+    "TurnIsPaused",
     "TurnLimitReached",
     "TurnNotFound",
+    "TurnPaused",
     "TurnPostponed",
     "TurnReport",
     "TurnRequest",
+    "TurnResumed",
     "TurnStarted",
     "Unauthenticated",
     "UnknownAgent",
@@ -231,41 +244,41 @@ __all__ = [
 
 # By module, the public names that are imported from it.
 _NAMES = {
-    "seawall.admission.settings": "AdmissionSettings TenantSettings",
     "seawall.agents.definition": "AgentLimits",
-    "seawall.agents.output": "OutputSettings",
-    "seawall.budgets.settings": "BudgetLimits BudgetSettings PriceSettings QuotaSettings",
-    "seawall.caches.settings": "AnswerCacheSettings CacheLimits",
     "seawall.config": """
         AgentSettings CorsSettings IntentSettings RoutingSettings ServerSettings Settings
         ToolsetSettings load_settings parse_settings
     """,
     "seawall.errors": """
-        BodyTooLarge BudgetExhausted CommitUnknown ConfigError DeadlineExceeded
-        HeadersTooLarge IdentityUnavailable InternalError InvalidField InvalidOutput
+        AlreadyDecided BodyTooLarge BudgetExhausted CommitUnknown ConfigError DeadlineExceeded
+        EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField InvalidOutput
         InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
         RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
-        SessionNotFound StoreUnavailable TurnAbandoned TurnLimitReached TurnNotFound
+        SessionNotFound StoreUnavailable TurnAbandoned TurnInterrupted TurnIsPaused
+        TurnLimitReached TurnNotFound
         TurnPostponed Unauthenticated UnknownAgent UnsupportedEncoding UpstreamFailed
         UpstreamRefused UpstreamThrottled UpstreamUnavailable
     """,
     "seawall.events": """
-        AgentSelected Event IntentDetected ReasoningDelta TextDelta ToolCalled
-        ToolReturned TurnCompleted TurnFailed TurnStarted UsageReported
+        AgentSelected ApprovalRequested Event IntentDetected ReasoningDelta TextDelta ToolCalled
+        ToolReturned TurnCompleted TurnFailed TurnPaused TurnResumed TurnStarted UsageReported
     """,
     "seawall.identity.settings": "ApiKeySettings IdentitySettings JwtSettings",
     "seawall.models.port": """
         Finish Model ModelEvent ModelRequest Progress Prompt Text ToolCalls ToolSpec
     """,
     "seawall.models.scripted": "ScriptedModel",
-    "seawall.models.settings": "ModelSettings",
     "seawall.orchestrator": "Orchestrator",
     "seawall.pipeline.identifiers": "new_request",
     "seawall.pipeline.report": "TurnReport",
     "seawall.pipeline.stages": "StageLimits",
-    "seawall.resilience.settings": "ResilienceSettings",
+    "seawall.settings": """
+        AdmissionSettings AnswerCacheSettings BudgetLimits BudgetSettings CacheLimits
+        ModelSettings OutputSettings PriceSettings QuotaSettings ResilienceSettings
+        TelemetrySettings TenantSettings
+    """,
     "seawall.storage.settings": "SessionSettings",
-    "seawall.telemetry.settings": "TelemetrySettings",
+    "seawall.tools.policy": "Approval",
     "seawall.tools.toolset": "Tool ToolContext ToolError ToolOutcome Toolset tool",
     "seawall.turn": """
         AnswerOptions AssistantMessage Cost Message OutputFormat Principal ToolCall

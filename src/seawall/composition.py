@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from seawall.admission.gate import AdmissionGate, open_gate
+from seawall.agents.calls import Emit
 from seawall.agents.definition import Agent, build_agent
-from seawall.agents.loop import Emit
-from seawall.agents.output import build_output
+from seawall.budgets.spending import Metering, open_metering
 from seawall.config import AgentSettings, Settings, ToolsetSettings
 from seawall.errors import ConfigError, did_you_mean
 from seawall.events import Event
@@ -26,25 +26,23 @@ from seawall.identity.authenticator import build_authenticator
 from seawall.identity.port import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector, build_detector
 from seawall.intents.definition import IntentDefinition
-from seawall.models.metering import Metering, open_metering
 from seawall.models.open import open_models, open_upstreams
 from seawall.models.port import Model
 from seawall.models.upstream import Upstream
 from seawall.pipeline.context import Ports
 from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline
-from seawall.pipeline.recovery import OrphanRecovery
 from seawall.pipeline.report import Observe, Observers, TurnReport
 from seawall.pipeline.routing import Routing
 from seawall.storage.open import open_memory_store, open_store
 from seawall.storage.port import SessionStore
 from seawall.tools.toolset import Tool, Toolset, close_toolset
-from seawall.transport.errors import TransportError
+from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import Principal, TurnRequest
-from seawall.user_code import call_factory, find_object
 
 if TYPE_CHECKING:
+    from seawall.pipeline.recovery import OrphanRecovery
     from seawall.storage.counters import Counters
     from seawall.telemetry.open import Telemetry
 
@@ -59,7 +57,7 @@ class Engine(Struct, frozen=True):
     """An open orchestrator, as hosts use it: the pipeline with its ports and their owners."""
 
     pipeline: Pipeline
-    orphan_recovery: OrphanRecovery
+    orphan_recovery: "OrphanRecovery | None"
     store: SessionStore
     metering: Metering
     detector: IntentDetector
@@ -91,16 +89,17 @@ class Engine(Struct, frozen=True):
         """Requests to upstreams that are open now."""
         return self.client.open_streams
 
-    def start_tasks(self, *, recovery: bool) -> None:
+    def start_tasks(self) -> None:
         """Start what runs in the background: telemetry, and recovery of orphaned turns."""
-        if recovery:
+        if self.orphan_recovery is not None:
             self.orphan_recovery.start()
         if self.telemetry is not None:
             self.telemetry.start()
 
     async def stop_recovery(self) -> None:
         """Stop recovering orphaned turns: the process is about to end."""
-        await self.orphan_recovery.stop()
+        if self.orphan_recovery is not None:
+            await self.orphan_recovery.stop()
 
     async def drain(self, seconds: float) -> None:
         """Wait for background turns and deliver telemetry; for hosts that freeze between turns.
@@ -120,7 +119,7 @@ class Engine(Struct, frozen=True):
         Args:
             seconds: How long background turns may take before.
         """
-        await self.orphan_recovery.stop()
+        await self.stop_recovery()
         await self.pipeline.live.close(seconds)
         await self.metering.close()
         await self.store.close()
@@ -229,7 +228,7 @@ async def _assemble(
     telemetry = _telemetry(settings, environment)
 
     def trace_attempts(name: str, model: Model) -> Model:
-        metered = metering.metered(name, model)
+        metered = _metered(metering, name, model)
         return metered if telemetry is None else telemetry.trace_attempts(name, metered)
 
     upstreams = open_upstreams(
@@ -244,7 +243,7 @@ async def _assemble(
         from seawall.models.wrappers import GuardedModel  # noqa: PLC0415 - only where there are
 
         models |= {
-            name: metering.metered(name, GuardedModel(name, each))
+            name: _metered(metering, name, GuardedModel(name, each))
             for name, each in registered.models.items()
         }
     if telemetry is not None:
@@ -291,9 +290,13 @@ async def _assemble(
         tracer=telemetry.recorder if telemetry is not None else None,
     )
     pipeline = Pipeline(ports)
-    orphan_recovery = OrphanRecovery(
-        store, settings.sessions, run=pipeline.run_job, busy=lambda: gate.busy
-    )
+    orphan_recovery = None
+    if not light:  # which does nothing between turns
+        from seawall.pipeline.recovery import OrphanRecovery  # noqa: PLC0415
+
+        orphan_recovery = OrphanRecovery(
+            store, settings.sessions, run=pipeline.run_job, busy=lambda: gate.busy
+        )
     return Engine(
         pipeline=pipeline,
         orphan_recovery=orphan_recovery,
@@ -309,6 +312,15 @@ async def _assemble(
         toolsets=toolsets,
         telemetry=telemetry,
     )
+
+
+def _metered(metering: Metering, name: str, model: Model) -> Model:
+    """The model with its price; as it is, where nothing is metered."""
+    if not metering.counts:
+        return model
+    from seawall.models.metering import MeteredModel  # noqa: PLC0415 - only if configured
+
+    return MeteredModel(name, model, price=metering.price_of(name))
 
 
 async def _open_counters(store: SessionStore) -> "Counters":
@@ -338,6 +350,8 @@ def _observers(observe: Observe, telemetry: "Telemetry | None") -> Observe:
 
 def _open_toolset(name: str, settings: ToolsetSettings, folder: str) -> Toolset:
     """The toolset that a factory makes; its module is beside the configuration or importable."""
+    from seawall.user_code import call_factory, find_object  # noqa: PLC0415 - only if configured
+
     key = f"tools.{name}"
     here = str(Path.cwd())
     beside = str(Path(here, folder))
@@ -364,6 +378,11 @@ def _build_agent(
             known = ", ".join(sorted(tools)) or "none"
             meant = did_you_mean(each, tools)
             raise ConfigError(f'agents.{name}.tools: unknown tool "{each}"{meant}; known: {known}')
+    output = None
+    if settings.output is not None:
+        from seawall.agents.output import build_output  # noqa: PLC0415 - only if configured
+
+        output = build_output(name, settings.output)
     return build_agent(
         name,
         instructions=settings.instructions,
@@ -372,7 +391,7 @@ def _build_agent(
         handoffs=settings.handoffs,
         limits=settings.limits,
         temperature=settings.temperature,
-        output=build_output(name, settings.output),
+        output=output,
         reasoning=settings.reasoning,
     )
 

@@ -20,18 +20,25 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct, field
 
-from seawall.admission.settings import AdmissionSettings
 from seawall.agents.definition import AgentLimits
-from seawall.agents.output import OutputSettings
-from seawall.budgets.settings import BudgetSettings, QuotaSettings, budget_faults
-from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.settings import IdentitySettings
 from seawall.intents.definition import NO_INTENT
-from seawall.models.settings import ModelSettings, invalid_setting, model_faults
 from seawall.pipeline.stages import StageLimits
+from seawall.settings import (
+    AdmissionSettings,
+    AnswerCacheSettings,
+    BudgetSettings,
+    CacheLimits,
+    ModelSettings,
+    OutputSettings,
+    QuotaSettings,
+    TelemetrySettings,
+    budget_faults,
+    invalid_setting,
+    model_faults,
+)
 from seawall.storage.settings import SessionSettings
-from seawall.telemetry.settings import TelemetrySettings
 
 __all__ = [
     "AgentSettings",

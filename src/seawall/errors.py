@@ -11,6 +11,7 @@
         │   ├── HeadersTooLarge     431 headers-too-large   send less
         │   └── UnsupportedEncoding 415 unsupported-encoding    send it plain, or by gzip
         ├── Unauthenticated         401 unauthenticated     send a valid credential
+        ├── Forbidden               403 forbidden           another role may
         ├── NotFound                404 not-found           it does not exist for this caller
         │   ├── SessionNotFound     404 session-not-found
         │   ├── TurnNotFound        404 turn-not-found
@@ -19,6 +20,10 @@
         ├── RequestTimeout          408 request-timeout     send the request faster
         ├── SessionConflict         409 session-conflict    load the session, retry
         ├── SessionBusy             409 session-busy        wait for the turn that is running
+        ├── TurnIsPaused            409 turn-paused         decide what it waits for
+        ├── TurnInterrupted         409 turn-interrupted    its session says what was done
+        ├── EffectUnknown           409 effect-unknown      reconcile the effect that is named
+        ├── AlreadyDecided          409 already-decided     another decision was first
         ├── KeyReused               422 idempotency-key-reused   use a new key
         ├── BudgetExhausted         429 budget-exhausted    the tenant's budget is used up; wait
         ├── TurnLimitReached        500 turn-limit-reached  a limit of the agent was met
@@ -42,11 +47,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 __all__ = [
+    "AlreadyDecided",
     "BodyTooLarge",
     "BudgetExhausted",
     "CommitUnknown",
     "ConfigError",
     "DeadlineExceeded",
+    "EffectUnknown",
+    "Forbidden",
     "HeadersTooLarge",
     "IdentityUnavailable",
     "InternalError",
@@ -66,6 +74,8 @@ __all__ = [
     "SessionNotFound",
     "StoreUnavailable",
     "TurnAbandoned",
+    "TurnInterrupted",
+    "TurnIsPaused",
     "TurnLimitReached",
     "TurnNotFound",
     "TurnPostponed",
@@ -107,11 +117,13 @@ class Problem(SeawallError):
         detail: What is wrong, for the caller.
         field: Dotted path of the part of the request at fault, if any.
         retry_after: Seconds after which a retry may succeed, if known.
+        effects: What the turn did before it failed: `id`, `tool` and `status` of each effect.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
+    effects: tuple[dict[str, str], ...] = ()
 
     def __init__(
         self, detail: str, *, field: str | None = None, retry_after: float | None = None
@@ -134,6 +146,8 @@ class Problem(SeawallError):
             body["field"] = self.field
         if self.retry_after is not None:
             body["retry_after"] = self.retry_after
+        if self.effects:
+            body["effects"] = self.effects
         return body
 
 
@@ -183,6 +197,14 @@ class Unauthenticated(Problem):
     status = 401
     code = "unauthenticated"
     title = "Unauthenticated"
+
+
+class Forbidden(Problem):
+    """The caller is known, and may not do this."""
+
+    status = 403
+    code = "forbidden"
+    title = "Forbidden"
 
 
 class NotFound(Problem):
@@ -250,6 +272,38 @@ class SessionBusy(Problem):
     status = 409
     code = "session-busy"
     title = "Session busy"
+
+
+class TurnIsPaused(Problem):
+    """A turn of the session is paused, and no other is accepted until it continues."""
+
+    status = 409
+    code = "turn-paused"
+    title = "Turn paused"
+
+
+class TurnInterrupted(Problem):
+    """The turn ended after an effect without an answer, and later turns have followed."""
+
+    status = 409
+    code = "turn-interrupted"
+    title = "Turn interrupted"
+
+
+class EffectUnknown(Problem):
+    """An effect was begun and its outcome is not known; nothing repeats it. `effects` names it."""
+
+    status = 409
+    code = "effect-unknown"
+    title = "Effect unknown"
+
+
+class AlreadyDecided(Problem):
+    """The call was decided before, or does not wait any more."""
+
+    status = 409
+    code = "already-decided"
+    title = "Already decided"
 
 
 class KeyReused(Problem):
@@ -397,6 +451,7 @@ def problem_from(body: dict[str, Any]) -> Problem:
     Problem.__init__(
         problem, body["detail"], field=body.get("field"), retry_after=body.get("retry_after")
     )
+    problem.effects = tuple(body.get("effects", ()))
     return problem
 
 

@@ -12,6 +12,7 @@ from seawall.turn import Cost, Usage
 
 __all__ = [
     "AgentSelected",
+    "ApprovalRequested",
     "Event",
     "IntentDetected",
     "ReasoningDelta",
@@ -20,6 +21,8 @@ __all__ = [
     "ToolReturned",
     "TurnCompleted",
     "TurnFailed",
+    "TurnPaused",
+    "TurnResumed",
     "TurnStarted",
     "UsageReported",
 ]
@@ -96,6 +99,62 @@ class ToolReturned(Struct, frozen=True, tag="tool.returned", tag_field="type"):
     failed: bool
 
 
+class ApprovalRequested(
+    Struct, frozen=True, tag="approval.requested", tag_field="type", omit_defaults=True
+):
+    """A tool call waits for a decision; `POST /v1/turns/{turn}/approvals/{id}` takes it.
+
+    Attributes:
+        turn: Id of the turn.
+        id: Id of the tool call.
+        name: Name of the tool.
+        arguments: JSON text, redacted as the tool declares.
+        expires_at: Unix seconds; afterwards the call is rejected.
+        role: The role that decides; None for the turn's own subject.
+        kind: "approval"; "person" if the conversation is handed over to a person; "client" if the
+            client runs the tool.
+    """
+
+    turn: str
+    id: str
+    name: str
+    arguments: str
+    expires_at: float
+    role: str | None = None
+    kind: str = "approval"
+
+
+class TurnPaused(Struct, frozen=True, tag="turn.paused", tag_field="type"):
+    """The turn waits for decisions, without connection or memory.
+
+    Attributes:
+        turn: Id of the turn.
+        session: Id of the session.
+        version: The session's version.
+        waits: Ids of the tool calls that wait.
+    """
+
+    turn: str
+    session: str
+    version: int
+    waits: tuple[str, ...]
+
+
+class TurnResumed(Struct, frozen=True, tag="turn.resumed", tag_field="type"):
+    """The turn continues from its journal, after a pause or an interruption.
+
+    Attributes:
+        turn: Id of the turn.
+        attempt: Number of the attempt, from 2.
+        after: Position of the last event before that is still valid: what came later, of an attempt
+            that was interrupted, is void.
+    """
+
+    turn: str
+    attempt: int
+    after: int
+
+
 class UsageReported(Struct, frozen=True, tag="usage", tag_field="type", omit_defaults=True):
     """Tokens used by the turn, and their cost if models have prices."""
 
@@ -131,7 +190,11 @@ class TurnCompleted(
 
 
 class TurnFailed(Struct, frozen=True, tag="turn.failed", tag_field="type"):
-    """The turn failed without effect on the session; `problem` is an RFC 9457 object."""
+    """The turn failed; `problem` is an RFC 9457 object.
+
+    Its member `effects` names what was done nevertheless: then the session has the turn, as
+    interrupted. Without it the session is unchanged.
+    """
 
     turn: str
     problem: dict[str, Any]
@@ -145,6 +208,9 @@ Event = (
     | ReasoningDelta
     | ToolCalled
     | ToolReturned
+    | ApprovalRequested
+    | TurnPaused
+    | TurnResumed
     | UsageReported
     | TurnCompleted
     | TurnFailed

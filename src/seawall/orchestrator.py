@@ -120,7 +120,7 @@ class Orchestrator:
             if not source or str(error).startswith(source):
                 raise
             raise ConfigError(f"{source}: {error}") from error
-        self._engine.start_tasks(recovery=not cold_start)
+        self._engine.start_tasks()
 
     async def close(self, seconds: float | None = None) -> None:
         """Drain background turns, then release everything. Idempotent.

@@ -10,12 +10,17 @@ from msgspec.structs import force_setattr
 
 __all__ = [
     "AnswerOptions",
+    "ApprovalRequest",
     "AssistantMessage",
     "Cost",
+    "Decision",
+    "Effect",
+    "Journal",
     "Message",
     "ModelSpend",
     "OutputFormat",
     "Principal",
+    "Resumption",
     "SessionKey",
     "ToolCall",
     "ToolMessage",
@@ -27,11 +32,28 @@ __all__ = [
 ]
 
 
-class Principal(Struct, frozen=True):
-    """An authenticated caller: one subject of one tenant."""
+class Principal(Struct, frozen=True, eq=False):
+    """An authenticated caller: one subject of one tenant.
+
+    Attributes:
+        tenant: The tenant.
+        subject: The subject.
+        roles: What its credential grants; two principals are equal whatever their roles.
+    """
 
     tenant: str
     subject: str
+    roles: tuple[str, ...] = ()
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Principal)
+            and self.subject == other.subject
+            and self.tenant == other.tenant
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.tenant, self.subject))
 
 
 class SessionKey(Struct, frozen=True):
@@ -196,6 +218,127 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     options: AnswerOptions | None = None
 
 
+class Decision(Struct, frozen=True, omit_defaults=True):
+    """A decision about a call that waited for one.
+
+    Attributes:
+        verdict: "approve", "reject", "edit" or "expire"; of an unknown outcome "done" or
+            "not-done"; of a hand-over "return".
+        by: The subject who decided; empty for the system.
+        at: Unix seconds.
+        note: What the subject said about it.
+        arguments: Of "edit", the new arguments in canonical JSON.
+        result: Of "done" and "return", the outcome for the model.
+    """
+
+    verdict: str
+    by: str
+    at: float
+    note: str = ""
+    arguments: str = ""
+    result: str = ""
+
+
+class ApprovalRequest(Struct, frozen=True, omit_defaults=True):
+    """What a call waits for before it runs.
+
+    Attributes:
+        expires_at: Unix seconds; afterwards the call is rejected.
+        role: The role that decides; None for the turn's own subject.
+        own: Whether the turn's own subject may decide if it has the role.
+        kind: "approval", "person" (the conversation is with a person) or "client" (the client runs
+            the tool).
+        decision: None while it waits.
+    """
+
+    expires_at: float
+    role: str | None = None
+    own: bool = False
+    kind: str = "approval"
+    decision: Decision | None = None
+
+
+class Effect(Struct, frozen=True, omit_defaults=True):
+    """A journaled call: it changes something outside, or it waits for a decision.
+
+    Attributes:
+        id: Unique in the tenant: the turn's id, a dot and a number.
+        key: Its idempotency key: the same however often the turn is continued.
+        call: Id of the tool call.
+        tool: Name of the tool.
+        agent: Name of the agent.
+        arguments: In canonical JSON, as it runs.
+        step: Number of the turn's step.
+        shown: The arguments redacted, if the tool declares redactions.
+        status: "planned", "waiting", "begun", "done", "failed" (nothing has changed), "rejected",
+            "unknown" (begun, without an outcome).
+        began_at: Unix seconds; 0 before.
+        ended_at: Unix seconds; 0 before.
+        request: The approval that it needs; None for none.
+    """
+
+    id: str
+    key: str
+    call: str
+    tool: str
+    agent: str
+    arguments: str
+    step: int
+    shown: str = ""
+    status: str = "planned"
+    began_at: float = 0.0
+    ended_at: float = 0.0
+    request: ApprovalRequest | None = None
+
+
+class Resumption(Struct, frozen=True, omit_defaults=True):
+    """A place in a turn where a further attempt continued.
+
+    Attributes:
+        attempt: Number of the attempt that continued.
+        messages: How many of the turn's messages were before.
+        waited: Ids of the calls that the turn had paused for; empty after an interruption.
+    """
+
+    attempt: int
+    messages: int
+    waited: tuple[str, ...] = ()
+
+
+class Journal(Struct, frozen=True, omit_defaults=True):
+    """The journal of a turn with effects: what is needed to continue it, and what was done.
+
+    Until the turn is completed, the last of its messages is that of the model with the calls of the
+    last step, whose results are among the outcomes.
+
+    Attributes:
+        status: "open" (in progress, or its process is gone), "paused", "interrupted" or
+            "completed".
+        revision: Number of writes of this turn, from 1.
+        writer: The lease owner that wrote this revision.
+        attempt: Number of the attempt that wrote it.
+        effects: In the order in which they were journaled.
+        outcomes: Of the calls of the last step that have ended, until the turn is completed.
+        steps: Model calls so far, of those that the agent may make.
+        resumptions: Where further attempts continued.
+        state: Notes of the session as the tools left them.
+        roles: Of the caller.
+        problem: Why it was interrupted.
+    """
+
+    status: str = "completed"
+    revision: int = 0
+    writer: str = ""
+    attempt: int = 1
+    effects: tuple[Effect, ...] = ()
+    outcomes: tuple[ToolMessage, ...] = ()
+    steps: int = 0
+    resumptions: tuple[Resumption, ...] = ()
+    state: dict[str, str] = {}
+    roles: tuple[str, ...] = ()
+    problem: dict[str, Any] = {}
+
+
 class TurnRecord(Struct, frozen=True):
     """A stored turn: what is needed to continue the session, or to replay the answer.
 
@@ -205,16 +348,19 @@ class TurnRecord(Struct, frozen=True):
         created_at: Unix time in seconds.
         agent: The agent that answered.
         intent: The detected intent; None for none.
-        messages: Begin with the `UserMessage` and end with the final `AssistantMessage`.
+        messages: Begin with the `UserMessage`, and end with the final `AssistantMessage` if it is
+            completed.
         usage: Tokens of the turn.
         confidence: Of the intent, as in the event `intent.detected`.
         by: As in the event `intent.detected`.
         first_agent: As in the first `agent.selected`.
         reason: As in the first `agent.selected`.
-        attempt: The attempt that completed, of a turn that was interrupted.
+        attempt: The attempt whose events come first: of a turn without a journal, the one that
+            completed it.
         cost: If models had prices.
         finish_reason: As in the event `turn.completed`; "stop" for turns that were stored without
             it.
+        journal: Of a turn with effects.
     """
 
     id: str
@@ -231,6 +377,12 @@ class TurnRecord(Struct, frozen=True):
     attempt: int = 1
     cost: Cost | UnsetType = UNSET
     finish_reason: str = "stop"
+    journal: Journal | UnsetType = UNSET
+
+    @property
+    def status(self) -> str:
+        """As of its journal; "completed" without one."""
+        return self.journal.status if self.journal is not UNSET else "completed"
 
     @property
     def answer(self) -> str:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.admission.gate import AdmissionGate
-from seawall.admission.settings import AdmissionSettings
 from seawall.errors import Overloaded
+from seawall.settings import AdmissionSettings
 
 Work = Callable[[float], None]
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from seawall.admission.gate import AdmissionGate
-from seawall.admission.settings import AdmissionSettings
 from seawall.errors import Overloaded
+from seawall.settings import AdmissionSettings
 
 
 def _now() -> float:

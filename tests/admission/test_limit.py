@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from seawall.admission.limit import AdaptiveLimit
-from seawall.admission.settings import AdmissionSettings
+from seawall.settings import AdmissionSettings
 
 SETTINGS = AdmissionSettings(in_flight=1_000, min_in_flight=50, lag_seconds=0.1)
 MB = 1 << 20

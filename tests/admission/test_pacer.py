@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.admission.gate import AdmissionGate
-from seawall.admission.limit import StartPacer
-from seawall.admission.settings import AdmissionSettings
+from seawall.admission.queue import StartPacer
+from seawall.settings import AdmissionSettings
 
 TARGET = 0.01
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from seawall.admission.fair import Ticket
 from seawall.admission.queue import AdmissionQueue, Refusal
-from seawall.admission.settings import AdmissionSettings, TenantSettings
+from seawall.settings import AdmissionSettings, TenantSettings
 
 FOREVER = 1e9
 

@@ -5,8 +5,9 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
+from seawall.agents.calls import AgentTurn, Answer
 from seawall.agents.definition import AgentLimits, build_agent
-from seawall.agents.loop import AgentTurn, Answer, run_agent
+from seawall.agents.loop import run_agent
 from seawall.errors import Problem, TurnLimitReached, UpstreamFailed
 from seawall.events import Event, ReasoningDelta, ToolReturned
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Progress, Text, ToolCalls

@@ -28,7 +28,7 @@ from seawall.aws.dynamodb_errors import (
     TransactionCancelled,
     Unavailable,
 )
-from seawall.resilience.retries import RetryBudget
+from seawall.resilience import RetryBudget
 from seawall.transport.http_client import HttpClient
 from tests.faulty_server import (
     DROP,

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seawall.aws.event_stream import EventStreamParser, HeaderValue
-from seawall.transport.errors import ProtocolError
+from seawall.transport.connection import ProtocolError
 from tests.models.wire import frame, sealed
 
 # Type, and how its value is written: https://smithy.io/2.0/aws/amazon-eventstream.html

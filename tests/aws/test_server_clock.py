@@ -8,7 +8,7 @@ import pytest
 
 from seawall.aws.dynamodb import DynamoDBClient
 from seawall.aws.dynamodb_errors import AccessDenied
-from seawall.aws.server_clock import ServerClock
+from seawall.aws.signature import ServerClock
 from seawall.errors import UpstreamRefused
 from seawall.models.bedrock import BedrockModel, BedrockSettings
 from seawall.models.port import Finish, ModelRequest, Prompt, Text

@@ -15,8 +15,7 @@ from seawall.config import AgentSettings, CorsSettings, ServerSettings, Settings
 from seawall.errors import UpstreamFailed
 from seawall.hosts.aws_lambda.context import InvocationContext
 from seawall.hosts.aws_lambda.dispatch import Dispatcher
-from seawall.hosts.aws_lambda.settings import LambdaSettings
-from seawall.hosts.aws_lambda.target import Target
+from seawall.hosts.aws_lambda.target import LambdaSettings, Target
 from seawall.hosts.http.app import HttpApplication
 from seawall.identity.settings import IdentitySettings
 from seawall.models.port import ModelRequest

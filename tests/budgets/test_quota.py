@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.budgets.quota import Quota, QuotaPermit
-from seawall.budgets.settings import QuotaSettings
 from seawall.budgets.shared_limit import Allotment
 from seawall.errors import DeadlineExceeded, StoreUnavailable, UpstreamThrottled
+from seawall.settings import QuotaSettings
 from seawall.storage.counters import Addition, Count, MemoryCounters
 
 NOW = 3_600_000.0

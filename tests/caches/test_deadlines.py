@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from seawall import Principal
+from seawall.agents.calls import AgentTurn, Answer
 from seawall.agents.definition import build_agent
-from seawall.agents.loop import AgentTurn, Answer
 from seawall.caches.answers import AnswerCache
-from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.errors import DeadlineExceeded
 from seawall.events import Event, TextDelta
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
+from seawall.settings import AnswerCacheSettings, CacheLimits
 from seawall.turn import Usage, UserMessage
 
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from seawall import Principal, ToolContext, ToolError, tool
-from seawall.caches.settings import CacheLimits
 from seawall.caches.tool_reads import cached_tools, share_of_limits
+from seawall.settings import CacheLimits
 from seawall.tools.toolset import Tool
 
 

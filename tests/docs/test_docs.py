@@ -11,11 +11,7 @@ import msgspec
 import pytest
 
 import seawall
-from seawall.admission.settings import AdmissionSettings, TenantSettings
 from seawall.agents.definition import AgentLimits
-from seawall.agents.output import OutputSettings
-from seawall.budgets.settings import BudgetLimits, PriceSettings, QuotaSettings
-from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.config import (
     RENAMED_KEYS,
     AgentSettings,
@@ -26,13 +22,23 @@ from seawall.config import (
 )
 from seawall.errors import Problem
 from seawall.events import Event
-from seawall.hosts.aws_lambda.settings import LambdaSettings
+from seawall.hosts.aws_lambda.target import LambdaSettings
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
-from seawall.models.settings import ModelSettings
 from seawall.pipeline.stages import StageLimits
-from seawall.resilience.settings import ResilienceSettings
+from seawall.settings import (
+    AdmissionSettings,
+    AnswerCacheSettings,
+    BudgetLimits,
+    CacheLimits,
+    ModelSettings,
+    OutputSettings,
+    PriceSettings,
+    QuotaSettings,
+    ResilienceSettings,
+    TelemetrySettings,
+    TenantSettings,
+)
 from seawall.storage.settings import SessionSettings
-from seawall.telemetry.settings import TelemetrySettings
 from tests.docs.blocks import Reader, blocks_of
 from tests.docs.conftest import Site
 from tests.servers import ROOT

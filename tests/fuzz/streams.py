@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from seawall.errors import UpstreamFailed
 from seawall.models.assembly import Reader
-from seawall.transport.errors import TransportError
+from seawall.transport.connection import TransportError
 
 __all__ = ["check_stream"]
 

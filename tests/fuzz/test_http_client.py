@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.transport.errors import ProtocolError
+from seawall.transport.connection import ProtocolError
 from seawall.transport.http_client import Endpoint, HttpClient
 from tests.fuzz.targets.http_client import one_input
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from seawall.hosts.http.output_throttle import OutputThrottle
+from seawall.hosts.http.exchange import OutputThrottle
 
 
 async def _late() -> OutputThrottle:

@@ -12,7 +12,6 @@ import pytest
 import uvicorn
 
 from seawall.admission.gate import AdmissionGate
-from seawall.admission.settings import AdmissionSettings
 from seawall.config import ServerSettings, Settings
 from seawall.hosts.http.connection_limits import ConnectionLimits
 from seawall.hosts.http.non_turn_limiter import NonTurnLimiter
@@ -20,6 +19,7 @@ from seawall.hosts.http.pre_admission import PreAdmissionCheck
 from seawall.hosts.http.protocol import HttpServerProtocol
 from seawall.hosts.http.shutdown import Shutdown
 from seawall.orchestrator import Orchestrator
+from seawall.settings import AdmissionSettings
 from seawall.timers import TimingWheel
 
 TURN = b"POST /v1/turns HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"

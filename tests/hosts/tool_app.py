@@ -30,6 +30,7 @@ limits = {tool_seconds = 1.0, tool_calls = 64}
 """
 
 _attempts: Counter[str] = Counter()
+_failed: set[str] = set()
 _paid: dict[str, dict[str, float]] = {}
 
 
@@ -44,9 +45,12 @@ def _answer(request: ModelRequest) -> str | tuple[ToolCall, ...]:
     assert isinstance(asked, UserMessage)
     script = json.loads(asked.text)["attempts"]
     done = sum(isinstance(each, AssistantMessage) for each in request.messages[last:])
-    _attempts[asked.text] += done == 0
+    if done == 0 or asked.text in _failed:  # a retry continues after steps with effects
+        _attempts[asked.text] += 1
+        _failed.discard(asked.text)
     step = script[min(_attempts[asked.text], len(script)) - 1][done]
     if step == "FAIL":
+        _failed.add(asked.text)
         raise UpstreamFailed("The model failed.")
     if isinstance(step, str):
         if step.startswith("raise "):
@@ -99,7 +103,7 @@ def pay(
     return "paid"
 
 
-app.tool(pay, mutating=True)
+app.tool(pay, mutating=True, duplicates="allow")
 
 
 @app.tool

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.intents.classifier import train
+from seawall.intents.features import Speller
 from seawall.intents.misspelling import KINDS, misspelt
-from seawall.intents.spelling import Speller
 
 WORDS = ("cancel", "delivery", "tracking", "refund", "address", "exchange", "order", "my", "where")
 SPELLER = Speller(dict.fromkeys(WORDS, 1.0))

@@ -10,7 +10,7 @@ import pytest
 
 from seawall.lab.sim_model.limits import SimLimits
 from seawall.lab.sim_model.reply import SimTimes
-from seawall.transport.errors import ConnectFailed, ConnectionBroken, TransportTimeout
+from seawall.transport.connection import ConnectFailed, ConnectionBroken, TransportTimeout
 from tests.lab.simulated import request, simulating, until
 
 NO_END = b"0\r\n\r\n"

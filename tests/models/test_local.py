@@ -10,7 +10,7 @@ import pytest
 from seawall.errors import ConfigError, DeadlineExceeded
 from seawall.models.local import LocalModel, open_local
 from seawall.models.port import Finish, ModelEvent, ModelRequest, OutputFormat, Prompt, Text
-from seawall.models.settings import ModelSettings
+from seawall.settings import ModelSettings
 from seawall.turn import UserMessage
 from tests.parts import require
 from tests.parts.models import missing_local_model

@@ -8,7 +8,6 @@ from contextlib import aclosing
 import pytest
 
 from seawall.budgets.quota import Quota
-from seawall.budgets.settings import QuotaSettings
 from seawall.errors import (
     DeadlineExceeded,
     UpstreamFailed,
@@ -19,7 +18,7 @@ from seawall.errors import (
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Prompt, Text
 from seawall.models.resilient import ResilientModel
 from seawall.models.upstream import Upstream
-from seawall.resilience.settings import ResilienceSettings
+from seawall.settings import QuotaSettings, ResilienceSettings
 from seawall.storage.counters import Addition, Count, MemoryCounters
 from seawall.timers import TimingWheel
 from seawall.turn import Usage, UserMessage

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.resilience.circuit_breaker import CircuitBreaker
+from seawall.resilience import CircuitBreaker
 
 
 def a_breaker(**changed: float) -> CircuitBreaker:

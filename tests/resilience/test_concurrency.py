@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from seawall.resilience.concurrency import ConcurrencyLimiter
+from seawall.resilience import ConcurrencyLimiter
 
 
 async def test_a_waiting_caller_gets_the_released_permit() -> None:

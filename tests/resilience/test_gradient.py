@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.resilience.concurrency import GradientLimit
+from seawall.resilience import GradientLimit
 
 
 def answer(limit: GradientLimit, capacity: int, *, demand: int) -> float:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.resilience.quantile import RollingQuantile
+from seawall.resilience import RollingQuantile
 
 
 @given(st.lists(st.floats(0, 100), min_size=30, max_size=600))

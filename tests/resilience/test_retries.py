@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.resilience.retries import RetryBudget, full_jitter
+from seawall.resilience import RetryBudget, full_jitter
 
 
 def test_spend_and_deposit() -> None:

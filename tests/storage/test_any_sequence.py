@@ -21,6 +21,7 @@ from seawall.turn import SessionKey
 from tests.properties import number_of_examples
 from tests.storage.calls import Clock, begin, commit, look
 from tests.storage.stores import NAMES, make_store, new_location
+from tests.storage.test_journals import journal
 
 
 class _Model(RuleBasedStateMachine):
@@ -39,6 +40,7 @@ class _Model(RuleBasedStateMachine):
         self.leases: dict[SessionKey, tuple[str, float]] = {}
         self.claims: dict[tuple[str, str], tuple[str, str, float]] = {}
         self.turns = {"x": 0, "y": 0}  # turns committed by each runner
+        self.journaled: dict[str, tuple[SessionKey, int, int]] = {}  # number and revision by turn
 
     @initialize()
     def start(self) -> None:
@@ -94,6 +96,8 @@ class _Model(RuleBasedStateMachine):
     def commits(
         self, key: SessionKey, runner: str, slip: int, used: str | None, seconds: float
     ) -> None:
+        if f"{runner}{self.turns[runner]}" in self.journaled:
+            self._give_up(runner)
         turns, _ = self.sessions.get(key, ([], 0.0))
         version = max(0, len(turns) + slip)
         turn = f"{runner}{self.turns[runner]}"
@@ -125,6 +129,67 @@ class _Model(RuleBasedStateMachine):
         if used is not None:
             self.keys[name] = (key, turn)
             self.claims.pop(name, None)
+
+    @rule(
+        key=keys_strategy,
+        runner=runners,
+        used=st.sampled_from([None, None, "k"]),
+        lease=st.sampled_from([None, 2.0, 20.0]),
+        seconds=st.sampled_from([5.0, 50.0]),
+    )
+    def journals(
+        self, key: SessionKey, runner: str, used: str | None, lease: float | None, seconds: float
+    ) -> None:
+        turn = f"{runner}{self.turns[runner]}"
+        name = (key.subject, used or "")
+        fresh = turn not in self.journaled
+        if fresh:
+            turns, _ = self.sessions.get(key, ([], 0.0))
+            number, revision = len(turns) + 1, 1
+            taken = used and (name in self.keys or self._key_held(name, turn))
+            works = not self._session_leased(key, turn) and not taken
+        else:
+            key, number, revision = self.journaled[turn]
+            revision += 1
+            turns, _ = self.sessions.get(key, ([], 0.0))
+            owned = self.leases.get(key, ("", 0.0))[0] == turn
+            works = owned and turns[number - 1 : number] == [turn]
+        expires = self.clock.now + seconds
+        until = self.clock.now + lease if lease is not None else None
+        call = self.store.journal(
+            journal(
+                revision,
+                turn,
+                key=key,
+                number=number,
+                until=until,
+                expires_at=expires,
+                idempotency_key=used,
+                fingerprint="f" if used else None,
+            )
+        )
+        if not works:
+            with pytest.raises(SessionConflict):
+                self.loop.run_until_complete(call)
+            if not fresh:
+                self._give_up(runner)
+            return
+        self.loop.run_until_complete(call)
+        self.sessions[key] = ([*turns, turn] if fresh else turns, expires)
+        self.journaled[turn] = (key, number, revision)
+        if fresh and used is not None:
+            self.keys[name] = (key, turn)
+            self.claims.pop(name, None)
+        if until is not None:
+            self.leases[key] = (turn, until)
+        else:
+            self.leases.pop(key, None)
+            self._give_up(runner)
+
+    def _give_up(self, runner: str) -> None:
+        """The next turn of this runner is another one."""
+        self.journaled.pop(f"{runner}{self.turns[runner]}", None)
+        self.turns[runner] += 1
 
     @rule(
         key=keys_strategy,

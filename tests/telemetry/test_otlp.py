@@ -13,12 +13,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
+from seawall.settings import TelemetrySettings
 from seawall.spans import Attribute
 from seawall.telemetry.export import Exporter
 from seawall.telemetry.histograms import Distribution
 from seawall.telemetry.otlp import encode_metrics, encode_spans
 from seawall.telemetry.recorder import RecordedSpan, Recorder
-from seawall.telemetry.settings import TelemetrySettings
 from tests.telemetry.receiver import attributes, receiving
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)

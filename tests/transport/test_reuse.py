@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from seawall.transport.errors import ConnectFailed, ConnectionBroken
+from seawall.transport.connection import ConnectFailed, ConnectionBroken
 from seawall.transport.http_client import Endpoint, HttpClient
 from tests.faulty_server import DROP, Answer, FaultyServer, Handler, script, serving
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.transport.errors import ProtocolError
+from seawall.transport.connection import ProtocolError
 from seawall.transport.sse import ServerSentEvent, SseParser
 
 

@@ -7,15 +7,18 @@ import random
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from seawall.admission.fair import CLASSES, Ticket
-from seawall.admission.limit import AdaptiveLimit, StartPacer
-from seawall.admission.memory import memory_bound, resident_bytes
-from seawall.admission.queue import AdmissionQueue, Reason, Refusal
-from seawall.admission.settings import AdmissionSettings
+from seawall.admission.queue import AdmissionQueue, Reason, Refusal, StartPacer
 from seawall.errors import Overloaded
+from seawall.settings import AdmissionSettings
 from seawall.timers import Deadline, TimingWheel
+
+if TYPE_CHECKING:
+    from seawall.admission.limit import AdaptiveLimit
 
 __all__ = ["OVERLOADED_DETAIL", "AdmissionGate", "open_gate", "sample_load"]
 
@@ -35,16 +38,20 @@ class AdmissionGate:
         refused: The number of refused turns, by reason.
     """
 
-    def __init__(self, settings: AdmissionSettings, *, memory_bound: int = 0) -> None:
+    def __init__(
+        self, settings: AdmissionSettings, *, memory_bound: Callable[[], int] = lambda: 0
+    ) -> None:
         """Create a gate without turns.
 
         Args:
             settings: The configuration.
-            memory_bound: Bytes that the process may use; 0 if that is not known.
+            memory_bound: Returns the bytes that the process may use, 0 if that is not known;
+                called with the first sample.
         """
         self.settings = settings
         self._queue = AdmissionQueue(settings)
-        self._limit = AdaptiveLimit(settings, memory_bound=memory_bound)
+        self._memory_bound = memory_bound
+        self._limit: AdaptiveLimit | None = None
         self._waiters: dict[Ticket, asyncio.Future[Refusal | None]] = {}
         self._wheel = TimingWheel(_TICK_SECONDS)
         self._pacer = StartPacer(settings.loop_target_seconds)
@@ -68,7 +75,7 @@ class AdmissionGate:
     @property
     def lag(self) -> float:
         """Smoothed lateness of the event loop, in seconds; 0 without `sample_load`."""
-        return self._limit.lag
+        return self._limit.lag if self._limit is not None else 0.0
 
     @property
     def queued(self) -> int:
@@ -155,6 +162,11 @@ class AdmissionGate:
     def sample(self, *, at: float, lag: float, memory: int) -> None:
         """Adapt the limit to a measurement; see `AdaptiveLimit.sample`."""
         queue = self._queue
+        if self._limit is None:
+            # Imported here because a host that takes no samples does not need it.
+            from seawall.admission.limit import AdaptiveLimit  # noqa: PLC0415
+
+            self._limit = AdaptiveLimit(self.settings, memory_bound=self._memory_bound())
         queue.limit = self._limit.sample(
             at=at,
             lag=lag,
@@ -301,10 +313,15 @@ def open_gate(settings: AdmissionSettings, *, processes: int) -> AdmissionGate:
         settings: The configuration.
         processes: Processes that share the machine's memory equally; 0 for one a processor.
     """
-    bound = settings.memory_mb << 20
-    if not bound:
-        bound = memory_bound() // (processes or len(os.sched_getaffinity(0)))
-    return AdmissionGate(settings, memory_bound=bound)
+    return AdmissionGate(settings, memory_bound=partial(_memory_bound, settings, processes))
+
+
+def _memory_bound(settings: AdmissionSettings, processes: int) -> int:
+    from seawall.admission.memory import memory_bound  # noqa: PLC0415 - only with samples
+
+    if settings.memory_mb:
+        return settings.memory_mb << 20
+    return memory_bound() // (processes or len(os.sched_getaffinity(0)))
 
 
 async def sample_load(gate: AdmissionGate) -> None:
@@ -312,6 +329,8 @@ async def sample_load(gate: AdmissionGate) -> None:
 
     Without it, the limit does not adapt.
     """
+    from seawall.admission.memory import resident_bytes  # noqa: PLC0415 - only with samples
+
     clock = asyncio.get_running_loop().time
     while True:
         due = clock() + _SAMPLE_SECONDS

@@ -1,10 +1,10 @@
-"""Adaptive limits: how many turns may be in flight, and how many may start at a time."""
+"""Adaptive limit: how many turns may be in flight. Pure; time is passed in."""
 
 import math
 
-from seawall.admission.settings import AdmissionSettings
+from seawall.settings import AdmissionSettings
 
-__all__ = ["AdaptiveLimit", "StartPacer"]
+__all__ = ["AdaptiveLimit"]
 
 _SMOOTHING_SECONDS = 1.0
 _LONGEST_STEP = 0.25  # a sample counts for no more, however long the pause before it was
@@ -18,13 +18,6 @@ _RECOVERY = 1.1
 _MEMORY_GROWS = 0.8  # shares of the bound: from here on the limit no longer grows
 _MEMORY_SHRINKS = 0.9
 _MEMORY_STEP = 0.01
-# Of the start pacer.
-_FIRST_ALLOWANCE = 8
-_MAX_ALLOWANCE = 64
-_SHORTEST_PASS = 1e-5
-_LONGEST_PASS = 0.25  # a pass counts for no more: a suspended process is no measurement
-_KNOWN_AFTER_SECONDS = 3.0
-_FORGET_SECONDS = 5.0
 
 
 class AdaptiveLimit:
@@ -151,63 +144,3 @@ class AdaptiveLimit:
         elif at - self._unused_since >= _QUIET_SECONDS:
             self._limit *= _RECOVERY**step
         self._limit = min(self._limit, float(self._ceiling))
-
-
-class StartPacer:
-    """Paces the start of turns: how many may start during one pass of the event loop.
-
-    A turn's opening is most of its work. If more turns start than the processor can open, every
-    pass of the loop continues all of them and takes seconds, and a new arrival waits as long for a
-    mere refusal. So a pass that took longer than its target halves the number, and one that did
-    not adds one (Chiu and Jain, Computer Networks 17, 1989). This never leaves the loop idle:
-    while turns wait, one pass follows the other.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        """Start with a small number.
-
-        Args:
-            seconds: The target duration of a pass.
-        """
-        self._seconds = seconds
-        self._allowance = _FIRST_ALLOWANCE
-        self._rate = 0.0
-        self._limited_seconds = 0.0
-        self._limited_at = 0.0
-
-    @property
-    def allowance(self) -> int:
-        """Turns that may start during the next pass."""
-        return self._allowance
-
-    def rate(self, *, at: float) -> float:
-        """Smoothed rate of turns that start while others wait, per second; 0 if not known.
-
-        It is not known in the first seconds, in which a burst arrives, nor some seconds after
-        turns last had to wait. `at` is now, as for `record_pass`.
-        """
-        known = self._limited_seconds >= _KNOWN_AFTER_SECONDS
-        return self._rate if known and at - self._limited_at <= _FORGET_SECONDS else 0.0
-
-    def record_pass(self, took: float, *, started: float, limited: bool, at: float) -> None:
-        """Account for a pass of the event loop.
-
-        Args:
-            took: How long it took, in seconds.
-            started: Turns that started in it.
-            limited: Whether more turns would have started.
-            at: Now, in seconds on any monotonic clock.
-        """
-        if took > self._seconds:
-            self._allowance = max(1, self._allowance // 2)
-        else:
-            self._allowance = min(_MAX_ALLOWANCE, self._allowance + 1)
-        if limited:
-            if at - took - self._limited_at > _FORGET_SECONDS:
-                self._rate = self._limited_seconds = 0.0
-            self._limited_at = at
-            took = max(took, _SHORTEST_PASS)
-            weight = min(took, _LONGEST_PASS)
-            self._limited_seconds += weight
-            counts = 1.0 - math.exp(-weight / _SMOOTHING_SECONDS)
-            self._rate += (started / took - self._rate) * counts

@@ -1,12 +1,14 @@
 """Agent definitions: instructions, model, tools and limits, assembled once at start."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from msgspec import Meta, Struct
 
-from seawall.agents.output import OutputCheck
 from seawall.models.port import Model, Prompt, ToolSpec
 from seawall.tools.toolset import Tool
+
+if TYPE_CHECKING:
+    from seawall.agents.output import OutputCheck
 
 __all__ = ["HAND_OFF", "Agent", "AgentLimits", "build_agent"]
 
@@ -62,7 +64,7 @@ class Agent(Struct, frozen=True, eq=False):
     handoffs: tuple[str, ...]
     limits: AgentLimits
     temperature: float | None
-    output: OutputCheck | None = None
+    output: "OutputCheck | None" = None
     reasoning: bool = False
     may_be_empty: bool = False
 
@@ -76,7 +78,7 @@ def build_agent(
     handoffs: tuple[str, ...] = (),
     limits: AgentLimits | None = None,
     temperature: float | None = None,
-    output: OutputCheck | None = None,
+    output: "OutputCheck | None" = None,
     reasoning: bool = False,
 ) -> Agent:
     """Build an agent and its prompt; the arguments are the attributes of `Agent`.

@@ -2,18 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping
 from contextlib import ExitStack, aclosing
-from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
+from seawall.agents.calls import AgentTurn, Answer, Emit, Step, call_tool
 from seawall.agents.definition import HAND_OFF, Agent
 from seawall.errors import InvalidOutput, TurnLimitReached, UpstreamFailed
 from seawall.events import (
     AgentSelected,
-    Event,
     ReasoningDelta,
     TextDelta,
     ToolCalled,
@@ -22,27 +21,23 @@ from seawall.events import (
 from seawall.models.port import (
     Finish,
     FinishReason,
-    Meter,
     ModelRequest,
     Progress,
     Text,
     ToolCalls,
 )
-from seawall.spans import Span, within_span
-from seawall.tools.arguments import decode_arguments
-from seawall.tools.effects import EffectKeys
-from seawall.tools.toolset import ToolContext, ToolError, ToolOutcome, truncate
+from seawall.spans import within_span
+from seawall.tools.effects import effect_key
+from seawall.tools.toolset import ToolOutcome
 from seawall.turn import (
     AssistantMessage,
     Message,
-    Principal,
     ToolCall,
     ToolMessage,
-    Usage,
     UserMessage,
 )
 
-__all__ = ["AgentTurn", "Answer", "Emit", "run_agent"]
+__all__ = ["run_agent"]
 
 
 _log = logging.getLogger("seawall.agents")
@@ -53,65 +48,6 @@ _CUT_OFF = (
     "Repeat it in fewer words, or answer without it."
 )
 _NO_JSON = "The arguments of this call are not complete JSON; it was not executed."
-
-
-class Emit(Protocol):
-    """Receives the next events of a turn; waits while the client is slow (backpressure).
-
-    Does not raise: if its client disconnects, a host cancels the turn instead.
-    """
-
-    async def __call__(self, *events: Event) -> None:
-        """Send events, in this order."""
-        ...
-
-
-class AgentTurn(Struct, frozen=True, kw_only=True):
-    """The turn that an agent runs in.
-
-    Attributes:
-        turn: Id of the turn.
-        session: Id of the session.
-        principal: Tenant and subject.
-        history: The conversation up to and including the user's message.
-        effect_key: The same for every retry of this turn; keys of tool calls derive from it.
-        deadline: In seconds on the event loop's clock.
-        state: Notes of the session, changed in place.
-        meter: Records what model calls cost; None for no record.
-    """
-
-    turn: str
-    session: str
-    principal: Principal
-    history: tuple[Message, ...]
-    effect_key: str
-    deadline: float
-    state: MutableMapping[str, str]
-    meter: Meter | None = None
-
-
-class Answer(Struct):
-    """The result of an agent loop; complete when `run_agent` returns it.
-
-    Attributes:
-        agent: The agent that has the conversation.
-        messages: Messages since the user's, ending with the final answer.
-        usage: Tokens of all model calls.
-        model_seconds: Time spent in model calls.
-        tool_seconds: Time spent in tool calls.
-        first_text_at: When the first text arrived, on the event loop's clock; None for none.
-        cached: Whether it was produced for another turn, which was charged for it.
-        finish_reason: Why the final answer ended.
-    """
-
-    agent: str
-    messages: tuple[Message, ...] = ()
-    usage: Usage = Usage()
-    model_seconds: float = 0.0
-    tool_seconds: float = 0.0
-    first_text_at: float | None = None
-    cached: bool = False
-    finish_reason: str = "stop"
 
 
 class _Reply(Struct):
@@ -128,11 +64,24 @@ class _Reply(Struct):
         return bool(self.calls or self.unfinished)
 
 
-class _HandOffArguments(Struct, forbid_unknown_fields=True):
-    agent: str
+class _Run(Struct, frozen=True):
+    """The run of a turn's agents; `span` has the span of the current agent."""
+
+    agents: Mapping[str, Agent]
+    start: str
+    turn: AgentTurn
+    answer: Answer
+    emit: Emit
+    span: ExitStack
 
 
-async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, emit: Emit) -> Answer:
+async def run_agent(
+    agents: Mapping[str, Agent],
+    start: str,
+    turn: AgentTurn,
+    emit: Emit,
+    answer: Answer | None = None,
+) -> Answer:
     """Run an agent, and the agents that it hands over to, until there is an answer.
 
     Args:
@@ -140,33 +89,36 @@ async def run_agent(agents: Mapping[str, Agent], start: str, turn: AgentTurn, em
         start: The agent that begins.
         turn: The turn.
         emit: Receives events.
+        answer: The result of an earlier attempt, to be continued.
 
     Raises:
+        TurnPausing: It waits for decisions.
+        EffectUnknown: The outcome of an effect is not known.
         TurnLimitReached: A limit of the agent was met before there was an answer; on the last step
             the model is called without tools, so that this is rare.
         InvalidOutput: The answer does not match the agent's schema.
         UpstreamFailed: The model failed, or its answer is unusable.
         DeadlineExceeded: The model did not answer in time.
     """
-    answer = Answer(start)
+    answer = answer or Answer(start)
     with ExitStack() as agent_span:
-        await _run(agents, turn, answer, emit, agent_span)
+        await _run(_Run(agents, start, turn, answer, emit, agent_span))
     return answer
 
 
-async def _run(
-    agents: Mapping[str, Agent], turn: AgentTurn, answer: Answer, emit: Emit, agent_span: ExitStack
-) -> None:
-    """Run the loop and fill `answer`; `agent_span` has the span of the current agent."""
+async def _run(run: _Run) -> None:
+    """Run the loop and fill the answer."""
+    agents, start, turn, answer, emit = run.agents, run.start, run.turn, run.answer, run.emit
     clock = asyncio.get_running_loop().time
-    start = answer.agent
-    agent = agents[start]
+    agent = agents[answer.agent]
     repair: tuple[Message, ...] = ()
-    keys = EffectKeys(turn.effect_key)
-    _invoke(agent, turn, agent_span)
+    _invoke(agent, turn, run.span)
     cut_off = False
-    for step in range(agent.limits.steps):
+    if turn.pending is not None:
+        agent = await _run_step(run, agent, turn.pending)
+    for step in range(turn.steps, agents[start].limits.steps):
         began = clock()
+        answer.steps = step + 1
         last = step + 1 == agents[start].limits.steps
         reply = await _ask(agent, turn, answer, repair, emit, last=last)
         answered_at = clock()
@@ -191,20 +143,47 @@ async def _run(
         calls = reply.calls + reply.unfinished
         # Text beside tool calls is dropped if the answer must be JSON.
         answer.messages += (AssistantMessage("" if agent.output else reply.text, calls),)
-        outcomes = await _call_tools(agent, reply, turn, keys, emit)
-        answer.tool_seconds += clock() - answered_at
-        answer.messages += tuple(
-            ToolMessage(call.id, call.name, outcome.content, outcome.failed)
-            for call, outcome in zip(calls, outcomes, strict=True)
-        )
-        successor = _successor(agent, calls, outcomes)
-        if successor is not None:
-            await emit(AgentSelected(successor, "handoff", agent.name))
-            agent = agents[successor]
-            answer.agent = successor
-            agent_span.close()
-            _invoke(agent, turn, agent_span)
+        outcomes = dict.fromkeys((each.id for each in reply.unfinished), _not_executed(reply))
+        pending = Step(step + 1, calls, outcomes, [])
+        agent = await _run_step(run, agent, pending)
     raise TurnLimitReached(f"There was no answer after {agents[start].limits.steps} model calls.")
+
+
+async def _run_step(run: _Run, agent: Agent, step: Step) -> Agent:
+    """Run the calls of a step and add their results to the answer; the agent that goes on."""
+    turn, answer, emit = run.turn, run.answer, run.emit
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    if turn.journal is not None and (turn.journal.begun or _has_effects(agent, step)):
+        from seawall.agents.effects import run_step  # noqa: PLC0415 - only with effects
+
+        outcomes = await run_step(agent, step, turn, answer, emit)
+    else:
+        outcomes = await _call_tools(agent, step, turn, emit)
+    answer.tool_seconds += clock() - began
+    answer.messages += tuple(
+        ToolMessage(call.id, call.name, outcome.content, outcome.failed)
+        for call, outcome in zip(step.calls, outcomes, strict=True)
+    )
+    successor = _successor(agent, step.calls, outcomes)
+    if successor is None:
+        return agent
+    await emit(AgentSelected(successor, "handoff", agent.name))
+    answer.agent = successor
+    run.span.close()
+    _invoke(run.agents[successor], turn, run.span)
+    return run.agents[successor]
+
+
+def _has_effects(agent: Agent, step: Step) -> bool:
+    """Whether one of the calls is of a tool that changes something."""
+    return any(
+        (tool := agent.tools.get(each.name)) is not None and tool.mutating for each in step.calls
+    )
+
+
+def _not_executed(reply: _Reply) -> ToolOutcome:
+    return ToolOutcome(_CUT_OFF if reply.reason == "length" else _NO_JSON, failed=True)
 
 
 def _invoke(agent: Agent, turn: AgentTurn, agent_span: ExitStack) -> None:
@@ -293,7 +272,24 @@ async def _call_model(
                 answer.usage += event.usage
                 reply.reason = event.reason
     reply.text = "".join(pieces)
+    _make_ids_unique(reply)
     return _checked(agent, reply)
+
+
+def _make_ids_unique(reply: _Reply) -> None:
+    """Give calls of one step different ids, by which their outcomes are known."""
+    calls = reply.calls + reply.unfinished
+    if len({each.id for each in calls}) == len(calls):
+        return
+    seen: dict[str, int] = {}
+    renamed: list[ToolCall] = []
+    for call in calls:
+        count = seen[call.id] = seen.get(call.id, 0) + 1
+        renamed.append(
+            msgspec.structs.replace(call, id=f"{call.id}#{count}") if count > 1 else call
+        )
+    reply.calls = tuple(renamed[: len(reply.calls)])
+    reply.unfinished = tuple(renamed[len(reply.calls) :])
 
 
 def _checked(agent: Agent, reply: _Reply) -> _Reply:
@@ -336,87 +332,27 @@ def _repair_messages(agent: Agent, text: str, fault: str, *, last: bool) -> tupl
     return AssistantMessage(text), UserMessage(instruction)
 
 
-async def _call_tools(
-    agent: Agent, reply: _Reply, turn: AgentTurn, keys: EffectKeys, emit: Emit
-) -> list[ToolOutcome]:
+async def _call_tools(agent: Agent, step: Step, turn: AgentTurn, emit: Emit) -> list[ToolOutcome]:
     """Run all calls of one step concurrently; outcomes and events keep the order of the calls.
 
-    So a turn's events have one order, in which they can be replayed. Unfinished calls come last and
-    are not executed, which the model reads.
+    So a turn's events have one order, in which they can be replayed.
     """
-    calls = reply.calls
-    await emit(
-        *(ToolCalled(call.id, call.name, call.arguments) for call in calls + reply.unfinished)
-    )
+    await emit(*(ToolCalled(call.id, call.name, call.arguments) for call in step.calls))
     outcomes: list[ToolOutcome] = []
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_spanned_call(agent, call, turn, keys)) for call in calls]
-        for call, task in zip(calls, tasks, strict=True):
-            outcome = await task
+        tasks = {
+            call.id: group.create_task(
+                call_tool(agent, call, turn, effect_key(turn.effect_key, step.number, index))
+            )
+            for index, call in enumerate(step.calls)
+            if call.id not in step.outcomes
+        }
+        for call in step.calls:
+            task = tasks.get(call.id)
+            outcome = await task if task is not None else step.outcomes[call.id]
             outcomes.append(outcome)
             await emit(ToolReturned(call.id, call.name, outcome.content, outcome.failed))
-    not_executed = ToolOutcome(_CUT_OFF if reply.reason == "length" else _NO_JSON, failed=True)
-    for call in reply.unfinished:
-        outcomes.append(not_executed)
-        await emit(ToolReturned(call.id, call.name, not_executed.content, failed=True))
     return outcomes
-
-
-async def _spanned_call(
-    agent: Agent, call: ToolCall, turn: AgentTurn, keys: EffectKeys
-) -> ToolOutcome:
-    with within_span(f"execute_tool {call.name}") as span:
-        outcome = await _call_tool(agent, call, turn, keys, span)
-        if span is not None:
-            _describe_call(span, call, outcome)
-        return outcome
-
-
-def _describe_call(span: Span, call: ToolCall, outcome: ToolOutcome) -> None:
-    span.put("gen_ai.operation.name", "execute_tool")
-    span.put("gen_ai.tool.name", call.name)
-    span.put("gen_ai.tool.call.id", call.id)
-    span.put("gen_ai.tool.type", "function")
-    if span.content:
-        span.put("gen_ai.tool.call.arguments", call.arguments)
-        span.put("gen_ai.tool.call.result", outcome.content)
-    if outcome.failed:
-        span.end("tool_failed")
-
-
-async def _call_tool(
-    agent: Agent, call: ToolCall, turn: AgentTurn, keys: EffectKeys, span: Span | None
-) -> ToolOutcome:
-    if call.name == HAND_OFF and agent.handoffs:
-        return _hand_off(agent, call)
-    tool = agent.tools.get(call.name)
-    if tool is None:
-        known = ", ".join(sorted(agent.tools)) or "none"
-        unknown = truncate(call.name, 100)
-        return ToolOutcome(f"There is no tool {unknown!r}; known: {known}.", failed=True)
-    try:
-        prepared = tool.prepare(call.arguments)
-    except ToolError as refusal:
-        return ToolOutcome(str(refusal), failed=True)
-    claim = keys.claim(tool.name, prepared.canonical)
-    context = _context(agent, call, turn, claim.key, span)
-    outcome = await tool.call_prepared(prepared, context)
-    if outcome.failed:
-        keys.release(claim)
-    return outcome
-
-
-def _hand_off(agent: Agent, call: ToolCall) -> ToolOutcome:
-    """The outcome of a hand-off; its content is the name of the next agent."""
-    known = ", ".join(agent.handoffs)
-    try:
-        decoded = decode_arguments(call.arguments, _HandOffArguments)
-    except msgspec.DecodeError as error:
-        return ToolOutcome(truncate(f"Invalid arguments for {HAND_OFF}: {error}"), failed=True)
-    if decoded.agent not in agent.handoffs:
-        unknown = truncate(decoded.agent, 100)
-        return ToolOutcome(f"There is no agent {unknown!r} here; known: {known}.", failed=True)
-    return ToolOutcome(decoded.agent)
 
 
 def _successor(
@@ -428,20 +364,3 @@ def _successor(
         if call.name == HAND_OFF and not outcome.failed:
             return outcome.content
     return None
-
-
-def _context(
-    agent: Agent, call: ToolCall, turn: AgentTurn, effect_key: str, span: Span | None
-) -> ToolContext:
-    now = asyncio.get_running_loop().time()
-    return ToolContext(
-        principal=turn.principal,
-        session=turn.session,
-        turn=turn.turn,
-        agent=agent.name,
-        call=call.id,
-        idempotency_key=effect_key,
-        deadline=min(turn.deadline, now + agent.limits.tool_seconds),
-        state=turn.state,
-        traceparent=span.traceparent.decode() if span is not None else "",
-    )

@@ -1,4 +1,4 @@
-"""Structured output: settings of an agent's JSON schema, and validation of its answers.
+"""Structured output: an agent's JSON schema, and validation of its answers.
 
 Validation is by fastjsonschema, imported only if an agent has a schema: of three validators it
 was the quickest to import and the smallest (docs/decisions/006-json-schema.md).
@@ -14,8 +14,9 @@ from msgspec import Struct
 
 from seawall.errors import ConfigError
 from seawall.models.port import OutputFormat
+from seawall.settings import OutputSettings
 
-__all__ = ["OutputCheck", "OutputSettings", "build_output"]
+__all__ = ["OutputCheck", "build_output"]
 
 _MAX_FAULT_CHARACTERS = 500
 _name = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -25,20 +26,6 @@ _UNCHECKED = frozenset(
     | {"dependentSchemas", "minContains", "maxContains", "$dynamicRef", "$recursiveRef"}
 )
 _TABLES = frozenset({"properties", "patternProperties", "$defs", "definitions"})
-
-
-class OutputSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JSON Schema of an agent's answers, inline or in a file.
-
-    Attributes:
-        name: Name of the schema for models.
-        schema: The schema, as a table.
-        schema_file: A file that has it, instead.
-    """
-
-    name: str = "answer"
-    schema: dict[str, Any] | None = None
-    schema_file: str = ""
 
 
 class OutputCheck(Struct, frozen=True, eq=False):
@@ -67,18 +54,16 @@ class OutputCheck(Struct, frozen=True, eq=False):
         return None
 
 
-def build_output(agent: str, settings: OutputSettings | None) -> OutputCheck | None:
+def build_output(agent: str, settings: OutputSettings) -> OutputCheck:
     """Build the validator of an agent.
 
     Args:
         agent: Name of the agent, for errors.
-        settings: Its settings; None for plain text.
+        settings: Its settings.
 
     Raises:
         ConfigError: The schema cannot be read, or is invalid.
     """
-    if settings is None:
-        return None
     import fastjsonschema  # noqa: PLC0415 - only where an agent has a schema
 
     where = f"agents.{agent}.output"

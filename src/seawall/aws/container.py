@@ -7,13 +7,8 @@ import asyncio
 import ipaddress
 from collections.abc import Mapping
 
-from seawall.aws.credentials import (
-    Credentials,
-    CredentialsUnavailable,
-    parse_issued,
-    read_token,
-)
-from seawall.transport.errors import TransportError
+from seawall.aws.credentials import Credentials, CredentialsUnavailable, parse_issued, read_token
+from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 
 __all__ = ["ContainerSource"]

@@ -46,10 +46,9 @@ from seawall.aws.dynamodb_errors import (
     parse_refusal,
 )
 from seawall.aws.region import endpoint_url
-from seawall.aws.server_clock import ServerClock
-from seawall.aws.signature import Signer
-from seawall.resilience.retries import RetryBudget, full_jitter
-from seawall.transport.errors import ConnectFailed, TransportError
+from seawall.aws.signature import ServerClock, Signer
+from seawall.resilience import RetryBudget, full_jitter
+from seawall.transport.connection import ConnectFailed, TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
 __all__ = ["CallLimits", "ClientStats", "DynamoDBClient"]

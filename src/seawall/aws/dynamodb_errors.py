@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct, field
 
-from seawall.aws.server_clock import CLOCK_REFUSAL_CODES
+from seawall.aws.signature import CLOCK_REFUSAL_CODES
 
 __all__ = [
     "EXPIRED_TOKEN_CODES",

@@ -12,7 +12,7 @@ from binascii import crc32
 
 from msgspec import Struct
 
-from seawall.transport.errors import ProtocolError
+from seawall.transport.connection import ProtocolError
 
 __all__ = ["EventMessage", "EventStreamParser", "HeaderValue"]
 

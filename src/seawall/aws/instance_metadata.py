@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from seawall.aws.credentials import Credentials, CredentialsUnavailable, parse_issued
-from seawall.transport.errors import TransportError
+from seawall.transport.connection import TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
 __all__ = ["InstanceMetadataSource"]

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from seawall.aws.credentials import Credentials, CredentialsUnavailable, parse_time, read_token
 from seawall.aws.profile import Profiles, load_profile
 from seawall.aws.region import endpoint_url
-from seawall.transport.errors import TransportError
+from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 
 __all__ = ["WebIdentitySource"]

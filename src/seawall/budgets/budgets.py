@@ -16,9 +16,9 @@ from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct
 
-from seawall.budgets.settings import BILLION, BudgetLimits, BudgetSettings
 from seawall.budgets.shared_limit import SharedLimit, Window
 from seawall.errors import BudgetExhausted, Problem, StoreUnavailable
+from seawall.settings import BILLION, BudgetLimits, BudgetSettings
 from seawall.storage.counters import Counters
 
 __all__ = ["BudgetState", "Budgets", "Reservation", "day_window", "month_window", "read_budgets"]

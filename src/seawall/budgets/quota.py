@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
-from seawall.budgets.settings import QuotaSettings
 from seawall.budgets.shared_limit import SharedLimit, Window
 from seawall.errors import DeadlineExceeded, UpstreamThrottled
+from seawall.settings import QuotaSettings
 from seawall.storage.counters import Counters
 
 __all__ = ["Quota", "QuotaPermit"]

@@ -13,13 +13,14 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
+from seawall.agents.calls import AgentTurn, Answer, Emit
 from seawall.agents.definition import Agent
-from seawall.agents.loop import AgentTurn, Answer, Emit, run_agent
+from seawall.agents.loop import run_agent
 from seawall.caches.bounded import BoundedCache
-from seawall.caches.settings import AnswerCacheSettings, CacheLimits
 from seawall.caches.single_flight import SingleFlight, Sink
 from seawall.errors import ConfigError, DeadlineExceeded
 from seawall.events import Event, TextDelta
+from seawall.settings import AnswerCacheSettings, CacheLimits
 from seawall.turn import ToolMessage, UserMessage
 
 __all__ = ["AnswerCache"]

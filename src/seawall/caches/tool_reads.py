@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Iterable
 import msgspec
 
 from seawall.caches.bounded import BoundedCache
-from seawall.caches.settings import CacheLimits
 from seawall.caches.single_flight import SingleFlight, Sink
+from seawall.settings import CacheLimits
 from seawall.tools.toolset import Tool, ToolContext, ToolOutcome
 
 __all__ = ["ToolReadCache", "cached_tools", "share_of_limits"]

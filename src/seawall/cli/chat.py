@@ -195,7 +195,7 @@ async def _opened(
             from msgspec import structs  # noqa: PLC0415
 
             from seawall.lab.processes import parent_death_signal, run_service  # noqa: PLC0415
-            from seawall.models.settings import ModelSettings  # noqa: PLC0415
+            from seawall.settings import ModelSettings  # noqa: PLC0415
 
             script = arguments.config.parent / _SCRIPT
             words = ["--script", str(script)] if script.is_file() else []

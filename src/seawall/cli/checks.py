@@ -20,9 +20,9 @@ from msgspec import Struct, structs
 from seawall.cli.arguments import plural
 from seawall.config import Settings
 from seawall.errors import SeawallError
-from seawall.models.settings import ModelSettings
+from seawall.settings import ModelSettings
 from seawall.storage.settings import SessionSettings
-from seawall.transport.errors import TransportError
+from seawall.transport.connection import TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
 __all__ = ["Check", "run_checks"]

@@ -9,15 +9,15 @@ if that is known.
 import logging
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from seawall.requests import current_request
 
-__all__ = ["TIME_FORMAT", "JsonFormatter"]
+__all__ = ["JsonFormatter"]
 
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 _OWN = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {
     *("message", "asctime"),
     "color_message",  # of uvicorn: the message with terminal escapes
@@ -27,10 +27,19 @@ _OWN = frozenset(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {
 class JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON; fields of `extra` are added."""
 
+    def __init__(self, host_fields: Callable[[], dict[str, object]] = dict) -> None:
+        """Create a formatter.
+
+        Args:
+            host_fields: Returns the fields of the host for the current request.
+        """
+        super().__init__()
+        self._host_fields = host_fields
+
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
         line: dict[str, Any] = {
-            "timestamp": time.strftime(f"{TIME_FORMAT}Z", time.gmtime(record.created)),
+            "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
             "level": record.levelname,
             "message": (
                 record.msg
@@ -49,7 +58,7 @@ class JsonFormatter(logging.Formatter):
             line["request_id"] = request.id
             if request.tenant:
                 line["tenant"] = request.tenant
-        line |= self.host_fields()
+        line |= self._host_fields()
         for name, value in vars(record).items():
             if name not in _OWN and name not in line:
                 line[name] = value
@@ -57,7 +66,3 @@ class JsonFormatter(logging.Formatter):
             return msgspec.json.encode(line, enc_hook=str).decode()
         except (TypeError, UnicodeEncodeError, msgspec.ValidationError):
             return msgspec.json.encode({key: repr(value) for key, value in line.items()}).decode()
-
-    def host_fields(self) -> dict[str, object]:
-        """Fields of the host for the current request."""
-        return {}

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Mapping
 
 from seawall.errors import ConfigError, did_you_mean
+from seawall.hosts.log_filter import FloodFilter
 from seawall.printable import printable
-from seawall.telemetry.log_filter import FloodFilter
 
 __all__ = ["FORMAT", "FORMATS", "LEVEL", "LEVELS", "set_up_logs"]
 

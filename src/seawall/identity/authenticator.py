@@ -19,8 +19,8 @@ from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSetti
 from seawall.turn import Principal
 
 if TYPE_CHECKING:  # the cryptography behind it is imported only where tokens are configured
+    from seawall.identity.jwks import Fetch
     from seawall.identity.jwt import JwtVerifier
-    from seawall.identity.key_cache import Fetch
 
 __all__ = ["ApiKeys", "build_authenticator", "new_key"]
 
@@ -60,8 +60,8 @@ def _build_verifier(
     clock: Callable[[], float],
     monotonic: Callable[[], float],
 ) -> "JwtVerifier":
+    from seawall.identity.jwks import CachedKeySet, file_fetcher  # noqa: PLC0415 - likewise
     from seawall.identity.jwt import JwtVerifier  # noqa: PLC0415 - see TYPE_CHECKING above
-    from seawall.identity.key_cache import CachedKeySet, file_fetcher  # noqa: PLC0415 - likewise
 
     max_age = settings.max_age_seconds
     if settings.jwks_file:

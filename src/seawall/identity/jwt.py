@@ -9,8 +9,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from seawall.errors import IdentityUnavailable, Unauthenticated
-from seawall.identity.jwks import SigningKey, decode_base64url
-from seawall.identity.key_cache import CachedKeySet
+from seawall.identity.jwks import CachedKeySet, SigningKey, decode_base64url
 from seawall.identity.settings import JwtSettings, check_name
 from seawall.turn import Principal
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from seawall.intents.classifier import LEAST_ODDS, NgramClassifier, softmax
 from seawall.intents.embedder import Embedder
-from seawall.intents.features import MAX_CHARACTERS
-from seawall.intents.spelling import Speller
+from seawall.intents.features import MAX_CHARACTERS, Speller
 
 __all__ = [
     "BatchClassifier",

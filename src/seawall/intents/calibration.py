@@ -18,8 +18,8 @@ from seawall.intents.blend import (
 from seawall.intents.classifier import NgramClassifier, softmax, train
 from seawall.intents.definition import NO_INTENT
 from seawall.intents.embedder import Embedder
+from seawall.intents.features import Speller
 from seawall.intents.misspelling import KINDS, misspelt
-from seawall.intents.spelling import Speller
 
 __all__ = ["Calibration", "calibrate"]
 

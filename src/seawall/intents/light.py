@@ -14,8 +14,7 @@ from operator import mul
 from pathlib import Path
 from zlib import crc32
 
-from seawall.intents.features import digest, letter_features, split, word_features
-from seawall.intents.spelling import Speller
+from seawall.intents.features import Speller, digest, letter_features, split, word_features
 
 __all__ = ["LightClassifier", "load_light"]
 

@@ -11,8 +11,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.intents.features import letter_features, split, word_features
-from seawall.intents.spelling import Speller
+from seawall.intents.features import Speller, letter_features, split, word_features
 
 __all__ = ["Vector", "Vectoriser"]
 

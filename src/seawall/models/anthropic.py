@@ -21,10 +21,16 @@ from seawall.models.history import (
     declared_tools,
     tool_name,
 )
-from seawall.models.http_model import SSE_HEADERS, HttpModel, HttpModelSettings, encode
-from seawall.models.lenient import LenientDecoder, arguments_of, count_of
+from seawall.models.http_model import (
+    SSE_HEADERS,
+    HttpModel,
+    HttpModelSettings,
+    LenientDecoder,
+    arguments_of,
+    count_of,
+    encode,
+)
 from seawall.models.port import Finish, ModelRequest, Prompt, ToolCalls, ToolSpec
-from seawall.models.schemas import simplify_schema, split_output
 from seawall.transport.http_client import HttpClient
 from seawall.turn import AssistantMessage, Message, Usage, UserMessage
 
@@ -213,8 +219,10 @@ class AnthropicModel(HttpModel[AnthropicSettings]):
         parts = [b'{"model":', encode(settings.model), b',"stream":true']
         if settings.thinking:
             parts += [b',"thinking":', encode({"type": settings.thinking})]
-        instructions, output = split_output(prompt, in_instructions=settings.schema_in_instructions)
+        instructions, output = self._split_output(prompt)
         if output is not None:
+            from seawall.models.schemas import simplify_schema  # noqa: PLC0415 - only if configured
+
             wanted = {"type": "json_schema", "schema": simplify_schema(output.schema)}
             parts += [b',"output_config":', encode({"format": wanted})]
         if prompt.tools:

@@ -10,7 +10,6 @@ from typing import ClassVar
 import msgspec
 
 from seawall.errors import UpstreamFailed
-from seawall.models.failures import coded_failure
 from seawall.models.port import Finish, FinishReason, Progress, ToolCalls
 from seawall.transport.sse import SseParser
 from seawall.turn import ToolCall, Usage
@@ -345,6 +344,8 @@ class Assembly:
             codes: Names or statuses of the error, the most specific first.
         """
         _log.warning("model %s failed in mid-stream: %r", self._model, message[:2_000])
+        from seawall.models.failures import coded_failure  # noqa: PLC0415 - only for a failure
+
         return coded_failure(self._model, codes) or self.failure(
             "failed in the middle of its answer"
         )

@@ -15,7 +15,7 @@ from seawall.errors import (
 )
 from seawall.models.port import Finish, ModelEvent, ModelRequest, estimate_prompt_tokens
 from seawall.models.upstream import CallPermit, Outcome, Upstream
-from seawall.resilience.retries import RetryBudget
+from seawall.resilience import RetryBudget
 from seawall.turn import Usage
 
 if TYPE_CHECKING:

@@ -16,8 +16,7 @@ from msgspec import Struct
 from seawall.aws.credentials import Credentials, CredentialsError, CredentialsUnavailable
 from seawall.aws.event_stream import EventMessage, EventStreamParser
 from seawall.aws.region import endpoint_url
-from seawall.aws.server_clock import ServerClock
-from seawall.aws.signature import Signer
+from seawall.aws.signature import ServerClock, Signer
 from seawall.errors import UpstreamFailed, UpstreamRefused
 from seawall.models.assembly import Reader, UnreadableLog, as_object
 from seawall.models.history import (
@@ -28,10 +27,17 @@ from seawall.models.history import (
     declared_tools,
     tool_name,
 )
-from seawall.models.http_model import Encoded, HttpModel, HttpModelSettings, bearer, encode
-from seawall.models.lenient import LenientDecoder, arguments_of, count_of
+from seawall.models.http_model import (
+    Encoded,
+    HttpModel,
+    HttpModelSettings,
+    LenientDecoder,
+    arguments_of,
+    bearer,
+    count_of,
+    encode,
+)
 from seawall.models.port import Finish, ModelRequest, Prompt, ToolCalls, ToolSpec
-from seawall.models.schemas import simplify_schema, split_output
 from seawall.transport.http_client import HttpClient, Response
 from seawall.turn import AssistantMessage, Message, Usage, UserMessage
 
@@ -266,8 +272,10 @@ class BedrockModel(HttpModel[BedrockSettings]):
         """
         settings = self._settings
         parts = [b"{"]
-        instructions, output = split_output(prompt, in_instructions=settings.schema_in_instructions)
+        instructions, output = self._split_output(prompt)
         if output is not None:
+            from seawall.models.schemas import simplify_schema  # noqa: PLC0415 - only if configured
+
             schema = encode(simplify_schema(output.schema)).decode()  # this API takes it as text
             wanted = {"jsonSchema": {"name": output.name, "schema": schema}}
             text_format = {"type": "json_schema", "structure": wanted}

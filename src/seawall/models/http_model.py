@@ -1,4 +1,4 @@
-"""Base of the HTTP model adapters: one streamed request, its errors, warm connections."""
+"""Base of the HTTP model adapters: one streamed request, its events, warm connections."""
 
 import asyncio
 import hashlib
@@ -13,14 +13,23 @@ from msgspec import Struct
 
 from seawall.errors import DeadlineExceeded, UpstreamFailed
 from seawall.models.assembly import Reader, UnreadableLog
-from seawall.models.failures import coded_failure, codes_of_body, failure_of, retry_after_of
 from seawall.models.history import call_origin
-from seawall.models.port import ModelEvent, ModelRequest, Prompt, Text
+from seawall.models.port import ModelEvent, ModelRequest, OutputFormat, Prompt, Text
 from seawall.spans import current_span
-from seawall.transport.errors import TransportError, TransportTimeout
+from seawall.transport.connection import TransportError, TransportTimeout
 from seawall.transport.http_client import Endpoint, HttpClient, Response
 
-__all__ = ["SSE_HEADERS", "Encoded", "HttpModel", "HttpModelSettings", "bearer", "encode"]
+__all__ = [
+    "SSE_HEADERS",
+    "Encoded",
+    "HttpModel",
+    "HttpModelSettings",
+    "LenientDecoder",
+    "arguments_of",
+    "bearer",
+    "count_of",
+    "encode",
+]
 
 SSE_HEADERS = ((b"content-type", b"application/json"), (b"accept", b"text/event-stream"))
 
@@ -29,6 +38,7 @@ _ERROR_SECONDS = 2.0
 _DRAIN_SECONDS = 0.05  # for the end of the body, after the end of the answer
 _WARM_SECONDS = 5.0
 _MAX_BLANK_READS = 256
+_MOST_TOKENS = 1 << 40
 _DOCUMENT_STARTS = (b"{", b"[", b"<")  # a JSON or HTML document instead of a stream
 
 _log = logging.getLogger("seawall.models")
@@ -36,11 +46,77 @@ _log = logging.getLogger("seawall.models")
 encode = msgspec.json.Encoder().encode
 
 Header = tuple[bytes, bytes]
+T = TypeVar("T", bound=Struct)
 
 
 def bearer(api_key: str) -> tuple[Header, ...]:
     """Return the header that carries an API key; none for an empty key."""
     return ((b"authorization", b"Bearer " + api_key.encode()),) if api_key else ()
+
+
+class LenientDecoder(Generic[T]):
+    """Decodes one event of a stream into a struct whose fields all have defaults.
+
+    Strict decoding is tried first and costs nothing more; see `lenient` for what it refuses.
+    """
+
+    __slots__ = ("_decode", "_kind")
+
+    def __init__(self, kind: type[T]) -> None:
+        self._kind = kind
+        self._decode = msgspec.json.Decoder(kind).decode
+
+    def __call__(self, data: bytes) -> T | None:
+        """Return the struct; None for what is no JSON object, and so no part of the answer.
+
+        Raises:
+            ValueError: It is an object that cannot be read.
+        """
+        try:
+            return self._decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            from seawall.models.lenient import decode_leniently  # noqa: PLC0415 - seldom needed
+
+            return decode_leniently(data, self._kind)
+
+
+def count_of(used: object, *path: str) -> int:
+    """Return a count of tokens from a provider's usage report; 0 for what cannot be one.
+
+    Args:
+        used: The report, of any shape.
+        path: The keys that lead to the count.
+    """
+    for key in path:
+        used = used.get(key) if isinstance(used, dict) else None
+    if used is None:
+        return 0
+    whole = used if type(used) is int else None
+    if whole is None:
+        from seawall.models.lenient import whole_number  # noqa: PLC0415 - seldom needed
+
+        whole = whole_number(used)
+    return whole if whole is not None and 0 <= whole <= _MOST_TOKENS else 0
+
+
+def arguments_of(raw: msgspec.Raw) -> str | None:
+    """Return a piece of a call's arguments: a string's content, or an object as it is."""
+    encoded = bytes(raw)
+    if encoded == b"null":
+        return None
+    if encoded.startswith(b'"'):
+        try:
+            return msgspec.json.decode(encoded, type=str)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            import json  # noqa: PLC0415 - an unpaired surrogate, which msgspec refuses
+
+            text = encoded.decode("utf-8", "replace")
+            try:
+                piece: str = json.loads(text, strict=False)
+            except ValueError:
+                return text
+            return piece.encode("utf-8", "replace").decode()
+    return encoded.decode("utf-8", "replace")
 
 
 class HttpModelSettings(Struct, frozen=True, kw_only=True):
@@ -167,6 +243,14 @@ class HttpModel(Generic[SettingsT]):
     async def close(self) -> None:
         """See `Model.close`; the connections belong to the client, which is closed separately."""
 
+    def _split_output(self, prompt: Prompt) -> tuple[str, OutputFormat | None]:
+        """See `split_output`."""
+        if prompt.output is None:
+            return prompt.instructions, None
+        from seawall.models.schemas import split_output  # noqa: PLC0415 - only if configured
+
+        return split_output(prompt, in_instructions=self._settings.schema_in_instructions)
+
     def _encode_head(self, prompt: Prompt) -> bytes:
         """Encode the part of a request that all turns of an agent share."""
         raise NotImplementedError
@@ -239,12 +323,18 @@ class HttpModel(Generic[SettingsT]):
         body = first + await _read_bounded(response)
         if may_repeat and self._may_sign_again(response, body, signed_at):
             return None
+        raise self._failure(response, body)
+
+    def _failure(self, response: Response, body: bytes) -> UpstreamFailed:
+        """Log a response that is not a stream; return the failure to raise."""
+        from seawall.models import failures  # noqa: PLC0415 - only for a failure
+
         _log.warning("model %s answered %d: %r", self._name, response.status, body[:2_000])
-        codes = codes_of_body(body)
+        codes = failures.codes_of_body(body)
         if response.status != 200:
-            retry_after = retry_after_of(response.headers)
-            raise failure_of(self._name, response.status, retry_after, codes=codes)
-        raise coded_failure(self._name, codes) or UpstreamFailed(
+            retry_after = failures.retry_after_of(response.headers)
+            return failures.failure_of(self._name, response.status, retry_after, codes=codes)
+        return failures.coded_failure(self._name, codes) or UpstreamFailed(
             f"The model '{self._name}' did not answer with a stream."
         )
 

@@ -1,6 +1,6 @@
 """Lenient JSON decoder for the deviations of model servers from their documented formats.
 
-Strict decoding is tried first and costs nothing more. What it refuses is fitted to the expected
+What strict decoding refuses (see `LenientDecoder`) is fitted to the expected
 shape: null is absent, a number may be in quotes, values that are no objects are skipped, and bytes
 that are not UTF-8 become replacement characters. Only an object that cannot be read at all, or that
 has a wrong type where a part of the answer must be, is refused.
@@ -8,76 +8,22 @@ has a wrong type where a part of the answer must be, is refused.
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Struct
 
-__all__ = ["LenientDecoder", "arguments_of", "count_of"]
+__all__ = ["decode_leniently", "whole_number"]
 
 T = TypeVar("T", bound=Struct)
 
 _Shape: TypeAlias = Any  # of `msgspec.inspect`, which is imported when it is first needed
 _BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
 _ABSENT = object()
-_MOST_TOKENS = 1 << 40
 
 
-class LenientDecoder(Generic[T]):
-    """Decodes one event of a stream into a struct whose fields all have defaults."""
-
-    __slots__ = ("_decode", "_kind")
-
-    def __init__(self, kind: type[T]) -> None:
-        self._kind = kind
-        self._decode = msgspec.json.Decoder(kind).decode
-
-    def __call__(self, data: bytes) -> T | None:
-        """Return the struct; None for what is no JSON object, and so no part of the answer.
-
-        Raises:
-            ValueError: It is an object that cannot be read.
-        """
-        try:
-            return self._decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return _read(data, self._kind)
-
-
-def count_of(used: object, *path: str) -> int:
-    """Return a count of tokens from a provider's usage report; 0 for what cannot be one.
-
-    Args:
-        used: The report, of any shape.
-        path: The keys that lead to the count.
-    """
-    for key in path:
-        used = used.get(key) if isinstance(used, dict) else None
-    whole = _whole(used)
-    return whole if whole is not None and 0 <= whole <= _MOST_TOKENS else 0
-
-
-def arguments_of(raw: msgspec.Raw) -> str | None:
-    """Return a piece of a call's arguments: a string's content, or an object as it is."""
-    encoded = bytes(raw)
-    if encoded == b"null":
-        return None
-    if encoded.startswith(b'"'):
-        try:
-            return msgspec.json.decode(encoded, type=str)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            import json  # noqa: PLC0415 - an unpaired surrogate, which msgspec refuses
-
-            text = encoded.decode("utf-8", "replace")
-            try:
-                piece: str = json.loads(text, strict=False)
-            except ValueError:
-                return text
-            return piece.encode("utf-8", "replace").decode()
-    return encoded.decode("utf-8", "replace")
-
-
-def _read(data: bytes, kind: type[T]) -> T | None:
+def decode_leniently(data: bytes, kind: type[T]) -> T | None:
+    """See `LenientDecoder`, which tries strict decoding before."""
     import json  # noqa: PLC0415 - reads what msgspec refuses: NaN, control characters, surrogates
 
     if not data[:64].lstrip(_BEFORE_JSON).startswith((b"{", b"[")):
@@ -168,7 +114,7 @@ def _string(value: object, shape: _Shape) -> object:  # noqa: ARG001 - same sign
 
 
 def _integer(value: object, shape: _Shape) -> object:  # noqa: ARG001 - same signature for all
-    whole = _whole(value)
+    whole = whole_number(value)
     return _ABSENT if whole is None else whole
 
 
@@ -195,7 +141,7 @@ def _unfit(what: str) -> ValueError:
     return ValueError(what)
 
 
-def _whole(value: object) -> int | None:
+def whole_number(value: object) -> int | None:
     """Return an integer, also given as 3.0 or "3"; None for anything else."""
     if isinstance(value, str) and len(value) <= 20 and value.isascii():
         value = int(value) if value.isdigit() else None

@@ -21,8 +21,8 @@ from msgspec import Struct
 from seawall.errors import ConfigError, DeadlineExceeded, UpstreamFailed
 from seawall.models.openai import OpenAIModel, OpenAISettings
 from seawall.models.port import ModelEvent, ModelRequest, Text
-from seawall.models.settings import ModelSettings
-from seawall.transport.errors import TransportError
+from seawall.settings import ModelSettings
+from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 
 if TYPE_CHECKING:

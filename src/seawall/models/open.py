@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from seawall.errors import ConfigError
 from seawall.models.port import Model
 from seawall.models.resilient import ResilientModel
-from seawall.models.settings import ModelSettings
 from seawall.models.upstream import Upstream
+from seawall.settings import ModelSettings
 from seawall.timers import TimingWheel
 from seawall.transport.http_client import HttpClient
 

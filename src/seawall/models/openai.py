@@ -11,7 +11,6 @@ import msgspec
 from msgspec import Struct, field
 
 from seawall.models.assembly import SseReader, UnreadableLog, as_object
-from seawall.models.failures import codes_in
 from seawall.models.history import (
     NINE_CHARACTER_IDS,
     NO_CONTENT,
@@ -19,10 +18,17 @@ from seawall.models.history import (
     tool_name,
     without_blanks,
 )
-from seawall.models.http_model import SSE_HEADERS, HttpModel, HttpModelSettings, bearer, encode
-from seawall.models.lenient import LenientDecoder, arguments_of, count_of
+from seawall.models.http_model import (
+    SSE_HEADERS,
+    HttpModel,
+    HttpModelSettings,
+    LenientDecoder,
+    arguments_of,
+    bearer,
+    count_of,
+    encode,
+)
 from seawall.models.port import Finish, ModelRequest, Prompt, ToolCalls
-from seawall.models.schemas import is_strict, split_output
 from seawall.transport.http_client import HttpClient
 from seawall.turn import AssistantMessage, Message, ToolCall, Usage, UserMessage
 
@@ -147,6 +153,8 @@ class OpenAIReader(SseReader):
             first = next(iter(several), None)
             error = first or chunk.code or chunk.error_code or chunk.detail
         if error or failed:
+            from seawall.models.failures import codes_in  # noqa: PLC0415 - only for a failure
+
             bare = (chunk.code, chunk.error_code, chunk.status, chunk.type)
             raise self.assembly.failed_midway(data, *codes_in(error), *bare)
 
@@ -236,14 +244,15 @@ class OpenAIModel(HttpModel[OpenAISettings]):
         if prompt.tools:
             tools = [{"type": "function", "function": tool} for tool in prompt.tools]
             parts += [b',"tools":', encode(tools)]
-        in_instructions = settings.schema_in_instructions
-        instructions, output = split_output(prompt, in_instructions=in_instructions)
+        instructions, output = self._split_output(prompt)
         if output is not None:
+            from seawall.models.schemas import is_strict  # noqa: PLC0415 - only if configured
+
             strict = is_strict(output.schema)
             described = {"name": output.name, "schema": output.schema, "strict": strict}
             wanted = {"type": "json_schema", "json_schema": described}
             parts += [b',"response_format":', encode(wanted)]
-        elif prompt.output is not None and not in_instructions:  # any object
+        elif prompt.output is not None and not settings.schema_in_instructions:  # any object
             parts.append(b',"response_format":{"type":"json_object"}')
         parts.append(b',"messages":[')
         if instructions.strip():

@@ -9,7 +9,7 @@ from seawall.errors import UpstreamFailed, UpstreamRefused, UpstreamUnavailable
 from seawall.models.attempt import open_answer
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Progress, Text, ToolCalls
 from seawall.models.upstream import Upstream
-from seawall.resilience.retries import RetryBudget, full_jitter
+from seawall.resilience import RetryBudget, full_jitter
 
 __all__ = ["ResilientModel"]
 

@@ -15,10 +15,17 @@ from msgspec import Struct
 from seawall.models.assembly import SseReader, UnreadableLog, as_object
 from seawall.models.failures import codes_in
 from seawall.models.history import NO_CONTENT, WORD_IDS, CallIds, tool_name, without_blanks
-from seawall.models.http_model import SSE_HEADERS, HttpModel, HttpModelSettings, bearer, encode
-from seawall.models.lenient import LenientDecoder, arguments_of, count_of
+from seawall.models.http_model import (
+    SSE_HEADERS,
+    HttpModel,
+    HttpModelSettings,
+    LenientDecoder,
+    arguments_of,
+    bearer,
+    count_of,
+    encode,
+)
 from seawall.models.port import ModelRequest, Prompt, ToolSpec
-from seawall.models.schemas import is_strict, split_output
 from seawall.transport.http_client import HttpClient
 from seawall.transport.sse import ServerSentEvent
 from seawall.turn import AssistantMessage, Message, Usage, UserMessage
@@ -252,8 +259,10 @@ class ResponsesModel(HttpModel[ResponsesSettings]):
         parts = [b'{"model":', encode(settings.model), b',"stream":true,"store":false']
         if prompt.tools:
             parts += [b',"tools":', encode([_wire_tool(each) for each in prompt.tools])]
-        instructions, output = split_output(prompt, in_instructions=settings.schema_in_instructions)
+        instructions, output = self._split_output(prompt)
         if output is not None:
+            from seawall.models.schemas import is_strict  # noqa: PLC0415 - only if configured
+
             wanted = {
                 "type": "json_schema",
                 "name": output.name,

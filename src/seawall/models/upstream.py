@@ -9,10 +9,14 @@ from msgspec import Struct
 
 from seawall.errors import UpstreamThrottled, UpstreamUnavailable
 from seawall.models.port import Model
-from seawall.resilience.circuit_breaker import BreakerState, CircuitBreaker
-from seawall.resilience.concurrency import ConcurrencyLimiter, GradientLimit
-from seawall.resilience.quantile import RollingQuantile
-from seawall.resilience.settings import ResilienceSettings
+from seawall.resilience import (
+    BreakerState,
+    CircuitBreaker,
+    ConcurrencyLimiter,
+    GradientLimit,
+    RollingQuantile,
+)
+from seawall.settings import ResilienceSettings
 from seawall.timers import TimingWheel
 
 if TYPE_CHECKING:

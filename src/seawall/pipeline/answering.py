@@ -1,14 +1,15 @@
 """The answer of a turn: choose the agent, run it, commit the result."""
 
 import asyncio
-import hashlib
 import time
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, Struct
 
-from seawall.agents.loop import AgentTurn, Answer, run_agent
+from seawall.agents.calls import AgentTurn, Answer, TurnPausing
+from seawall.agents.loop import run_agent
 from seawall.agents.window import history_window
 from seawall.errors import (
     CommitUnknown,
@@ -25,14 +26,18 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.pipeline.context import Ports, TurnContext
+from seawall.pipeline.identifiers import fingerprint
 from seawall.pipeline.opening import Opened
 from seawall.pipeline.routing import Route, choose_agent
 from seawall.pipeline.stages import Stage
 from seawall.spans import current_span
 from seawall.storage.port import Commit, SessionStore
-from seawall.turn import Message, ToolMessage, TurnRecord, TurnRequest, Usage, UserMessage
+from seawall.turn import Message, ToolMessage, TurnRecord, Usage, UserMessage
 
-__all__ = ["answer_turn", "fingerprint"]
+if TYPE_CHECKING:
+    from seawall.pipeline.journal import TurnJournal
+
+__all__ = ["answer_turn"]
 
 _NEWEST_TURNS = 8  # the session may have newer turns already
 _FIRST_POLL_SECONDS = 0.05
@@ -42,7 +47,7 @@ _MAX_ENTRY_CHARACTERS = 1_024
 
 
 async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> None:
-    """Choose the agent, run it, and commit the turn.
+    """Choose the agent, run it, and commit the turn; or continue a turn that was left.
 
     Args:
         ports: The pipeline's.
@@ -51,50 +56,124 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
 
     Raises:
         CommitUnknown: it may be stored or not.
-        Problem: the turn has failed; nothing of it is stored.
+        Problem: the turn has failed. Nothing of it is stored, unless the problem names effects.
     """
-    request, emit = context.request, context.emit
+    emit, left = context.emit, opened.lease.continues
     session, detection = opened.snapshot.session, opened.detection
-    route = choose_agent(
-        ports.routing,
-        ports.agents,
-        requested=request.agent,
-        intent=detection.intent,
-        current=session.agent if session else None,
-    )
+    if left is None:
+        route = choose_agent(
+            ports.routing,
+            ports.agents,
+            requested=context.request.agent,
+            intent=detection.intent,
+            current=session.agent if session else None,
+        )
+        answer = Answer(route.agent)
+        state = dict(session.state) if session else {}
+    else:
+        from seawall.pipeline.continuation import left_answer  # noqa: PLC0415 - seldom
+
+        route, detection, answer, state = left_answer(left)
+        opened = msgspec.structs.replace(opened, detection=detection)
     context.report.agent = route.agent
     context.report.intent, context.report.intent_by = detection.intent, detection.by
     if (span := current_span.get()) is not None:
         span.put("gen_ai.conversation.id", opened.key.session)
-    await emit(
-        TurnStarted(request.id, opened.key.session, session is None),
-        IntentDetected(detection.intent, detection.confidence, detection.by),
-        AgentSelected(route.agent, route.reason),
-    )
-    state = dict(session.state) if session else {}
-    turn = _agent_turn(ports, context, opened, state)
+    source = _JournalSource(ports, context, opened, route, state)
+    if left is None:
+        await emit(
+            TurnStarted(context.request.id, opened.key.session, session is None),
+            IntentDetected(detection.intent, detection.confidence, detection.by),
+            AgentSelected(route.agent, route.reason),
+        )
+    else:
+        from seawall.pipeline.continuation import continued_events  # noqa: PLC0415 - seldom
+
+        await emit(*continued_events(left, opened.key.session, source.open().attempt))
+    turn = _agent_turn(source)
+    try:
+        answer = await _run(source, turn, answer)
+        await _finish(source, answer)
+    except TurnPausing:
+        from seawall.pipeline.continuation import emit_pause  # noqa: PLC0415 - seldom
+
+        await emit_pause(context, opened, source.open())
+    except BaseException as failure:
+        if source.begun:
+            from seawall.pipeline.continuation import interrupt  # noqa: PLC0415 - seldom
+
+            await interrupt(source.open(), opened.lease, answer, failure)
+        raise
+
+
+class _JournalSource(Struct):
+    """A turn that runs, and its journal, which is made when the first effect needs it."""
+
+    ports: Ports
+    context: TurnContext
+    opened: Opened
+    route: Route
+    state: dict[str, str]
+    journal: "TurnJournal | None" = None
+
+    @property
+    def begun(self) -> bool:
+        """See `JournalSource`."""
+        if self.journal is None:
+            return self.opened.lease.continues is not None
+        return self.journal.record is not None
+
+    def open(self) -> "TurnJournal":
+        """See `JournalSource`."""
+        if self.journal is None:
+            from seawall.pipeline.continuation import open_journal  # noqa: PLC0415 - seldom
+
+            self.journal = open_journal(
+                self.ports, self.context, self.opened, self.route, self.state
+            )
+        return self.journal
+
+
+async def _run(source: _JournalSource, turn: AgentTurn, answer: Answer) -> Answer:
+    ports, context, opened, route = source.ports, source.context, source.opened, source.route
+    request, emit = context.request, context.emit
     if request.options is not None:
         from seawall.agents.options import apply_answer_options  # noqa: PLC0415 - seldom used
 
         agents = apply_answer_options(ports.agents, route.agent, request.options)
-        answer = await run_agent(agents, route.agent, turn, emit)
-    elif ports.answers is not None and session is None:
-        answer = await ports.answers.answer(route.agent, turn, emit)
+        return await run_agent(agents, route.agent, turn, emit, answer)
+    first = opened.snapshot.session is None and opened.lease.continues is None
+    if ports.answers is not None and first:
+        return await ports.answers.answer(route.agent, turn, emit)
+    return await run_agent(ports.agents, route.agent, turn, emit, answer)
+
+
+async def _finish(source: _JournalSource, answer: Answer) -> None:
+    """Commit the answer and report it."""
+    ports, context, opened, state = source.ports, source.context, source.opened, source.state
+    _report_answer(context, answer, opened.detection.usage)
+    await context.emit(UsageReported(context.report.usage, context.spending.reported_cost()))
+    if source.begun:
+        _check_state(state)
+        record = await source.open().complete(answer)
     else:
-        answer = await run_agent(ports.agents, route.agent, turn, emit)
-    _report_answer(context, answer, detection.usage)
-    await emit(UsageReported(context.report.usage, context.spending.reported_cost()))
-    commit = _commit(
-        context, opened, route, answer, state=state, ttl_seconds=ports.sessions.ttl_seconds
-    )
-    await _store(ports, context, commit)
+        commit = _commit(
+            context,
+            opened,
+            source.route,
+            answer,
+            state=state,
+            ttl_seconds=ports.sessions.ttl_seconds,
+        )
+        await _store(ports, context, commit)
+        record = commit.turn
     context.report.outcome = "completed"
     context.timings.since_start("total", asyncio.get_running_loop().time())
-    await emit(
+    await context.emit(
         TurnCompleted(
-            turn=request.id,
+            turn=record.id,
             session=opened.key.session,
-            version=commit.turn.number,
+            version=record.number,
             agent=answer.agent,
             replayed=False,
             timings=context.timings.as_dict(),
@@ -150,36 +229,39 @@ async def _is_stored(store: SessionStore, commit: Commit, latest: float) -> bool
         pause = min(2 * pause, _MAX_POLL_SECONDS)
 
 
-def _agent_turn(
-    ports: Ports, context: TurnContext, opened: Opened, state: dict[str, str]
-) -> AgentTurn:
-    request, principal = context.request, opened.principal
+def _agent_turn(source: _JournalSource) -> AgentTurn:
+    ports, context, opened = source.ports, source.context, source.opened
+    request, principal, left = context.request, opened.principal, opened.lease.continues
     settings = ports.sessions
+    earlier = opened.snapshot.turns
+    if left is not None:
+        earlier = tuple(each for each in earlier if each.number < left.number)
     history: tuple[Message, ...] = request.history or history_window(
-        opened.snapshot.turns,
+        earlier,
         max_turns=settings.history_turns,
         max_tokens=settings.history_tokens,
     )
-    retry = request.idempotency_key or request.id
+    retry = request.idempotency_key or (left.id if left is not None else request.id)
+    pending = None
+    if left is not None and left.journal is not UNSET:
+        from seawall.pipeline.continuation import pending_step  # noqa: PLC0415 - seldom
+
+        pending = pending_step(left)
+        principal = msgspec.structs.replace(principal, roles=left.journal.roles)
     return AgentTurn(
-        turn=request.id,
+        turn=left.id if left is not None else request.id,
         session=opened.key.session,
         principal=principal,
         history=(*history, UserMessage(request.text)),
         effect_key=f"{principal.tenant}\0{principal.subject}\0{retry}",
         deadline=context.deadline,
-        state=state,
+        state=source.state,
         meter=context.spending if context.spending.metered else None,
+        journal=source,
+        pending=pending,
+        steps=pending.number if pending is not None else 0,
+        approval_seconds=ports.approval_seconds,
     )
-
-
-def fingerprint(request: TurnRequest) -> str:
-    """Digest of a request: the same idempotency key with another digest is refused."""
-    session = None if request.opens else request.session
-    asked = msgspec.json.encode((request.text, session, request.agent, request.history))
-    if request.options is not None:
-        asked += msgspec.json.encode(request.options)
-    return hashlib.sha256(asked).hexdigest()
 
 
 def _report_answer(context: TurnContext, answer: Answer, routing_usage: Usage) -> None:
@@ -198,6 +280,16 @@ def _report_answer(context: TurnContext, answer: Answer, routing_usage: Usage) -
         timings.since_start("first_text", answer.first_text_at)
 
 
+def _check_state(state: dict[str, str]) -> None:
+    if len(state) > _MAX_STATE_ENTRIES or any(
+        len(name) + len(text) > _MAX_ENTRY_CHARACTERS for name, text in state.items()
+    ):
+        raise TurnLimitReached(
+            f"The tools' state is larger than a session allows: {_MAX_STATE_ENTRIES} entries of "
+            f"{_MAX_ENTRY_CHARACTERS} characters."
+        )
+
+
 def _commit(
     context: TurnContext,
     opened: Opened,
@@ -208,13 +300,7 @@ def _commit(
     ttl_seconds: float,
 ) -> Commit:
     request, session = context.request, opened.snapshot.session
-    if len(state) > _MAX_STATE_ENTRIES or any(
-        len(name) + len(text) > _MAX_ENTRY_CHARACTERS for name, text in state.items()
-    ):
-        raise TurnLimitReached(
-            f"The tools' state is larger than a session allows: {_MAX_STATE_ENTRIES} entries of "
-            f"{_MAX_ENTRY_CHARACTERS} characters."
-        )
+    _check_state(state)
     version = session.version if session else 0
     job = opened.lease.begin.background_job
     attempt = job.attempt if job is not None else 0

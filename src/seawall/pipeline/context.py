@@ -1,13 +1,13 @@
 """The context of a turn in progress, and the ports that all turns use."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
 
 from seawall.admission.gate import AdmissionGate
+from seawall.agents.calls import Emit
 from seawall.agents.definition import Agent
-from seawall.agents.loop import Emit
 from seawall.budgets.spending import Spending
 from seawall.identity.port import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
@@ -26,7 +26,11 @@ __all__ = ["Ports", "TurnContext"]
 
 
 class Ports(Struct, frozen=True, kw_only=True):
-    """The ports that the pipeline uses; composed once at start."""
+    """The ports that the pipeline uses; composed once at start.
+
+    `next_message`: what happens to a session's next message while one of its turns is paused; see
+    `EffectSettings`, also for `approval_seconds`.
+    """
 
     authenticator: Authenticator
     store: SessionStore
@@ -40,6 +44,8 @@ class Ports(Struct, frozen=True, kw_only=True):
     answers: "AnswerCache | None" = None
     spending: Callable[[], Spending] = Spending
     tracer: Tracer | None = None
+    next_message: Literal["answer", "queue", "refuse"] = "answer"
+    approval_seconds: float = 86_400.0
 
 
 class TurnContext(Struct):

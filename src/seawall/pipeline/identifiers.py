@@ -1,12 +1,24 @@
 """Identifiers of turns and sessions: unguessable, and sortable by creation time."""
 
+import hashlib
 import os
 import time
 from typing import Any
 
+import msgspec
+
 from seawall.turn import TurnRequest
 
-__all__ = ["new_request", "new_session_id", "new_turn_id", "session_of", "time_of"]
+__all__ = ["fingerprint", "new_request", "new_session_id", "new_turn_id", "session_of", "time_of"]
+
+
+def fingerprint(request: TurnRequest) -> str:
+    """Digest of a request: the same idempotency key with another digest is refused."""
+    session = None if request.opens else request.session
+    asked = msgspec.json.encode((request.text, session, request.agent, request.history))
+    if request.options is not None:
+        asked += msgspec.json.encode(request.options)
+    return hashlib.sha256(asked).hexdigest()
 
 
 def new_request(

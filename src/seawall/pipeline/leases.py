@@ -3,11 +3,11 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from seawall.errors import (
     CommitUnknown,
@@ -20,21 +20,34 @@ from seawall.errors import (
     SessionBusy,
     SessionConflict,
     StoreUnavailable,
+    TurnInterrupted,
+    TurnIsPaused,
+    TurnNotFound,
     TurnPostponed,
 )
+from seawall.pipeline.replay import find_older
 from seawall.storage.port import (
     BackgroundJob,
     Begin,
     JobFailure,
     Lease,
+    Replay,
     SessionStore,
     Snapshot,
     turn_of_lease_owner,
 )
 from seawall.storage.settings import SessionSettings
-from seawall.turn import SessionKey, TurnRequest
+from seawall.turn import Effect, SessionKey, TurnRecord, TurnRequest
 
-__all__ = ["TurnLease", "acquire_lease", "best_effort", "record_job_failure"]
+__all__ = [
+    "TurnLease",
+    "acquire_lease",
+    "best_effort",
+    "describe_effects",
+    "interrupted",
+    "is_retried_later",
+    "record_job_failure",
+]
 
 _FIRST_POLL_SECONDS = 0.05
 _MAX_POLL_SECONDS = 0.5
@@ -52,20 +65,57 @@ _RETRIED_LATER = (
 _NOT_STARTED = (Overloaded, SessionBusy)
 
 
-class TurnLease(Struct, frozen=True):
+class TurnLease(Struct):
     """A turn's lease of its session and, if it has one, of its idempotency key.
 
-    seconds: how long it lasts from one renewal on; 0 without a lease.
+    Attributes:
+        store: The session store.
+        begin: What is leased, by which name.
+        seconds: How long it lasts from one renewal on; 0 without a lease.
+        journal_seconds: As `seconds`, of a lease that a journal takes.
+        group: Of the task that renews it, while `keep_renewed` runs.
+        renewing: That task.
+        continues: The turn, as an earlier attempt has left it; None for a new turn.
     """
 
     store: SessionStore
     begin: Begin
     seconds: float
+    journal_seconds: float = 0.0
+    group: asyncio.TaskGroup | None = None
+    renewing: asyncio.Task[None] | None = None
+    continues: TurnRecord | None = None
 
     @classmethod
-    def none(cls, store: SessionStore, key: SessionKey, turn: str) -> "TurnLease":
+    def none(
+        cls, store: SessionStore, key: SessionKey, turn: str, journal_seconds: float = 0.0
+    ) -> "TurnLease":
         """For a turn that opens a session whose id no client knows yet."""
-        return cls(store, Begin(key=key, turn=turn, turns=0, until=None), 0.0)
+        begin = Begin(key=key, turn=turn, turns=0, until=None)
+        return cls(store, begin, 0.0, journal_seconds)
+
+    @property
+    def attempt(self) -> int:
+        """Number of the attempt at a background turn; 1 for any other turn."""
+        return self.begin.background_job.attempt if self.begin.background_job is not None else 1
+
+    def taken(self) -> None:
+        """The journal has leased the session and bound the key: renew the session's lease only."""
+        if not self.seconds:
+            self.seconds = self.journal_seconds
+        self.begin = msgspec.structs.replace(self.begin, idempotency_key=None)
+        self.renew()
+
+    def renew(self) -> None:
+        """Renew it from now on, while `keep_renewed` runs."""
+        if self.seconds and self.renewing is None and self.group is not None:
+            self.renewing = self.group.create_task(self._renew())
+
+    def ended(self) -> None:
+        """The journal has ended the lease."""
+        self.seconds = 0.0
+        if self.renewing is not None:
+            self.renewing.cancel()
 
     @asynccontextmanager
     async def keep_renewed(self) -> AsyncGenerator[None, None]:
@@ -77,15 +127,12 @@ class TurnLease(Struct, frozen=True):
             SessionConflict: the session or the key was lost to another turn.
             TurnPostponed: in place of a problem after which a background turn is retried.
         """
-        if not self.seconds:
-            yield
-            return
-        renewing: asyncio.Task[None] | None = None
         try:
-            async with asyncio.TaskGroup() as group:
-                renewing = group.create_task(self._renew())
+            async with asyncio.TaskGroup() as self.group:
+                self.renew()
                 yield
-                renewing.cancel()
+                if self.renewing is not None:
+                    self.renewing.cancel()
         except BaseExceptionGroup as failures:
             ending = await self.end(failures.exceptions[0])
             raise ending from ending.__cause__  # `from None` would remove it
@@ -138,6 +185,11 @@ class TurnLease(Struct, frozen=True):
                 raise SessionConflict("Another turn has taken this session over.")
 
 
+def is_retried_later(failure: BaseException) -> bool:
+    """Whether a background turn that ends so is run again."""
+    return isinstance(failure, (asyncio.CancelledError, *_RETRIED_LATER))
+
+
 async def record_job_failure(
     store: SessionStore, job: BackgroundJob, failure: BaseException
 ) -> None:
@@ -170,11 +222,13 @@ async def acquire_lease(
     attempt_seconds: float,
     deadline: float,
     background_job: BackgroundJob | None = None,
+    next_message: str = "answer",
 ) -> tuple[Snapshot, TurnLease]:
     """Begin the turn in the store; if another turn has the lease, wait as configured.
 
     A turn under the same key is joined if it is in progress here: then it is the snapshot's
     `key_lease`, and this turn has no lease. If it is in progress elsewhere, its end is waited for.
+    If an earlier attempt has left it with a journal, this one leases its session, to continue it.
 
     Args:
         store: The session store.
@@ -186,8 +240,11 @@ async def acquire_lease(
         attempt_seconds: The longest that a single call of the store may take.
         deadline: Of the turn, in seconds on the event loop's clock.
         background_job: Of a background turn: stored together with the lease.
+        next_message: What happens while a turn of the session is paused; see `EffectSettings`.
 
     Raises:
+        TurnIsPaused: a turn of the session is paused, and no other is accepted.
+        TurnInterrupted: the turn with this key was interrupted, and later turns have followed.
         KeyReused: the key was used with another request.
         SessionBusy: another turn of the session is in progress, and was not done in time.
         DeadlineExceeded: a call of the store took longer than `attempt_seconds`.
@@ -199,39 +256,186 @@ async def acquire_lease(
     begin = Begin(
         key=key,
         turn=background_job.lease_owner if background_job is not None else request.id,
-        turns=settings.history_turns,
+        turns=max(1, settings.history_turns),
         until=None,
         opens=request.opens,
         idempotency_key=request.idempotency_key,
         fingerprint=fingerprint,
         background_job=background_job,
     )
-    lease = TurnLease(store, begin, settings.lease_seconds)
+    lease = TurnLease(store, begin, settings.lease_seconds, settings.lease_seconds)
+    attempt = _Acquisition(lease, begin, settings, joinable, attempt_seconds, next_message)
     try:
         while True:
-            snapshot = await _begin(store, _until(begin, settings.lease_seconds), attempt_seconds)
-            joined = snapshot.key_lease
-            for same_key in (snapshot.replay, joined):
-                if same_key is not None and same_key.fingerprint != fingerprint:
-                    raise KeyReused(
-                        "This idempotency key was used before with another request; use a new key.",
-                        field="idempotency_key",
-                    )
-            if snapshot.replay or (joined and joinable(turn_of_lease_owner(joined.owner))):
-                return snapshot, TurnLease.none(store, key, request.id)
-            other = joined or snapshot.session_lease
-            if other is None or not settings.lease_seconds:
-                return snapshot, lease
-            if clock() + pause > (deadline if joined else latest):
-                raise _busy(other)
-            # With jitter: two that wait for the same turn should not poll at the same time.
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
-            pause = min(pause * 1.5, _MAX_POLL_SECONDS)
+            found = await attempt.once()
+            if isinstance(found, Snapshot):
+                return found, attempt.lease
+            if found is not None:
+                if clock() + pause > (deadline if attempt.joins else latest):
+                    raise found
+                # With jitter: two that wait for the same turn should not poll at the same time.
+                await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311
+                pause = min(pause * 1.5, _MAX_POLL_SECONDS)
     except BaseException as failure:
         ending = await lease.end(failure, acknowledged=False)
         if ending is failure:
             raise
         raise ending from failure
+
+
+class _Acquisition(Struct):
+    """One turn's attempts to lease its session.
+
+    Attributes:
+        lease: What it gets.
+        begin: Its request to the store.
+        settings: Of sessions.
+        joinable: Whether the turn of this id can be joined here.
+        seconds: The longest that a single call of the store may take.
+        next_message: As of `acquire_lease`.
+        left: The turn with the same key that an earlier attempt has left.
+        joins: Whether a turn with the same key is waited for, which may take as long as any turn.
+    """
+
+    lease: TurnLease
+    begin: Begin
+    settings: SessionSettings
+    joinable: Callable[[str], bool]
+    seconds: float
+    next_message: str
+    left: TurnRecord | None = None
+    joins: bool = False
+
+    async def once(self) -> Snapshot | Problem | None:
+        """Try once: the snapshot, why it has to wait, or None to try again at once.
+
+        Raises:
+            KeyReused: as of `acquire_lease`.
+            TurnIsPaused: as of `acquire_lease`.
+            TurnInterrupted: as of `acquire_lease`.
+        """
+        lease = self.lease
+        snapshot = await _begin(
+            lease.store, _until(lease.begin, self.settings.lease_seconds), self.seconds
+        )
+        other = snapshot.key_lease or snapshot.session_lease
+        if self.left is not None and other is not None:  # it is being continued by another attempt
+            snapshot = msgspec.structs.replace(snapshot, key_lease=other)
+        self._check_key(snapshot)
+        self.joins = snapshot.key_lease is not None
+        if snapshot.key_lease and self.joinable(turn_of_lease_owner(snapshot.key_lease.owner)):
+            return self._without_lease(snapshot)
+        if snapshot.replay is not None:
+            return self._follow_key(snapshot, snapshot.replay)
+        if other is not None and self.settings.lease_seconds:
+            return _busy(other)
+        return await self._leased(snapshot)
+
+    def _check_key(self, snapshot: Snapshot) -> None:
+        job, replay = self.begin.background_job, snapshot.replay
+        if self.left is not None or (job and replay and replay.turn.id == job.request.id):
+            return
+        for same_key in (snapshot.replay, snapshot.key_lease):
+            if same_key is not None and same_key.fingerprint != self.begin.fingerprint:
+                raise KeyReused(
+                    "This idempotency key was used before with another request; use a new key.",
+                    field="idempotency_key",
+                )
+
+    def _without_lease(self, snapshot: Snapshot) -> Snapshot:
+        self.lease = TurnLease.none(self.lease.store, self.begin.key, self.begin.turn)
+        return snapshot
+
+    def _follow_key(self, snapshot: Snapshot, replay: Replay) -> Snapshot | None:
+        """The turn with this key is stored: replay it, or lease its session to continue it."""
+        if not _is_left(replay.turn, self.begin.background_job):
+            return self._without_lease(snapshot)
+        self.left = replay.turn
+        key = self.begin.key
+        self.lease.begin = msgspec.structs.replace(
+            self.begin,
+            key=SessionKey(key.tenant, key.subject, replay.session),
+            opens=False,
+            idempotency_key=None,
+        )
+        return None
+
+    async def _leased(self, snapshot: Snapshot) -> Snapshot | Problem | None:
+        lease = self.lease
+        left = await _left_turn(lease.store, lease.begin, snapshot, self.left, self.seconds)
+        if left is not None and not _is_left(left, self.begin.background_job):
+            await lease.release()  # it was completed meanwhile
+            lease.begin, self.left = self.begin, None
+            return None
+        lease.continues = left
+        paused = [each for each in snapshot.turns if each.status == "paused"]
+        if left is not None or self.next_message == "answer" or not paused:
+            return snapshot
+        await lease.release()
+        problem = TurnIsPaused(
+            f"The turn {paused[0].id} of this session waits for a decision; decide it first.",
+            field="session",
+        )
+        if self.next_message == "refuse":
+            raise problem
+        return problem
+
+
+def _is_left(turn: TurnRecord, job: BackgroundJob | None) -> bool:
+    """Whether this attempt is to continue the turn with its key, or of its job."""
+    if turn.status == "paused":
+        return job is not None and job.request.id == turn.id
+    return turn.status in ("open", "interrupted")
+
+
+async def _left_turn(
+    store: SessionStore,
+    begin: Begin,
+    snapshot: Snapshot,
+    left: TurnRecord | None,
+    seconds: float,
+) -> TurnRecord | None:
+    """The turn that this attempt continues, as it is now that the session is leased.
+
+    Raises:
+        TurnInterrupted: It cannot be continued any more.
+    """
+    job = begin.background_job
+    wanted = left.id if left is not None else job.request.id if job is not None else None
+    if wanted is None or (left is None and job is not None and job.attempt == 1):
+        return None
+    found = next((each for each in snapshot.turns if each.id == wanted), None)
+    if found is None and snapshot.session is not None:
+        try:
+            found = await find_older(store, begin.key, wanted, seconds)
+        except TurnNotFound:
+            return None
+    if found is None or found.status != "interrupted":
+        return found
+    newest = snapshot.turns[-1].id if snapshot.turns else ""
+    if newest != found.id:
+        raise interrupted(found)
+    return found
+
+
+def interrupted(turn: TurnRecord) -> TurnInterrupted:
+    """The problem of a turn that was interrupted and is not continued."""
+    problem = TurnInterrupted(
+        "The turn was interrupted after it had changed something; its session says what was done. "
+        "It is not continued, because later turns have followed."
+    )
+    if turn.journal is not UNSET:
+        problem.effects = describe_effects(turn.journal.effects)
+    return problem
+
+
+def describe_effects(effects: Iterable[Effect]) -> tuple[dict[str, str], ...]:
+    """What problems say of the effects that have begun."""
+    return tuple(
+        {"id": each.id, "tool": each.tool, "status": each.status}
+        for each in effects
+        if each.began_at
+    )
 
 
 async def _begin(store: SessionStore, begin: Begin, seconds: float) -> Snapshot:

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from seawall.errors import InternalError, Problem, ServerStopping, TurnPostponed, problem_from
 from seawall.events import Event, TextDelta
-from seawall.pipeline.replay import attempt_offset, remaining, width
+from seawall.pipeline.replay import advance, attempt_offset, remaining, width
 from seawall.turn import Principal, TurnRequest
 
 __all__ = ["FailedTurn", "LiveTurn", "LiveTurns"]
@@ -72,8 +72,12 @@ class LiveTurn:
                 ends[-1] += len(event.text)
             else:
                 kept.append(event)
-                ends.append((ends[-1] if ends else self._offset) + width(event))
+                ends.append(advance(ends[-1] if ends else self._offset, event))
         self._wake()
+
+    def start_at(self, attempt: int) -> None:
+        """Before the first event: they begin with those of an earlier attempt."""
+        self._offset = attempt_offset(attempt)
 
     async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:
         """The events beyond position `after`, with positions, as they happen.

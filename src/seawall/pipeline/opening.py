@@ -164,6 +164,7 @@ class Opening(Struct, frozen=True, kw_only=True):
                 attempt_seconds=ports.limits.session,
                 deadline=context.deadline,
                 background_job=context.recovered_job or self._new_job(),
+                next_message=ports.next_message,
             )
 
     def _new_job(self) -> BackgroundJob | None:
@@ -179,7 +180,8 @@ class Opening(Struct, frozen=True, kw_only=True):
         )
 
     def _no_lease(self) -> TurnLease:
-        return TurnLease.none(self.ports.store, self._key(), self.context.request.id)
+        seconds = self.ports.sessions.lease_seconds
+        return TurnLease.none(self.ports.store, self._key(), self.context.request.id, seconds)
 
     def _key(self) -> SessionKey:
         session = self.context.request.session
@@ -189,7 +191,9 @@ class Opening(Struct, frozen=True, kw_only=True):
         answered = snapshot.replay or snapshot.key_lease
         if not self.context.request.opens and snapshot.session is None and answered is None:
             raise SessionNotFound
-        return Opened(self.principal, self._key(), snapshot, detection, lease)
+        # The session of a turn that is continued is not that of a retry that would open one.
+        key = lease.begin.key if lease.continues is not None else self._key()
+        return Opened(self.principal, key, snapshot, detection, lease)
 
     async def _detect(self, may_spend: asyncio.Event) -> Detection:
         ports, context = self.ports, self.context

@@ -5,10 +5,11 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from seawall.agents.loop import Emit
+from seawall.agents.calls import Emit
 from seawall.errors import (
     CommitUnknown,
     InternalError,
@@ -21,8 +22,9 @@ from seawall.errors import (
 )
 from seawall.events import Event, TurnCompleted
 from seawall.identity.port import Credential, Trusted
-from seawall.pipeline.answering import answer_turn, fingerprint
+from seawall.pipeline.answering import answer_turn
 from seawall.pipeline.context import Ports, TurnContext
+from seawall.pipeline.identifiers import fingerprint
 from seawall.pipeline.leases import best_effort, record_job_failure
 from seawall.pipeline.live import LiveTurn, LiveTurns
 from seawall.pipeline.opening import Opened, Opening
@@ -38,6 +40,10 @@ from seawall.requests import current_request
 from seawall.spans import error_type, record_span, within_span
 from seawall.storage.port import BackgroundJob, Lease, Replay, turn_of_lease_owner
 from seawall.turn import Principal, TurnRequest
+
+if TYPE_CHECKING:
+    from seawall.pipeline.decisions import Verdict
+    from seawall.storage.port import Wait
 
 __all__ = ["Pipeline"]
 
@@ -181,6 +187,33 @@ class Pipeline:
         live.owner = owner
         return live
 
+    async def decide(
+        self, caller: Principal, turn: str, call: str, verdict: "Verdict"
+    ) -> tuple["Wait", LiveTurn | None]:
+        """Decide about a call of a paused turn, and continue the turn.
+
+        Args:
+            caller: Who decides.
+            turn: Id of the turn.
+            call: Id of the tool call.
+            verdict: The decision.
+
+        Returns:
+            The call, and the turn if it continues here.
+
+        Raises:
+            Problem: The decision is not accepted.
+        """
+        from seawall.pipeline.decisions import claim_woken, decide_call  # noqa: PLC0415 - seldom
+
+        wait = await decide_call(self.ports, caller, turn, call, verdict)
+        try:
+            job = await claim_woken(self.ports, wait)
+        except Problem as problem:  # a server that scans for such turns continues it
+            _log.warning("turn %s was decided and is not continued here: %s", turn, problem)
+            return wait, None
+        return wait, self.run_job(job) if job is not None else None
+
     async def events(
         self, owner: Principal, turn: str, *, after: int
     ) -> AsyncGenerator[tuple[int, Event], None]:
@@ -240,9 +273,19 @@ class Pipeline:
                 break
             opened = await opening.reload(opened)  # that turn ended during the opening
         context.timings.since_start("opening", asyncio.get_running_loop().time())
+        left = opened.lease.continues
         if (live := self.live.get(request.id)) is not None:
             live.owner = opened.principal
+            if left is not None:
+                live.start_at(left.attempt)
         async with opened.lease.keep_renewed():
+            turns = opened.snapshot.turns
+            if turns and turns[-1].status == "open" and left is None and opened.lease.seconds:
+                from seawall.pipeline.continuation import (  # noqa: PLC0415 - seldom
+                    settle_left_turn,
+                )
+
+                opened = await settle_left_turn(self.ports, context, opened)
             if opened.snapshot.replay is not None:
                 await _replay(context, opened.snapshot.replay)
             elif opened.snapshot.key_lease is not None:
@@ -276,7 +319,7 @@ async def _replay(context: TurnContext, stored: Replay) -> None:
     """Emit the stored answer; nothing is spent."""
     turn = stored.turn
     context.report.agent, context.report.intent = turn.agent, turn.intent
-    context.report.outcome = "replayed"
-    *events, completed = replay(turn, stored.session)
+    context.report.outcome = "replayed" if turn.status == "completed" else turn.status
+    *events, last = replay(turn, stored.session)
     await context.emit(*events)
-    await context.emit(completed)
+    await context.emit(last)

@@ -5,18 +5,23 @@ characters, reasoning, which is not stored, has no width, and any other event ha
 position does not depend on the pieces in which a text was streamed, and a broken stream can be
 resumed anywhere, by any process.
 
-A turn that is run again after an interruption starts over: its positions are beyond those of the
-attempt before, so a client that knows only that one receives all events, from `turn.started` on.
+A turn without a journal that is run again after an interruption starts over: its positions are
+beyond those of the attempt before, so a client that knows only that one receives all events, from
+`turn.started` on. A turn with a journal continues: only what follows its journal is beyond, from
+`turn.resumed` on.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager
 
+from msgspec import UNSET
+
 from seawall.agents.definition import HAND_OFF
 from seawall.errors import DeadlineExceeded, SessionNotFound, TurnNotFound, problem_from
 from seawall.events import (
     AgentSelected,
+    ApprovalRequested,
     Event,
     IntentDetected,
     ReasoningDelta,
@@ -24,6 +29,8 @@ from seawall.events import (
     ToolCalled,
     ToolReturned,
     TurnCompleted,
+    TurnPaused,
+    TurnResumed,
     TurnStarted,
     UsageReported,
 )
@@ -35,9 +42,28 @@ from seawall.storage.port import (
     SessionStore,
     turn_of_lease_owner,
 )
-from seawall.turn import AssistantMessage, Cost, Principal, SessionKey, ToolMessage, TurnRecord
+from seawall.turn import (
+    AssistantMessage,
+    Cost,
+    Principal,
+    Resumption,
+    SessionKey,
+    ToolMessage,
+    TurnRecord,
+)
 
-__all__ = ["attempt_offset", "events_after", "remaining", "replay", "stored_events", "width"]
+__all__ = [
+    "advance",
+    "attempt_offset",
+    "events_after",
+    "find_older",
+    "paused",
+    "remaining",
+    "replay",
+    "reported_outcomes",
+    "stored_events",
+    "width",
+]
 
 _ATTEMPT_WIDTH = 1_000_000_000  # more than any turn is wide
 _NEWEST_TURNS = 8
@@ -61,19 +87,42 @@ def width(event: Event) -> int:
     return 0 if type(event) is ReasoningDelta else 1
 
 
+def advance(position: int, event: Event) -> int:
+    """The position after an event, from that before it."""
+    if type(event) is TurnResumed:
+        return attempt_offset(event.attempt) + 1
+    return position + width(event)
+
+
 def replay(turn: TurnRecord, session: str) -> Iterator[Event]:
-    """All events of a committed turn, in order; without the timings.
+    """All events of a stored turn, in order; without the timings.
+
+    Of a turn that is not completed, up to the last result that is stored in order; if it is paused,
+    up to `turn.paused`.
 
     Args:
         turn: The turn.
         session: Its session's id.
     """
+    position = attempt_offset(turn.attempt)
+    for event in _replay(turn, session):
+        if type(event) is TurnResumed:
+            event = TurnResumed(event.turn, event.attempt, position)  # noqa: PLW2901
+        position = advance(position, event)
+        yield event
+
+
+def _replay(turn: TurnRecord, session: str) -> Iterator[Event]:
+    """As `replay`; the positions in `turn.resumed` are not set."""
     yield TurnStarted(turn.id, session, turn.number == 1)
     yield IntentDetected(turn.intent, turn.confidence, turn.by)
     agent = turn.first_agent or turn.agent
     yield AgentSelected(agent, turn.reason)
-    messages = turn.messages[1:]
-    for index, message in enumerate(messages):
+    completed = turn.status == "completed"
+    messages = turn.messages if completed else turn.messages + reported_outcomes(turn)
+    resumptions = list(turn.journal.resumptions) if turn.journal is not UNSET else []
+    for index in range(1, len(messages)):
+        message = messages[index]
         if not isinstance(message, AssistantMessage):
             continue
         if message.text:
@@ -81,13 +130,19 @@ def replay(turn: TurnRecord, session: str) -> Iterator[Event]:
         for call in message.tool_calls:
             yield ToolCalled(call.id, call.name, call.arguments)
         results = messages[index + 1 : index + 1 + len(message.tool_calls)]
-        for result in results:
+        for count, result in enumerate((None, *results), index + 1):
             if isinstance(result, ToolMessage):
                 yield ToolReturned(result.call_id, result.name, result.content, result.failed)
-        successor = _successor(results)
-        if successor is not None:
+            yield from _resumed(turn, session, resumptions, count)
+        successor = _successor(results) if len(results) == len(message.tool_calls) else None
+        if successor is not None and (completed or index + 1 + len(results) < len(messages)):
             yield AgentSelected(successor, "handoff", agent)
             agent = successor
+    if turn.status == "paused" and turn.journal is not UNSET:
+        waiting = tuple(each.call for each in turn.journal.effects if each.status == "waiting")
+        yield from paused(turn, session, waiting)
+    if not completed:
+        return
     yield UsageReported(turn.usage, turn.cost if isinstance(turn.cost, Cost) else None)
     yield TurnCompleted(
         turn=turn.id,
@@ -100,13 +155,61 @@ def replay(turn: TurnRecord, session: str) -> Iterator[Event]:
     )
 
 
+def paused(turn: TurnRecord, session: str, waited: tuple[str, ...]) -> Iterator[Event]:
+    """The events of a pause: what was requested, and that the turn waits.
+
+    Args:
+        turn: The turn.
+        session: Its session's id.
+        waited: Ids of the calls that waited.
+    """
+    effects = turn.journal.effects if turn.journal is not UNSET else ()
+    for effect in effects:
+        if effect.call in waited and effect.request is not None:
+            yield ApprovalRequested(
+                turn.id,
+                effect.call,
+                effect.tool,
+                effect.shown or effect.arguments,
+                effect.request.expires_at,
+                effect.request.role,
+                effect.request.kind,
+            )
+    yield TurnPaused(turn.id, session, turn.number, waited)
+
+
+def _resumed(
+    turn: TurnRecord, session: str, resumptions: list[Resumption], count: int
+) -> Iterator[Event]:
+    """Pauses and resumptions after so many messages."""
+    while resumptions and resumptions[0].messages == count:
+        each = resumptions.pop(0)
+        if each.waited:
+            yield from paused(turn, session, each.waited)
+        yield TurnResumed(turn.id, each.attempt, 0)
+
+
+def reported_outcomes(turn: TurnRecord) -> tuple[ToolMessage, ...]:
+    """Of a turn that is not completed, the results of its last step up to the first gap."""
+    message = turn.messages[-1]
+    if turn.journal is UNSET or not isinstance(message, AssistantMessage):
+        return ()
+    stored = {each.call_id: each for each in turn.journal.outcomes}
+    known: list[ToolMessage] = []
+    for call in message.tool_calls:
+        if call.id not in stored:
+            break
+        known.append(stored[call.id])
+    return tuple(known)
+
+
 def events_after(
     events: Iterable[Event], after: int, attempt: int = 1
 ) -> Iterator[tuple[int, Event]]:
     """The events beyond position `after`, with positions; of a text, only the remaining part."""
     position = attempt_offset(attempt)
     for event in events:
-        before, position = position, position + width(event)
+        before, position = position, advance(position, event)
         if position > after:
             yield position, remaining(event, after - before)
 
@@ -165,6 +268,8 @@ async def stored_events(
         pause = min(pause * 1.5, _MAX_PAUSE_SECONDS)
     for position, event in events_after(replay(record, session), after, record.attempt):
         yield position, event
+    if record.status == "interrupted" and record.journal is not UNSET:
+        raise problem_from(record.journal.problem)
 
 
 async def _find_or_wait(
@@ -204,20 +309,29 @@ async def _find(
     async with _call_limit(call_seconds):
         read = Begin(key=key, turn="", turns=_NEWEST_TURNS, until=None)
         snapshot = await store.begin(read)
+    lease = snapshot.session_lease
     for record in snapshot.turns:
         if record.id == turn:
-            return record
-    lease = snapshot.session_lease
+            if record.status != "open":
+                return record
+            if lease is None:  # its process is gone, and no other has continued it yet
+                raise TurnNotFound
+            return None
     if lease is not None and turn_of_lease_owner(lease.owner) == turn:
         return None
     if snapshot.session is None:
         raise TurnNotFound
-    return await _find_older(store, key, turn, call_seconds)
+    return await find_older(store, key, turn, call_seconds)
 
 
-async def _find_older(
+async def find_older(
     store: SessionStore, key: SessionKey, turn: str, call_seconds: float
 ) -> TurnRecord:
+    """The turn, wherever in its session it is.
+
+    Raises:
+        TurnNotFound: it is not stored.
+    """
     earliest = time_of(turn) - _MAX_CLOCK_SKEW_SECONDS
     cursor: str | None = None
     for _ in range(_MAX_PAGES):

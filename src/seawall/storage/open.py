@@ -12,12 +12,15 @@ from seawall.storage.port import SessionStore
 from seawall.storage.settings import SessionSettings
 
 __all__ = [
+    "AUDIT_KEEP_SECONDS",
     "open_memory_store",
     "open_store",
     "parse_store_name",
     "require_existing_store",
     "store_name",
 ]
+
+AUDIT_KEEP_SECONDS = 400 * 86_400.0
 
 _NAMED_BY = {"sqlite": "path", "dynamodb": "table"}
 
@@ -27,6 +30,7 @@ async def open_store(
     environment: Mapping[str, str] = os.environ,
     *,
     read_only: bool = True,
+    audit_keep_seconds: float = AUDIT_KEEP_SECONDS,
 ) -> SessionStore:
     """Open the store that the settings name; what is missing is created, if it is configured so.
 
@@ -34,6 +38,7 @@ async def open_store(
         settings: Which store.
         environment: Where AWS's region and credentials are found.
         read_only: Accept a store that is not writable.
+        audit_keep_seconds: How long audit records are kept.
 
     Raises:
         ConfigError: the settings are wrong, or the store is not writable.
@@ -41,12 +46,15 @@ async def open_store(
     """
     store: SessionStore
     if settings.store == "dynamodb":
-        store = _dynamodb(settings, environment)
+        store = _dynamodb(settings, environment, audit_keep_seconds)
     else:
         from seawall.storage.sqlite.store import SqliteStore  # noqa: PLC0415 - see _dynamodb
 
         store = SqliteStore(
-            settings.path, lease_seconds=settings.lease_seconds, read_only=read_only
+            settings.path,
+            lease_seconds=settings.lease_seconds,
+            read_only=read_only,
+            audit_keep_seconds=audit_keep_seconds,
         )
     try:
         await store.open()
@@ -56,7 +64,9 @@ async def open_store(
     return store
 
 
-def _dynamodb(settings: SessionSettings, environment: Mapping[str, str]) -> SessionStore:
+def _dynamodb(
+    settings: SessionSettings, environment: Mapping[str, str], audit_keep_seconds: float
+) -> SessionStore:
     # Only if it is configured: every import makes the start slower.
     from seawall.aws.credential_cache import CredentialCache, default_chain  # noqa: PLC0415
     from seawall.aws.credentials import CredentialsError  # noqa: PLC0415
@@ -91,6 +101,7 @@ def _dynamodb(settings: SessionSettings, environment: Mapping[str, str]) -> Sess
         keep_seconds=settings.ttl_seconds,
         lease_seconds=settings.lease_seconds,
         closing=close,
+        audit_keep_seconds=audit_keep_seconds,
     )
 
 

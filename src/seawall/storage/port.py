@@ -13,13 +13,25 @@ lost its lease to another can no longer commit: the lease's owner is a fencing t
 **Background jobs.** An accepted background turn is stored with its request until it is done, so
 that another process can run it if this one cannot. The process that runs it claims it; each claim
 is a numbered attempt, and only the newest may commit.
+
+**Journals.** A turn with effects is stored before it is done: `journal` writes it with its final
+number, and writes it again as it goes on. So the journal *is* the turn's record, and what loads,
+lists, exports, expires or erases turns does so with journals. While its process lives, the session
+stays leased; a turn that finds an earlier one open after it has leased the session knows that its
+process is gone.
+
+**Waits.** A call that waits for a decision, and an effect whose outcome is unknown, are listed by
+tenant until they are decided. A paused turn is a background job that sleeps until then.
+
+**Audit.** Records of effects and decisions are appended to the chain of their session: each has the
+hash of the one before. They outlive the session, but not its subject's erasure.
 """
 
 from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 
-from seawall.turn import Principal, SessionKey, TurnRecord, TurnRequest
+from seawall.turn import Decision, Principal, SessionKey, TurnRecord, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.storage.counters import Counters
@@ -27,10 +39,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Archive",
     "ArchivePage",
+    "AuditPage",
+    "AuditRecord",
     "BackgroundJob",
     "Begin",
     "Commit",
     "JobFailure",
+    "JournalWrite",
     "KeyRecord",
     "Lease",
     "Replay",
@@ -39,6 +54,8 @@ __all__ = [
     "SessionStore",
     "Snapshot",
     "TurnPage",
+    "Wait",
+    "WaitPage",
     "latest_lease_end",
     "lease_owner_name",
     "turn_of_lease_owner",
@@ -242,6 +259,150 @@ class Commit(Struct, frozen=True, kw_only=True):
         return lease_owner_name(self.turn.id, self.attempt)
 
 
+class Wait(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A call that waits for a decision.
+
+    Attributes:
+        id: The effect's.
+        key: The turn's session, and so its owner.
+        turn: Id of the turn.
+        number: Of the turn in its session.
+        call: Id of the call.
+        kind: As in `ApprovalRequest`, or "unknown" for an effect that is to be reconciled.
+        tool: Name of the tool.
+        agent: Name of the agent.
+        arguments: JSON for people, redacted.
+        role: As in `ApprovalRequest`.
+        own: As in `ApprovalRequest`.
+        created_at: Unix seconds.
+        expires_at: Unix seconds.
+        decision: None while it waits.
+    """
+
+    id: str
+    key: SessionKey
+    turn: str
+    number: int
+    call: str
+    kind: str
+    tool: str
+    agent: str
+    arguments: str
+    role: str | None = None
+    own: bool = False
+    created_at: float
+    expires_at: float
+    decision: Decision | None = None
+
+
+class WaitPage(Struct, frozen=True):
+    """Waits of a tenant by id, first first; `cursor` continues, None at the end."""
+
+    waits: tuple[Wait, ...]
+    cursor: str | None
+
+
+class AuditRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A record of an effect or of a decision, in the chain of its session.
+
+    Attributes:
+        key: The session, and so on whose behalf.
+        turn: Id of the turn.
+        kind: "effect" or "decision".
+        effect: Id of the effect.
+        call: Id of the call.
+        tool: Name of the tool.
+        agent: Name of the agent.
+        arguments: JSON, redacted.
+        status: Of an effect "done", "failed", "rejected" or "unknown"; of a decision its verdict.
+        outcome: What the model was given, bounded.
+        idempotency_key: Of the effect.
+        began_at: Of the effect, in Unix seconds; 0 if it did not begin.
+        at: When it ended, or was decided, in Unix seconds.
+        decision: That permitted or refused the effect; None if it needed none.
+        number: Position in the chain, from 1; set by the store.
+        previous: Hash of the record before, empty for the first; set by the store.
+        hash: SHA-256, in hex, of this record's canonical JSON without the hash; set by the store.
+    """
+
+    key: SessionKey
+    turn: str
+    kind: str
+    effect: str
+    call: str
+    tool: str
+    agent: str
+    arguments: str
+    status: str
+    outcome: str = ""
+    idempotency_key: str = ""
+    began_at: float = 0.0
+    at: float
+    decision: Decision | None = None
+    number: int = 0
+    previous: str = ""
+    hash: str = ""
+
+
+class AuditPage(Struct, frozen=True):
+    """Audit records, those of a session together and in order; `cursor` continues."""
+
+    records: tuple[AuditRecord, ...]
+    cursor: str | None
+
+
+class JournalWrite(Struct, frozen=True, kw_only=True):
+    """One durable, conditional write of a turn with effects, under its lease.
+
+    The turn replaces the revision before of the same turn; revision 1 is added to the session like
+    the turn of a `Commit`, and binds the idempotency key. Nothing is written unless the session is
+    leased by `lease_owner`, or, for revision 1, leased by nobody.
+
+    Attributes:
+        key: The session.
+        turn: With a journal. Its number is `expected_version` + 1 for revision 1; later it is the
+            number that it has.
+        lease_owner: The name by which the turn leases its session.
+        until: New end of the session's lease, in Unix seconds; None to end the lease.
+        agent: The agent that answered last.
+        state: What tools store between turns; None to leave it as it is.
+        expires_at: Unix seconds; when the session expires.
+        idempotency_key: Of the request; None if the client sent none.
+        fingerprint: Digest of the request; goes with the key.
+        opened_at: The session's `created_at` as it was loaded; None if this turn opened it.
+        attempt: Of a background turn, the number of the claim, which must be the newest; 0 for any
+            other turn.
+        ends_job: Whether the background job is deleted.
+        sleeps: Store this job in its place: it is claimable when its lease ends, `sleeps_until`, or
+            when one of its calls is decided.
+        sleeps_until: Unix seconds.
+        waits: Calls that wait from now on.
+        undecided: Ids of waits that must not have been decided yet, because the turn pauses for
+            them again.
+        ended: Ids of waits that are over.
+        audit: Records to append.
+    """
+
+    key: SessionKey
+    turn: TurnRecord
+    lease_owner: str
+    until: float | None
+    agent: str | None
+    state: dict[str, str] | None
+    expires_at: float
+    idempotency_key: str | None = None
+    fingerprint: str | None = None
+    opened_at: float | None = None
+    attempt: int = 0
+    ends_job: bool = False
+    sleeps: BackgroundJob | None = None
+    sleeps_until: float = 0.0
+    waits: tuple[Wait, ...] = ()
+    undecided: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+    audit: tuple[AuditRecord, ...] = ()
+
+
 class SessionPage(Struct, frozen=True):
     """Sessions by id, last first; `cursor` continues, None at the end.
 
@@ -310,7 +471,10 @@ class SessionStore(Protocol):
         ...
 
     async def renew(self, begin: Begin) -> bool:
-        """Extend the leases to `begin.until`; False when one was lost to another turn."""
+        """Extend the leases to `begin.until`; False when one was lost to another turn.
+
+        A key that a journal has bound is no longer leased: renew without it from then on.
+        """
         ...
 
     async def release(self, begin: Begin) -> None:
@@ -333,12 +497,67 @@ class SessionStore(Protocol):
         """
         ...
 
+    async def journal(self, write: JournalWrite) -> None:
+        """Apply all of it, durably, or nothing. Idempotent: a revision is applied once.
+
+        Raises:
+            CommitUnknown: it may be applied, or may still be: the store's answer was lost.
+            SessionConflict: the lease, the number or the key has been lost to another turn, a newer
+                attempt has claimed the background turn, one of `undecided` is decided, or a
+                revision of another writer came between.
+        """
+        ...
+
+    async def waits(
+        self, tenant: str, *, turn: str | None = None, limit: int, cursor: str | None = None
+    ) -> WaitPage:
+        """A page of what waits in a tenant, or in one turn of it, decided or not.
+
+        What belongs to a session that has expired or was deleted may be left out.
+
+        Raises:
+            InvalidField: the cursor is not one of this store.
+        """
+        ...
+
+    async def find_wait(self, tenant: str, wait: str) -> Wait | None:
+        """The wait of this id; None if there is none, or it is over."""
+        ...
+
+    async def decide(self, wait: Wait, decision: Decision, audit: AuditRecord) -> bool:
+        """Record a decision once, append its audit record, and wake the turn's job.
+
+        False if it has been decided, or is over; then nothing is written. A job that is running, or
+        awake, stays as it is.
+        """
+        ...
+
+    async def append_audit(self, record: AuditRecord) -> None:
+        """Append one record to the chain of its session."""
+        ...
+
+    async def audit(
+        self, *, tenant: str | None = None, limit: int, cursor: str | None = None
+    ) -> AuditPage:
+        """A page of audit records, of all tenants or of one.
+
+        Raises:
+            InvalidField: the cursor is not one of this store.
+        """
+        ...
+
     async def orphaned_jobs(self, *, limit: int) -> tuple[BackgroundJob, ...]:
-        """Background turns, of all owners, whose lease has expired; a query that costs little."""
+        """Background turns, of all owners, whose lease has expired; a query that costs little.
+
+        Jobs that sleep are among them when their time has come, or they were woken.
+        """
         ...
 
     async def claim_job(self, job: BackgroundJob, *, until: float) -> BackgroundJob | None:
         """Take over a background turn with its leases; None if another process was first.
+
+        A paused turn has no leases: the attempt gets its session by `begin`, without the key, as
+        the key's turn is this one.
 
         until: as in `Begin`. The attempt before can no longer renew or commit.
         """

@@ -10,12 +10,14 @@ from math import isfinite
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, structs
+from msgspec import UNSET, Meta, structs
 
 from seawall.errors import InvalidField, TurnLimitReached
-from seawall.storage.port import BackgroundJob, Commit
+from seawall.storage.port import AuditRecord, BackgroundJob, Commit, JournalWrite, Wait
 from seawall.turn import (
     AssistantMessage,
+    Decision,
+    Journal,
     Message,
     Principal,
     SessionKey,
@@ -27,10 +29,13 @@ __all__ = [
     "MAX_LOADED_BYTES",
     "MAX_PAGE_BYTES",
     "NUMBER",
+    "check_audit",
     "check_commit",
     "check_idempotency_key",
+    "check_journal",
     "check_limit",
     "encode_job",
+    "encode_record",
     "encode_state",
     "encode_turn",
     "is_key",
@@ -53,6 +58,7 @@ _MAX_TURN_BYTES = 32 << 20
 _MAX_NAME_BYTES = 1_000  # of the 1,024 of a sort key of DynamoDB
 _MAX_OWNER_BYTES = 1_024
 _MAX_LIMIT = 1_000_000
+_MAX_RECORD_BYTES = 100_000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -95,7 +101,7 @@ def check_limit(limit: int) -> None:
         raise InvalidField(f"Must be a number from 1 to {_MAX_LIMIT}.", field="limit")
 
 
-def check_commit(commit: Commit) -> int:
+def check_commit(commit: Commit | JournalWrite) -> int:
     """Check a commit; about how many bytes it takes, counted as characters.
 
     Raises:
@@ -110,7 +116,7 @@ def check_commit(commit: Commit) -> int:
     size = 0
     for message in commit.turn.messages:
         size += _size(message)
-    for name, text in commit.state.items():
+    for name, text in (commit.state or {}).items():
         size += len(name) + len(text)
     if size > _MAX_TURN_BYTES:
         raise TurnLimitReached(
@@ -118,6 +124,63 @@ def check_commit(commit: Commit) -> int:
             f"at most {_MAX_TURN_BYTES} are possible."
         )
     return size
+
+
+def check_journal(write: JournalWrite) -> int:
+    """Check the write of a journal; about how many bytes it takes.
+
+    Raises:
+        ValueError: it is not one: a defect.
+        InvalidField: a name cannot be one in a store.
+        TurnLimitReached: it is too large.
+    """
+    turn = write.turn
+    if turn.journal is UNSET or turn.journal.revision < 1 or turn.number < 1:
+        raise ValueError("the turn has no journal")
+    names = (turn.id, write.lease_owner, *write.undecided, *write.ended)
+    if not is_name(*names):
+        raise InvalidField("This cannot be a name in a store.", field="turn")
+    size = check_commit(write) + len(encode_record(turn.journal))
+    for wait in write.waits:
+        if wait.key != write.key or not is_name(wait.id, wait.turn):
+            raise InvalidField("This cannot be a name in a store.", field="waits")
+        size += _check_record(wait)
+    for record in write.audit:
+        size += check_audit(record)
+        if record.key != write.key:
+            raise ValueError("an audit record of another session")
+    if write.sleeps is not None:
+        size += len(encode_job(write.sleeps))
+    if size > _MAX_TURN_BYTES:
+        raise TurnLimitReached(f"The turn is too large to be stored: {size} characters.")
+    return size
+
+
+def check_audit(record: AuditRecord) -> int:
+    """Check an audit record; how many bytes it takes.
+
+    Raises:
+        InvalidField: its session cannot be a name in a store.
+        TurnLimitReached: it is too large.
+    """
+    if not is_key(record.key):
+        raise InvalidField("This cannot be a name in a store.", field="session")
+    return _check_record(record)
+
+
+def _check_record(record: Wait | AuditRecord) -> int:
+    size = len(encode_record(record))
+    if size > _MAX_RECORD_BYTES:
+        raise TurnLimitReached(
+            f"A record of {size} bytes is too large to be stored; "
+            f"at most {_MAX_RECORD_BYTES} are possible."
+        )
+    return size
+
+
+def encode_record(record: Wait | AuditRecord | Decision | Journal) -> bytes:
+    """A record of a call as JSON; text that cannot be stored is replaced."""
+    return _encoded(record)
 
 
 def encode_turn(turn: TurnRecord) -> bytes:

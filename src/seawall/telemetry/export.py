@@ -11,13 +11,13 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 
-from seawall.resilience.retries import full_jitter
+from seawall.resilience import full_jitter
+from seawall.settings import TelemetrySettings
 from seawall.spans import Attribute
 from seawall.telemetry.histograms import Distributions
 from seawall.telemetry.otlp import encode_metrics, encode_spans
 from seawall.telemetry.recorder import RecordedSpan
-from seawall.telemetry.settings import TelemetrySettings
-from seawall.transport.errors import TransportError
+from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 
 __all__ = ["Exporter"]

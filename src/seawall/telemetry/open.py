@@ -9,11 +9,10 @@ from urllib.parse import unquote
 
 from seawall.errors import ConfigError
 from seawall.models.port import Model
-from seawall.models.settings import ModelSettings
+from seawall.settings import ModelSettings, TelemetrySettings
 from seawall.spans import Attribute, current_span
 from seawall.telemetry.export import Exporter
 from seawall.telemetry.recorder import Recorder
-from seawall.telemetry.settings import TelemetrySettings
 from seawall.telemetry.traced_models import AttemptTracingModel, ChatTracingModel, identify_model
 from seawall.turn import TurnReport
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.models.port import Finish, Model, ModelEvent, ModelRequest, Text, ToolCalls
-from seawall.models.settings import ModelSettings
+from seawall.settings import ModelSettings
 from seawall.spans import Span, current_span, error_type
 from seawall.telemetry.histograms import Distributions, Key
 from seawall.turn import AssistantMessage, Message, ToolCall, UserMessage

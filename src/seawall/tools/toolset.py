@@ -11,14 +11,15 @@ import re
 import typing
 from collections.abc import Awaitable, Callable, MutableMapping
 from functools import partial
-from typing import Annotated, Any, Protocol, overload
+from typing import Annotated, Any, Literal, Protocol, overload
 
 import msgspec
 from msgspec import Struct, field
 
 from seawall.models.port import ToolSpec
 from seawall.tools.arguments import canonical, decode_arguments
-from seawall.tools.execution import CallExecutor, CallRefused
+from seawall.tools.execution import CallExecutor, CallRefused, CallResult
+from seawall.tools.policy import Approval, EffectPolicy, make_policy
 from seawall.turn import Principal
 
 __all__ = [
@@ -78,10 +79,17 @@ class ToolError(Exception):
 
 
 class ToolOutcome(Struct, frozen=True):
-    """The result for the model; `failed` if it is an error for it to read."""
+    """The result for the model; `failed` if it is an error for it to read.
+
+    Attributes:
+        content: The text.
+        failed: Whether it is an error.
+        unknown: Whether a tool that changes something may have changed it nevertheless.
+    """
 
     content: str
     failed: bool = False
+    unknown: bool = False
 
 
 class ReadCache(Protocol):
@@ -107,7 +115,7 @@ class Tool(Struct, frozen=True, eq=False):
 
     Attributes:
         spec: Name, description and JSON Schema, as models see them.
-        mutating: Whether the function changes something.
+        policy: Of a function that changes something; None for one that reads.
         function: The function.
         arguments: The type that arguments are validated against.
         context_parameter: The parameter that gets the `ToolContext`, if any.
@@ -119,7 +127,7 @@ class Tool(Struct, frozen=True, eq=False):
     """
 
     spec: ToolSpec
-    mutating: bool
+    policy: EffectPolicy | None
     function: Callable[..., Any]
     arguments: type[Struct]
     context_parameter: str | None
@@ -134,6 +142,11 @@ class Tool(Struct, frozen=True, eq=False):
         """Its name, as models see it."""
         return self.spec.name
 
+    @property
+    def mutating(self) -> bool:
+        """Whether the function changes something."""
+        return self.policy is not None
+
     def prepare(self, arguments: str) -> "PreparedCall":
         """Validate the JSON arguments that a model wrote.
 
@@ -144,7 +157,7 @@ class Tool(Struct, frozen=True, eq=False):
             raise ToolError(f"Arguments exceed {_MAX_ARGUMENT_CHARACTERS} characters.")
         try:
             values = decode_arguments(arguments, self.arguments)
-            keyed = self.context_parameter is not None or self.read_cache is not None
+            keyed = self.mutating or self.read_cache is not None
             return PreparedCall(values, canonical(values) if keyed else b"")
         except (msgspec.DecodeError, ValueError) as error:
             raise ToolError(truncate(f"Invalid arguments for {self.name}: {error}")) from error
@@ -173,8 +186,9 @@ class Tool(Struct, frozen=True, eq=False):
 
     async def call_prepared(self, prepared: "PreparedCall", context: ToolContext) -> ToolOutcome:
         """Call the function with valid arguments; see `call`."""
-        if self.cache_seconds is not None:  # a reusable result must not depend on a session
-            context = msgspec.structs.replace(context, state={})
+        if self.cache_seconds is not None:  # a reusable result must not depend on session or roles
+            owner = Principal(context.principal.tenant, context.principal.subject)
+            context = msgspec.structs.replace(context, state={}, principal=owner)
         run = partial(self._run, prepared.values, context)
         if self.read_cache is None:
             return await run()
@@ -185,11 +199,73 @@ class Tool(Struct, frozen=True, eq=False):
         except TimeoutError:
             return self._timed_out()
 
-    async def _run(self, values: Struct, context: ToolContext) -> ToolOutcome:
+    async def needs_approval(self, prepared: "PreparedCall", context: ToolContext) -> bool:
+        """Whether a call needs approval; also if its rule cannot be evaluated.
+
+        Args:
+            prepared: The arguments.
+            context: The turn.
+        """
+        approval = self.policy.approval if self.policy is not None else None
+        if approval is None or approval.when == "always":
+            return approval is not None
+        if isinstance(approval.when, str):
+            from seawall.tools.rules import holds  # noqa: PLC0415 - only where there are rules
+
+            owner = context.principal
+            caller = {"tenant": owner.tenant, "subject": owner.subject, "roles": owner.roles}
+            names = msgspec.json.decode(prepared.canonical)
+            try:
+                return holds(approval.when, {**names, "caller": caller, "agent": context.agent})
+            except Exception as error:  # noqa: BLE001 - deny by default
+                _log.warning("tool %s: the rule %r failed: %s", self.name, approval.when, error)
+                return True
+        ended = await self._ended(approval.when, prepared, context)
+        if ended.error is not None:
+            _log.error("tool %s: its approval function failed", self.name, exc_info=ended.error)
+            return True
+        return bool(ended.value)
+
+    async def check(self, prepared: "PreparedCall", context: ToolContext) -> ToolOutcome | None:
+        """Ask whether a call of unknown outcome has changed something.
+
+        Args:
+            prepared: The arguments.
+            context: The turn.
+
+        Returns:
+            The outcome of the call; failed if nothing has changed. None if it cannot be found out.
+        """
+        if self.policy is None or self.policy.check is None:
+            return None
+        ended = await self._ended(self.policy.check, prepared, context)
+        if ended.error is not None:
+            _log.error("tool %s: its check failed", self.name, exc_info=ended.error)
+            return None
+        if ended.value is None:
+            return ToolOutcome(f"{self.name} failed; it has changed nothing.", True)
+        return self._outcome(ended.value)
+
+    async def _ended(
+        self, function: Callable[..., Any], prepared: "PreparedCall", context: ToolContext
+    ) -> CallResult:
+        """Call a function of the policy like the tool itself."""
+        call = partial(function, **self._keywords(prepared.values, context))
+        try:
+            if inspect.iscoroutinefunction(function):
+                return await self.execution.in_task(self.name, call, context.deadline)
+            return await self.execution.in_thread(self.name, call, context.deadline)
+        except (CallRefused, TimeoutError) as failure:
+            return CallResult(None, failure)
+
+    def _keywords(self, values: Struct, context: ToolContext) -> dict[str, Any]:
         keywords = {name: getattr(values, name) for name in values.__struct_fields__}
         if self.context_parameter is not None:
             keywords[self.context_parameter] = context
-        function = partial(self.function, **keywords)
+        return keywords
+
+    async def _run(self, values: Struct, context: ToolContext) -> ToolOutcome:
+        function = partial(self.function, **self._keywords(values, context))
         try:
             if self.is_async:
                 ended = await self.execution.in_task(
@@ -229,10 +305,10 @@ class Tool(Struct, frozen=True, eq=False):
         elif isinstance(error, TimeoutError):
             return self._timed_out()
         _log.error("tool %s failed", self.name, exc_info=error)
-        return ToolOutcome(f"{self.name} failed.", True)
+        return ToolOutcome(f"{self.name} failed.", True, unknown=self.mutating)
 
     def _timed_out(self) -> ToolOutcome:
-        return ToolOutcome(f"{self.name} did not answer in time.", True)
+        return ToolOutcome(f"{self.name} did not answer in time.", True, unknown=self.mutating)
 
 
 class PreparedCall(Struct, frozen=True):
@@ -302,6 +378,12 @@ def tool(
     mutating: bool = False,
     cache_seconds: float | None = None,
     shared: bool = False,
+    retry: Literal["key"] | None = None,
+    check: Callable[..., Any] | None = None,
+    duplicates: Literal["refuse", "allow"] | None = None,
+    independent: bool = False,
+    approve: Approval | str | Callable[..., Any] | None = None,
+    redact: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Any]], Tool]: ...
 @overload
 def tool(
@@ -312,6 +394,12 @@ def tool(
     mutating: bool = False,
     cache_seconds: float | None = None,
     shared: bool = False,
+    retry: Literal["key"] | None = None,
+    check: Callable[..., Any] | None = None,
+    duplicates: Literal["refuse", "allow"] | None = None,
+    independent: bool = False,
+    approve: Approval | str | Callable[..., Any] | None = None,
+    redact: tuple[str, ...] = (),
 ) -> Tool: ...
 def tool(
     function: Callable[..., Any] | None = None,
@@ -321,6 +409,12 @@ def tool(
     mutating: bool = False,
     cache_seconds: float | None = None,
     shared: bool = False,
+    retry: Literal["key"] | None = None,
+    check: Callable[..., Any] | None = None,
+    duplicates: Literal["refuse", "allow"] | None = None,
+    independent: bool = False,
+    approve: Approval | str | Callable[..., Any] | None = None,
+    redact: tuple[str, ...] = (),
 ) -> Tool | Callable[[Callable[..., Any]], Tool]:
     """Make a tool of a typed function or bound method; also a decorator.
 
@@ -336,6 +430,17 @@ def tool(
             only for functions that read. None for not at all.
         shared: Whether it may be reused for every subject of every tenant; only without a
             `ToolContext`.
+        retry: "key" if the service keeps `context.idempotency_key` with the change: then a call
+            whose outcome is unknown is repeated with the same key. This and the following are only
+            for functions that change something.
+        check: Called like the function after a call of unknown outcome; returns the result if the
+            change was made, else None. May be async.
+        duplicates: What happens to a second call in one step with equal arguments: "refuse"
+            (default; the model reads an error) or "allow".
+        independent: Whether it may run at the same time as other changes of its step, which
+            otherwise run in the order of the calls.
+        approve: When a call needs approval: an `Approval`, or its `when` alone, for the customer.
+        redact: Names of arguments, dotted for members, that are not shown in records.
 
     Raises:
         TypeError: A parameter has no annotation, or one without a JSON Schema; or the options
@@ -343,7 +448,17 @@ def tool(
     """
     if function is None:
         return lambda later: tool(
-            later, name=name, mutating=mutating, cache_seconds=cache_seconds, shared=shared
+            later,
+            name=name,
+            mutating=mutating,
+            cache_seconds=cache_seconds,
+            shared=shared,
+            retry=retry,
+            check=check,
+            duplicates=duplicates,
+            independent=independent,
+            approve=approve,
+            redact=redact,
         )
     tool_name = name or function.__name__
     description, descriptions = _read_docstring(inspect.getdoc(function) or "")
@@ -372,10 +487,21 @@ def tool(
             f"tool {tool_name}: only a tool that reads can be cacheable, for more than 0 s; only a "
             "cacheable tool without ToolContext can be shared"
         )
+    policy = make_policy(
+        tool_name,
+        [each[0] for each in fields],
+        mutating=mutating,
+        retry=retry,
+        check=check,
+        duplicates=duplicates,
+        independent=independent,
+        approve=approve,
+        redact=redact,
+    )
     arguments = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, kw_only=True)
     return Tool(
         spec=ToolSpec(tool_name, description, _schema(tool_name, arguments)),
-        mutating=mutating,
+        policy=policy,
         function=function,
         arguments=arguments,
         context_parameter=context_parameter,

@@ -5,14 +5,41 @@ import asyncio
 import httptools
 
 from seawall.timers import Timer, TimingWheel
-from seawall.transport.errors import (
-    ConnectionBroken,
-    ProtocolError,
-    TransportError,
-    TransportTimeout,
-)
 
-__all__ = ["Connection"]
+__all__ = [
+    "BodyTooLong",
+    "ConnectFailed",
+    "Connection",
+    "ConnectionBroken",
+    "ProtocolError",
+    "TransportError",
+    "TransportTimeout",
+]
+
+
+class TransportError(Exception):
+    """Base class of the errors of this package."""
+
+
+class ConnectFailed(TransportError):
+    """No connection could be made."""
+
+
+class ConnectionBroken(TransportError):
+    """The connection was closed before the response was complete."""
+
+
+class ProtocolError(TransportError):
+    """The response is not HTTP/1.1, or its head is too large."""
+
+
+class BodyTooLong(TransportError):
+    """The body exceeds the caller's limit."""
+
+
+class TransportTimeout(TransportError):
+    """The deadline passed."""
+
 
 _HIGH_WATER = 65_536  # unread bytes of a body at which the peer is made to wait
 _MAX_HEADERS = 200

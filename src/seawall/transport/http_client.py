@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from seawall.timers import Deadline, TimingWheel
-from seawall.transport.connection import Connection
-from seawall.transport.errors import (
+from seawall.transport.connection import (
     BodyTooLong,
     ConnectFailed,
+    Connection,
     ConnectionBroken,
     TransportTimeout,
 )

@@ -7,7 +7,7 @@ import re
 
 from msgspec import Struct
 
-from seawall.transport.errors import ProtocolError
+from seawall.transport.connection import ProtocolError
 
 __all__ = ["ServerSentEvent", "SseParser"]
 

@@ -6,7 +6,8 @@ import msgspec
 
 from seawall.config import ServerSettings
 from seawall.errors import InvalidRequest, UnknownAgent
-from seawall.hosts.http.bodies import ChatBody, TurnBody, chat_request, decode, turn_request
+from seawall.hosts.http.bodies import TurnBody, decode, turn_request
+from seawall.hosts.http.chat_body import ChatBody, chat_request
 from seawall.tools.json_schema import SchemaFault, ValueCheck
 from seawall.turn import ToolMessage, TurnRequest
 from tests.fuzz.targets import ensure

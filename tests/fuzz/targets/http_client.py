@@ -6,8 +6,7 @@ The first byte of an input chooses the cuts, the rest is what an upstream sends 
 import asyncio
 from typing import Any
 
-from seawall.transport.connection import Connection
-from seawall.transport.errors import TransportError
+from seawall.transport.connection import Connection, TransportError
 from tests.fuzz.connections import cut, event_loop, timing_wheel
 
 SEEDS = [

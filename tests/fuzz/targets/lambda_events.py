@@ -10,8 +10,7 @@ from seawall.errors import Problem
 from seawall.hosts.aws_lambda.context import InvocationContext
 from seawall.hosts.aws_lambda.dispatch import Dispatcher, UnknownEvent
 from seawall.hosts.aws_lambda.http_events import other_source, read_event, source_of
-from seawall.hosts.aws_lambda.settings import LambdaSettings
-from seawall.hosts.aws_lambda.target import Target
+from seawall.hosts.aws_lambda.target import LambdaSettings, Target
 from seawall.hosts.aws_lambda.turns import TurnRefused
 from tests.aws_lambda.samples import OTHERS, REQUESTS, TURN, sqs
 

@@ -1,6 +1,6 @@
 """Server-sent events: independent of how bytes are split, and within the memory limit."""
 
-from seawall.transport.errors import ProtocolError
+from seawall.transport.connection import ProtocolError
 from seawall.transport.sse import SseParser
 
 __all__ = ["SEEDS", "one_input"]

@@ -1,19 +1,24 @@
-"""Invocation context: id, deadline and trace of an invocation."""
+"""Context of an invocation, as handlers get it, and log lines that name the invocation."""
 
 import asyncio
+import io
 import logging
 import re
+import sys
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 
 from msgspec import Struct
 
+from seawall.hosts.log_filter import FloodFilter
+
 __all__ = [
     "InvocationContext",
     "context_of",
     "current_invocation",
     "is_request_id",
+    "set_up_logs",
     "traceparent_of",
 ]
 
@@ -116,3 +121,48 @@ def _seconds_left(deadline_ms: str) -> float:
             pass
     _log.warning("the invocation's deadline cannot be read: %.40r", deadline_ms)
     return _LONGEST_SECONDS
+
+
+_LEVELS = {"TRACE": "DEBUG", "FATAL": "CRITICAL"}
+
+
+class _TextFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        invocation = current_invocation.get()
+        request = invocation.aws_request_id if invocation is not None else ""
+        at = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        text = f"[{record.levelname}]\t{at}.{int(record.msecs):03}Z\t{request}\t"
+        text += record.getMessage()
+        if record.exc_info:
+            text += "\n" + self.formatException(record.exc_info)
+        return text
+
+
+def _invocation_fields() -> dict[str, object]:
+    invocation = current_invocation.get()
+    if invocation is None:
+        return {}
+    fields: dict[str, object] = {"requestId": invocation.aws_request_id}
+    if invocation.tenant_id:
+        fields["tenantId"] = invocation.tenant_id
+    return fields
+
+
+def set_up_logs(environment: Mapping[str, str]) -> None:
+    """Log to standard output, with the format and level of the function's configuration."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a lone surrogate must not lose the line
+    handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(FloodFilter())
+    if environment.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON":
+        from seawall.hosts.json_lines import JsonFormatter  # noqa: PLC0415 - only if configured
+
+        handler.setFormatter(JsonFormatter(_invocation_fields))
+    else:
+        handler.setFormatter(_TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    level = environment.get("AWS_LAMBDA_LOG_LEVEL", "").upper()
+    level = _LEVELS.get(level, level)
+    if level in logging.getLevelNamesMapping():
+        root.setLevel(level)

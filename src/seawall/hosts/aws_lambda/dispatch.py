@@ -1,26 +1,29 @@
-"""Dispatcher: recognises the kind of an event and passes it to the target."""
+"""Dispatcher: recognises the kind of an event and has the target answer it."""
 
 import asyncio
 import inspect
 import logging
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from seawall.errors import Problem
-from seawall.hosts.aws_lambda.asgi import AsgiApp, answer_http, reject_http
 from seawall.hosts.aws_lambda.context import InvocationContext, traceparent_of
 from seawall.hosts.aws_lambda.http_events import (
+    INTEGRATION,
+    AsgiApp,
     HttpEvent,
+    Message,
     Source,
+    http_response,
     other_source,
     read_event,
     source_of,
+    stream_prelude,
 )
 from seawall.hosts.aws_lambda.runtime_api import InvocationResponse
-from seawall.hosts.aws_lambda.settings import LambdaSettings
-from seawall.hosts.aws_lambda.target import Handler, Target
+from seawall.hosts.aws_lambda.target import Handler, LambdaSettings, Target
 
 __all__ = ["Dispatcher", "HandlerHung", "UnknownEvent"]
 
@@ -39,6 +42,26 @@ class HandlerHung(Exception):
     """Too many calls of the handler have not returned; the process must be replaced."""
 
     code = "Seawall.HandlerHangs"
+
+
+class ResponseWriter(Protocol):
+    """Takes the response to an invocation."""
+
+    async def respond(self, payload: bytes) -> None:
+        """Send a complete response."""
+        ...
+
+    async def begin(self, content_type: str) -> None:
+        """Begin a streamed response."""
+        ...
+
+    async def write(self, piece: bytes) -> None:
+        """Send a piece of a streamed response."""
+        ...
+
+    async def end(self) -> None:
+        """End a streamed response."""
+        ...
 
 
 class Dispatcher:
@@ -145,7 +168,7 @@ class Dispatcher:
         try:
             request = read_event(event, source, base_path=settings.base_path)
         except Problem as problem:
-            await reject_http(problem, source, answer, stream=stream, name=context.aws_request_id)
+            await _reject_http(problem, source, answer, stream=stream, name=context.aws_request_id)
             return
         scope = request.scope
         scope["seawall.request_id"] = context.aws_request_id
@@ -166,7 +189,7 @@ class Dispatcher:
             scope["headers"].append((b"traceparent", traceparent))
         if credential is not None:
             scope["seawall.credential"] = credential
-        await answer_http(app, request, answer, stream=stream)
+        await _run_application(app, request, answer, stream=stream)
 
     async def _call(
         self,
@@ -214,3 +237,105 @@ class Dispatcher:
 
         claims = request.claims
         return Trusted(principal_of(claims, settings.tenant_claim, settings.subject_claim))
+
+
+async def _run_application(
+    app: AsgiApp, event: HttpEvent, writer: ResponseWriter, *, stream: bool
+) -> None:
+    """Have the application answer one request.
+
+    Args:
+        app: The application.
+        event: The request.
+        writer: Takes the response.
+        stream: Whether the response is streamed.
+
+    Raises:
+        RuntimeError: The application ended before its response was complete, or sent messages in
+            the wrong order.
+        Exception: Any that it raises.
+    """
+    exchange = _Exchange(event, writer, stream=stream)
+    await app(event.scope, exchange.receive, exchange.send)
+    if not exchange.complete:
+        raise RuntimeError("the application ended before its response was complete")
+
+
+async def _reject_http(
+    problem: Problem, source: Source, writer: ResponseWriter, *, stream: bool, name: str
+) -> None:
+    """Answer a request with a problem, without calling the application.
+
+    Args:
+        problem: What is wrong.
+        source: Of the event.
+        writer: Takes the response.
+        stream: Whether the response is streamed.
+        name: The id of the request.
+    """
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"x-request-id", name.encode("ascii", "replace")),
+    ]
+    body = msgspec.json.encode(problem.as_dict() | {"request_id": name})
+    if not stream:
+        await writer.respond(http_response(problem.status, headers, body, source))
+        return
+    await writer.begin(INTEGRATION)
+    await writer.write(stream_prelude(problem.status, headers, source) + body)
+    await writer.end()
+
+
+class _Exchange:
+    def __init__(self, event: HttpEvent, writer: ResponseWriter, *, stream: bool) -> None:
+        self._event = event
+        self._writer = writer
+        self._stream = stream
+        self._status = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._body: list[bytes] = []
+        self._read = False
+        self._over = asyncio.Event()
+        self._head_only = event.scope["method"] == "HEAD"
+        self.complete = False
+
+    async def receive(self) -> Message:
+        if not self._read:
+            self._read = True
+            return {"type": "http.request", "body": self._event.body, "more_body": False}
+        await self._over.wait()  # Lambda does not report that a client has disconnected
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "http.response.start" and not self._status:
+            self._status = message["status"]
+            self._headers = [
+                (bytes(name), bytes(value)) for name, value in message.get("headers", ())
+            ]
+            if self._stream:
+                await self._writer.begin(INTEGRATION)
+                head = stream_prelude(self._status, self._headers, self._event.source)
+                await self._writer.write(head)
+        elif kind == "http.response.body" and self._status and not self.complete:
+            piece = b"" if self._head_only else message.get("body", b"")
+            last = not message.get("more_body", False)
+            if self._stream:
+                if piece:
+                    await self._writer.write(piece)
+                if last:
+                    self.complete = True
+                    await self._writer.end()
+            else:
+                self._body.append(piece)
+                if last:
+                    self.complete = True
+                    await self._writer.respond(
+                        http_response(
+                            self._status, self._headers, b"".join(self._body), self._event.source
+                        )
+                    )
+            if last:
+                self._over.set()
+        else:
+            raise RuntimeError(f"the application sent an unexpected {kind!r}")

@@ -12,7 +12,7 @@ ASGI: asgi.readthedocs.io/en/latest/specs/www.html.
 import base64
 import binascii
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Literal
 from urllib.parse import quote, unquote, unquote_to_bytes, urlencode
 
@@ -23,7 +23,9 @@ from seawall.errors import InvalidRequest
 
 __all__ = [
     "INTEGRATION",
+    "AsgiApp",
     "HttpEvent",
+    "Message",
     "Source",
     "http_response",
     "other_source",
@@ -33,6 +35,11 @@ __all__ = [
 ]
 
 Header = tuple[bytes, bytes]
+Message = MutableMapping[str, Any]
+AsgiApp = Callable[
+    [dict[str, Any], Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]],
+    Awaitable[None],
+]
 
 INTEGRATION = "application/vnd.awslambda.http-integration-response"
 

@@ -18,9 +18,9 @@ from seawall.hosts.aws_lambda.context import (
     context_of,
     current_invocation,
     is_request_id,
+    set_up_logs,
 )
 from seawall.hosts.aws_lambda.dispatch import Dispatcher, HandlerHung
-from seawall.hosts.aws_lambda.logs import set_up_logs
 from seawall.hosts.aws_lambda.runtime_api import (
     ApiConnection,
     ApiError,
@@ -29,8 +29,7 @@ from seawall.hosts.aws_lambda.runtime_api import (
     error_body,
     error_kind,
 )
-from seawall.hosts.aws_lambda.settings import read_settings
-from seawall.hosts.aws_lambda.target import Target, load_target
+from seawall.hosts.aws_lambda.target import Target, load_target, read_settings
 
 __all__ = ["run_runtime"]
 

@@ -1,18 +1,71 @@
-"""Target of a function: an orchestrator, an ASGI application, or a plain handler."""
+"""What a function is: its settings; its target: orchestrator, ASGI application or plain handler."""
 
 import importlib
 import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from msgspec import Struct
+import msgspec
+from msgspec import Meta, Struct
 
 from seawall.errors import ConfigError
-from seawall.hosts.aws_lambda.asgi import AsgiApp, Lifespan
+from seawall.hosts.aws_lambda.http_events import AsgiApp
 
-__all__ = ["Handler", "Target", "load_target"]
+if TYPE_CHECKING:
+    from seawall.hosts.aws_lambda.lifespan import Lifespan
+
+__all__ = ["Handler", "LambdaSettings", "Target", "load_target", "read_settings"]
+
+_PREFIX = "SEAWALL_LAMBDA_"
+
+
+class LambdaSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Variables are named SEAWALL_LAMBDA_ and the key in capitals.
+
+    Attributes:
+        stream: Whether HTTP responses are streamed: "auto" for events of a function URL (whose
+            invoke mode must then be RESPONSE_STREAM), "always" (also REST APIs), or "never".
+        base_path: What an API's custom domain puts before every path.
+        margin_seconds: How long before the function's timeout an invocation is ended, so that the
+            environment survives it.
+        direct: Accept turns by direct invocation. Callers that may invoke the function can then
+            act as any principal.
+        queue: Accept turns from SQS. Senders to the queue can then act as any principal.
+        authorizer: Trust the claims of the API's authorizer about the caller.
+        metrics: Write a log line for each turn from which CloudWatch extracts metrics.
+        tenant_claim: The claim that names the tenant.
+        subject_claim: The claim that names the subject.
+    """
+
+    stream: Literal["auto", "always", "never"] = "auto"
+    base_path: Annotated[str, Meta(pattern=r"^(/[^/?#]+)*$")] = ""
+    margin_seconds: Annotated[float, Meta(ge=0, le=60)] = 0.3
+    direct: bool = False
+    queue: bool = False
+    authorizer: bool = False
+    metrics: bool = False
+    tenant_claim: Annotated[str, Meta(min_length=1)] = "tenant"
+    subject_claim: Annotated[str, Meta(min_length=1)] = "sub"
+
+
+def read_settings(environment: Mapping[str, str]) -> LambdaSettings:
+    """Read the settings from environment variables.
+
+    Raises:
+        ConfigError: A variable is unknown, or its value invalid.
+    """
+    found = {
+        name.removeprefix(_PREFIX).lower(): value
+        for name, value in environment.items()
+        if name.startswith(_PREFIX)
+    }
+    try:
+        return msgspec.convert(found, LambdaSettings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"environment: {_PREFIX}*: {error}") from error
+
 
 Handler = Callable[[Any, Any], Any]
 
@@ -28,7 +81,7 @@ class Target(Struct):
     """
 
     app: AsgiApp | None = None
-    lifespan: Lifespan | None = None
+    lifespan: "Lifespan | None" = None
     orchestrator: Any = None  # a seawall.Orchestrator, which plain handlers do not import
     handler: Handler | None = None
 
@@ -99,6 +152,8 @@ def load_target(name: str, environment: Mapping[str, str]) -> Target:
         raise ConfigError(f"the handler {name!r} is not callable")
     if _arguments(found) == 2:
         return Target(handler=found)
+    from seawall.hosts.aws_lambda.lifespan import Lifespan  # noqa: PLC0415 - only for applications
+
     return Target(app=found, lifespan=Lifespan(found))
 
 

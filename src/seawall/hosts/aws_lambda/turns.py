@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import Unauthenticated
-from seawall.hosts.aws_lambda.asgi import AsgiApp, Message
+from seawall.hosts.aws_lambda.http_events import AsgiApp, Message
 from seawall.identity.port import Trusted
 from seawall.identity.settings import check_name
 from seawall.turn import Principal
@@ -136,7 +136,7 @@ def principal_of(claims: Mapping[str, Any], tenant_claim: str, subject_claim: st
             names.append(check_name(claims.get(claim)))
         except ValueError as error:
             raise Unauthenticated(f"The authorizer's claim {claim!r} {error}.") from error
-    return Principal(*names)
+    return Principal(names[0], names[1])
 
 
 async def _answer_record(app: AsgiApp, record: Mapping[str, Any], deadline: float) -> bool:

@@ -13,11 +13,14 @@ from seawall.errors import (
     Problem,
     ServerStopping,
 )
-from seawall.hosts.http.chat import answer_chat, answer_model, answer_models
-from seawall.hosts.http.exchange import ClientDisconnected, Exchange, Receive, Scope, Send
-from seawall.hosts.http.output_throttle import OutputThrottle
-from seawall.hosts.http.pre_admission import make_cors
-from seawall.hosts.http.sessions import delete_session, list_sessions, show_session
+from seawall.hosts.http.exchange import (
+    ClientDisconnected,
+    Exchange,
+    OutputThrottle,
+    Receive,
+    Scope,
+    Send,
+)
 from seawall.hosts.http.shutdown import Shutdown
 from seawall.hosts.http.turns import answer_turn, answer_turn_events
 from seawall.requests import Request, current_request
@@ -33,6 +36,7 @@ _log = logging.getLogger("seawall.http")
 _DEADLINE_TICK = 0.05
 _SESSIONS = "/v1/sessions/"
 _MODELS = "/v1/models/"
+_OTHER_APIS = ("/v1/chat/", "/v1/models", "/v1/sessions")
 _TURNS = "/v1/turns/"
 _EVENTS = "/events"
 _SCRAPE_SECONDS = 1.0
@@ -77,7 +81,11 @@ class HttpApplication:
         )
         self._openapi = b""
         settings = orchestrator.settings.server
-        self._cors = make_cors(settings)
+        self._cors = None
+        if settings.cors is not None:
+            from seawall.hosts.http.cors import Cors  # noqa: PLC0415 - only if configured
+
+            self._cors = Cors(settings.cors)
         self._access_log = settings.access_log and not warming_up
         if self._access_log:
             from seawall.hosts.http.access_log import enable_access_log  # noqa: PLC0415 - rare
@@ -89,9 +97,6 @@ class HttpApplication:
         # Built once: a request costs one dictionary access.
         self._routes: dict[str, dict[str, Endpoint]] = {
             "/v1/turns": {"POST": answer_turn},
-            "/v1/chat/completions": {"POST": answer_chat},
-            "/v1/models": {"GET": answer_models},
-            "/v1/sessions": {"GET": list_sessions},
             "/livez": {"GET": self._livez},
             "/readyz": {"GET": self._readyz},
             "/metrics": {"GET": self._metrics},
@@ -189,19 +194,34 @@ class HttpApplication:
     def _endpoints(self, path: str) -> dict[str, Endpoint] | None:
         """The endpoints of a path by method; None if there are none."""
         endpoints = self._routes.get(path)
+        if endpoints is None and path.startswith(_OTHER_APIS):
+            self._import_other_apis()
+            endpoints = self._routes.get(path)
         if endpoints is not None:
             return endpoints
         if path.startswith(_SESSIONS) and "/" not in path[len(_SESSIONS) :]:
             return _session_endpoints(path[len(_SESSIONS) :])
         if path.startswith(_MODELS):
             model = path[len(_MODELS) :]
-            return {"GET": lambda app, exchange: answer_model(app, exchange, model)}
+            return _model_endpoints(model)
         if path.startswith(_TURNS) and path.endswith(_EVENTS):
             turn = path.removeprefix(_TURNS).removesuffix(_EVENTS)
             return {"GET": lambda app, exchange: answer_turn_events(app, exchange, turn)}
         if path == "*":  # the server as a whole, RFC 9110 §9.3.7
             return {"GET": _server_wide, "POST": _server_wide, "DELETE": _server_wide}
         return None
+
+    def _import_other_apis(self) -> None:
+        """Add the APIs that are imported with the first request to one of them.
+
+        A pod has them before it is ready, by its warm-up; a cold start need not wait for them.
+        """
+        from seawall.hosts.http.chat import answer_chat, answer_models  # noqa: PLC0415
+        from seawall.hosts.http.sessions import list_sessions  # noqa: PLC0415
+
+        self._routes["/v1/chat/completions"] = {"POST": answer_chat}
+        self._routes["/v1/models"] = {"GET": answer_models}
+        self._routes["/v1/sessions"] = {"GET": list_sessions}
 
     async def _fail(self, exchange: Exchange, problem: Problem) -> None:
         if exchange.started:
@@ -252,7 +272,15 @@ async def _server_wide(_: "Orchestrator", __: Exchange) -> None:
     raise NotFound("Only OPTIONS is available for the server as a whole.")
 
 
+def _model_endpoints(model: str) -> dict[str, Endpoint]:
+    from seawall.hosts.http.chat import answer_model  # noqa: PLC0415 - as in `_import_other_apis`
+
+    return {"GET": lambda app, exchange: answer_model(app, exchange, model)}
+
+
 def _session_endpoints(session: str) -> dict[str, Endpoint]:
+    from seawall.hosts.http.sessions import delete_session, show_session  # noqa: PLC0415
+
     return {
         "GET": lambda orchestrator, exchange: show_session(orchestrator, exchange, session),
         "DELETE": lambda orchestrator, exchange: delete_session(orchestrator, exchange, session),

@@ -19,11 +19,11 @@ from seawall.events import (
     TurnStarted,
     UsageReported,
 )
-from seawall.hosts.http.bodies import ChatBody, chat_request, decode, idempotency_key
+from seawall.hosts.http.bodies import decode, idempotency_key
+from seawall.hosts.http.chat_body import ChatBody, chat_request
 from seawall.hosts.http.exchange import Exchange, encode, problem_body
-from seawall.hosts.http.pre_admission import check_capacity
 from seawall.hosts.http.sessions import authenticated_owner
-from seawall.hosts.http.turns import EVENT_STREAM, run_turn
+from seawall.hosts.http.turns import EVENT_STREAM, check_capacity, run_turn
 from seawall.identity.port import Credential
 from seawall.turn import TurnRequest, Usage
 

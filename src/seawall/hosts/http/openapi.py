@@ -11,7 +11,8 @@ import msgspec
 from seawall import errors
 from seawall.config import ServerSettings
 from seawall.events import Event
-from seawall.hosts.http.bodies import ChatBody, TurnBody
+from seawall.hosts.http.bodies import TurnBody
+from seawall.hosts.http.chat_body import ChatBody
 from seawall.turn import TurnRecord
 
 __all__ = ["openapi_document"]

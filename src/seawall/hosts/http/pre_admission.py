@@ -4,24 +4,17 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from seawall.admission.gate import OVERLOADED_DETAIL
-from seawall.config import ServerSettings
-from seawall.errors import Overloaded, Problem, Unauthenticated
-from seawall.hosts.http.credentials import Client, read_credential
-from seawall.hosts.http.exchange import Exchange, encode, problem_body
+from seawall.errors import Overloaded, Problem
+from seawall.hosts.http.cors import Cors
+from seawall.hosts.http.credentials import Client
+from seawall.hosts.http.exchange import encode, problem_body
+from seawall.hosts.http.turns import claimed_tenant
 from seawall.requests import Request, request_id
 
 if TYPE_CHECKING:
-    from seawall.hosts.http.cors import Cors
     from seawall.orchestrator import Orchestrator
 
-__all__ = [
-    "LIVENESS_TARGET",
-    "TURN_TARGETS",
-    "PreAdmissionCheck",
-    "check_capacity",
-    "is_public",
-    "make_cors",
-]
+__all__ = ["LIVENESS_TARGET", "TURN_TARGETS", "PreAdmissionCheck", "is_public"]
 
 TURN_TARGETS = frozenset((b"/v1/turns", b"/v1/chat/completions"))
 LIVENESS_TARGET = b"/livez"
@@ -51,7 +44,8 @@ class PreAdmissionCheck:
             orchestrator: Its admission gate decides.
         """
         self._orchestrator = orchestrator
-        self._cors = make_cors(orchestrator.settings.server)
+        cors = orchestrator.settings.server.cors
+        self._cors = Cors(cors) if cors is not None else None
         self._access_log = orchestrator.settings.server.access_log
         body = encode(problem_body(Overloaded(OVERLOADED_DETAIL, retry_after=_MARK), _ID_MARK))
         self._before, rest = body.split(encode(_MARK))
@@ -71,7 +65,7 @@ class PreAdmissionCheck:
             return None
         by_name = dict(headers)
         seconds = self._orchestrator.engine.gate.refusal(
-            lambda: _claimed_tenant(self._orchestrator, by_name, client)
+            lambda: claimed_tenant(self._orchestrator, by_name, client)
         )
         if seconds is None:
             return None
@@ -136,35 +130,3 @@ def is_public(method: bytes, path: bytes) -> bool:
         path: As sent, percent-encoded.
     """
     return path in _PUBLIC_TARGETS or method == b"OPTIONS" or b"%" in path
-
-
-def make_cors(settings: ServerSettings) -> "Cors | None":
-    """The CORS headers of `[server.cors]`; None, without an import, if there is no such section."""
-    if settings.cors is None:
-        return None
-    from seawall.hosts.http.cors import Cors  # noqa: PLC0415
-
-    return Cors(settings.cors)
-
-
-def check_capacity(orchestrator: "Orchestrator", exchange: Exchange) -> None:
-    """The same check within the application, for servers that do not use `PreAdmissionCheck`.
-
-    Raises:
-        Overloaded: Admission would refuse the turn.
-    """
-    client = exchange.scope.get("client")
-    orchestrator.engine.gate.check(lambda: _claimed_tenant(orchestrator, exchange.headers, client))
-
-
-def _claimed_tenant(
-    orchestrator: "Orchestrator", headers: Mapping[bytes, bytes], client: Client
-) -> str | None:
-    """The tenant that the credential claims; not verified."""
-    try:
-        principal = orchestrator.engine.authenticator.unverified_principal(
-            read_credential(headers, client)
-        )
-    except Unauthenticated:
-        return None
-    return None if principal is None else principal.tenant

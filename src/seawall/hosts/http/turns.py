@@ -2,14 +2,21 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from seawall.agents.loop import Emit
-from seawall.errors import InternalError, InvalidField, Problem, ServerStopping, TurnPostponed
+from seawall.agents.calls import Emit
+from seawall.errors import (
+    InternalError,
+    InvalidField,
+    Problem,
+    ServerStopping,
+    TurnPostponed,
+    Unauthenticated,
+)
 from seawall.events import (
     Event,
     IntentDetected,
@@ -21,18 +28,24 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.hosts.http.bodies import TurnBody, decode, idempotency_key, turn_request
+from seawall.hosts.http.credentials import Client, read_credential
 from seawall.hosts.http.exchange import ClientDisconnected, Exchange, encode
-from seawall.hosts.http.pre_admission import check_capacity
-from seawall.hosts.http.sessions import authenticated_owner
 from seawall.identity.port import Credential
-from seawall.pipeline.replay import width
+from seawall.pipeline.replay import advance, width
 from seawall.turn import Principal, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
     from seawall.pipeline.live import LiveTurn
 
-__all__ = ["EVENT_STREAM", "answer_turn", "answer_turn_events", "run_turn"]
+__all__ = [
+    "EVENT_STREAM",
+    "answer_turn",
+    "answer_turn_events",
+    "check_capacity",
+    "claimed_tenant",
+    "run_turn",
+]
 
 EVENT_STREAM = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -74,6 +87,8 @@ async def answer_turn_events(orchestrator: "Orchestrator", exchange: Exchange, t
         TurnNotFound: The turn does not exist, or not for this caller.
         InvalidField: The header is not the id of an event.
     """
+    from seawall.hosts.http.sessions import authenticated_owner  # noqa: PLC0415 - seldom asked
+
     after = _position(exchange.headers.get(b"last-event-id", b"0"))
     owner = await authenticated_owner(orchestrator, exchange)
     await exchange.body(limit=0, seconds=orchestrator.settings.server.body_seconds)
@@ -85,6 +100,35 @@ async def answer_turn_events(orchestrator: "Orchestrator", exchange: Exchange, t
         if not exchange.started:
             raise
         await exchange.end()
+
+
+def check_capacity(orchestrator: "Orchestrator", exchange: Exchange) -> None:
+    """The check of `PreAdmissionCheck` within the application, for servers that do not use it.
+
+    Raises:
+        Overloaded: Admission would refuse the turn.
+    """
+    client = exchange.scope.get("client")
+    orchestrator.engine.gate.check(lambda: claimed_tenant(orchestrator, exchange.headers, client))
+
+
+def claimed_tenant(
+    orchestrator: "Orchestrator", headers: Mapping[bytes, bytes], client: Client
+) -> str | None:
+    """The tenant that the credential of a request claims; not verified.
+
+    Args:
+        orchestrator: Whose authenticator reads tokens.
+        headers: Names in lower case.
+        client: Address of the peer.
+    """
+    try:
+        principal = orchestrator.engine.authenticator.unverified_principal(
+            read_credential(headers, client)
+        )
+    except Unauthenticated:
+        return None
+    return None if principal is None else principal.tenant
 
 
 async def run_turn(
@@ -288,6 +332,6 @@ class _EventFrames:
 
     def frame(self, event: Event) -> bytes:
         """The frame of the next event."""
-        self._position += width(event)
+        self._position = advance(self._position, event)
         name = _names[type(event)]
         return b"event: %b\nid: %d\ndata: %b\n\n" % (name, self._position, encode(event))

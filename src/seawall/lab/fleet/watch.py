@@ -16,7 +16,7 @@ from seawall.lab.local_lambda.server import STATS_PATH
 from seawall.lab.machine import busy_seconds
 from seawall.lab.processes import ESTABLISHED, consumption, descendants, open_files, tcp_sockets
 from seawall.lab.sim_model.connection import SimStats
-from seawall.transport.errors import TransportError
+from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 
 __all__ = ["NOTABLE_OTHER_LOAD", "FleetSample", "FleetWatch", "watch_fleet"]

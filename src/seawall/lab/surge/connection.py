@@ -14,7 +14,7 @@ from seawall.lab.surge.outcome import Outcome
 from seawall.lab.surge.scenario import Api, digest_of
 from seawall.models.failures import seconds_until
 from seawall.timers import Timer
-from seawall.transport.errors import ProtocolError
+from seawall.transport.connection import ProtocolError
 from seawall.transport.http_client import Endpoint
 from seawall.transport.sse import SseParser
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from seawall.lab.surge.outcome import Durability, Outcome
 from seawall.lab.surge.scenario import Open, Scenario, digest_of
-from seawall.transport.errors import (
+from seawall.transport.connection import (
     ConnectFailed,
     ConnectionBroken,
     TransportError,

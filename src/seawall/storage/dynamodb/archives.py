@@ -5,6 +5,7 @@ from seawall.aws.dynamodb_errors import ConditionFailed, InvalidCall
 from seawall.errors import InvalidField
 from seawall.storage.dynamodb.items import (
     DELETED,
+    audit_partition,
     head_key,
     head_time_to_live,
     key_record_key,
@@ -16,6 +17,7 @@ from seawall.storage.dynamodb.items import (
     time_to_live,
     turn_items,
     turn_partition,
+    wait_key,
 )
 from seawall.storage.dynamodb.reader import TableReader
 from seawall.storage.dynamodb.table import SessionTable
@@ -41,6 +43,13 @@ async def delete_session(table: SessionTable, key: SessionKey) -> bool:
     except ConditionFailed:
         return False
     await _delete_rest(table, key, float(head["c"]["N"]))
+    sleeping = await table.query_all(
+        "pk = :pk AND begins_with(sk, :prefix)",
+        {":pk": text(owner_partition(key)), ":prefix": text("Z#")},
+        consistent_read=True,
+    )
+    await table.delete_all([each for each in sleeping if each["s"]["S"] == key.session])
+    await _delete_waits(table, key.tenant, key.subject, key.session)
     return True
 
 
@@ -64,8 +73,13 @@ async def erase_subject(table: SessionTable, owner: Principal) -> int:
                 continue
             count += head["v"]["N"] != "0" and float(head["e"]["N"]) > now
             await _delete_rest(table, key, float(head["c"]["N"]))
+        for item in items:
+            if item["sk"]["S"].startswith("A#"):  # it leads to the audit records of a session
+                session = item["sk"]["S"].removeprefix("A#")
+                await _delete_audit(table, SessionKey(owner.tenant, owner.subject, session))
         await table.delete_all([item for item in items if not item["sk"]["S"].startswith("S#")])
         if start is None:
+            await _delete_waits(table, owner.tenant, owner.subject)
             return count
 
 
@@ -211,6 +225,30 @@ async def _delete_rest(table: SessionTable, key: SessionKey, created_at: float) 
             break
     # Unless there is a new session of this name.
     await table.delete(head_key(key), "holder = :deleted", {":deleted": text(DELETED)})
+
+
+async def _delete_audit(table: SessionTable, key: SessionKey) -> None:
+    start: Item | None = None
+    while True:
+        items, start = await _partition(table, audit_partition(key), start)
+        await table.delete_all(items)
+        if start is None:
+            return
+
+
+async def _delete_waits(
+    table: SessionTable, tenant: str, subject: str, session: str | None = None
+) -> None:
+    """Delete the waits of a subject, or of one session."""
+    waits = await table.query_all(
+        "pk = :pk",
+        {":pk": wait_key(tenant, "")["pk"]},
+        projection_expression="pk, sk, o, s",
+        consistent_read=True,
+    )
+    await table.delete_all(
+        [each for each in waits if each["o"]["S"] == subject and session in (None, each["s"]["S"])]
+    )
 
 
 async def _partition(

@@ -9,6 +9,7 @@ from binascii import a2b_base64
 from collections.abc import Iterable, Sequence
 
 import msgspec
+from msgspec import UNSET
 
 from seawall.aws.dynamodb_calls import Item, Value
 from seawall.errors import InvalidField, TurnLimitReached
@@ -20,6 +21,9 @@ __all__ = [
     "DELETED",
     "TurnAssembler",
     "alive",
+    "audit_partition",
+    "audit_pointer_key",
+    "audit_prefix",
     "head_key",
     "head_time_to_live",
     "key_record_key",
@@ -33,6 +37,7 @@ __all__ = [
     "turn_items",
     "turn_partition",
     "turn_sort",
+    "wait_key",
 ]
 
 # Of an item's 400 KB (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/
@@ -103,6 +108,30 @@ def head_key(key: SessionKey) -> Item:
 def key_record_key(owner: Principal | SessionKey, key: str) -> Item:
     """The key of an idempotency key's record."""
     return {"pk": text(owner_partition(owner)), "sk": text(f"K#{key}")}
+
+
+def wait_key(tenant: str, wait: str) -> Item:
+    """The key of a wait, in the partition of its tenant."""
+    return {"pk": text(_bounded(f"W#{_safe(tenant)}")), "sk": text(wait)}
+
+
+def audit_prefix(tenant: str | None) -> str:
+    """How the partitions of audit records begin: all, or a tenant's."""
+    return "A#" if tenant is None else f"A#{_safe(tenant)}#"
+
+
+def audit_partition(key: SessionKey) -> str:
+    """The partition of a session's audit records.
+
+    Raises:
+        InvalidField: the names are too long for a partition key.
+    """
+    return _bounded(f"{audit_prefix(key.tenant)}{_safe(key.subject)}#{_safe(key.session)}")
+
+
+def audit_pointer_key(key: SessionKey) -> Item:
+    """The key of the item of an owner's partition that leads to a session's audit records."""
+    return {"pk": text(owner_partition(key)), "sk": text(f"A#{key.session}")}
 
 
 def turn_sort(position: int) -> str:
@@ -210,6 +239,10 @@ def turn_items(
                 "ttl": time_to_live(expires_at),
             }
         )
+    if turn.journal is not UNSET:
+        for item in items:
+            item["j"] = number(turn.journal.revision)
+        items[0]["i"] = text(turn.id)
     items[0]["parts"] = number(len(parts))
     items[0]["z"] = {"BOOL": packed}
     return items
@@ -233,7 +266,7 @@ class TurnAssembler:
         self._size = size
         self._largest = largest
         self.full = False
-        self._parts: dict[int, dict[int, bytes]] = {}
+        self._parts: dict[int, dict[int, tuple[Value | None, bytes]]] = {}
         self._bytes = 0
         self.found: list[TurnRecord] = []
 
@@ -246,11 +279,14 @@ class TurnAssembler:
                 continue  # of a deleted session of the same name
             position, _, part = item["sk"]["S"].partition("#")
             parts = self._parts.setdefault(int(position), {})
-            parts[int(part or 0)] = a2b_base64(item["p"]["B"])
+            parts[int(part or 0)] = item.get("j"), a2b_base64(item["p"]["B"])
             if part:
                 continue
-            if len(parts) == int(float(item["parts"]["N"])):
-                whole = b"".join(parts[index] for index in sorted(parts))
+            # Of a turn that was stored again, parts of an earlier revision may be left.
+            wanted = [parts.get(index) for index in range(int(float(item["parts"]["N"])))]
+            same = [each[1] for each in wanted if each is not None and each[0] == item.get("j")]
+            if len(same) == len(wanted):
+                whole = b"".join(same)
                 if item["z"]["BOOL"]:
                     whole = zlib.decompress(whole)
                 self._add(whole)

@@ -2,6 +2,9 @@
 
 So the scan for orphans reads only the background turns that are in progress, with one query for
 each partition; if there are none, that is the cheapest query there is.
+
+A job that sleeps is an item of its owner's partition; its alarm, in a few partitions ordered by
+time, leads the scan to it when its time has come. Waking it makes it an ordinary job again.
 """
 
 import asyncio
@@ -10,9 +13,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from seawall.aws.dynamodb_calls import Delete, Item, Put, Update
+from seawall.aws.dynamodb_calls import ConditionCheck, Delete, Item, Put, Update, Value
 from seawall.aws.dynamodb_errors import ConditionFailed, TransactionCancelled
-from seawall.errors import InvalidField
+from seawall.errors import InvalidField, TurnLimitReached
 from seawall.storage.dynamodb.items import (
     head_key,
     key_record_key,
@@ -22,7 +25,7 @@ from seawall.storage.dynamodb.items import (
     time_to_live,
 )
 from seawall.storage.dynamodb.table import SessionTable
-from seawall.storage.port import BackgroundJob, JobFailure
+from seawall.storage.port import BackgroundJob, JobFailure, JournalWrite
 from seawall.storage.values import encode_job
 from seawall.turn import Principal, SessionKey
 
@@ -83,9 +86,17 @@ class JobTable:
                 group.create_task(self._items(partition, expired=expired))
                 for partition in range(_PARTITIONS)
             ]
+            alarms = [
+                group.create_task(self._alarms(partition, now, limit))
+                for partition in range(_PARTITIONS)
+            ]
         found = [item for query in queries for item in query.result()]
         found.sort(key=lambda item: float(item["held"]["N"]))
-        return tuple(_read_job(item) for item in found[:limit])
+        rung = sorted(
+            (item for query in alarms for item in query.result()), key=lambda item: item["sk"]["S"]
+        )
+        asleep = await self._asleep(rung[: max(0, limit - len(found))])
+        return tuple(_read_job(item) for item in [*found[:limit], *asleep])
 
     async def claim(self, job: BackgroundJob, until: float) -> BackgroundJob | None:
         """See `SessionStore.claim_job`. Interrupted halfway it is claimed, until its lease ends."""
@@ -102,7 +113,7 @@ class JobTable:
             " AND (held <= :now OR held > :latest)",
         )
         if not won:
-            return None
+            return await self._claim_sleeping(job, claimed, until)
         values: Item = {
             ":until": number(until),
             ":me": text(claimed.lease_owner),
@@ -143,7 +154,8 @@ class JobTable:
         async with asyncio.TaskGroup() as group:
             stored = group.create_task(self._table.get(_turn_key(turn)))
             failed = group.create_task(self._table.get(_failure_key(owner, turn)))
-        item, reason = stored.result(), failed.result()
+            sleeping = group.create_task(self._table.get(_sleeping_key(owner, turn)))
+        item, reason = stored.result() or sleeping.result(), failed.result()
         if item is not None:
             job = _read_job(item)
             if (job.key.tenant, job.key.subject) == (owner.tenant, owner.subject):
@@ -157,6 +169,135 @@ class JobTable:
         for partition in range(_PARTITIONS):
             items = await self._items(partition)
             await self._table.delete_all([item for item in items if matches(_read_job(item).key)])
+
+    def journal_parts(self, write: JournalWrite) -> list[Put | Update | Delete | ConditionCheck]:
+        """The parts of a journal's transaction that are about its job."""
+        name, turn, job = self._table.name, write.turn.id, write.sleeps
+        parts: list[Put | Update | Delete | ConditionCheck] = []
+        if job is not None:
+            record = encode_job(job)
+            if len(record) > _MAX_RECORD_BYTES:
+                raise TurnLimitReached(
+                    f"A turn that pauses may have {_MAX_RECORD_BYTES} bytes in DynamoDB, including "
+                    f"its history; this one has {len(record)}."
+                )
+            ends = time_to_live(max(job.ends_at, write.sleeps_until) + 7 * _DAY)
+            alarm = _alarm_key(turn, write.sleeps_until, job.attempt)
+            item: Item = {
+                **_sleeping_key(job.key, turn),
+                "r": text(record.decode()),
+                "n": number(job.attempt),
+                "h": number(job.handovers),
+                "s": text(job.key.session),
+                "due": number(write.sleeps_until),
+                "ttl": ends,
+            }
+            target = {"o": item["pk"], "s": item["sk"], "ttl": ends}
+            parts += [
+                Put(table_name=name, item=item),
+                Put(table_name=name, item={**alarm, **target}),
+            ]
+        if write.attempt and (write.ends_job or job is not None):
+            parts.append(delete_job_part(name, turn, write.attempt))
+        elif write.attempt:
+            parts.append(
+                ConditionCheck(
+                    table_name=name,
+                    key=_turn_key(turn),
+                    condition_expression="n = :mine",
+                    expression_attribute_values={":mine": number(write.attempt)},
+                )
+            )
+        return parts
+
+    async def wake_parts(
+        self, owner: Principal | SessionKey, turn: str
+    ) -> list[Put | Update | Delete | ConditionCheck]:
+        """The parts of a transaction that wake a job, if it sleeps."""
+        item = await self._table.get(_sleeping_key(owner, turn))
+        if item is None:
+            return [
+                ConditionCheck(
+                    table_name=self._table.name,
+                    key=_sleeping_key(owner, turn),
+                    condition_expression="attribute_not_exists(pk)",
+                )
+            ]
+        return self._awake(item, turn, attempt=item["n"], held=0.0)
+
+    async def _claim_sleeping(
+        self, job: BackgroundJob, claimed: BackgroundJob, until: float
+    ) -> BackgroundJob | None:
+        """Claim a job that sleeps, if its time has come."""
+        turn = job.request.id
+        item = await self._table.get(_sleeping_key(job.key, turn))
+        if item is None or int(float(item["n"]["N"])) != job.attempt:
+            return None
+        if float(item["due"]["N"]) > self._table.now():
+            return None
+        parts = self._awake(item, turn, attempt=number(claimed.attempt), held=until)
+        try:
+            await self._table.client.transact_write(parts, deadline=self._table.deadline())
+        except TransactionCancelled as error:
+            if all(each.code != "ConditionalCheckFailed" for each in error.reasons):
+                raise
+            return None
+        return claimed
+
+    def _awake(
+        self, item: Item, turn: str, *, attempt: Value, held: float
+    ) -> list[Put | Update | Delete | ConditionCheck]:
+        """A sleeping job becomes an ordinary one."""
+        name, due = self._table.name, item["due"]
+        return [
+            Delete(
+                table_name=name,
+                key={"pk": item["pk"], "sk": item["sk"]},
+                condition_expression="n = :n AND due = :due",
+                expression_attribute_values={":n": item["n"], ":due": due},
+            ),
+            Delete(table_name=name, key=_alarm_of(item)),
+            Put(
+                table_name=name,
+                item={
+                    **_turn_key(turn),
+                    "r": item["r"],
+                    "n": attempt,
+                    "h": item["h"],
+                    "held": number(held),
+                    "ttl": item["ttl"],
+                },
+            ),
+        ]
+
+    async def _alarms(self, partition: int, now: float, limit: int) -> list[Item]:
+        """The first alarms whose time has come."""
+        page = await self._table.query(
+            "pk = :pk AND sk < :now",
+            {":pk": text(f"D#{partition}"), ":now": text(f"{now:018.6f}$")},  # "$" follows "#"
+            limit=min(limit, _PAGE),
+        )
+        return page.items
+
+    async def _asleep(self, alarms: list[Item]) -> list[Item]:
+        """The jobs of these alarms; alarms whose job is gone are deleted."""
+        if not alarms:
+            return []
+        async with asyncio.TaskGroup() as group:
+            reads = [
+                group.create_task(self._table.get({"pk": alarm["o"], "sk": alarm["s"]}))
+                for alarm in alarms[:_PAGE]
+            ]
+        found: list[Item] = []
+        gone: list[Item] = []
+        for alarm, read in zip(alarms, reads, strict=False):
+            item = read.result()
+            if item is not None and alarm["sk"] == _alarm_of(item)["sk"]:
+                found.append(item)
+            else:
+                gone.append(alarm)
+        await self._table.delete_all(gone)
+        return found
 
     async def _items(self, partition: int, *, expired: Item | None = None) -> list[Item]:
         """All of a partition; with `expired`, those whose lease has ended by these times."""
@@ -205,6 +346,21 @@ def delete_job_part(table: str, turn: str, attempt: int) -> Delete:
 
 def _turn_key(turn: str) -> Item:
     return {"pk": text(f"P#{zlib.crc32(turn.encode()) % _PARTITIONS}"), "sk": text(turn)}
+
+
+def _sleeping_key(owner: Principal | SessionKey, turn: str) -> Item:
+    """In the owner's partition, so that it is erased with it."""
+    return {"pk": text(owner_partition(owner)), "sk": text(f"Z#{turn}")}
+
+
+def _alarm_key(turn: str, due: float, attempt: int) -> Item:
+    partition = zlib.crc32(turn.encode()) % _PARTITIONS
+    return {"pk": text(f"D#{partition}"), "sk": text(f"{due:018.6f}#{turn}#{attempt}")}
+
+
+def _alarm_of(item: Item) -> Item:
+    turn = item["sk"]["S"].removeprefix("Z#")
+    return _alarm_key(turn, float(item["due"]["N"]), int(float(item["n"]["N"])))
 
 
 def _failure_key(owner: Principal | SessionKey, turn: str) -> Item:

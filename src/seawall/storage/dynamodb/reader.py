@@ -24,6 +24,7 @@ __all__ = ["TableReader"]
 _PAGE = 100
 _MAX_ITEMS = 1_000  # a page; a page of DynamoDB ends at 1 MB anyway
 _HIGHEST = "9" * 13
+_UNFINISHED = ("open", "paused")
 
 
 class TableReader:
@@ -80,7 +81,9 @@ class TableReader:
         if turns.full:
             wanted = len(newest)
         numbers = [turn.number for turn in newest]
-        if numbers and numbers == list(range(session.version - wanted + 1, session.version + 1)):
+        complete = numbers == list(range(session.version - wanted + 1, session.version + 1))
+        # A turn that is not done may have been stored again since.
+        if numbers and complete and all(each.status not in _UNFINISHED for each in newest):
             return newest
         again = _history_of(session.created_at)
         found = await self._collect(again, key, count, session.version + 1)

@@ -6,13 +6,13 @@ then one transaction. What is written does not depend on the history's length.
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import structs
 
 from seawall.aws.dynamodb import DynamoDBClient
-from seawall.aws.dynamodb_calls import Delete, Item, Put, Update
+from seawall.aws.dynamodb_calls import ConditionCheck, Delete, Item, Put, Update
 from seawall.aws.dynamodb_errors import Contended, DynamoDBError, TransactionCancelled
 from seawall.errors import (
     CommitUnknown,
@@ -37,18 +37,25 @@ from seawall.storage.dynamodb.table import SessionTable, prepare_table, translat
 from seawall.storage.port import (
     Archive,
     ArchivePage,
+    AuditPage,
+    AuditRecord,
     BackgroundJob,
     Begin,
     Commit,
     JobFailure,
+    JournalWrite,
     SessionPage,
     Snapshot,
     TurnPage,
+    Wait,
+    WaitPage,
 )
 from seawall.storage.values import (
     NUMBER,
+    check_audit,
     check_commit,
     check_idempotency_key,
+    check_journal,
     check_limit,
     encode_state,
     is_key,
@@ -57,10 +64,11 @@ from seawall.storage.values import (
     read_cursor,
     write_cursor,
 )
-from seawall.turn import Principal, SessionKey
+from seawall.turn import Decision, Principal, SessionKey
 
 if TYPE_CHECKING:
     from seawall.storage.dynamodb.counters import DynamoDBCounters
+    from seawall.storage.dynamodb.journals import JournalTable
 
 __all__ = ["DynamoDBStore"]
 
@@ -68,6 +76,7 @@ _log = logging.getLogger("seawall.sessions")
 
 _BEFORE_ALL = 1 << 62
 _ATTEMPTS = 3
+_JOURNAL_ATTEMPTS = 8
 _MAX_STATE_BYTES = 300_000  # with the largest turn, within the 4 MB of a transaction
 
 _translated = translate_errors("sessions", "The session store")
@@ -91,6 +100,7 @@ class DynamoDBStore:
         lease_seconds: float = 20.0,
         clock: Callable[[], float] = time.time,
         closing: Callable[[], Awaitable[None]] | None = None,
+        audit_keep_seconds: float = 400 * 86_400.0,
     ) -> None:
         """Create a store; `open` connects it.
 
@@ -104,12 +114,14 @@ class DynamoDBStore:
             lease_seconds: How long a lease lasts from one renewal on, as configured.
             clock: Unix time in seconds.
             closing: Awaited by `close`; closes the client.
+            audit_keep_seconds: How long audit records are kept.
         """
         self.table = SessionTable(
             client, table, seconds=seconds, lease_seconds=lease_seconds, clock=clock
         )
         self._create = create
         self._keep_seconds = keep_seconds
+        self._audit_keep_seconds = audit_keep_seconds
         self._closing = closing
         self._reader = TableReader(self.table)
         self._jobs = JobTable(self.table)
@@ -176,6 +188,82 @@ class DynamoDBStore:
             if stale is None:
                 break
         raise _conflict()
+
+    @_translated
+    async def journal(self, write: JournalWrite) -> None:
+        """See `SessionStore.journal`."""
+        check_journal(write)
+        if skew := self.table.client.skew:
+            write = structs.replace(
+                write,
+                until=write.until + skew if write.until is not None else None,
+                expires_at=write.expires_at + skew,
+                sleeps_until=write.sleeps_until + skew,
+            )
+        journals = self._journals()
+        opens = write.turn.journal and write.turn.journal.revision == 1
+        stale: Item | None = None
+        for _ in range(_JOURNAL_ATTEMPTS):
+            made = await journals.parts(write)
+            parts = made.parts
+            if opens and write.idempotency_key is not None:
+                now = self.table.now()
+                parts = [*parts, self._key_part(write, made.created_at, stale, now)]
+            refused = await self._transact(parts)
+            if refused is None or await self._is_written(write, uncertain=refused.uncertain):
+                return
+            if made.only_audit_refused(refused):
+                continue
+            stale = await self._stale_key_record(write, refused) if opens else None
+            if stale is None:
+                break
+        raise _conflict()
+
+    @_translated
+    async def waits(
+        self, tenant: str, *, turn: str | None = None, limit: int, cursor: str | None = None
+    ) -> WaitPage:
+        """See `SessionStore.waits`."""
+        check_limit(limit)
+        after = read_cursor(cursor, str) if cursor is not None else None
+        if after is not None and not (after and is_name(after)):
+            raise InvalidField("This is not a cursor of this list.", field="cursor")
+        if not is_name(tenant, turn or ""):
+            return WaitPage((), None)
+        found = await self._journals().waits(tenant, turn, after, limit + 1)
+        page = tuple(found[:limit])
+        return WaitPage(page, write_cursor(page[-1].id) if len(found) > limit else None)
+
+    @_translated
+    async def find_wait(self, tenant: str, wait: str) -> Wait | None:
+        """See `SessionStore.find_wait`."""
+        if not (wait and is_name(tenant, wait)):
+            return None
+        return await self._journals().find_wait(tenant, wait)
+
+    @_translated
+    async def decide(self, wait: Wait, decision: Decision, audit: AuditRecord) -> bool:
+        """See `SessionStore.decide`."""
+        check_audit(audit)
+        if not (wait.id and is_key(wait.key, wait.id, wait.turn)):
+            return False
+        return await self._journals().decide(wait, decision, audit)
+
+    @_translated
+    async def append_audit(self, record: AuditRecord) -> None:
+        """See `SessionStore.append_audit`."""
+        check_audit(record)
+        await self._journals().append(record)
+
+    @_translated
+    async def audit(
+        self, *, tenant: str | None = None, limit: int, cursor: str | None = None
+    ) -> AuditPage:
+        """See `SessionStore.audit`."""
+        check_limit(limit)
+        if not is_name(tenant or ""):
+            return AuditPage((), None)
+        return await self._journals().audit(tenant, limit, cursor)
 
     @_translated
     async def orphaned_jobs(self, *, limit: int) -> tuple[BackgroundJob, ...]:
@@ -269,6 +357,26 @@ class DynamoDBStore:
         keep = self._keep_seconds
         return await write_archive(self.table, self._reader, archive, keep_seconds=keep)
 
+    def _journals(self) -> "JournalTable":
+        from seawall.storage.dynamodb.journals import JournalTable  # noqa: PLC0415 - only with effects
+
+        return JournalTable(
+            self.table,
+            self._reader,
+            self._jobs,
+            keep_seconds=self._keep_seconds,
+            audit_keep_seconds=self._audit_keep_seconds,
+        )
+
+    async def _is_written(self, write: JournalWrite, *, uncertain: bool) -> bool:
+        """As `_already_applied`, of a journal."""
+        try:
+            return await self._journals().is_applied(write)
+        except DynamoDBError as error:
+            if uncertain:
+                raise _unknown(error) from error
+            raise
+
     def _corrected(self, begin: Begin) -> Begin:
         """With times by DynamoDB's clock, if ours is known to be wrong."""
         skew = self.table.client.skew
@@ -276,7 +384,9 @@ class DynamoDBStore:
             return begin
         return structs.replace(begin, until=begin.until + skew)
 
-    async def _transact(self, parts: list[Put | Update | Delete]) -> TransactionCancelled | None:
+    async def _transact(
+        self, parts: Sequence[Put | Update | Delete | ConditionCheck]
+    ) -> TransactionCancelled | None:
         """None when it is applied; else which conditions are not met.
 
         Raises:
@@ -367,7 +477,9 @@ class DynamoDBStore:
             expression_attribute_values=values,
         )
 
-    def _key_part(self, commit: Commit, created_at: float, stale: Item | None, now: float) -> Put:
+    def _key_part(
+        self, commit: Commit | JournalWrite, created_at: float, stale: Item | None, now: float
+    ) -> Put:
         condition = (
             "attribute_not_exists(pk) OR "
             "(attribute_not_exists(n) AND (holder = :me OR held <= :now OR held > :latest))"
@@ -429,7 +541,9 @@ class DynamoDBStore:
         found = await self._reader.turns(commit.key, created_at, 1, before=turn.number + 1)
         return bool(found) and (found[0].id, found[0].attempt) == (turn.id, turn.attempt)
 
-    async def _stale_key_record(self, commit: Commit, error: TransactionCancelled) -> Item | None:
+    async def _stale_key_record(
+        self, commit: Commit | JournalWrite, error: TransactionCancelled
+    ) -> Item | None:
         """The record of the commit's key, if only that refused it, and is of a deleted session."""
         refused = [index for index, each in enumerate(error.reasons) if each.code != "None"]
         if commit.idempotency_key is None or refused != [len(error.reasons) - 1]:

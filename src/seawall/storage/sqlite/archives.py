@@ -73,7 +73,8 @@ def delete_session(connection: sqlite3.Connection, key: SessionKey, now: float) 
         ).fetchone()
         if found:
             delete_sessions(connection, "(VALUES (?, ?, ?))", name)
-            connection.execute(f"DELETE FROM pending WHERE {_NAMED}", name)  # noqa: S608
+            for table in ("pending", "waits"):
+                connection.execute(f"DELETE FROM {table} WHERE {_NAMED}", name)  # noqa: S608
     return bool(found)
 
 
@@ -86,7 +87,7 @@ def erase_subject(connection: sqlite3.Connection, owner: Principal, now: float) 
             "AND version > 0 AND expires_at > ?",
             (*named, now),
         ).fetchone()
-        for table in ("turns", "idempotency", "pending", "sessions"):
+        for table in ("turns", "idempotency", "pending", "waits", "audit", "sessions"):
             connection.execute(
                 f"DELETE FROM {table} WHERE tenant = ? AND subject = ?",  # noqa: S608
                 named,

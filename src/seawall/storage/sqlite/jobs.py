@@ -21,7 +21,7 @@ __all__ = [
 # Of a batch of turns that begin, those that have leased their session now.
 INSERT_JOBS = """
 INSERT INTO pending
-    SELECT a.tenant, a.subject, a.turn, a.session, a.job, 1, 0, a.until, NULL, NULL
+    SELECT a.tenant, a.subject, a.turn, a.session, a.job, 1, 0, a.until, NULL, NULL, NULL
     FROM asking a JOIN sessions s ON (s.tenant, s.subject, s.session, s.holder)
         = (a.tenant, a.subject, a.session, a.turn)
     WHERE a.job IS NOT NULL AND a.until IS NOT NULL
@@ -39,9 +39,14 @@ def find_orphaned_jobs(
 ) -> tuple[BackgroundJob, ...]:
     """See `SessionStore.orphaned_jobs`. latest: see `latest_lease_end`."""
     rows = connection.execute(
-        "SELECT record, attempt, handed FROM pending WHERE failure IS NULL "
+        "SELECT record, attempt, handed FROM pending WHERE failure IS NULL AND wakes_at IS NULL "
         "AND (held_until <= ? OR held_until > ?) ORDER BY held_until LIMIT ?",
         (now, latest, limit),
+    ).fetchall()
+    rows += connection.execute(
+        "SELECT record, attempt, handed FROM pending WHERE wakes_at IS NOT NULL "
+        "AND wakes_at <= ? ORDER BY wakes_at LIMIT ?",
+        (now, limit - len(rows)),
     )
     return tuple(_read_job(*row) for row in rows)
 
@@ -69,9 +74,10 @@ def claim_job(
     lease = (claimed.lease_owner, until, key.tenant, key.subject)
     with transaction(connection):
         won = connection.execute(
-            f"UPDATE pending SET attempt = attempt + 1, held_until = ? WHERE {_OWNED} "  # noqa: S608
-            "AND (held_until <= ? OR held_until > ?)",
-            (until, *_row_key(job), now, latest),
+            f"UPDATE pending SET attempt = attempt + 1, held_until = ?, wakes_at = NULL "  # noqa: S608
+            f"WHERE {_OWNED} AND CASE WHEN wakes_at IS NULL THEN held_until <= ? OR held_until > ? "
+            "ELSE wakes_at <= ? END",
+            (until, *_row_key(job), now, latest, now),
         ).rowcount
         if won:
             connection.execute(
@@ -111,7 +117,7 @@ def fail_job(
 ) -> None:
     """See `SessionStore.fail_job`. The request is not kept."""
     connection.execute(
-        "UPDATE pending SET record = '', failure = ?, failure_ends = ? "  # noqa: S608
+        "UPDATE pending SET record = '', failure = ?, failure_ends = ?, wakes_at = NULL "  # noqa: S608
         f"WHERE {_OWNED}",
         (_encode(failure).decode(), until, *_row_key(job)),
     )

@@ -72,7 +72,10 @@ def record_trusted_time(connection: sqlite3.Connection, now: float) -> None:
 
 
 def purge_expired(connection: sqlite3.Connection, now: float, limit: int) -> int:
-    """Delete at most `limit` expired sessions, and expired keys and failures; how many sessions."""
+    """Delete at most `limit` expired sessions, and what else has expired; how many sessions.
+
+    Waits and sleeping jobs end with their session; audit records have a time of their own.
+    """
     which = (
         "(SELECT tenant, subject, session FROM sessions WHERE expires_at <= ? "
         "ORDER BY expires_at, tenant, subject, session LIMIT ?)"
@@ -85,4 +88,12 @@ def purge_expired(connection: sqlite3.Connection, now: float, limit: int) -> int
         connection.execute(
             "DELETE FROM pending WHERE failure IS NOT NULL AND failure_ends <= ?", (now,)
         )
+        for table in ("waits", "pending"):
+            asleep = "wakes_at IS NOT NULL AND " if table == "pending" else ""
+            connection.execute(
+                f"DELETE FROM {table} WHERE {asleep}NOT EXISTS (SELECT 1 FROM sessions s WHERE "  # noqa: S608
+                "(s.tenant, s.subject, s.session) "
+                f"= ({table}.tenant, {table}.subject, {table}.session))"
+            )
+        connection.execute("DELETE FROM audit WHERE ends_at <= ?", (now,))
     return count

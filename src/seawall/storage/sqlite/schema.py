@@ -1,7 +1,7 @@
 """The tables of the session database, and upgrades from earlier versions.
 
 In these tables, `holder` is the owner of a lease and `held_until` its end; `pending` are the
-background jobs, of which `handed` counts the handovers.
+background jobs, of which `handed` counts the handovers; one that sleeps has a time `wakes_at`.
 """
 
 import sqlite3
@@ -11,7 +11,7 @@ from seawall.storage.sqlite.thread import transaction
 
 __all__ = ["VERSION", "prepare"]
 
-VERSION = 3
+VERSION = 4
 
 _PENDING = """
 CREATE TABLE pending (
@@ -22,6 +22,25 @@ CREATE TABLE pending (
 ) WITHOUT ROWID;
 CREATE INDEX pending_by_hold ON pending (held_until) WHERE failure IS NULL;
 CREATE INDEX pending_failed ON pending (failure_ends) WHERE failure IS NOT NULL
+"""
+
+_JOURNALS = """
+ALTER TABLE pending ADD COLUMN wakes_at REAL;
+DROP INDEX pending_by_hold;
+CREATE INDEX pending_by_hold ON pending (held_until) WHERE failure IS NULL AND wakes_at IS NULL;
+CREATE INDEX pending_asleep ON pending (wakes_at) WHERE wakes_at IS NOT NULL;
+CREATE TABLE waits (
+    tenant TEXT, id TEXT, subject TEXT NOT NULL, session TEXT NOT NULL,
+    record TEXT NOT NULL, decision TEXT,
+    PRIMARY KEY (tenant, id)
+) WITHOUT ROWID;
+CREATE INDEX waits_by_session ON waits (tenant, subject, session);
+CREATE TABLE audit (
+    tenant TEXT, subject TEXT, session TEXT, number INTEGER,
+    record TEXT NOT NULL, ends_at REAL NOT NULL,
+    PRIMARY KEY (tenant, subject, session, number)
+) WITHOUT ROWID;
+CREATE INDEX audit_by_end ON audit (ends_at)
 """
 
 _SCHEMA = (
@@ -48,6 +67,8 @@ CREATE INDEX idempotency_by_session ON idempotency (tenant, subject, session);
 CREATE INDEX idempotency_running ON idempotency (held_until) WHERE number IS NULL;
 """
     + _PENDING
+    + ";"
+    + _JOURNALS
 )
 
 # From each version to the next.
@@ -71,6 +92,7 @@ CREATE INDEX idempotency_by_session ON idempotency (tenant, subject, session);
 CREATE INDEX idempotency_running ON idempotency (held_until) WHERE number IS NULL
 """,
     2: _PENDING,
+    3: _JOURNALS,
 }
 
 

@@ -19,13 +19,18 @@ from seawall.errors import (
 from seawall.storage.port import (
     Archive,
     ArchivePage,
+    AuditPage,
+    AuditRecord,
     BackgroundJob,
     Begin,
     Commit,
     JobFailure,
+    JournalWrite,
     SessionPage,
     Snapshot,
     TurnPage,
+    Wait,
+    WaitPage,
     latest_lease_end,
 )
 from seawall.storage.sqlite.batches import (
@@ -57,8 +62,10 @@ from seawall.storage.sqlite.thread import (
 )
 from seawall.storage.values import (
     NUMBER,
+    check_audit,
     check_commit,
     check_idempotency_key,
+    check_journal,
     check_limit,
     is_key,
     is_name,
@@ -66,7 +73,7 @@ from seawall.storage.values import (
     read_cursor,
     write_cursor,
 )
-from seawall.turn import Principal, SessionKey
+from seawall.turn import Decision, Principal, SessionKey
 
 if TYPE_CHECKING:
     from seawall.storage.sqlite.counters import SqliteCounters
@@ -86,7 +93,7 @@ _RETRY_SECONDS = 0.01
 
 T = TypeVar("T")
 _Query = Callable[[sqlite3.Connection], object]
-_Request = Commit | Begin | _Query
+_Request = Commit | Begin | JournalWrite | _Query
 
 
 class SqliteStore:
@@ -108,6 +115,7 @@ class SqliteStore:
         lease_seconds: float = 20.0,
         read_only: bool = False,
         steady: Callable[[], float] | None = None,
+        audit_keep_seconds: float = 400 * 86_400.0,
     ) -> None:
         """Create a store; `open` opens the file.
 
@@ -120,11 +128,13 @@ class SqliteStore:
             lease_seconds: How long a lease lasts from one renewal on, as configured.
             read_only: Accept a database that is not writable.
             steady: Seconds of a clock that is never set; by default the system's.
+            audit_keep_seconds: How long audit records are kept.
         """
         self._path = str(path)
         self._uri = uri
         self._lease_seconds = lease_seconds
         self._read_only = read_only
+        self._audit_keep_seconds = audit_keep_seconds
         self._steady = steady or _steady
         self._clock_trust: ClockTrust | None = None
         ours = not uri and self._path != ":memory:"
@@ -199,6 +209,74 @@ class SqliteStore:
         if commit.turn.number != commit.expected_version + 1:
             raise ValueError("a turn's number must be the expected version + 1")
         await self._writer.submit(commit, check_commit(commit))
+
+    async def journal(self, write: JournalWrite) -> None:
+        """See `SessionStore.journal`."""
+        await self._writer.submit(write, check_journal(write))
+
+    async def waits(
+        self, tenant: str, *, turn: str | None = None, limit: int, cursor: str | None = None
+    ) -> WaitPage:
+        """See `SessionStore.waits`."""
+        from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
+
+        check_limit(limit)
+        after = read_cursor(cursor, str) if cursor is not None else ""
+        if not is_name(after):
+            raise InvalidField("This is not a cursor of this list.", field="cursor")
+        if not is_name(tenant, turn or ""):
+            return WaitPage((), None)
+        found = await self.read(lambda db: journals.list_waits(db, tenant, turn, after, limit + 1))
+        page = tuple(found[:limit])
+        return WaitPage(page, write_cursor(page[-1].id) if len(found) > limit else None)
+
+    async def find_wait(self, tenant: str, wait: str) -> Wait | None:
+        """See `SessionStore.find_wait`."""
+        from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
+
+        if not is_name(tenant, wait):
+            return None
+        return await self.read(lambda db: journals.find_wait(db, tenant, wait))
+
+    async def decide(self, wait: Wait, decision: Decision, audit: AuditRecord) -> bool:
+        """See `SessionStore.decide`."""
+        from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
+
+        check_audit(audit)
+        if not is_key(wait.key, wait.id, wait.turn):
+            return False
+        keep_until = self._clock() + self._audit_keep_seconds
+        return await self.write(lambda db: journals.decide(db, wait, decision, audit, keep_until))
+
+    async def append_audit(self, record: AuditRecord) -> None:
+        """See `SessionStore.append_audit`."""
+        from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
+
+        check_audit(record)
+        keep_until = self._clock() + self._audit_keep_seconds
+        await self.write(lambda db: journals.append_audit(db, record, keep_until))
+
+    async def audit(
+        self, *, tenant: str | None = None, limit: int, cursor: str | None = None
+    ) -> AuditPage:
+        """See `SessionStore.audit`."""
+        from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
+
+        check_limit(limit)
+        after = (
+            read_cursor(cursor, tuple[str, str, str, NUMBER])
+            if cursor is not None
+            else ("", "", "", 0)
+        )
+        if not is_name(tenant or ""):
+            return AuditPage((), None)
+        found = await self.read(lambda db: journals.list_audit(db, tenant, after, limit + 1))
+        page = tuple(found[:limit])
+        if len(found) <= limit:
+            return AuditPage(page, None)
+        last = page[-1]
+        key = last.key
+        return AuditPage(page, write_cursor((key.tenant, key.subject, key.session, last.number)))
 
     async def orphaned_jobs(self, *, limit: int) -> tuple[BackgroundJob, ...]:
         """See `SessionStore.orphaned_jobs`."""
@@ -416,7 +494,7 @@ class SqliteStore:
                 results[position] = outcome
         if self._file.check():
             return [
-                _unknown() if isinstance(request, Commit) else store_unavailable()
+                _unknown() if isinstance(request, Commit | JournalWrite) else store_unavailable()
                 for request in requests
             ]
         return results
@@ -434,7 +512,9 @@ class SqliteStore:
             )
         if not commits:
             return [
-                request(connection)
+                self._write_journal(connection, request, now)
+                if isinstance(request, JournalWrite)
+                else request(connection)
                 for request in requests
                 if not isinstance(request, Commit | Begin)
             ]
@@ -453,6 +533,24 @@ class SqliteStore:
             else SessionConflict("Another turn of this session was committed first.")
             for index in range(len(commits))
         ]
+
+    def _write_journal(
+        self, connection: sqlite3.Connection, write: JournalWrite, now: float
+    ) -> Exception | None:
+        from seawall.storage.sqlite.journals import write_journal  # noqa: PLC0415 - only with effects
+
+        asked = (write.until or now) - now
+        latest = latest_lease_end(now, max(self._lease_seconds, asked))
+        try:
+            write_journal(connection, write, now, latest, now + self._audit_keep_seconds)
+        except SessionConflict as error:
+            return error
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_IOERR:
+                raise
+            _log.error("sessions: %s", error)
+            return _unknown()
+        return None
 
     def _read(
         self, connection: sqlite3.Connection, requests: Sequence[Load | _Query]

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from seawall.telemetry.log_filter import FloodFilter
+from seawall.hosts.log_filter import FloodFilter
 
 
 def logger(seconds: float) -> tuple[logging.Logger, io.StringIO]:

@@ -1,0 +1,220 @@
+"""Turns that were left: continued from their journal, or settled when a later turn has come.
+
+A turn is left when its process is gone, when it was interrupted, or when it has paused.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+
+import msgspec
+from msgspec import UNSET
+
+from seawall.agents.calls import AgentTurn, Answer, Step
+from seawall.agents.effects import settle_step
+from seawall.errors import InternalError, Problem, ServerStopping, TurnInterrupted
+from seawall.events import Event, TurnResumed
+from seawall.intents.definition import Detection
+from seawall.pipeline.context import Ports, TurnContext
+from seawall.pipeline.identifiers import fingerprint
+from seawall.pipeline.journal import JournalOrigin, TurnJournal
+from seawall.pipeline.leases import TurnLease, describe_effects, is_retried_later
+from seawall.pipeline.opening import Opened
+from seawall.pipeline.replay import advance, attempt_offset, paused, replay, reported_outcomes
+from seawall.pipeline.routing import Route
+from seawall.tools.toolset import ToolOutcome
+from seawall.turn import AssistantMessage, TurnRecord, UserMessage
+
+__all__ = [
+    "continued_events",
+    "emit_pause",
+    "interrupt",
+    "left_answer",
+    "open_journal",
+    "pending_step",
+    "settle_left_turn",
+]
+
+
+def left_answer(left: TurnRecord) -> tuple[Route, Detection, Answer, dict[str, str]]:
+    """The beginning of a turn that was left: route, intent, answer so far, and tools' state."""
+    assert left.journal is not UNSET  # noqa: S101 - it was left
+    return (
+        Route(left.first_agent, left.reason),
+        Detection(left.intent, left.confidence, left.by),  # type: ignore[arg-type]
+        Answer(left.agent, left.messages[1:], left.usage, steps=left.journal.steps),
+        dict(left.journal.state),
+    )
+
+
+def pending_step(left: TurnRecord) -> Step:
+    """The step with which a turn that was left continues."""
+    assert left.journal is not UNSET  # noqa: S101 - it was left
+    journal, message = left.journal, left.messages[-1]
+    assert isinstance(message, AssistantMessage)  # noqa: S101 - see `Journal`
+    return Step(
+        number=journal.steps,
+        calls=message.tool_calls,
+        outcomes={
+            each.call_id: ToolOutcome(each.content, each.failed) for each in journal.outcomes
+        },
+        effects=[each for each in journal.effects if each.step == journal.steps],
+        reported=len(reported_outcomes(left)),
+        resumed=True,
+    )
+
+
+def continued_events(left: TurnRecord, session: str, attempt: int) -> Iterator[Event]:
+    """The events of a turn that was left, and `turn.resumed`.
+
+    Args:
+        left: The turn.
+        session: Its session's id.
+        attempt: Number of the attempt that continues.
+    """
+    position = attempt_offset(left.attempt)
+    for event in replay(left, session):
+        position = advance(position, event)
+        yield event
+    yield TurnResumed(left.id, attempt, position)
+
+
+def open_journal(
+    ports: Ports, context: TurnContext, opened: Opened, route: Route, state: dict[str, str]
+) -> TurnJournal:
+    """The journal of a turn that begins, or continues one that was left."""
+    request, left = context.request, opened.lease.continues
+    origin = JournalOrigin(
+        turn=left.id if left is not None else request.id,
+        key=opened.key,
+        session=opened.snapshot.session,
+        route=route,
+        detection=opened.detection,
+        fingerprint=fingerprint(request) if request.idempotency_key is not None else None,
+        roles=_roles(left) if left is not None else opened.principal.roles,
+        stored=left,
+        job=opened.lease.begin.background_job,
+    )
+    return TurnJournal(ports, context, opened.lease, origin, state)
+
+
+def _roles(left: TurnRecord) -> tuple[str, ...]:
+    return left.journal.roles if left.journal is not UNSET else ()
+
+
+async def emit_pause(context: TurnContext, opened: Opened, journal: TurnJournal) -> None:
+    """Report that the turn has paused, and what it waits for."""
+    record = journal.record
+    assert record is not None  # noqa: S101 - it was written when it paused
+    waited = tuple(each.call for each in journal.effects if each.status == "waiting")
+    context.report.usage, context.report.outcome = record.usage, "paused"
+    await context.emit(*paused(record, opened.key.session, waited))
+
+
+async def interrupt(
+    journal: TurnJournal, lease: TurnLease, answer: Answer, failure: BaseException
+) -> None:
+    """Commit a journaled turn that ends without an answer; name its effects in the problem.
+
+    A background turn that will be run again stays open. Cancellation does not cut the write off.
+    """
+    if isinstance(failure, Problem):
+        failure.effects = describe_effects(journal.effects)
+    if not journal.writable:
+        return
+    if lease.begin.background_job is not None and is_retried_later(failure):
+        return
+    problem = failure if isinstance(failure, Problem) else _problem_of(failure, journal)
+    writing = asyncio.create_task(journal.interrupt(answer, problem))
+    while not writing.done():
+        with suppress(asyncio.CancelledError):  # the failure is raised again in any case
+            await asyncio.wait((writing,))
+    if not writing.cancelled() and (error := writing.exception()) is not None:
+        if not isinstance(error, Problem):
+            raise error
+        if isinstance(failure, Problem):
+            failure.__context__ = error
+
+
+def _problem_of(failure: BaseException, journal: TurnJournal) -> Problem:
+    problem: Problem = InternalError("Internal error; the details are in the log of the server.")
+    if isinstance(failure, asyncio.CancelledError):
+        problem = ServerStopping("The turn was cancelled: by its client, or by a shutdown.")
+    problem.effects = describe_effects(journal.effects)
+    return problem
+
+
+async def settle_left_turn(ports: Ports, context: TurnContext, opened: Opened) -> Opened:
+    """Settle the newest turn of the session if its process is gone, before another one begins.
+
+    Effects that had begun are settled by what their tools declare; the turn is interrupted.
+
+    Args:
+        ports: The pipeline's.
+        context: Of the turn that begins.
+        opened: The result of its opening stages; it has leased the session.
+
+    Returns:
+        The same, with the turn as it was settled.
+
+    Raises:
+        Problem: It could not be written.
+    """
+    left = opened.snapshot.turns[-1]
+    route, detection, answer, state = left_answer(left)
+    user = left.messages[0]
+    assert isinstance(user, UserMessage)  # noqa: S101 - every turn begins with one
+    left_context = msgspec.structs.replace(
+        context, request=msgspec.structs.replace(context.request, text=user.text)
+    )
+    origin = JournalOrigin(
+        turn=left.id,
+        key=opened.key,
+        session=opened.snapshot.session,
+        route=route,
+        detection=detection,
+        fingerprint=None,
+        roles=_roles(left),
+        stored=left,
+    )
+    journal = TurnJournal(ports, left_context, opened.lease, origin, state)
+    step = pending_step(left)
+    agent = ports.agents.get(left.agent)
+    if agent is not None:
+        turn = AgentTurn(
+            turn=left.id,
+            session=opened.key.session,
+            principal=opened.principal,
+            history=(),
+            effect_key=left.id,
+            deadline=context.deadline,
+            state=state,
+            journal=_Opened(journal),
+            steps=step.number,
+        )
+        await settle_step(agent, step, turn, answer)
+    problem = TurnInterrupted("The server that ran the turn stopped before there was an answer.")
+    problem.effects = describe_effects(journal.effects)
+    await journal.interrupt(answer, problem, keep_lease=True)
+    assert journal.record is not None  # noqa: S101 - it was written
+    snapshot = opened.snapshot
+    session = snapshot.session
+    if session is not None:
+        session = msgspec.structs.replace(session, state=state)
+    turns = (*snapshot.turns[:-1], journal.record)
+    return msgspec.structs.replace(
+        opened, snapshot=msgspec.structs.replace(snapshot, session=session, turns=turns)
+    )
+
+
+class _Opened:
+    """A journal that is open already; implements `JournalSource`."""
+
+    begun = True
+
+    def __init__(self, journal: TurnJournal) -> None:
+        self._journal = journal
+
+    def open(self) -> TurnJournal:
+        """See `JournalSource`."""
+        return self._journal

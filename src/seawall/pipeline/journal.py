@@ -1,0 +1,504 @@
+"""Journal of a turn with effects: the turn's own record, written before it is done.
+
+The first write adds the turn to its session, under its lease; each later one replaces it. So what
+was done is part of the session from the moment at which it may have happened.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from seawall.agents.calls import Answer, Step
+from seawall.agents.effects import DecidedMeanwhile
+from seawall.errors import (
+    CommitUnknown,
+    DeadlineExceeded,
+    Problem,
+    SessionConflict,
+    StoreUnavailable,
+)
+from seawall.intents.definition import Detection
+from seawall.pipeline.context import Ports, TurnContext
+from seawall.pipeline.leases import TurnLease
+from seawall.pipeline.replay import reported_outcomes
+from seawall.pipeline.routing import Route
+from seawall.pipeline.stages import Stage
+from seawall.storage.port import AuditRecord, BackgroundJob, JournalWrite, Session, Wait
+from seawall.tools.toolset import truncate
+from seawall.turn import (
+    Cost,
+    Decision,
+    Effect,
+    Journal,
+    Message,
+    Resumption,
+    SessionKey,
+    ToolMessage,
+    TurnRecord,
+    UserMessage,
+)
+
+__all__ = [
+    "JournalOrigin",
+    "TurnJournal",
+    "decision_record",
+    "effect_record",
+    "resumption",
+    "wait_of",
+]
+
+_MAX_OUTCOME_BYTES = 4_096
+_PAUSE_SECONDS = 0.1
+_MAX_WAITS = 1_000
+_UNKNOWN_SECONDS = 400 * 86_400.0
+_FINAL = ("done", "failed", "rejected", "unknown")
+
+
+class JournalOrigin(Struct, frozen=True, kw_only=True):
+    """The part of a turn that is known before its first step.
+
+    Attributes:
+        turn: Its id: that of the request which began it.
+        key: Its session.
+        session: As loaded; None if this turn opens it.
+        route: The agent that was selected first.
+        detection: The intent.
+        fingerprint: Digest of the request, if it has an idempotency key.
+        roles: Of the caller.
+        stored: The turn as an earlier attempt has left it; None for the first.
+        job: Of a background turn.
+    """
+
+    turn: str
+    key: SessionKey
+    session: Session | None
+    route: Route
+    detection: Detection
+    fingerprint: str | None
+    roles: tuple[str, ...] = ()
+    stored: TurnRecord | None = None
+    job: BackgroundJob | None = None
+
+
+class TurnJournal:
+    """The journal of one attempt at a turn; implements `StepJournal`."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        context: TurnContext,
+        lease: TurnLease,
+        origin: JournalOrigin,
+        state: Mapping[str, str],
+    ) -> None:
+        """Begin a journal, or continue that of an earlier attempt.
+
+        Args:
+            ports: The pipeline's.
+            context: Of the turn.
+            lease: The attempt's.
+            origin: What is known already.
+            state: Notes of the session, as the tools change them.
+        """
+        self._ports = ports
+        self._context = context
+        self._lease = lease
+        self._origin = origin
+        self._state = state
+        self._record = stored = origin.stored
+        self._lost = False
+        self._effects: dict[str, Effect] = {}
+        self._resumptions: tuple[Resumption, ...] = ()
+        self._attempt = lease.attempt
+        if stored is not None and stored.journal is not UNSET:
+            journal = stored.journal
+            self._attempt = max(journal.attempt + 1, lease.attempt)
+            self._effects = {each.id: each for each in journal.effects}
+            self._resumptions = (*journal.resumptions, resumption(stored, self._attempt))
+        self._audited = {(each.id, each.status) for each in self._effects.values()}
+        self._listed: set[str] = set()  # waits that are in the store
+
+    @property
+    def begun(self) -> bool:
+        """See `StepJournal`."""
+        return self._record is not None
+
+    @property
+    def effects_before(self) -> int:
+        """See `StepJournal`."""
+        return len(self._effects)
+
+    @property
+    def attempt(self) -> int:
+        """Number of this attempt."""
+        return self._attempt
+
+    @property
+    def record(self) -> TurnRecord | None:
+        """The turn as it was written last; None if it was not."""
+        return self._record
+
+    @property
+    def writable(self) -> bool:
+        """Whether the turn was journaled, and what was written last is known."""
+        return self._record is not None and not self._lost
+
+    @property
+    def effects(self) -> tuple[Effect, ...]:
+        """All effects of the turn so far."""
+        return tuple(self._effects.values())
+
+    async def save(self, step: Step, answer: Answer, *, pausing: bool = False) -> None:
+        """See `StepJournal`.
+
+        Raises:
+            DecidedMeanwhile: It was to pause, and a decision has just been taken.
+            Problem: It is not written, or it is not known whether it is.
+        """
+        self._effects |= {each.id: each for each in step.effects}
+        outcomes = tuple(
+            ToolMessage(call.id, call.name, outcome.content, outcome.failed)
+            for call in step.calls
+            if (outcome := step.outcomes.get(call.id)) is not None
+        )
+        await self._write(answer, "paused" if pausing else "open", outcomes)
+
+    async def complete(self, answer: Answer) -> TurnRecord:
+        """Commit the turn with its answer.
+
+        Raises:
+            Problem: It is not written, or it is not known whether it is.
+        """
+        return await self._write(answer, "completed", ())
+
+    async def interrupt(
+        self, answer: Answer, problem: Problem, *, keep_lease: bool = False
+    ) -> None:
+        """Commit the turn without an answer, so that the session has what was done.
+
+        Args:
+            answer: The result so far.
+            problem: Why.
+            keep_lease: Whether another turn of the session follows at once.
+
+        Raises:
+            Problem: It is not written.
+        """
+        record = self._record
+        assert record is not None  # noqa: S101 - it has been journaled
+        assert record.journal is not UNSET  # noqa: S101 - as above
+        outcomes = record.journal.outcomes
+        messages = answer.messages
+        if messages and isinstance(messages[-1], ToolMessage):  # the step is done
+            calls = next(i for i in range(len(messages), 0, -1) if not _is_result(messages[i - 1]))
+            outcomes = tuple(each for each in messages[calls:] if isinstance(each, ToolMessage))
+            answer = msgspec.structs.replace(answer, messages=messages[:calls], agent=record.agent)
+        await self._write(answer, "interrupted", outcomes, problem, keep_lease=keep_lease)
+
+    async def decisions(self, waiting: Sequence[Effect]) -> Mapping[str, Decision]:
+        """See `StepJournal`."""
+        async with asyncio.timeout(self._ports.limits.session):
+            stored = await self._waits()
+        self._listed |= stored.keys()
+        found: dict[str, Decision] = {}
+        for effect in waiting:
+            wait = stored.get(effect.id)
+            if wait is None:
+                continue
+            if wait.decision is not None:
+                found[effect.id] = wait.decision
+            elif time.time() >= wait.expires_at:
+                expired = Decision("expire", "", time.time())
+                audit = decision_record(wait, expired)
+                async with asyncio.timeout(self._ports.limits.session):
+                    if await self._ports.store.decide(wait, expired, audit):
+                        found[effect.id] = expired
+        return found
+
+    async def _write(
+        self,
+        answer: Answer,
+        status: str,
+        outcomes: tuple[ToolMessage, ...],
+        problem: Problem | None = None,
+        *,
+        keep_lease: bool = False,
+    ) -> TurnRecord:
+        write = self._next(answer, status, outcomes, problem)
+        if keep_lease and self._lease.seconds:
+            until = time.time() + self._lease.seconds
+            write = msgspec.structs.replace(write, until=until)
+        try:
+            await self._store(write, status)
+        except SessionConflict:
+            self._lost = True
+            if write.undecided and await self._is_decided(write.undecided):
+                self._lost = False
+                raise DecidedMeanwhile from None
+            raise
+        except BaseException:
+            self._lost = True
+            raise
+        self._record = write.turn
+        self._audited |= {(each.effect, each.status) for each in write.audit}
+        self._listed |= {each.id for each in write.waits}
+        if write.until is not None:
+            self._lease.taken()
+        elif status != "interrupted":  # then the lease's end says what becomes of the job
+            self._lease.ended()
+        return write.turn
+
+    async def _is_decided(self, undecided: tuple[str, ...]) -> bool:
+        async with asyncio.timeout(self._ports.limits.session):
+            waits = await self._waits()
+        return any(waits[each].decision is not None for each in undecided if each in waits)
+
+    async def _waits(self) -> dict[str, Wait]:
+        tenant = self._origin.key.tenant
+        page = await self._ports.store.waits(tenant, turn=self._origin.turn, limit=_MAX_WAITS)
+        return {each.id: each for each in page.waits}
+
+    async def _store(self, write: JournalWrite, status: str) -> None:
+        """Write it; repeat it while the store does not say whether it is applied.
+
+        A write is idempotent. What comes after an effect may take longer than the turn.
+        """
+        clock = asyncio.get_running_loop().time
+        limits, context = self._ports.limits, self._context
+        latest = clock() + limits.commit
+        if self._record is None:
+            latest = min(latest, context.deadline)
+        stage = "commit" if status in ("completed", "interrupted") else "journal"
+        while True:
+            try:
+                async with Stage(stage, latest - clock(), latest, context.timings):
+                    return await self._ports.store.journal(write)
+            except (CommitUnknown, StoreUnavailable, DeadlineExceeded) as failure:
+                if clock() + _PAUSE_SECONDS >= latest:
+                    if isinstance(failure, StoreUnavailable):
+                        raise
+                    raise CommitUnknown(
+                        "The session store did not report in time whether the turn is stored. "
+                        "Send the same request again with its Idempotency-Key; without one, check "
+                        f"whether the session {write.key.session} has the turn {write.turn.id}.",
+                        field="session",
+                        retry_after=1.0,
+                    ) from failure
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _next(
+        self,
+        answer: Answer,
+        status: str,
+        outcomes: tuple[ToolMessage, ...],
+        problem: Problem | None,
+    ) -> JournalWrite:
+        """The write of the turn as it is now."""
+        origin, now = self._origin, time.time()
+        record = self._turn(answer, status, outcomes, problem)
+        ends = status != "open"
+        waiting = [each for each in self.effects if each.status == "waiting"]
+        new = [
+            each
+            for each in self.effects
+            if each.status in _FINAL and (each.id, each.status) not in self._audited
+        ]
+        listed = [each for each in new if each.status == "unknown"]
+        pauses = status == "paused"
+        if pauses:
+            listed += [each for each in waiting if each.id not in self._listed]
+        expiries = [each.request.expires_at for each in waiting if each.request is not None]
+        job = origin.job
+        return JournalWrite(
+            key=origin.key,
+            turn=record,
+            lease_owner=self._lease.begin.turn,
+            until=None if ends else now + self._lease.journal_seconds,
+            agent=answer.agent,
+            state=dict(self._state) if status in ("completed", "interrupted") else None,
+            expires_at=max(now + self._ports.sessions.ttl_seconds, *expiries, 0.0),
+            idempotency_key=self._context.request.idempotency_key,
+            fingerprint=origin.fingerprint,
+            opened_at=origin.session.created_at if origin.session else None,
+            attempt=job.attempt if job is not None else 0,
+            ends_job=job is not None and status in ("completed", "paused"),
+            sleeps=self._sleeping_job(now, max(expiries)) if pauses else None,
+            sleeps_until=min(expiries) if pauses else 0.0,
+            waits=tuple(wait_of(each, origin.key, record) for each in listed),
+            undecided=tuple(each.id for each in waiting if each.id in self._listed)
+            if pauses
+            else (),
+            ended=tuple(
+                each.id
+                for each in new
+                if each.status != "unknown" and (each.request is not None or origin.stored)
+            ),
+            audit=tuple(effect_record(each, origin.key, record) for each in new),
+        )
+
+    def _turn(
+        self,
+        answer: Answer,
+        status: str,
+        outcomes: tuple[ToolMessage, ...],
+        problem: Problem | None,
+    ) -> TurnRecord:
+        origin, stored = self._origin, self._record
+        revision = 1
+        if stored is not None and stored.journal is not UNSET:
+            revision = stored.journal.revision + 1
+        number = (origin.session.version if origin.session is not None else 0) + 1
+        done = status == "completed"
+        return TurnRecord(
+            id=origin.turn,
+            number=stored.number if stored is not None else number,
+            created_at=stored.created_at if stored is not None else time.time(),
+            agent=answer.agent,
+            intent=origin.detection.intent,
+            messages=(UserMessage(self._context.request.text), *answer.messages),
+            usage=answer.usage + origin.detection.usage,
+            confidence=origin.detection.confidence,
+            by=origin.detection.by,
+            first_agent=origin.route.agent,
+            reason=origin.route.reason,
+            cost=_cost(origin.stored, self._context.spending.reported_cost()),
+            attempt=stored.attempt if stored is not None else self._attempt,
+            finish_reason=answer.finish_reason,
+            journal=Journal(
+                status=status,
+                revision=revision,
+                writer=self._lease.begin.turn,
+                attempt=self._attempt,
+                effects=self.effects,
+                outcomes=() if done else outcomes,
+                steps=answer.steps,
+                resumptions=self._resumptions,
+                state={} if done else dict(self._state),
+                roles=() if done else origin.roles,
+                problem=problem.as_dict() if problem is not None else {},
+            ),
+        )
+
+    def _sleeping_job(self, now: float, expires_at: float) -> BackgroundJob:
+        """The job that continues the turn after its pause."""
+        origin = self._origin
+        return BackgroundJob(
+            key=origin.key,
+            request=msgspec.structs.replace(
+                self._context.request,
+                id=origin.turn,
+                session=origin.key.session,
+                opens=False,
+                deadline=None,
+                background=True,
+            ),
+            accepted_at=now,
+            ends_at=expires_at + self._ports.sessions.background_seconds,
+            attempt=self._attempt,
+            handovers=self._attempt,
+        )
+
+
+def resumption(stored: TurnRecord, attempt: int) -> Resumption:
+    """Where an attempt continues a turn: after the results that are stored in order.
+
+    Args:
+        stored: The turn as it was left.
+        attempt: Number of the attempt.
+    """
+    assert stored.journal is not UNSET  # noqa: S101 - it was left
+    waited = tuple(each.call for each in stored.journal.effects if each.status == "waiting")
+    reported = len(stored.messages) + len(reported_outcomes(stored))
+    return Resumption(attempt, reported, waited if stored.status == "paused" else ())
+
+
+def wait_of(effect: Effect, key: SessionKey, turn: TurnRecord) -> Wait:
+    """The entry of an effect in the list of what waits.
+
+    Args:
+        effect: Waiting, or of unknown outcome.
+        key: The session.
+        turn: The turn.
+    """
+    now = time.time()
+    request = effect.request if effect.status == "waiting" else None
+    return Wait(
+        id=effect.id,
+        key=key,
+        turn=turn.id,
+        number=turn.number,
+        call=effect.call,
+        kind=request.kind if request is not None else "unknown",
+        tool=effect.tool,
+        agent=effect.agent,
+        arguments=effect.shown or effect.arguments,
+        role=request.role if request is not None else None,
+        own=request.own if request is not None else False,
+        created_at=now,
+        expires_at=request.expires_at if request is not None else now + _UNKNOWN_SECONDS,
+    )
+
+
+def effect_record(effect: Effect, key: SessionKey, turn: TurnRecord) -> AuditRecord:
+    """The audit record of an effect that has ended.
+
+    Args:
+        effect: The effect.
+        key: The session.
+        turn: The turn, with the outcome.
+    """
+    outcome = ""
+    for each in (*turn.messages, *(turn.journal.outcomes if turn.journal is not UNSET else ())):
+        if isinstance(each, ToolMessage) and each.call_id == effect.call:
+            outcome = each.content
+    return AuditRecord(
+        key=key,
+        turn=turn.id,
+        kind="effect",
+        effect=effect.id,
+        call=effect.call,
+        tool=effect.tool,
+        agent=effect.agent,
+        arguments=effect.shown or effect.arguments,
+        status=effect.status,
+        outcome=truncate(outcome, _MAX_OUTCOME_BYTES),
+        idempotency_key=effect.key,
+        began_at=effect.began_at,
+        at=effect.ended_at,
+        decision=effect.request.decision if effect.request is not None else None,
+    )
+
+
+def decision_record(wait: Wait, decision: Decision) -> AuditRecord:
+    """The audit record of a decision about a wait."""
+    return AuditRecord(
+        key=wait.key,
+        turn=wait.turn,
+        kind="decision",
+        effect=wait.id,
+        call=wait.call,
+        tool=wait.tool,
+        agent=wait.agent,
+        arguments=wait.arguments,
+        status=decision.verdict,
+        at=decision.at,
+        decision=decision,
+    )
+
+
+def _is_result(message: Message) -> bool:
+    return isinstance(message, ToolMessage)
+
+
+def _cost(stored: TurnRecord | None, cost: Cost | None) -> Cost | UnsetType:
+    """The cost of all attempts."""
+    before = stored.cost if stored is not None else UNSET
+    if before is UNSET:
+        return cost or UNSET
+    if cost is None:
+        return before
+    estimated = before.estimated or cost.estimated
+    return Cost(before.amount + cost.amount, cost.currency, estimated)

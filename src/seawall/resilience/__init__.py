@@ -1,1 +1,0 @@
-"""Resilience primitives: circuit breaker, concurrency limit, retries. Pure: time is passed in."""

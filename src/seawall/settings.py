@@ -1,0 +1,413 @@
+"""Settings of the parts: tables of `seawall.toml` as typed data, with the checks of single tables.
+
+`config` reads them. Those of identity, sessions and the Lambda host are with their packages.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Annotated, Any, Literal, Protocol
+
+from msgspec import Meta, Struct, field
+
+from seawall.turn import Usage
+
+__all__ = [
+    "BILLION",
+    "AdmissionSettings",
+    "AnswerCacheSettings",
+    "BudgetLimits",
+    "BudgetSettings",
+    "CacheLimits",
+    "ModelSettings",
+    "OutputSettings",
+    "PriceSettings",
+    "Priority",
+    "QuotaSettings",
+    "ResilienceSettings",
+    "TelemetrySettings",
+    "TenantSettings",
+    "budget_faults",
+    "cost_of",
+    "invalid_setting",
+    "model_faults",
+]
+
+
+_Seconds = Annotated[float, Meta(gt=0, le=3_600)]
+_Share = Annotated[float, Meta(ge=0, le=1)]
+
+
+class ResilienceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How one model endpoint is called.
+
+    The whole call with all its attempts is limited by the agent's `model_seconds`, connecting by
+    five seconds.
+
+    Attributes:
+        first_token_seconds: Longest wait for the first event of an answer.
+        between_tokens_seconds: Longest wait for each further event.
+        attempts: Calls to this endpoint for one answer.
+        backoff_seconds: Longest pause before the first retry; doubles with each further one.
+        backoff_cap_seconds: Longest pause of all.
+        retry_budget: Retries as a share of all calls.
+        hedge_share: Hedges as a share of all calls: second requests, sent when the first token
+            takes longer than `hedge_quantile` of them do; 0 for none. Both requests cost money.
+        hedge_quantile: Quantile of the time to the first token after which a hedge is sent.
+        resume: Request an answer that broke off again, and continue where it broke off if the new
+            answer begins with the very same text; else the turn fails.
+        failure_rate: Share of failed calls in the window that opens the circuit breaker.
+        window_seconds: Window of the circuit breaker.
+        min_calls: Calls in the window below which it stays closed.
+        open_seconds: How long it stays open at first.
+        probes: Concurrent calls while it is half-open.
+        min_concurrency: Minimum of the adaptive concurrency limit.
+        permit_wait_seconds: Longest wait for a permit under that limit.
+    """
+
+    first_token_seconds: _Seconds = 20.0
+    between_tokens_seconds: _Seconds = 20.0
+    attempts: Annotated[int, Meta(ge=1, le=10)] = 3
+    backoff_seconds: _Seconds = 0.25
+    backoff_cap_seconds: _Seconds = 5.0
+    retry_budget: _Share = 0.1
+    hedge_share: _Share = 0.0
+    hedge_quantile: Annotated[float, Meta(ge=0.5, lt=1)] = 0.95
+    resume: bool = False
+    failure_rate: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    window_seconds: _Seconds = 10.0
+    min_calls: Annotated[int, Meta(ge=1)] = 20
+    open_seconds: _Seconds = 5.0
+    probes: Annotated[int, Meta(ge=1, le=100)] = 3
+    min_concurrency: Annotated[int, Meta(ge=1)] = 8
+    permit_wait_seconds: _Seconds = 2.0
+
+
+BILLION = 1_000_000_000
+"""Amounts of money are whole billionths of the currency, so that sums are exact."""
+
+_Price = Annotated[float, Meta(ge=0, le=1_000_000)]
+_Tokens = Annotated[int, Meta(ge=0, le=10**15)]
+_Money = Annotated[float, Meta(ge=0, le=10**9)]
+
+
+class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Prices of a model per million tokens.
+
+    Attributes:
+        prompt: Of prompt tokens.
+        completion: Of completion tokens.
+        cached_prompt: Of prompt tokens read from the provider's cache; None: as `prompt`.
+        cache_write: Of prompt tokens written to the provider's cache; None: as `prompt`.
+        currency: A label, the same for all models.
+    """
+
+    prompt: _Price
+    completion: _Price
+    cached_prompt: _Price | None = None
+    cache_write: _Price | None = None
+    currency: Annotated[str, Meta(pattern=r"^[A-Za-z]{1,8}$")] = "USD"
+
+
+class QuotaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of an account at a provider, shared by the models that name it; 0 for no limit.
+
+    Attributes:
+        requests_per_minute: Requests of all processes together.
+        tokens_per_minute: Prompt and completion tokens of all processes together.
+        window_seconds: Length of the windows that are counted, each with its part of a minute's.
+        pods: Processes that share the account; used while the shared counter cannot be reached
+            and the number is not known from it.
+    """
+
+    requests_per_minute: Annotated[int, Meta(ge=0, le=10**12)] = 0
+    tokens_per_minute: Annotated[int, Meta(ge=0, le=10**15)] = 0
+    window_seconds: Annotated[float, Meta(ge=0.1, le=60.0)] = 60.0
+    pods: Annotated[int, Meta(ge=1, le=100_000)] = 1
+
+
+class BudgetLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits of one tenant per calendar day or month, UTC; None for no limit."""
+
+    tokens_per_day: _Tokens | None = None
+    tokens_per_month: _Tokens | None = None
+    money_per_day: _Money | None = None
+    money_per_month: _Money | None = None
+
+
+class BudgetSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Budgets by tenant. A tenant with a table of its own inherits none of the default."""
+
+    default: BudgetLimits = BudgetLimits()
+    tenants: dict[str, BudgetLimits] = field(default_factory=dict)
+
+    def limits_for(self, tenant: str) -> BudgetLimits:
+        """Return the limits of a tenant."""
+        return self.tenants.get(tenant, self.default)
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether any tenant has a limit."""
+        return any(each != BudgetLimits() for each in (self.default, *self.tenants.values()))
+
+
+class _Priced(Protocol):
+    @property
+    def price(self) -> PriceSettings | None: ...
+
+
+def budget_faults(
+    budgets: BudgetSettings, models: Mapping[str, _Priced]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the keys that contradict each other, and why."""
+    first: str | None = None
+    for name, model in models.items():
+        if model.price is None:
+            continue
+        first = first or model.price.currency
+        if model.price.currency != first:
+            yield (
+                ("models", name, "price", "currency"),
+                f"must be {first}, as that of the other models: costs are added up",
+            )
+    limits = (budgets.default, *budgets.tenants.values())
+    if any(each.money_per_day is not None or each.money_per_month is not None for each in limits):
+        for name, model in models.items():
+            if model.price is None:
+                yield ("models", name, "price"), "must be set, because a budget limits money"
+
+
+def cost_of(usage: Usage, price: PriceSettings) -> int:
+    """Return the cost of calls, in billionths of the currency, rounded to the nearest."""
+    cached, written = usage.cached_prompt_tokens, usage.cache_write_tokens
+    read = max(0, usage.prompt_tokens - cached - written)
+    cached_price = price.prompt if price.cached_prompt is None else price.cached_prompt
+    written_price = price.prompt if price.cache_write is None else price.cache_write
+    return round(
+        BILLION
+        // 1_000_000
+        * (
+            read * price.prompt
+            + cached * cached_price
+            + written * written_price
+            + usage.completion_tokens * price.completion
+        )
+    )
+
+
+class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of one model endpoint. Not every key applies to every kind: see `invalid_setting`.
+
+    Attributes:
+        kind: The API that the endpoint speaks.
+        base_url: Empty for the provider's own.
+        model: The provider's name of the model.
+        region: AWS region; empty for that of the environment.
+        api_key_env: Environment variable with the secret.
+        api_key_file: File with the secret.
+        length_field: The name under which the server accepts the limit on completion tokens.
+        prompt_cache: None for the default of the kind.
+        thinking: Empty for the model's default.
+        output_schema: Send the output schema in the provider's field, or in the instructions.
+        max_connections: Open at once at most, in one process.
+        warm_connections: Connections opened at start.
+        quota: Name of the quota of its account; empty for none.
+        price: None for none.
+        path: File with the weights; empty for those of the installed package.
+        context_tokens: Context of one generation.
+        generations: At once; others wait.
+        threads: 0 for one per processor.
+        fallbacks: Models that are called when it fails, in this order.
+        resilience: Timeouts, retries, circuit breaker.
+    """
+
+    kind: Literal["openai", "responses", "anthropic", "bedrock", "local"] = "openai"
+    base_url: str = ""
+    model: str = ""
+    region: str = ""
+    api_key_env: str = ""
+    api_key_file: str = ""
+    length_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    prompt_cache: Literal["off", "prefix", "conversation"] | None = None
+    thinking: Literal["", "adaptive", "between_tools", "disabled"] = ""
+    output_schema: Literal["provider", "instructions"] = "provider"
+    max_connections: int = 8_192
+    warm_connections: Annotated[int, Meta(ge=0, le=1_024)] = 2
+    quota: str = ""
+    price: PriceSettings | None = None
+    path: str = ""
+    context_tokens: Annotated[int, Meta(ge=256, le=1 << 20)] = 4_096
+    generations: Annotated[int, Meta(ge=1, le=64)] = 2
+    threads: Annotated[int, Meta(ge=0, le=256)] = 0
+    fallbacks: tuple[str, ...] = ()
+    resilience: ResilienceSettings = ResilienceSettings()
+
+
+def model_faults(models: Mapping[str, ModelSettings]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the keys that contradict each other, and why."""
+    for name, model in models.items():
+        if name in model.fallbacks:
+            yield ("models", name, "fallbacks"), "a model cannot be its own fallback"
+
+
+_HTTP = frozenset({"openai", "responses", "anthropic", "bedrock"})
+_LOCAL = frozenset({"local"})
+_KINDS_OF_KEY = {
+    "base_url": _HTTP,
+    "model": _HTTP,
+    "api_key_env": _HTTP,
+    "api_key_file": _HTTP,
+    "prompt_cache": _HTTP,
+    "max_connections": _HTTP,
+    "warm_connections": _HTTP,
+    "length_field": frozenset({"openai"}),
+    "thinking": frozenset({"anthropic"}),
+    "region": frozenset({"bedrock"}),
+    "path": _LOCAL,
+    "context_tokens": _LOCAL,
+    "generations": _LOCAL,
+    "threads": _LOCAL,
+}
+_REQUIRED = {
+    "openai": ("base_url", "model"),
+    "responses": ("model",),
+    "anthropic": ("model",),
+    "bedrock": ("model",),
+    "local": (),
+}
+
+
+def invalid_setting(settings: ModelSettings, given: Collection[str]) -> tuple[str, str] | None:
+    """Return the first key that is invalid for the kind, and why; None if all are valid.
+
+    Args:
+        settings: Of the model.
+        given: The keys that the configuration contains.
+    """
+    for key in given:
+        kinds = _KINDS_OF_KEY.get(key)
+        if kinds is not None and settings.kind not in kinds:
+            listed = ", ".join(sorted(kinds))
+            return key, f'does not apply to a model of kind "{settings.kind}", only to: {listed}'
+    for key in _REQUIRED[settings.kind]:
+        if not getattr(settings, key):
+            return key, f'must be given for a model of kind "{settings.kind}"'
+    if settings.base_url and (fault := _fault_of_url(settings.base_url)):
+        return "base_url", fault
+    if settings.api_key_env and settings.api_key_file:
+        return "api_key_file", "api_key_env is set already"
+    return None
+
+
+def _fault_of_url(url: str) -> str:
+    from seawall.transport.http_client import Endpoint  # noqa: PLC0415 - only where one is given
+
+    try:
+        Endpoint.parse(url)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+class OutputSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The JSON Schema of an agent's answers, inline or in a file.
+
+    Attributes:
+        name: Name of the schema for models.
+        schema: The schema, as a table.
+        schema_file: A file that has it, instead.
+    """
+
+    name: str = "answer"
+    schema: dict[str, Any] | None = None
+    schema_file: str = ""
+
+
+Priority = Literal["high", "normal", "low"]
+
+
+class TenantSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Settings of one tenant.
+
+    Attributes:
+        weight: Its share of the slots, relative to other tenants of the same priority.
+        priority: Of its turns; background turns are one class lower.
+    """
+
+    weight: Annotated[float, Meta(gt=0, le=1_000)] = 1.0
+    priority: Priority = "normal"
+
+
+class AdmissionSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds of one process.
+
+    Attributes:
+        in_flight: The most turns in flight.
+        min_in_flight: The lowest value that the adaptive limit may take.
+        loop_target_seconds: Target duration of a pass of the event loop; only as many turns start
+            at a time as keep to it.
+        lag_seconds: Lag of the event loop from which, after some seconds, the limit shrinks; 0 for
+            never.
+        memory_mb: MiB that the process may use before the limit shrinks; 0 for its share of what
+            its cgroup, or the machine, allows.
+        queued: Turns that may wait for a slot.
+        wait_seconds: How long a turn may wait.
+        overload_wait_seconds: How long it may wait once turns have been waiting without a break
+            for half of `wait_seconds`.
+        tenants: Settings of single tenants, by name.
+    """
+
+    in_flight: Annotated[int, Meta(ge=1)] = 6_000
+    min_in_flight: Annotated[int, Meta(ge=1)] = 32
+    loop_target_seconds: Annotated[float, Meta(gt=0)] = 0.005
+    lag_seconds: Annotated[float, Meta(ge=0)] = 0.25
+    memory_mb: Annotated[int, Meta(ge=0)] = 0
+    queued: Annotated[int, Meta(ge=0)] = 2_000
+    wait_seconds: Annotated[float, Meta(ge=0)] = 10.0
+    overload_wait_seconds: Annotated[float, Meta(ge=0)] = 1.0
+    tenants: dict[str, TenantSettings] = {}
+
+
+class AnswerCacheSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Reuse of an agent's answers to first questions.
+
+    Attributes:
+        seconds: How long an answer may be reused.
+        scope: For the same subject only, or for all of a tenant; the latter only if every tool is
+            shared.
+    """
+
+    seconds: Annotated[float, Meta(gt=0, le=86_400)]
+    scope: Literal["subject", "tenant"] = "subject"
+
+
+class CacheLimits(Struct, frozen=True, forbid_unknown_fields=True):
+    """Bounds of one process: for answers, and the same again for tool results."""
+
+    entries: Annotated[int, Meta(ge=1)] = 10_000
+    bytes: Annotated[int, Meta(ge=1)] = 64 << 20
+
+
+class TelemetrySettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where traces and metrics are exported to, and how many of them.
+
+    Attributes:
+        endpoint: An OTLP/HTTP receiver, without `/v1/traces`; if empty, that of
+            OTEL_EXPORTER_OTLP_ENDPOINT, and without one nothing is exported. Its headers, which
+            may be secret, are read from OTEL_EXPORTER_OTLP_HEADERS only.
+        service: If empty, OTEL_SERVICE_NAME, or "seawall".
+        sample: Share of turns that are traced, of those whose caller has not decided it.
+        follow: Whether the caller's trace is continued and its decision kept; otherwise each turn
+            begins a trace of its own.
+        content: Whether prompts, answers, and arguments and results of tools are exported.
+        queued: Spans that may be queued; more are dropped, and counted.
+        export_seconds: Between two exports of spans.
+        metrics_seconds: Between two exports of metrics.
+    """
+
+    endpoint: str = ""
+    service: str = ""
+    sample: Annotated[float, Meta(ge=0, le=1)] = 1.0
+    follow: bool = True
+    content: bool = False
+    queued: Annotated[int, Meta(ge=64, le=1 << 20)] = 16_384
+    export_seconds: Annotated[float, Meta(ge=0.01, le=600)] = 2.0
+    metrics_seconds: Annotated[float, Meta(ge=0.01, le=3_600)] = 30.0

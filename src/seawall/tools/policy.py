@@ -1,0 +1,129 @@
+"""Declarations of tools that change something: retries, checks, order, approval, redaction."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+__all__ = ["Approval", "EffectPolicy", "make_policy", "redacted"]
+
+_REDACTED = "[redacted]"
+
+
+class Approval(Struct, frozen=True):
+    """When a call needs approval, and who decides.
+
+    Attributes:
+        when: "always", a rule over arguments and caller such as `amount > 100`, or a function with
+            the tool's parameters that returns whether approval is needed.
+        role: The role that decides; None for the customer, the turn's own subject.
+        own: Whether the turn's own subject may decide if it has the role.
+        expires_seconds: Afterwards the call is rejected; None for the configured time.
+    """
+
+    when: str | Callable[..., Any] = "always"
+    role: str | None = None
+    own: bool = False
+    expires_seconds: float | None = None
+
+
+class EffectPolicy(Struct, frozen=True):
+    """What a tool that changes something declares.
+
+    Attributes:
+        retry: "key" if the service keeps `context.idempotency_key` with the change, so that a call
+            may be repeated.
+        check: Called like the tool; returns the result if the change was made, else None.
+        duplicates: What happens to a second call of a step with the same arguments.
+        independent: Whether it may run at the same time as other effects of its step.
+        approval: None for none.
+        redact: Names of arguments, dotted for members, that are not shown in records.
+    """
+
+    retry: Literal["key"] | None = None
+    check: Callable[..., Any] | None = None
+    duplicates: Literal["refuse", "allow"] = "refuse"
+    independent: bool = False
+    approval: Approval | None = None
+    redact: tuple[str, ...] = ()
+
+
+def make_policy(
+    tool: str,
+    parameters: Iterable[str],
+    *,
+    mutating: bool,
+    retry: Literal["key"] | None = None,
+    check: Callable[..., Any] | None = None,
+    duplicates: Literal["refuse", "allow"] | None = None,
+    independent: bool = False,
+    approve: Approval | str | Callable[..., Any] | None = None,
+    redact: tuple[str, ...] = (),
+) -> EffectPolicy | None:
+    """The policy of a tool, checked; None for one that only reads.
+
+    Args:
+        tool: Its name.
+        parameters: Names of its parameters.
+        mutating: Whether it changes something.
+        retry: As in `EffectPolicy`.
+        check: As in `EffectPolicy`.
+        duplicates: As in `EffectPolicy`.
+        independent: As in `EffectPolicy`.
+        approve: An `Approval`, or only its `when`.
+        redact: As in `EffectPolicy`.
+
+    Raises:
+        TypeError: A declaration is wrong.
+    """
+    if not mutating:
+        if retry or check or duplicates or independent or approve is not None or redact:
+            raise TypeError(
+                f"tool {tool}: retry, check, duplicates, independent, approve and redact are only "
+                "for a tool that changes something (mutating=True)"
+            )
+        return None
+    known = set(parameters)
+    if retry not in (None, "key"):
+        raise TypeError(f'tool {tool}: retry must be "key" or None, not {retry!r}')
+    if duplicates not in (None, "refuse", "allow"):
+        raise TypeError(f'tool {tool}: duplicates must be "refuse" or "allow", not {duplicates!r}')
+    if check is not None and not callable(check):
+        raise TypeError(f"tool {tool}: check must be a function")
+    for path in redact:
+        if path.partition(".")[0] not in known:
+            raise TypeError(f"tool {tool}: redact names {path!r}, which is no parameter")
+    approval = _checked(tool, known, approve) if approve is not None else None
+    return EffectPolicy(retry, check, duplicates or "refuse", independent, approval, tuple(redact))
+
+
+def _checked(
+    tool: str, parameters: set[str], approve: Approval | str | Callable[..., Any]
+) -> Approval:
+    approval = approve if isinstance(approve, Approval) else Approval(approve)
+    if not (isinstance(approval.when, str) or callable(approval.when)):
+        raise TypeError(f"tool {tool}: approve must be text, a function or an Approval")
+    if isinstance(approval.when, str) and approval.when != "always":
+        from seawall.tools.rules import compile_rule  # noqa: PLC0415 - only where there are rules
+
+        try:
+            compile_rule(approval.when, parameters)
+        except ValueError as error:
+            raise TypeError(f"tool {tool}: approve: {error}") from error
+    return approval
+
+
+def redacted(policy: EffectPolicy, arguments: str) -> str:
+    """Arguments in canonical JSON without the values that the policy redacts."""
+    if not policy.redact:
+        return arguments
+    values = msgspec.json.decode(arguments)
+    for path in policy.redact:
+        *parents, last = path.split(".")
+        member: Any = values
+        for name in parents:
+            member = member.get(name) if isinstance(member, dict) else None
+        if isinstance(member, dict) and last in member:
+            member[last] = _REDACTED
+    return msgspec.json.encode(values).decode()

@@ -1,0 +1,276 @@
+"""Turns with effects: journaled, continued and interrupted; effects happen once."""
+
+import asyncio
+
+import msgspec
+
+from seawall.errors import ServerStopping
+from seawall.storage.audit import verify
+from seawall.storage.settings import SessionSettings
+from seawall.tools.toolset import ToolError
+from seawall.turn import ToolCall, ToolMessage
+from tests.pipeline.shop import ANN, RefundService, Script, ask, refund, shop, stored, waits
+
+
+async def test_an_effect_is_recorded_in_its_turn_and_in_the_audit(place: SessionSettings) -> None:
+    service = RefundService()
+    async with shop(place, Script((refund("o1"),)), service) as app:
+        outcome = await ask(app)
+        assert outcome.problem is None
+        assert service.done == ["o1"]
+        (turn,) = await stored(app, outcome.request.session)
+        assert (turn.status, [each.status for each in turn.journal.effects]) == (
+            "completed",
+            ["done"],
+        )
+        audit = (await app.engine.store.audit(limit=10)).records
+        assert [(each.kind, each.status, each.outcome) for each in audit] == [
+            ("effect", "done", "refunded o1 5")
+        ]
+        assert verify(audit) is None
+        assert not await waits(app)
+
+
+async def test_a_turn_without_effects_has_no_journal(place: SessionSettings) -> None:
+    look_up = ToolCall("c1", "look_up", '{"order": "o1"}')
+    async with shop(place, Script((look_up,)), RefundService()) as app:
+        outcome = await ask(app)
+        (turn,) = await stored(app, outcome.request.session)
+        assert b"journal" not in msgspec.json.encode(turn)
+
+
+async def test_a_retry_continues_and_does_not_ask_the_model_for_finished_steps(
+    place: SessionSettings,
+) -> None:
+    service, script = RefundService(), Script((refund("o1"),), failures=1)
+    async with shop(place, script, service) as app:
+        failed = await ask(app, idempotency_key="k")
+        assert failed.problem is not None
+        assert failed.problem.code == "upstream-failed"
+        assert [each["status"] for each in failed.problem.effects] == ["done"]
+        script.steps = ((refund("o1", reason="reworded"),),)
+        asked = len(script.requests)
+        again = await ask(app, idempotency_key="k")
+        assert again.problem is None
+        assert len(script.requests) == asked + 1
+        assert len(service.calls) == 1
+        assert again.kinds.count("TurnResumed") == 1
+        replayed = await ask(app, idempotency_key="k")
+        assert replayed.events[:-1] == again.events[:-1]
+        assert [each.status for each in await stored(app, failed.request.session)] == ["completed"]
+
+
+async def test_the_next_turn_is_shown_what_was_done(
+    place: SessionSettings,
+) -> None:
+    service, script = RefundService(), Script((refund("o1"),), failures=1)
+    async with shop(place, script, service) as app:
+        failed = await ask(app)
+        script.steps = ()
+        after = await ask(app, "Is it refunded?", session=failed.request.session)
+        assert after.problem is None
+        shown = script.requests[-1].messages
+        assert [each.content for each in shown if isinstance(each, ToolMessage)] == [
+            "refunded o1 5"
+        ]
+        turns = await stored(app, failed.request.session)
+        assert [each.status for each in turns] == ["interrupted", "completed"]
+        late = await ask(app, "Refund it", session=failed.request.session)
+        assert late.problem is None
+
+
+async def test_a_late_retry_of_an_interrupted_turn_is_refused(place: SessionSettings) -> None:
+    service, script = RefundService(), Script((refund("o1"),), failures=1)
+    async with shop(place, script, service) as app:
+        failed = await ask(app, idempotency_key="k")
+        script.steps = ()
+        await ask(app, "Is it refunded?", session=failed.request.session)
+        late = await ask(app, idempotency_key="k")
+        assert late.problem is not None
+        assert late.problem.code == "turn-interrupted"
+        assert [each["tool"] for each in late.problem.effects] == ["refund"]
+
+
+async def test_an_unknown_outcome_is_listed_and_not_repeated(
+    place: SessionSettings,
+) -> None:
+    service = RefundService()
+    service.faults = [ConnectionError("reset")]
+    async with shop(place, Script((refund("o1"),)), service) as app:
+        for _ in range(2):
+            outcome = await ask(app, idempotency_key="k")
+            assert outcome.problem is not None
+            assert outcome.problem.code == "effect-unknown"
+            assert [each["status"] for each in outcome.problem.effects] == ["unknown"]
+        assert len(service.calls) == 1
+        (wait,) = await waits(app)
+        assert (wait.kind, wait.tool) == ("unknown", "refund")
+
+
+async def test_a_tool_error_is_no_unknown_outcome(place: SessionSettings) -> None:
+    service = RefundService()
+    service.faults = [ToolError("No such order.")]
+    async with shop(place, Script((refund("o1"),)), service) as app:
+        outcome = await ask(app)
+        assert outcome.problem is None
+        assert not await waits(app)
+
+
+async def test_a_service_that_keeps_keys_is_called_again(
+    place: SessionSettings,
+) -> None:
+    service = RefundService()
+    service.faults = [ConnectionError("reset")]
+    async with shop(place, Script((refund("o1"),)), service, retry="key") as app:
+        outcome = await ask(app)
+        assert outcome.problem is None
+        assert len(service.calls) == 2
+        assert len({key for _, _, key in service.calls}) == 1
+
+
+async def test_a_check_settles_an_unknown_outcome(place: SessionSettings) -> None:
+    service = RefundService()
+    service.faults = [ConnectionError("reset")]
+    script = Script((refund("o1"),))
+    async with shop(place, script, service, check=service.find_refund) as app:
+        outcome = await ask(app)
+        assert outcome.problem is None
+        assert (len(service.calls), service.checks) == (1, 1)
+        results = [each for each in script.requests[-1].messages if isinstance(each, ToolMessage)]
+        assert results[0].content == "found o1"
+
+
+async def test_effects_run_in_the_order_of_their_calls(place: SessionSettings) -> None:
+    service = RefundService()
+    service.gate.clear()
+    calls = tuple(refund(f"o{number}", call=f"c{number}") for number in range(3))
+    async with shop(place, Script(calls), service) as app:
+        running = asyncio.create_task(ask(app))
+        await service.entered.wait()
+        await asyncio.sleep(0.1)
+        assert [order for order, _, _ in service.calls] == ["o0"]
+        service.gate.set()
+        assert (await running).problem is None
+        assert service.done == ["o0", "o1", "o2"]
+
+
+async def test_independent_effects_run_at_the_same_time(place: SessionSettings) -> None:
+    service = RefundService()
+    service.gate.clear()
+    calls = tuple(refund(f"o{number}", call=f"c{number}") for number in range(3))
+    async with shop(place, Script(calls), service, independent=True) as app:
+        running = asyncio.create_task(ask(app))
+        async with asyncio.timeout(10):
+            while len(service.calls) < 3:  # noqa: ASYNC110 - three calls, one event
+                await asyncio.sleep(0.01)
+        service.gate.set()
+        assert (await running).problem is None
+
+
+async def test_duplicates_in_one_step_are_refused_or_allowed(
+    place: SessionSettings,
+) -> None:
+    calls = (refund("o1", call="c1"), refund("o1", call="c2"))
+    service = RefundService()
+    async with shop(place, Script(calls), service) as app:
+        outcome = await ask(app)
+        assert outcome.problem is None
+        assert len(service.calls) == 1
+    allowed = RefundService()
+    async with shop(place, Script(calls), allowed, duplicates="allow") as app:
+        assert (await ask(app)).problem is None
+        assert len(allowed.calls) == 2
+        assert len({key for _, _, key in allowed.calls}) == 2
+
+
+async def test_a_client_that_leaves_does_not_cut_an_effect_off(place: SessionSettings) -> None:
+    service = RefundService()
+    service.gate.clear()
+    calls = (refund("o1", call="c1"), refund("o2", call="c2"))
+    async with shop(place, Script(calls), service) as app:
+        running = asyncio.create_task(ask(app))
+        await service.entered.wait()
+        running.cancel()
+        await asyncio.sleep(0.05)
+        assert not running.done()
+        service.gate.set()
+        await asyncio.wait((running,))
+        assert running.cancelled()
+        assert service.done == ["o1"]
+        page = await app.engine.store.sessions(ANN, limit=5)
+        (turn,) = await stored(app, page.sessions[0].key.session)
+        assert turn.status == "interrupted"
+        assert [each.status for each in turn.journal.effects] == ["done", "planned"]
+
+
+async def test_an_effect_that_takes_longer_than_the_lease(place: SessionSettings) -> None:
+    service = RefundService()
+    service.gate.clear()
+    script, quick = Script((refund("o1"),)), {"lease_seconds": 0.6}
+    async with shop(place, script, service, sessions=quick) as app:
+        for key in ("k", None):
+            running = asyncio.create_task(ask(app, idempotency_key=key))
+            await asyncio.sleep(1.0)
+            service.gate.set()
+            assert (await running).problem is None
+            service.gate.clear()
+        assert len(service.done) == 2
+
+
+async def test_a_turn_left_open_is_continued_by_a_retry(place: SessionSettings) -> None:
+    service, script = RefundService(), Script((refund("o1"),))
+    service.gate.clear()
+    quick = {"lease_seconds": 0.5}
+    path = place
+    async with (
+        shop(path, script, service, sessions=quick, retry="key") as first,
+        shop(path, script, service, sessions=quick, retry="key") as second,
+    ):
+        running = asyncio.create_task(ask(first, idempotency_key="k"))
+        await service.entered.wait()
+        _stop_writing(first)
+        service.gate.set()
+        again = await ask(second, idempotency_key="k")
+        assert again.problem is None
+        assert len({key for _, _, key in service.calls}) == 1
+        assert again.kinds.count("TurnResumed") == 1
+        running.cancel()
+        await asyncio.wait((running,))
+
+
+async def test_a_turn_left_open_is_settled_before_the_next(
+    place: SessionSettings,
+) -> None:
+    service, script = RefundService(), Script((refund("o1"),))
+    service.gate.clear()
+    quick = {"lease_seconds": 0.5}
+    path = place
+    async with (
+        shop(path, script, service, sessions=quick) as first,
+        shop(path, Script(), service, sessions=quick) as second,
+    ):
+        running = asyncio.create_task(ask(first))
+        await service.entered.wait()
+        _stop_writing(first)
+        page = await second.engine.store.sessions(ANN, limit=5)
+        session = page.sessions[0].key.session
+        after = await ask(second, "Hello?", session=session)
+        assert after.problem is None
+        turns = await stored(second, session)
+        assert [each.status for each in turns] == ["interrupted", "completed"]
+        assert [each.status for each in turns[0].journal.effects] == ["unknown"]
+        assert [each.kind for each in await waits(second)] == ["unknown"]
+        service.gate.set()
+        running.cancel()
+        await asyncio.wait((running,))
+
+
+def _stop_writing(app: object) -> None:
+    """From now on the orchestrator is as good as dead: nothing of it reaches the store."""
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise ServerStopping("dead")
+
+    store = app.engine.store  # type: ignore[attr-defined]
+    for name in ("journal", "commit", "renew", "release"):
+        setattr(store, name, refuse)
