@@ -1,10 +1,23 @@
-"""One attempt of the turn in Seawall: the same session and idempotency key in every attempt."""
+"""One attempt of the turn in Seawall, sent again with the same idempotency key.
+
+Where the service keeps keys, the tool declares it (`retry="key"`).
+"""
 
 import asyncio
 import os
 import sys
 
-from scenario import ANSWER, ATTEMPT, POINT, QUESTION, ModelDied, interrupt, next_call, refund
+from scenario import (
+    ANSWER,
+    ATTEMPT,
+    KEYED,
+    POINT,
+    QUESTION,
+    ModelDied,
+    interrupt,
+    next_call,
+    refund,
+)
 
 from seawall import (
     AgentSettings,
@@ -18,6 +31,7 @@ from seawall import (
     ToolContext,
     ToolMessage,
     TurnCompleted,
+    TurnFailed,
     UpstreamFailed,
     new_request,
 )
@@ -54,18 +68,31 @@ async def main() -> None:
     app = Orchestrator(Settings(sessions=SessionSettings(path=path, lease_seconds=2)))
     app.model("scripted", ScriptedModel(script))
     app.tool(get_order)
-    app.tool(refund_order, mutating=True)
+    app.tool(refund_order, mutating=True, retry="key" if KEYED else None)
     app.agent(
         "shop",
         AgentSettings(instructions="Help.", model="scripted", tools=["get_order", "refund_order"]),
     )
-    # A customer who asks again sends a new request; a retry has the same key.
-    again = POINT == "model_dies" and ATTEMPT > 1
-    request = new_request(QUESTION, agent="shop", idempotency_key="second" if again else "first")
+    ann = Principal("shop", "ann")
     async with app:
-        done = False
-        async for event in app.run(request, principal=Principal("shop", "ann")):
+        again = POINT == "model_dies" and ATTEMPT > 1  # a new message of the customer
+        session = None
+        if again:
+            (page,) = (await app.engine.store.sessions(ann, limit=1)).sessions
+            session = page.key.session
+        request = new_request(
+            QUESTION,
+            agent="shop",
+            session=session,
+            idempotency_key="second" if again else "first",
+        )
+        done = unknown = False
+        async for event in app.run(request, principal=ann):
             done = done or isinstance(event, TurnCompleted)
+            unknown = isinstance(event, TurnFailed) and event.problem["code"] == "effect-unknown"
+        if unknown:
+            waits = (await app.engine.store.waits("shop", limit=9)).waits
+            sys.exit(5 if [each.kind for each in waits] == ["unknown"] else 3)
     interrupt("answered")
     sys.exit(0 if done else 3)
 

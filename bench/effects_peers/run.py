@@ -19,6 +19,7 @@ from install import HERE, install, installed, python_of
 
 POINTS = ("before", "made", "recorded", "answered", "model_dies")
 CASES = (("seawall", "again"), ("langgraph", "resume"), ("langgraph", "again"), ("dbos", "again"))
+UNKNOWN = 5  # the status of an attempt that reports an unknown outcome, to be reconciled
 LEASE_SECONDS = 2.5  # a killed owner's lease has ended after it
 
 
@@ -83,9 +84,10 @@ def table(found: list[dict[str, object]]) -> str:
         cells = []
         for each in group:
             least, most = min(each["refunds"]), max(each["refunds"])
-            failed = any(second for _, second in each["statuses"])
+            seconds = {second for _, second in each["statuses"]}
             made = str(most) if least == most else f"{least} to {most}"
-            cells.append(made + (" (retry fails)" if failed else ""))
+            listed = " (unknown, listed)" if UNKNOWN in seconds else ""
+            cells.append(made + listed + (" (retry fails)" if seconds - {0, UNKNOWN} else ""))
         key = "key" if first["key"] else "no key"
         lines.append(f"| {first['framework']}, {first['retry']}, {key} | {' | '.join(cells)} |")
     return "\n".join(lines)
