@@ -211,7 +211,12 @@ class Store:
             self._catalogue.put(order)
         return order
 
-    def can_cancel(self, order_id: str, reason: str, context: ToolContext) -> bool:
+    def can_cancel(
+        self,
+        order_id: str,
+        reason: str,  # noqa: ARG002 - called like the tool
+        context: ToolContext,
+    ) -> bool:
         """Whether the customer is asked: not about an order that is refused in any case."""
         order = self._own_order(order_id, context)
         return order is None or order.status == "pending"
@@ -227,7 +232,7 @@ class Store:
         order_id: str,
         item_ids: list[str],
         new_item_ids: list[str],
-        payment_method_id: str,
+        payment_method_id: str,  # noqa: ARG002 - called like the tool
         context: ToolContext,
     ) -> bool:
         """Whether a change of items pays back more than the assistant decides about."""

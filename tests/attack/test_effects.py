@@ -4,7 +4,8 @@ import json
 import random
 import signal
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx2
@@ -53,6 +54,17 @@ def _refunds(database: Path) -> int:
     return sum(each["transaction_type"] == "refund" for each in payments)
 
 
+@contextmanager
+def _approved_turn(client: httpx2.Client, body: dict[str, str]) -> Iterator[httpx2.Response]:
+    """The events of a turn that its customer has approved, from their beginning."""
+    paused = client.post("/v1/turns", json=body)
+    assert paused.status_code == 202, paused.text
+    (waiting,) = paused.json()["approvals"]
+    client.post(waiting["decide"], json={"decision": "approve"}).raise_for_status()
+    with client.stream("GET", paused.json()["events"]) as following:
+        yield following
+
+
 def test_an_order_is_cancelled_once(tmp_path: Path) -> None:
     (tmp_path / "script.json").write_text(json.dumps(SCRIPT))
     issuer = Issuer()
@@ -70,7 +82,7 @@ def test_an_order_is_cancelled_once(tmp_path: Path) -> None:
         with (
             running_server(tmp_path, model, **settings) as victim,
             httpx2.Client(base_url=victim.url, headers=headers, timeout=20) as client,
-            client.stream("POST", "/v1/turns", json=body | {"stream": True}) as dying,
+            _approved_turn(client, body) as dying,
         ):
             lines = dying.iter_lines()
             names: list[str] = []

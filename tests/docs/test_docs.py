@@ -50,6 +50,7 @@ PAGES = sorted(DOCS.rglob("*.md"))
 # Pages whose reader starts the server, with no environment variable set.
 BY_HAND = {
     "agents.md",
+    "effects.md",
     "getting-started.md",
     "intents.md",
     "lambda.md",

@@ -319,7 +319,7 @@ async def test_a_retry_continues_an_interrupted_turn(
     (effect,) = failed.json()["effects"]
     assert (effect["tool"], effect["status"]) == ("refund", "done")
     turn = effect["id"].rpartition(".")[0]
-    happened = events((await ann.get(f"/v1/turns/{turn}/events")).text)
+    happened: list[dict[str, Any]] = events((await ann.get(f"/v1/turns/{turn}/events")).text)
     assert happened[-1]["type"] == "turn.failed"
     assert happened[-1]["problem"]["effects"] == [effect]
     done = await ann.ask(*steps, key=order)
@@ -371,7 +371,8 @@ async def test_a_cancelled_turn_ends_its_effect_and_is_interrupted(
     callers: dict[str, Caller], order: str
 ) -> None:
     ann = callers["ann"]
-    for number, more in enumerate(({"background": True}, {"key": order, "stream": True})):
+    kinds: tuple[dict[str, Any], ...] = ({"background": True}, {"key": order, "stream": True})
+    for number, more in enumerate(kinds):
         name = f"{order}-{number}"
         asking = asyncio.create_task(
             ann.ask([["slow", {"order": name, "seconds": 0.7}]], "done", **more)
@@ -381,7 +382,7 @@ async def test_a_cancelled_turn_ends_its_effect_and_is_interrupted(
         assert (await ann.post(f"/v1/turns/{turn}/cancel")).status_code == 204
         await asking
         assert await ann.count(name) == 1
-        happened = events((await ann.get(f"/v1/turns/{turn}/events")).text)
+        happened: list[dict[str, Any]] = events((await ann.get(f"/v1/turns/{turn}/events")).text)
         assert happened[-1]["type"] == "turn.failed"
         assert happened[-1]["problem"]["code"] == "turn-cancelled"
         (effect,) = happened[-1]["problem"]["effects"]

@@ -22,7 +22,7 @@ from examples.store.tools import open_store
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall import Orchestrator, Principal, ScriptedModel, Settings, Tool, new_request
+from seawall import Orchestrator, Principal, ScriptedModel, Settings, Tool, ToolContext, new_request
 from seawall.agents.definition import AgentLimits
 from seawall.config import AgentSettings
 from seawall.errors import Problem, ServerStopping, UpstreamFailed
@@ -30,6 +30,7 @@ from seawall.events import Event, ToolReturned, TurnCompleted, TurnPaused
 from seawall.identity.port import Trusted
 from seawall.models.port import ModelRequest
 from seawall.pipeline.decisions import Verdict
+from seawall.pipeline.live import LiveTurn
 from seawall.storage.audit import verify
 from seawall.storage.port import JournalWrite
 from seawall.storage.settings import SessionSettings
@@ -105,7 +106,7 @@ class Interruption:
         async def guarded(call: Any, *arguments: Any, **named: Any) -> Any:
             return await (refuse() if self.dead else call(*arguments, **named))
 
-        store.journal = journal  # type: ignore[method-assign]
+        store.journal = journal  # type: ignore[method-assign, assignment]
         for name in ("commit", "renew", "release", "fail_job", "hand_over_job"):
             setattr(store, name, functools.partial(guarded, getattr(store, name)))
 
@@ -128,8 +129,9 @@ class Interruption:
         @functools.wraps(each.function)
         def called(**arguments: Any) -> Any:
             context = arguments.get("context")
-            new = each.mutating and context is not None and context.idempotency_key not in self.keys
-            if not new or self.kind != "failure":
+            if not isinstance(context, ToolContext) or not each.mutating or self.kind != "failure":
+                return each.function(**arguments)
+            if context.idempotency_key in self.keys:
                 return each.function(**arguments)
             self.keys.add(context.idempotency_key)
             if self.point == "before the effect":
@@ -149,7 +151,9 @@ class RewordingModel:
     Changes and reads are not mixed in a step, and what finds the customer is one of its own.
     """
 
-    def __init__(self, task: Task, mutating: set[str], interruption: Interruption, seed: str):
+    def __init__(
+        self, task: Task, mutating: set[str], interruption: Interruption, seed: str
+    ) -> None:
         self.task = task
         self.mutating = mutating
         self.interruption = interruption
@@ -199,7 +203,7 @@ class Shop:
         self.task = task
         self.interruption = interruption
         self.customer = Principal("store", task.customer or "guest")
-        self.toolset = open_store(database=folder / "store.db", as_reference=True)
+        self.toolset = open_store(database=folder / "retail.db", as_reference=True)
         self.sessions = SessionSettings(
             path=str(folder / "sessions.db"), lease_seconds=1.0, orphan_scan_seconds=0
         )
@@ -256,9 +260,7 @@ class Shop:
         async def emit(*happened: Event) -> None:
             events.extend(happened)
 
-        running = asyncio.create_task(
-            app.engine.execute(request, Trusted(self.customer), emit)  # type: ignore[arg-type]
-        )
+        running = asyncio.create_task(app.engine.execute(request, Trusted(self.customer), emit))
         self.interruption.stop = running.cancel
         with suppress(Problem, asyncio.CancelledError):
             await running
@@ -279,40 +281,41 @@ class Shop:
                 )
                 if live is None:
                     continue
-                stopping: list[asyncio.Task[None]] = []
-                self.interruption.stop = lambda live=live, stopping=stopping: stopping.append(
-                    asyncio.create_task(live.wait(cancel=True))
-                )
-                with suppress(Problem):
-                    async for _ in live.follow():
-                        pass
-                await live.wait(cancel=False)
-                await asyncio.gather(*stopping)
+                await self._follow(live)
+
+    async def _follow(self, live: LiveTurn) -> None:
+        """Wait for a turn that goes on, until it ends or is interrupted."""
+        stopping: list[asyncio.Task[None]] = []
+        self.interruption.stop = lambda: stopping.append(
+            asyncio.create_task(live.wait(cancel=True))
+        )
+        await live.wait(cancel=False)
+        await asyncio.gather(*stopping)
 
     async def _check_audit(self, app: Orchestrator) -> None:
         records = (await app.engine.store.audit(limit=1_000)).records
         assert verify(records) is None
-        changes = [each for each in records if each.kind == "effect"]
+        last = {each.effect: each for each in records if each.kind == "effect"}
         wanted = [name for name, _, _ in self.task.actions if name in self.model.mutating]
-        assert sorted(each.tool for each in changes) == sorted(wanted), self.task.id
+        assert sorted(each.tool for each in last.values()) == sorted(wanted), self.task.id
+        assert {each.status for each in last.values()} <= set(FINAL), self.task.id
         assert len(self.interruption.keys) == len(wanted), self.task.id
         assert not (await app.engine.store.waits("store", limit=10)).waits
 
 
 async def _run(
-    task: Task, filled: Path, folder: Path, point: Point, kind: str, seed: str
+    task: Task, filled: Path, folder: Path, interruption: Interruption, seed: str
 ) -> set[str]:
     """Serve one task; who had to approve something."""
-    folder.mkdir()
-    shutil.copy(filled, folder / "store.db")
-    shop = Shop(task, folder, Interruption(point, kind), seed)
+    shutil.copytree(filled.parent, folder)
+    shop = Shop(task, folder, interruption, seed)
     try:
         events = await shop.serve()
     finally:
         shop.toolset.close()
     outcomes = [(each.name, not each.failed) for each in events if isinstance(each, ToolReturned)]
     assert outcomes == [(name, succeeds) for name, _, succeeds in task.actions], task.id
-    check_changes(task, documents(filled), documents(folder / "store.db"))
+    check_changes(task, documents(filled), documents(folder / filled.name))
     shutil.rmtree(folder)
     return shop.approved_by
 
@@ -333,7 +336,13 @@ async def test_all_74_tasks_interrupted_at_each_change(
         async with free:
             kind = KINDS[(index + seed + POINTS.index(point)) % len(KINDS)]
             approved_by.update(
-                await _run(task, filled, folder / task.id, point, kind, f"{seed} {task.id}")
+                await _run(
+                    task,
+                    filled,
+                    folder / task.id,
+                    Interruption(point, kind),
+                    f"{seed} {task.id}",
+                )
             )
 
     async with asyncio.TaskGroup() as group:

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
+from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
@@ -18,7 +19,7 @@ from seawall.lab.processes import Service, run_service
 from seawall.lab.surge.outcome import Progress, SurgeResult
 from seawall.lab.surge.process import ProcessUsage, drive_watched
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Scenario, Simulated
-from seawall.transport.http_client import Endpoint, HttpClient
+from seawall.transport.http_client import Endpoint, HttpClient, Response
 from seawall.transport.sse import SseParser
 
 __all__ = [
@@ -189,11 +190,56 @@ async def _show_conversation(
     try:
         for text in questions:
             demo.write_line(f"User:      {text}")
+            requested: list[dict[str, object]] = []
             async for event in stream_turn(client, server, token, text, session):
                 session = str(event.get("session", session))
                 show_event(demo.write_line, demo.write, event)
+                if event["type"] == "approval.requested":
+                    requested.append(event)
+            if requested:
+                await _approve(client, server, token, requested)
+                async for event in _resumed_turn(client, server, token, str(requested[0]["turn"])):
+                    show_event(demo.write_line, demo.write, event)
     finally:
         await client.close()
+
+
+async def _approve(
+    client: HttpClient, server: Service, token: str, requested: list[dict[str, object]]
+) -> None:
+    """Approve calls of a paused turn.
+
+    Raises:
+        SeawallError: A decision is not accepted.
+    """
+    for each in requested:
+        turn, call = (quote(str(each[name]), safe="") for name in ("turn", "id"))
+        async with client.stream(
+            "POST",
+            Endpoint.parse(f"{server.url}/v1/turns/{turn}/approvals/{call}"),
+            headers=[(b"content-type", b"application/json"), *_authorization(token)],
+            body=b'{"decision": "approve"}',
+            deadline=asyncio.get_running_loop().time() + _TURN_SECONDS,
+        ) as response:
+            await _check_status(response)
+
+
+async def _resumed_turn(
+    client: HttpClient, server: Service, token: str, turn: str
+) -> AsyncGenerator[dict[str, object], None]:
+    """The events of a turn that was paused, from where it goes on."""
+    resumed = False
+    async with client.stream(
+        "GET",
+        Endpoint.parse(f"{server.url}/v1/turns/{quote(turn, safe='')}/events"),
+        headers=_authorization(token),
+        body=b"",
+        deadline=asyncio.get_running_loop().time() + _TURN_SECONDS,
+    ) as response:
+        async for event in _events(response):
+            resumed = resumed or event["type"] == "turn.resumed"
+            if resumed:
+                yield event
 
 
 async def stream_turn(
@@ -204,10 +250,8 @@ async def stream_turn(
     headers = [
         (b"content-type", b"application/json"),
         (b"accept", b"text/event-stream"),
+        *_authorization(token),
     ]
-    if token:
-        headers.append((b"authorization", f"Bearer {token}".encode()))
-    parser = SseParser()
     async with client.stream(
         "POST",
         Endpoint.parse(f"{server.url}/v1/turns"),
@@ -215,12 +259,26 @@ async def stream_turn(
         body=body,
         deadline=asyncio.get_running_loop().time() + _TURN_SECONDS,
     ) as response:
-        if response.status != 200:
-            body = await response.read(limit=4_096)
-            raise SeawallError(f"the server answered {response.status}: {body!r}")
-        while received := await response.read_some():
-            for event in parser.feed(received):
-                yield msgspec.json.decode(event.data, type=dict[str, object])
+        async for event in _events(response):
+            yield event
+
+
+async def _events(response: Response) -> AsyncGenerator[dict[str, object], None]:
+    await _check_status(response)
+    parser = SseParser()
+    while received := await response.read_some():
+        for event in parser.feed(received):
+            yield msgspec.json.decode(event.data, type=dict[str, object])
+
+
+async def _check_status(response: Response) -> None:
+    if response.status != 200:
+        body = await response.read(limit=4_096)
+        raise SeawallError(f"the server answered {response.status}: {body!r}")
+
+
+def _authorization(token: str) -> list[tuple[bytes, bytes]]:
+    return [(b"authorization", f"Bearer {token}".encode())] if token else []
 
 
 def show_event(
@@ -243,12 +301,22 @@ def show_event(
         answer = str(event["content"])
         shown = answer if len(answer) <= 90 else answer[:87] + "..."
         write_line(f"           · {'refused' if event['failed'] else 'answered'}: {shown}")
+    elif kind in ("approval.requested", "turn.paused", "turn.resumed"):
+        write_line(f"           · {_show_pause(event)}")
     elif kind == "text.delta":
         write(str(event["text"]))
     elif kind == "turn.completed":
         write_line(f"\n           · durable as turn {event['version']} of its session\n")
     elif kind == "turn.failed":
         raise SeawallError(f"the turn failed: {event['problem']}")
+
+
+def _show_pause(event: dict[str, object]) -> str:
+    if event["type"] == "turn.paused":
+        return "paused: stored, and out of memory"
+    if event["type"] == "turn.resumed":
+        return "approved; the turn goes on"
+    return f"waits for approval by {event.get('role') or 'the customer'}: {event['name']}"
 
 
 def _count_durable(path: Path, result: SurgeResult) -> int:

@@ -38,7 +38,8 @@ class EffectPolicy(Struct, frozen=True):
         duplicates: What happens to a second call of a step with the same arguments.
         independent: Whether it may run at the same time as other effects of its step.
         approval: None for none.
-        redact: Names of arguments, dotted for members, that are not shown in records.
+        redact: Names of arguments, dotted for members (of each item of a list), that are not shown
+            in audit records, in lists of what waits, and to who approves.
     """
 
     retry: Literal["key"] | None = None
@@ -120,10 +121,20 @@ def redacted(policy: EffectPolicy, arguments: str) -> str:
         return arguments
     values = msgspec.json.decode(arguments)
     for path in policy.redact:
-        *parents, last = path.split(".")
-        member: Any = values
-        for name in parents:
-            member = member.get(name) if isinstance(member, dict) else None
-        if isinstance(member, dict) and last in member:
-            member[last] = _REDACTED
+        values = _without(values, path.split("."))
     return msgspec.json.encode(values).decode()
+
+
+def _without(value: Any, path: list[str]) -> Any:  # noqa: ANN401 - JSON of any kind
+    """A value with what is at the path redacted; in lists, that of each item.
+
+    What has no members, although the path goes on, is redacted as a whole.
+    """
+    if not path:
+        return _REDACTED
+    if isinstance(value, list):
+        return [_without(each, path) for each in value]
+    if isinstance(value, dict):
+        name, *rest = path
+        return value | {name: _without(value[name], rest)} if name in value else value
+    return value if value is None else _REDACTED
