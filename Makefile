@@ -40,7 +40,10 @@ test: setup ## all tests: in parallel, then those that need the machine for them
 	@status=0; \
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup -m "not alone" --durations 20 || status=1; \
 	$(BIN)/python -m pytest -n 1 -m alone --durations 20 || status=1; \
-	exit $$status
+	if [ $$status != 0 ]; then \
+		echo "What failed runs once more, one test at a time: only what fails again counts."; \
+		$(BIN)/python -m pytest -n 1 --last-failed --last-failed-no-failures none || exit 1; \
+	fi
 
 test-fast: $(DEV) ## tests that start no process and take little time
 	$(BIN)/python -m pytest -n auto --fast

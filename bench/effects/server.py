@@ -11,7 +11,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from seawall import composition
 from seawall.cli.main import main as run_command
 from seawall.storage.open import open_store
 from seawall.storage.port import SessionStore
-from seawall.storage.settings import SessionSettings
 from seawall.turn import SessionKey
 
 __all__ = ["METHODS", "phase", "writing_calls"]
@@ -111,13 +110,8 @@ def _turn_of(arguments: tuple[object, ...]) -> tuple[str, str]:
     return session, key
 
 
-async def _open_store(
-    settings: SessionSettings,
-    environment: Mapping[str, str] = os.environ,
-    *,
-    read_only: bool = True,
-) -> SessionStore:
-    store = await open_store(settings, environment, read_only=read_only)
+async def _open_store(*arguments: Any, **named: Any) -> SessionStore:  # noqa: ANN401 - as `open_store`
+    store = await open_store(*arguments, **named)
     wrapped: Any = _KillingStore(broken_store(os.environ.get(BROKEN, ""), store))
     return wrapped  # type: ignore[no-any-return]
 

@@ -5,7 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx2
+
 from tests.aws_lambda.running import Site, running
+from tests.servers import running as running_server
 
 APP = "tests.hosts.effects_app:app"
 KEY = "sw_ann"
@@ -62,6 +65,24 @@ async def test_a_decided_turn_is_done_within_the_invocation_of_the_decision(
         turn = await _turn(site, paused)
         assert (turn["status"], turn["effects"][0]["status"]) == ("completed", "done")
         assert site.function.stats().started == 1
+
+
+async def test_a_turn_that_paused_in_a_pod_goes_on_on_lambda(tmp_path: Path) -> None:
+    variables = _variables(tmp_path)
+    pod = {"SEAWALL_SERVER__PORT": "0", "SEAWALL_SERVER__WORKERS": "1", **variables}
+    with running_server("serve", APP, "--json", environment=pod) as server:
+        answer = httpx2.post(
+            f"{server.url}/v1/turns",
+            json={"text": _script("o1")},
+            headers={"authorization": f"Bearer {KEY}"},
+            timeout=20,
+        )
+        paused = answer.json()
+        assert (answer.status_code, paused["status"]) == (202, "paused")
+    async with running(APP, environment=variables) as site:
+        await _decide(site, paused)
+        turn = await _turn(site, paused)
+        assert (turn["status"], turn["effects"][0]["status"]) == ("completed", "done")
 
 
 async def test_a_direct_turn_and_a_message_of_a_queue_pause(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ import hashlib
 import itertools
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -36,18 +38,23 @@ def _keys() -> str:
     return "[" + ", ".join(f"{{{each}}}" for each in tables) + "]"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("effects")
+@contextmanager
+def serving(folder: Path, workers: int) -> Iterator[ServerProcess]:
     environment = {
         "SEAWALL_SESSIONS__PATH": str(folder / "sessions.db"),
         "SEAWALL_SESSIONS__ORPHAN_SCAN_SECONDS": "0.2",
         "SEAWALL_SERVER__PORT": "0",
-        "SEAWALL_SERVER__WORKERS": "1",
+        "SEAWALL_SERVER__WORKERS": str(workers),
         "SEAWALL_IDENTITY__API_KEYS": _keys(),
     }
     source = "tests.hosts.effects_app:app"
     with running("serve", source, "--json", environment=environment, log=folder / "log") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with serving(tmp_path_factory.mktemp("effects"), 1) as server:
         yield server
 
 
@@ -56,12 +63,14 @@ class Caller:
         self._client = client
         self._headers = {"authorization": f"Bearer sw_{name}"}
 
-    async def get(self, path: str) -> httpx2.Response:
-        return await self._client.get(path, headers=self._headers)
+    async def get(self, path: str, **headers: str) -> httpx2.Response:
+        return await self._client.get(path, headers=self._sent(headers))
+
+    def _sent(self, headers: dict[str, str]) -> dict[str, str]:
+        return self._headers | {name.replace("_", "-"): value for name, value in headers.items()}
 
     async def post(self, path: str, body: object = None, **headers: str) -> httpx2.Response:
-        sent = self._headers | {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self._client.post(path, json=body, headers=sent)
+        return await self._client.post(path, json=body, headers=self._sent(headers))
 
     async def ask(self, *steps: object, **more: Any) -> httpx2.Response:
         key = more.pop("key", "")
@@ -310,7 +319,7 @@ async def test_a_retry_continues_an_interrupted_turn(
     (effect,) = failed.json()["effects"]
     assert (effect["tool"], effect["status"]) == ("refund", "done")
     turn = effect["id"].rpartition(".")[0]
-    happened = events((await ann.get(f"/v1/turns/{turn}/events")).text)
+    happened: list[dict[str, Any]] = events((await ann.get(f"/v1/turns/{turn}/events")).text)
     assert happened[-1]["type"] == "turn.failed"
     assert happened[-1]["problem"]["effects"] == [effect]
     done = await ann.ask(*steps, key=order)
@@ -362,7 +371,8 @@ async def test_a_cancelled_turn_ends_its_effect_and_is_interrupted(
     callers: dict[str, Caller], order: str
 ) -> None:
     ann = callers["ann"]
-    for number, more in enumerate(({"background": True}, {"key": order, "stream": True})):
+    kinds: tuple[dict[str, Any], ...] = ({"background": True}, {"key": order, "stream": True})
+    for number, more in enumerate(kinds):
         name = f"{order}-{number}"
         asking = asyncio.create_task(
             ann.ask([["slow", {"order": name, "seconds": 0.7}]], "done", **more)
@@ -372,7 +382,7 @@ async def test_a_cancelled_turn_ends_its_effect_and_is_interrupted(
         assert (await ann.post(f"/v1/turns/{turn}/cancel")).status_code == 204
         await asking
         assert await ann.count(name) == 1
-        happened = events((await ann.get(f"/v1/turns/{turn}/events")).text)
+        happened: list[dict[str, Any]] = events((await ann.get(f"/v1/turns/{turn}/events")).text)
         assert happened[-1]["type"] == "turn.failed"
         assert happened[-1]["problem"]["code"] == "turn-cancelled"
         (effect,) = happened[-1]["problem"]["effects"]
@@ -475,3 +485,26 @@ async def test_bodies_are_bounded_and_callers_authenticated(
         ):  # fmt: skip
             answer = await (anonymous.get(at) if method == "GET" else anonymous.post(at, {}))
             assert answer.status_code == 401, at
+
+
+async def test_a_stream_is_resumed_after_the_pause(callers: dict[str, Caller], order: str) -> None:
+    ann = callers["ann"]
+    paused = await ann.pause("refund", order=order, amount=50)
+    stream = (await ann.get(paused["events"])).text
+    last = [line[4:] for line in stream.splitlines() if line.startswith("id: ")][-1]
+    await ann.decide(paused, decision="approve")
+    rest = await ann.get(paused["events"], last_event_id=last)
+    kinds = [each["type"] for each in events(rest.text)]
+    assert (kinds[0], kinds[-1]) == ("turn.resumed", "turn.completed")
+
+
+async def test_events_of_a_decided_turn_go_on_in_every_process(tmp_path: Path) -> None:
+    with serving(tmp_path, 2) as server:
+        for number in range(12):
+            async with httpx2.AsyncClient(base_url=server.url, timeout=20) as client:
+                ann = Caller(client, "ann")
+                paused = await ann.pause("refund", order=f"o{number}", amount=50)
+                assert (await ann.decide(paused, decision="approve")).status_code == 200
+            async with httpx2.AsyncClient(base_url=server.url, timeout=20) as client:
+                happened = await Caller(client, "ann").events(paused)
+                assert happened[-1]["type"] == "turn.completed", happened

@@ -28,6 +28,7 @@ __all__ = [
     "ask",
     "refund",
     "shop",
+    "statuses",
     "stored",
     "waits",
 ]
@@ -181,6 +182,12 @@ async def stored(app: Orchestrator, session: str) -> list[TurnRecord]:
     """The turns of one of ann's sessions, oldest first."""
     page = await app.engine.store.turns(SessionKey("shop", "ann", session), limit=50)
     return list(reversed(page.turns))
+
+
+def statuses(turn: TurnRecord) -> list[str]:
+    """The statuses of a turn's effects."""
+    assert turn.journal is not msgspec.UNSET
+    return [each.status for each in turn.journal.effects]
 
 
 async def waits(app: Orchestrator) -> tuple[Wait, ...]:

@@ -11,7 +11,17 @@ from seawall.storage.port import Begin, JournalWrite
 from seawall.storage.settings import SessionSettings
 from seawall.tools.toolset import ToolError
 from seawall.turn import ToolCall, ToolMessage
-from tests.pipeline.shop import ANN, RefundService, Script, ask, refund, shop, stored, waits
+from tests.pipeline.shop import (
+    ANN,
+    RefundService,
+    Script,
+    ask,
+    refund,
+    shop,
+    statuses,
+    stored,
+    waits,
+)
 
 
 async def test_an_effect_is_recorded_in_its_turn_and_in_the_audit(place: SessionSettings) -> None:
@@ -21,7 +31,7 @@ async def test_an_effect_is_recorded_in_its_turn_and_in_the_audit(place: Session
         assert outcome.problem is None
         assert service.done == ["o1"]
         (turn,) = await stored(app, outcome.request.session)
-        assert (turn.status, [each.status for each in turn.journal.effects]) == (
+        assert (turn.status, statuses(turn)) == (
             "completed",
             ["done"],
         )
@@ -202,7 +212,7 @@ async def test_a_client_that_leaves_does_not_cut_an_effect_off(place: SessionSet
         page = await app.engine.store.sessions(ANN, limit=5)
         (turn,) = await stored(app, page.sessions[0].key.session)
         assert turn.status == "interrupted"
-        assert [each.status for each in turn.journal.effects] == ["done", "planned"]
+        assert statuses(turn) == ["done", "planned"]
 
 
 async def test_an_effect_that_takes_longer_than_the_lease(place: SessionSettings) -> None:
@@ -317,7 +327,7 @@ async def test_a_turn_left_open_is_settled_before_the_next(
         assert after.problem is None
         turns = await stored(second, session)
         assert [each.status for each in turns] == ["interrupted", "completed"]
-        assert [each.status for each in turns[0].journal.effects] == ["unknown"]
+        assert statuses(turns[0]) == ["unknown"]
         assert [each.kind for each in await waits(second)] == ["unknown"]
         service.gate.set()
         running.cancel()

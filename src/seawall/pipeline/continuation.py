@@ -160,7 +160,16 @@ async def settle_left_turn(ports: Ports, context: TurnContext, opened: Opened) -
     Raises:
         Problem: It could not be written.
     """
-    left = opened.snapshot.turns[-1]
+    turns = opened.snapshot.turns
+    left = turns[-1] if turns else None
+    if (
+        left is None or left.status != "open"
+    ):  # the newest may be too large to be loaded with others
+        async with asyncio.timeout(ports.limits.session):
+            page = await ports.store.turns(opened.key, limit=1)
+        if page.turns[0].status != "open":
+            return opened
+        left, turns = page.turns[0], (*turns, page.turns[0])
     route, detection, answer, state = left_answer(left)
     user = left.messages[0]
     assert isinstance(user, UserMessage)  # noqa: S101 - every turn begins with one
@@ -201,7 +210,7 @@ async def settle_left_turn(ports: Ports, context: TurnContext, opened: Opened) -
     session = snapshot.session
     if session is not None:
         session = msgspec.structs.replace(session, state=state)
-    turns = (*snapshot.turns[:-1], journal.record)
+    turns = (*turns[:-1], journal.record)
     return msgspec.structs.replace(
         opened, snapshot=msgspec.structs.replace(snapshot, session=session, turns=turns)
     )

@@ -102,10 +102,11 @@ class TurnLease(Struct):
         return self.begin.background_job.attempt if self.begin.background_job is not None else 1
 
     def taken(self) -> None:
-        """The journal has leased the session and bound the key: renew the session's lease only."""
+        """The journal has leased the session: renew that lease, and not that of a bound key."""
         if not self.seconds:
             self.seconds = self.journal_seconds
-        self.begin = msgspec.structs.replace(self.begin, idempotency_key=None)
+        if self.binds:
+            self.begin = msgspec.structs.replace(self.begin, idempotency_key=None)
         self.renew()
 
     def renew(self) -> None:

@@ -289,8 +289,7 @@ class Pipeline:
             if left is not None:
                 live.start_at(left.attempt)
         async with opened.lease.keep_renewed():
-            turns = opened.snapshot.turns
-            if turns and turns[-1].status == "open" and left is None and opened.lease.seconds:
+            if left is None and opened.lease.seconds and _may_have_been_left(opened):
                 from seawall.pipeline.continuation import (  # noqa: PLC0415 - seldom
                     settle_left_turn,
                 )
@@ -323,6 +322,14 @@ class Pipeline:
                     event = msgspec.structs.replace(event, replayed=True)  # noqa: PLW2901
                     context.report.outcome, context.report.agent = "replayed", event.agent
                 await context.emit(event)
+
+
+def _may_have_been_left(opened: Opened) -> bool:
+    """Whether the newest turn is open although its session was free, or was too large to load."""
+    session, turns = opened.snapshot.session, opened.snapshot.turns
+    if session is None:
+        return False
+    return not turns or turns[-1].number != session.version or turns[-1].status == "open"
 
 
 async def _replay(context: TurnContext, stored: Replay) -> None:

@@ -310,14 +310,15 @@ async def _find(
         read = Begin(key=key, turn="", turns=_NEWEST_TURNS, until=None)
         snapshot = await store.begin(read)
     lease = snapshot.session_lease
+    running = lease is not None and turn_of_lease_owner(lease.owner) == turn
     for record in snapshot.turns:
         if record.id == turn:
-            if record.status != "open":
+            if record.status != "open" and not (record.status == "paused" and running):
                 return record
             if lease is None:  # its process is gone, and no other has continued it yet
                 raise TurnNotFound
             return None
-    if lease is not None and turn_of_lease_owner(lease.owner) == turn:
+    if running:
         return None
     if snapshot.session is None:
         raise TurnNotFound

@@ -209,7 +209,7 @@ class DynamoDBStore:
             if opens and write.idempotency_key is not None:
                 now = self.table.now()
                 parts = [*parts, self._key_part(write, made.created_at, stale, now)]
-            refused = await self._transact(parts)
+            refused = await self._transact(parts, repeatable=True)
             if refused is None or await self._is_written(write, uncertain=refused.uncertain):
                 return
             if made.only_audit_refused(refused):
@@ -385,12 +385,20 @@ class DynamoDBStore:
         return structs.replace(begin, until=begin.until + skew)
 
     async def _transact(
-        self, parts: Sequence[Put | Update | Delete | ConditionCheck]
+        self,
+        parts: Sequence[Put | Update | Delete | ConditionCheck],
+        *,
+        repeatable: bool = False,
     ) -> TransactionCancelled | None:
         """None when it is applied; else which conditions are not met.
 
+        Args:
+            parts: The writes.
+            repeatable: Whether the caller repeats it later if nothing was written.
+
         Raises:
-            SessionConflict: another transaction uses the items, for longer than we retry.
+            SessionConflict: another transaction uses the items, for longer than we retry, and it is
+                not repeatable.
             CommitUnknown: the answer to an attempt was lost.
             DynamoDBError: nothing was written, and not because another turn was first.
         """
@@ -405,7 +413,7 @@ class DynamoDBStore:
         except DynamoDBError as error:
             if error.uncertain:
                 raise _unknown(error) from error
-            if isinstance(error, Contended):
+            if isinstance(error, Contended) and not repeatable:
                 raise _conflict() from error
             raise
         return None
