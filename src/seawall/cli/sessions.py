@@ -295,11 +295,11 @@ def _confirmed(arguments: argparse.Namespace, question: str) -> bool:
         return True
     if not sys.stdin.isatty():
         raise ConfigError("confirmation needs a terminal; without one, give --yes")
-    sys.stderr.write(f"{question} [y/N] ")
-    sys.stderr.flush()
     # The event loop's handler would only cancel this task once the line has been read.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
         answer = sys.stdin.readline()
     except KeyboardInterrupt:
         sys.stderr.write("\nNothing was deleted.\n")
