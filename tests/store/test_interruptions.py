@@ -349,7 +349,7 @@ async def _run(
 
 
 @pytest.mark.parametrize("point", POINTS)
-@examples(1, 15)
+@examples(1, 6)
 @given(seed=st.integers(0, 2**32))
 async def test_all_74_tasks_interrupted_at_each_change(
     seed: int, point: Point, filled: Path, tmp_path_factory: pytest.TempPathFactory
