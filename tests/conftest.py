@@ -77,6 +77,7 @@ _SLOW = {
     "plan/test_simfaas.py",
     "ship/test_written.py",
     "storage/test_any_sequence.py",
+    "store/test_interruptions.py",
     "store/test_oracle.py",
 }
 _FAST_CPU_SECONDS = 5.0  # of one test; machines that are shared count more than it takes alone
