@@ -184,6 +184,7 @@ async def _finish(source: _JournalSource, answer: Answer) -> None:
             state=state,
             ttl_seconds=ports.sessions.ttl_seconds,
         )
+        opened.lease.stop_renewing()
         await _store(ports, context, commit)
         record = commit.turn
     context.report.outcome = "completed"

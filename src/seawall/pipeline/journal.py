@@ -233,12 +233,15 @@ class TurnJournal:
             write = msgspec.structs.replace(write, until=until)
         if self._record is None:
             self._lease.binds = True
+        if write.until is None:
+            self._lease.stop_renewing()
         try:
             await self._store(write, status)
         except SessionConflict:
             self._lost = True
             if write.undecided and await self._is_decided(write.undecided):
                 self._lost = False
+                self._lease.renew()
                 raise DecidedMeanwhile from None
             raise
         except BaseException:

@@ -114,11 +114,19 @@ class TurnLease(Struct):
         if self.seconds and self.renewing is None and self.group is not None:
             self.renewing = self.group.create_task(self._renew())
 
+    def stop_renewing(self) -> None:
+        """Before a write that ends the lease, which a renewal would take for lost.
+
+        The lease lasts longer than such a write may take.
+        """
+        if self.renewing is not None:
+            self.renewing.cancel()
+            self.renewing = None
+
     def ended(self) -> None:
         """The journal has ended the lease."""
         self.seconds = 0.0
-        if self.renewing is not None:
-            self.renewing.cancel()
+        self.stop_renewing()
 
     @asynccontextmanager
     async def keep_renewed(self) -> AsyncGenerator[None, None]:
