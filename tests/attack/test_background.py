@@ -114,6 +114,7 @@ def test_a_recovered_turns_effect_happens_once(issuer: Issuer, tmp_path: Path) -
     settings = settings_of("sqlite", tmp_path, "", issuer) | {
         "SESSIONS__LEASE_SECONDS": LEASE,
         "SESSIONS__ORPHAN_SCAN_SECONDS": "0.3",
+        "EFFECTS__TOOLS__CANCEL_PENDING_ORDER__APPROVE": "never",
     }
     with ExitStack() as stack:
         script = ("--script", str(tmp_path / "script.json"))
@@ -126,7 +127,8 @@ def test_a_recovered_turns_effect_happens_once(issuer: Issuer, tmp_path: Path) -
             lines = stream.iter_lines()
             heard = read_events(lines, 1)
             while text_and_kinds(heard)[1].count("tool.returned") < 2:
-                heard += read_events(lines, 1)
+                heard += (more := read_events(lines, 1))
+                assert more, heard
             pair.end("killed")
         assert _refunds(tmp_path / "store.db") == 1
         with pair.client(pair.heir) as client:
