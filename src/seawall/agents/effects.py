@@ -173,7 +173,9 @@ class _StepRun:
             approval = tool.policy.approval
             if approval is not None and await tool.needs_approval(prepared, context):
                 expires_at = time.time() + (approval.expires_seconds or self._turn.approval_seconds)
-                request = ApprovalRequest(expires_at, approval.role, approval.own)
+                request = ApprovalRequest(
+                    expires_at, approval.role, approval.own, tool.policy.waits_for
+                )
             step.effects.append(
                 Effect(
                     id=f"{self._turn.turn}.{self._journal.effects_before + len(step.effects) + 1}",
@@ -231,6 +233,8 @@ class _StepRun:
             self._step.outcomes[effect.call] = outcome
             return structs.replace(effect, status="done", ended_at=decision.at)
         note = f": {decision.note}" if decision.note else "."
+        if decision.verdict == "expire" and effect.request.kind != "approval":
+            return self._refused(effect, f"{effect.tool} was not answered in time.")
         if decision.verdict == "expire":
             return self._refused(effect, f"{effect.tool} was not approved in time; not executed.")
         return self._refused(effect, truncate(f"{effect.tool} was rejected, not executed{note}"))
