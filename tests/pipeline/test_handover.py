@@ -19,7 +19,6 @@ from seawall.storage.port import Wait
 from seawall.storage.settings import SessionSettings
 from seawall.tools.handover import HAND_OVER
 from seawall.tools.policy import Approval, EffectPolicy
-from seawall.tools.toolset import tool
 from seawall.transport.webhook import decode_secret, sign
 from seawall.turn import Principal, ToolCall, ToolMessage
 from tests.pipeline.shop import ANN, STAFF, Script, ask, waits
@@ -140,12 +139,12 @@ async def test_a_person_is_notified_and_hands_back(
             (Principal("shop", "ann", ("staff",)), Forbidden),
         ):
             with pytest.raises(problem):
-                await hand_back(ports, caller, session, turn, "no")
+                await hand_back(ports, caller, session, turn, text="no")
         with pytest.raises(TurnNotFound):
-            await hand_back(ports, STAFF, "ses_other", turn, "no")
+            await hand_back(ports, STAFF, "ses_other", turn, text="no")
         answers = await asyncio.gather(
-            hand_back(ports, STAFF, session, turn, "Sam has helped.", "by phone"),
-            hand_back(ports, OTHER_STAFF, session, turn, "Tom has helped."),
+            hand_back(ports, STAFF, session, turn, text="Sam has helped.", note="by phone"),
+            hand_back(ports, OTHER_STAFF, session, turn, text="Tom has helped."),
             return_exceptions=True,
         )
         (taken,) = (each for each in answers if isinstance(each, Wait))
@@ -184,7 +183,9 @@ async def test_a_notification_is_repeated_by_another_server_until_it_arrives(
         await asyncio.sleep(0.2)
         await _scan(app, turn.id)
         assert len(receiver.received) == 3
-        wait = await hand_back(app.engine.pipeline.ports, STAFF, turn.session, turn.id, "Helped.")
+        wait = await hand_back(
+            app.engine.pipeline.ports, STAFF, turn.session, turn.id, text="Helped."
+        )
         events = await _return(app, wait)
         assert type(events[-1]).__name__ == "TurnCompleted"
         assert len(script.requests) == 2
@@ -201,7 +202,7 @@ async def test_a_person_who_does_not_answer_in_time(
         turn = (await ask(app)).request
         await asyncio.sleep(0.4)
         with pytest.raises(AlreadyDecided):
-            await hand_back(app.engine.pipeline.ports, STAFF, turn.session, turn.id, "late")
+            await hand_back(app.engine.pipeline.ports, STAFF, turn.session, turn.id, text="late")
         await _scan(app, turn.id)
         assert "not answered in time" in _result(script).content
 
@@ -211,14 +212,12 @@ async def test_a_client_returns_the_result_of_its_tool(place: SessionSettings) -
         """Where the user is; the client knows."""
         raise AssertionError
 
-    at_client = msgspec.structs.replace(
-        tool(locate, mutating=True),
-        policy=EffectPolicy(approval=Approval(), waits_for="client"),
-    )
     script = Script((ToolCall("c1", "locate", "{}"),))
     app = Orchestrator(Settings(sessions=place))
     app.model("m", ScriptedModel(script))
-    app.tool(at_client)
+    made = app.tool(locate, mutating=True)
+    policy = EffectPolicy(approval=Approval(), waits_for="client")
+    app._tools["locate"] = msgspec.structs.replace(made, policy=policy)  # no public face has it yet
     app.agent("a", AgentSettings(instructions="x", model="m", tools=("locate",)))
     async with app:
         turn = (await ask(app)).request.id
@@ -236,5 +235,5 @@ async def test_an_agent_cannot_hand_over_where_nothing_is_configured() -> None:
     app = Orchestrator(Settings())
     app.model("m", ScriptedModel(Script()))
     app.agent("a", AgentSettings(instructions="x", model="m", handover=True))
-    with pytest.raises(ConfigError, match="handover.url"):
+    with pytest.raises(ConfigError, match=r"handover\.url"):
         await app.open()

@@ -209,9 +209,10 @@ class _StepRun:
         await self.save()
 
     def _decided(self, effect: Effect) -> Effect:
-        assert effect.request is not None  # noqa: S101 - it was decided
-        assert effect.request.decision is not None  # noqa: S101 - as above
-        decision = effect.request.decision
+        request = effect.request
+        assert request is not None  # noqa: S101 - it was decided
+        assert request.decision is not None  # noqa: S101 - as above
+        decision = request.decision
         if decision.verdict == "approve":
             return structs.replace(effect, status="planned")
         if decision.verdict == "edit":
@@ -233,10 +234,10 @@ class _StepRun:
             self._step.outcomes[effect.call] = outcome
             return structs.replace(effect, status="done", ended_at=decision.at)
         note = f": {decision.note}" if decision.note else "."
-        if decision.verdict == "expire" and effect.request.kind != "approval":
-            return self._refused(effect, f"{effect.tool} was not answered in time.")
         if decision.verdict == "expire":
-            return self._refused(effect, f"{effect.tool} was not approved in time; not executed.")
+            approval = request.kind == "approval"
+            missed = "approved in time; not executed." if approval else "answered in time."
+            return self._refused(effect, f"{effect.tool} was not {missed}")
         return self._refused(effect, truncate(f"{effect.tool} was rejected, not executed{note}"))
 
     def _refused(self, effect: Effect, text: str) -> Effect:

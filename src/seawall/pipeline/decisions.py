@@ -125,7 +125,7 @@ async def decide_call(
 
 
 async def hand_back(
-    ports: Ports, caller: Principal, session: str, turn: str, text: str, note: str = ""
+    ports: Ports, caller: Principal, session: str, turn: str, *, text: str, note: str = ""
 ) -> Wait:
     """Return a conversation from a person to the assistant.
 

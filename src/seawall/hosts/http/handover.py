@@ -61,7 +61,9 @@ async def post_message(orchestrator: "Orchestrator", exchange: Exchange, session
     received = await exchange.body(limit=server.max_body_bytes, seconds=server.body_seconds)
     body = decode(_decoder, received)
     pipeline = orchestrator.engine.pipeline
-    wait = await hand_back(pipeline.ports, caller, session, body.turn, body.text, body.note)
+    wait = await hand_back(
+        pipeline.ports, caller, session, body.turn, text=body.text, note=body.note
+    )
     await pipeline.wake(wait)
     await exchange.answer(
         {

@@ -228,6 +228,9 @@ def _answers() -> dict[str, Schema]:
                 "cursor": {"type": ["string", "null"]},
             }
         ),
+        "HandedBack": _closed(
+            {"session": _TEXT, "turn": _TEXT, "status": {"const": "returned"}, "events": _TEXT}
+        ),
         "UnknownEffect": _closed(_CALL_FIELDS | {"effect": _TEXT}),
         "EffectList": _closed(
             {"effects": _list_of(_ref("UnknownEffect")), "cursor": {"type": ["string", "null"]}}
@@ -346,6 +349,15 @@ def _paths() -> dict[str, Any]:
                 {"200": _answer("A page of calls.", _json("ApprovalList"))},
                 (*_OWNED, 422),
                 parameters=page,
+            )
+        },
+        "/v1/sessions/{session}/messages": {
+            "post": _operation(
+                "Hand a conversation back that waits for a person; its turn continues",
+                {"200": _answer("It continues.", _json("HandedBack"))},
+                _DECIDED,
+                body="PersonMessage",
+                parameters=[session],
             )
         },
         "/v1/effects": {
