@@ -131,6 +131,10 @@ async def test_a_person_is_notified_and_hands_back(
         )
         (wait,) = await waits(app)
         assert (wait.kind, wait.id) == ("person", headers["webhook-id"])
+        silent = await ask(app, "Hello?", session=notice["session"])
+        assert silent.problem is not None
+        assert silent.problem.code == "turn-paused"
+        assert len(script.requests) == 1
         ports, session, turn = app.engine.pipeline.ports, notice["session"], notice["turn"]
         for caller, problem in (
             (Principal("other", "sam", ("staff",)), TurnNotFound),
@@ -160,6 +164,7 @@ async def test_a_person_is_notified_and_hands_back(
         assert audit[0].decision.by == taken.decision.by
         assert len(receiver.received) == 1
         assert not await waits(app)
+        assert (await ask(app, "Thanks", session=session)).problem is None
 
 
 async def test_a_notification_is_repeated_by_another_server_until_it_arrives(

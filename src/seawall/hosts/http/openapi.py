@@ -78,6 +78,17 @@ _RESOLUTION: Schema = {
     "if": {"properties": {"outcome": {"const": "not-done"}}},
     "then": {"properties": {"result": {"const": ""}}},
 }
+_PERSON_MESSAGE: Schema = {
+    "type": "object",
+    "required": ["turn", "return"],
+    "properties": {
+        "turn": {"type": "string"},
+        "return": {"const": True},
+        "text": {"type": "string", "maxLength": 16_384},
+        "note": {"type": "string", "maxLength": 2_000},
+    },
+    "additionalProperties": False,
+}
 _CALL_FIELDS: dict[str, Schema] = {
     "turn": _TEXT,
     "session": _TEXT,
@@ -116,6 +127,7 @@ def openapi_document(settings: ServerSettings) -> bytes:
     _bound_chat(schemas, settings)
     schemas["Verdict"] = _VERDICT
     schemas["ResolutionBody"] = _RESOLUTION
+    schemas["PersonMessage"] = _PERSON_MESSAGE
     schemas |= _answers()
     document = {
         "openapi": "3.1.0",
