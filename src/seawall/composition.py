@@ -259,6 +259,9 @@ async def _assemble(
         from seawall.tools.declared import apply_policies  # noqa: PLC0415 - only if configured
 
         tools = apply_policies(tools, settings.effects.tools)
+    deliver = None
+    if settings.handover.url:
+        deliver = _open_handover(settings, tools, client, environment)
     agents = {
         name: _build_agent(name, each, models, tools) for name, each in registered.agents.items()
     }
@@ -294,6 +297,7 @@ async def _assemble(
         tracer=telemetry.recorder if telemetry is not None else None,
         next_message=settings.effects.next_message,
         approval_seconds=settings.effects.approval_seconds,
+        deliver=deliver,
     )
     pipeline = Pipeline(ports)
     orphan_recovery = None
@@ -318,6 +322,31 @@ async def _assemble(
         toolsets=toolsets,
         telemetry=telemetry,
     )
+
+
+def _open_handover(
+    settings: Settings, tools: dict[str, Tool], client: HttpClient, environment: Mapping[str, str]
+) -> Callable[[str, bytes], Awaitable[bool]]:
+    """Add the built-in tool of the hand-over to the tools; what delivers its notifications."""
+    from seawall.tools.handover import HAND_OVER, handover_tool  # noqa: PLC0415 - if configured
+    from seawall.transport.webhook import Webhook, decode_secret  # noqa: PLC0415 - likewise
+
+    handover = settings.handover
+    if HAND_OVER in tools:
+        raise ConfigError(f"handover: the name of the tool {HAND_OVER} is that of the built-in one")
+    try:
+        secret = (
+            environment.get(handover.secret_env, "")
+            if handover.secret_env
+            else Path(handover.secret_file).read_text(encoding="utf-8").strip()
+        )
+        webhook = Webhook(client, handover.url, decode_secret(secret))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"handover: secret: {error}") from error
+    tools[HAND_OVER] = handover_tool(
+        handover.description, role=handover.role, seconds=handover.seconds
+    )
+    return webhook.deliver
 
 
 def _metered(metering: Metering, name: str, model: Model) -> Model:
@@ -384,6 +413,15 @@ def _build_agent(
             known = ", ".join(sorted(tools)) or "none"
             meant = did_you_mean(each, tools)
             raise ConfigError(f'agents.{name}.tools: unknown tool "{each}"{meant}; known: {known}')
+    names = settings.tools
+    if settings.handover:
+        from seawall.tools.handover import HAND_OVER  # noqa: PLC0415 - only if configured
+
+        if HAND_OVER not in tools:
+            raise ConfigError(
+                f"agents.{name}.handover: set handover.url, handover.role and a secret"
+            )
+        names = (*(each for each in names if each != HAND_OVER), HAND_OVER)
     output = None
     if settings.output is not None:
         from seawall.agents.output import build_output  # noqa: PLC0415 - only if configured
@@ -393,7 +431,7 @@ def _build_agent(
         name,
         instructions=settings.instructions,
         model=models[settings.model],
-        tools=tuple(tools[each] for each in settings.tools),
+        tools=tuple(tools[each] for each in names),
         handoffs=settings.handoffs,
         limits=settings.limits,
         temperature=settings.temperature,

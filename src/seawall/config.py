@@ -31,6 +31,7 @@ from seawall.settings import (
     BudgetSettings,
     CacheLimits,
     EffectSettings,
+    HandoverSettings,
     ModelSettings,
     OutputSettings,
     QuotaSettings,
@@ -243,6 +244,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         output: Schema of its answer; None for plain text.
         cache: Reuse of its answers; None for no reuse.
         reasoning: Whether clients of the turns API get the model's reasoning.
+        handover: Whether it may hand conversations over to a person; see `[handover]`.
     """
 
     instructions: str
@@ -255,6 +257,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     output: OutputSettings | None = None
     cache: AnswerCacheSettings | None = None
     reasoning: bool = False
+    handover: bool = False
 
 
 class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -299,6 +302,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     caches: CacheLimits = CacheLimits()
     routing: RoutingSettings = RoutingSettings()
     effects: EffectSettings = EffectSettings()
+    handover: HandoverSettings = HandoverSettings()
     budgets: BudgetSettings = BudgetSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     quotas: dict[str, QuotaSettings] = field(default_factory=dict)
@@ -452,6 +456,10 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
             embedding_model=at(routing.embedding_model, "routing", "embedding_model"),
             classifier_cache=at(routing.classifier_cache, "routing", "classifier_cache"),
         ),
+        handover=replace(
+            settings.handover,
+            secret_file=at(settings.handover.secret_file, "handover", "secret_file"),
+        ),
         models={
             name: replace(
                 each,
@@ -486,6 +494,7 @@ _plain_sections: dict[str, type[Struct]] = {
     "caches": CacheLimits,
     "routing": RoutingSettings,
     "effects": EffectSettings,
+    "handover": HandoverSettings,
     "budgets": BudgetSettings,
     "telemetry": TelemetrySettings,
 }

@@ -5,6 +5,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct, field
 
@@ -18,6 +19,7 @@ __all__ = [
     "BudgetSettings",
     "CacheLimits",
     "EffectSettings",
+    "HandoverSettings",
     "ModelSettings",
     "OutputSettings",
     "PriceSettings",
@@ -82,6 +84,42 @@ class EffectSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     approval_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 86_400.0
     keep_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 400 * 86_400.0
     tools: dict[str, ToolPolicySettings] = field(default_factory=dict)
+
+
+class HandoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The hand-over of conversations to people; with `url`, agents may have `handover`.
+
+    Attributes:
+        url: Where it is notified; https, or http to a loopback address. Empty for no hand-over.
+        secret_env: Environment variable with the secret that signs notifications (`whsec_…`).
+        secret_file: File with it, instead.
+        role: The role of the people who may answer, never the customer.
+        seconds: How long a person may take; then the model reads that none has answered.
+        description: Of the tool `hand_over_to_person`, for models.
+    """
+
+    url: str = ""
+    secret_env: str = ""
+    secret_file: str = ""
+    role: Annotated[str, Meta(max_length=128)] = ""
+    seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 86_400.0
+    description: Annotated[str, Meta(min_length=1, max_length=4_096)] = (
+        "Give the conversation to a person, if the user asks for one or you cannot help."
+    )
+
+    def __post_init__(self) -> None:
+        if not self.url:
+            return
+        parts = urlsplit(self.url)
+        local = parts.hostname in ("localhost", "127.0.0.1", "::1")
+        if not parts.hostname or parts.username or parts.password:
+            raise ValueError("url must be an absolute URL without a user name or password")
+        if parts.scheme != "https" and not (parts.scheme == "http" and local):
+            raise ValueError("url must begin with https://, or be http to a loopback address")
+        if not self.role:
+            raise ValueError("role must name the role of the people who may answer")
+        if bool(self.secret_env) == bool(self.secret_file):
+            raise ValueError("secret_env or secret_file must say where the secret is")
 
 
 class ResilienceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -249,6 +249,9 @@ class ApprovalRequest(Struct, frozen=True, omit_defaults=True):
         kind: "approval", "person" (the conversation is with a person) or "client" (the client runs
             the tool).
         decision: None while it waits.
+        notices: How often a notification of it was tried.
+        notified: Whether it was delivered.
+        notice_at: When it is tried again, in Unix seconds; 0 for not.
     """
 
     expires_at: float
@@ -256,6 +259,9 @@ class ApprovalRequest(Struct, frozen=True, omit_defaults=True):
     own: bool = False
     kind: str = "approval"
     decision: Decision | None = None
+    notices: int = 0
+    notified: bool = False
+    notice_at: float = 0.0
 
 
 class Effect(Struct, frozen=True, omit_defaults=True):

@@ -27,7 +27,7 @@ CALLERS: dict[str, dict[str, Any]] = {
 _orders = itertools.count()
 
 
-def _keys() -> str:
+def keys_of_callers() -> str:
     entries = [
         {"sha256": hashlib.sha256(f"sw_{name}".encode()).hexdigest(), **caller}
         for name, caller in CALLERS.items()
@@ -45,7 +45,7 @@ def serving(folder: Path, workers: int) -> Iterator[ServerProcess]:
         "SEAWALL_SESSIONS__ORPHAN_SCAN_SECONDS": "0.2",
         "SEAWALL_SERVER__PORT": "0",
         "SEAWALL_SERVER__WORKERS": str(workers),
-        "SEAWALL_IDENTITY__API_KEYS": _keys(),
+        "SEAWALL_IDENTITY__API_KEYS": keys_of_callers(),
     }
     source = "tests.hosts.effects_app:app"
     with running("serve", source, "--json", environment=environment, log=folder / "log") as server:

@@ -173,7 +173,9 @@ class _StepRun:
             approval = tool.policy.approval
             if approval is not None and await tool.needs_approval(prepared, context):
                 expires_at = time.time() + (approval.expires_seconds or self._turn.approval_seconds)
-                request = ApprovalRequest(expires_at, approval.role, approval.own)
+                request = ApprovalRequest(
+                    expires_at, approval.role, approval.own, tool.policy.waits_for
+                )
             step.effects.append(
                 Effect(
                     id=f"{self._turn.turn}.{self._journal.effects_before + len(step.effects) + 1}",
@@ -207,9 +209,10 @@ class _StepRun:
         await self.save()
 
     def _decided(self, effect: Effect) -> Effect:
-        assert effect.request is not None  # noqa: S101 - it was decided
-        assert effect.request.decision is not None  # noqa: S101 - as above
-        decision = effect.request.decision
+        request = effect.request
+        assert request is not None  # noqa: S101 - it was decided
+        assert request.decision is not None  # noqa: S101 - as above
+        decision = request.decision
         if decision.verdict == "approve":
             return structs.replace(effect, status="planned")
         if decision.verdict == "edit":
@@ -232,7 +235,9 @@ class _StepRun:
             return structs.replace(effect, status="done", ended_at=decision.at)
         note = f": {decision.note}" if decision.note else "."
         if decision.verdict == "expire":
-            return self._refused(effect, f"{effect.tool} was not approved in time; not executed.")
+            approval = request.kind == "approval"
+            missed = "approved in time; not executed." if approval else "answered in time."
+            return self._refused(effect, f"{effect.tool} was not {missed}")
         return self._refused(effect, truncate(f"{effect.tool} was rejected, not executed{note}"))
 
     def _refused(self, effect: Effect, text: str) -> Effect:

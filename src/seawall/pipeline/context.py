@@ -1,6 +1,6 @@
 """The context of a turn in progress, and the ports that all turns use."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
@@ -30,7 +30,8 @@ class Ports(Struct, frozen=True, kw_only=True):
     """The ports that the pipeline uses; composed once at start.
 
     `next_message`: what happens to a session's next message while one of its turns is paused; see
-    `EffectSettings`, also for `approval_seconds`.
+    `EffectSettings`, also for `approval_seconds`. `deliver` sends a notification with an id; false
+    if it did not arrive.
     """
 
     authenticator: Authenticator
@@ -47,6 +48,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     tracer: Tracer | None = None
     next_message: Literal["answer", "queue", "refuse"] = "answer"
     approval_seconds: float = 86_400.0
+    deliver: Callable[[str, bytes], Awaitable[bool]] | None = None
 
 
 class TurnContext(Struct):

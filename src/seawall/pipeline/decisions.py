@@ -38,12 +38,22 @@ from seawall.storage.port import (
     WaitPage,
 )
 from seawall.tools.policy import redacted
-from seawall.tools.toolset import ToolError
+from seawall.tools.toolset import ToolError, truncate
 from seawall.turn import Decision, Effect, Principal, ToolMessage, TurnRecord
 
-__all__ = ["Verdict", "claim_woken", "decide_call", "find_effect", "list_waits", "resolve_effect"]
+__all__ = [
+    "Verdict",
+    "claim_woken",
+    "decide_call",
+    "find_effect",
+    "hand_back",
+    "list_waits",
+    "resolve_effect",
+    "return_result",
+]
 
 _MAX_NOTE_CHARACTERS = 2_000
+_MAX_RESULT_BYTES = 32_768
 _MAX_WAITS = 1_000
 _MAX_PAGES = 20
 _LEASE_SECONDS = 10.0
@@ -114,11 +124,79 @@ async def decide_call(
     return structs.replace(wait, decision=decision)
 
 
-async def _waiting_call(ports: Ports, tenant: str, turn: str, call: str) -> Wait:
+async def hand_back(
+    ports: Ports, caller: Principal, session: str, turn: str, *, text: str, note: str = ""
+) -> Wait:
+    """Return a conversation from a person to the assistant.
+
+    Args:
+        ports: The pipeline's.
+        caller: The person.
+        session: Id of the session.
+        turn: Id of the turn that waits.
+        text: What its model reads as the result of the call.
+        note: Kept in the record.
+
+    Returns:
+        The wait, with the decision.
+
+    Raises:
+        TurnNotFound: No such turn waits for a person, or not for this caller.
+        Forbidden: The caller does not have the role, or it is the customer.
+        AlreadyDecided: Another person was first, or it was too late.
+    """
+    wait = await _waiting_call(ports, caller.tenant, turn, None, "person")
+    if wait.key.session != session:
+        raise TurnNotFound
+    _check_permission(caller, wait)
+    return await _return(ports, caller, wait, text, note)
+
+
+async def return_result(ports: Ports, caller: Principal, turn: str, call: str, result: str) -> Wait:
+    """Return the result of a tool that the client runs.
+
+    Args:
+        ports: The pipeline's.
+        caller: The turn's own subject.
+        turn: Id of the turn.
+        call: Id of the tool call.
+        result: For the model.
+
+    Returns:
+        The wait, with the decision.
+
+    Raises:
+        TurnNotFound: No such call waits for its client, or the turn is of another subject.
+        AlreadyDecided: A result was returned before, or it was too late.
+    """
+    wait = await _waiting_call(ports, caller.tenant, turn, call, "client")
+    if (caller.tenant, caller.subject) != (wait.key.tenant, wait.key.subject):
+        raise TurnNotFound
+    return await _return(ports, caller, wait, result, "")
+
+
+async def _return(ports: Ports, caller: Principal, wait: Wait, result: str, note: str) -> Wait:
+    now = time.time()
+    if wait.decision is not None or now >= wait.expires_at:
+        raise AlreadyDecided("This call was answered before, or its time is over.")
+    decision = Decision(
+        "return", caller.subject, now, note, result=truncate(result, _MAX_RESULT_BYTES)
+    )
+    if not await _limited(
+        ports, ports.store.decide(wait, decision, decision_record(wait, decision))
+    ):
+        raise AlreadyDecided("Another answer was first.")
+    return structs.replace(wait, decision=decision)
+
+
+async def _waiting_call(
+    ports: Ports, tenant: str, turn: str, call: str | None, kind: str = "approval"
+) -> Wait:
+    """A call of this kind, one that is not decided first; None for any call."""
     if session_of(turn) is None:
         raise TurnNotFound
     page = await _limited(ports, ports.store.waits(tenant, turn=turn, limit=_MAX_WAITS))
-    found = [each for each in page.waits if each.call == call and each.kind == "approval"]
+    found = [each for each in page.waits if call in (None, each.call) and each.kind == kind]
     if not found:
         raise TurnNotFound
     return min(found, key=lambda each: each.decision is not None)

@@ -158,6 +158,11 @@ class TurnJournal:
             DecidedMeanwhile: It was to pause, and a decision has just been taken.
             Problem: It is not written, or it is not known whether it is.
         """
+        if pausing and self._ports.deliver is not None:
+            from seawall.pipeline.handover import notify  # noqa: PLC0415 - only if configured
+
+            key = self._origin.key
+            step.effects = await notify(self._ports.deliver, step.effects, key, self._origin.turn)
         self._effects |= {each.id: each for each in step.effects}
         outcomes = tuple(
             ToolMessage(call.id, call.name, outcome.content, outcome.failed)
@@ -319,7 +324,9 @@ class TurnJournal:
         pauses = status == "paused"
         if pauses:
             listed += [each for each in waiting if each.id not in self._listed]
-        expiries = [each.request.expires_at for each in waiting if each.request is not None]
+        requests = [each.request for each in waiting if each.request is not None]
+        expiries = [each.expires_at for each in requests]
+        wakes = [*expiries, *(each.notice_at for each in requests if each.notice_at)]
         job = origin.job
         return JournalWrite(
             key=origin.key,
@@ -335,7 +342,7 @@ class TurnJournal:
             attempt=job.attempt if job is not None else 0,
             ends_job=job is not None and status in ("completed", "paused"),
             sleeps=self._sleeping_job(now, max(expiries)) if pauses else None,
-            sleeps_until=min(expiries) if pauses else 0.0,
+            sleeps_until=min(wakes) if pauses else 0.0,
             waits=tuple(wait_of(each, origin.key, record) for each in listed),
             undecided=tuple(each.id for each in waiting if each.id in self._listed)
             if pauses

@@ -384,9 +384,13 @@ class _Acquisition(Struct):
             return None
         lease.continues = left
         paused = [each for each in snapshot.turns if each.status == "paused"]
-        if left is not None or self.next_message == "answer" or not paused:
+        handed_over = any(map(_waits_for_person, paused))
+        answers = self.next_message == "answer" and not handed_over
+        if left is not None or answers or not paused:
             return snapshot
         await lease.release()
+        if handed_over:
+            raise TurnIsPaused("A person has this conversation; it was not handed back yet.")
         problem = TurnIsPaused(
             f"The turn {paused[0].id} of this session waits for a decision; decide it first.",
             field="session",
@@ -394,6 +398,13 @@ class _Acquisition(Struct):
         if self.next_message == "refuse":
             raise problem
         return problem
+
+
+def _waits_for_person(turn: TurnRecord) -> bool:
+    return turn.journal is not msgspec.UNSET and any(
+        each.status == "waiting" and each.request is not None and each.request.kind == "person"
+        for each in turn.journal.effects
+    )
 
 
 def _is_left(turn: TurnRecord, job: BackgroundJob | None) -> bool:

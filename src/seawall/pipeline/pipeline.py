@@ -212,15 +212,21 @@ class Pipeline:
         Raises:
             Problem: The decision is not accepted.
         """
-        from seawall.pipeline.decisions import claim_woken, decide_call  # noqa: PLC0415 - seldom
+        from seawall.pipeline.decisions import decide_call  # noqa: PLC0415 - seldom
 
         wait = await decide_call(self.ports, caller, turn, call, verdict)
+        return wait, await self.wake(wait)
+
+    async def wake(self, wait: "Wait") -> LiveTurn | None:
+        """Continue the turn of a wait that was decided; None if it is not continued here."""
+        from seawall.pipeline.decisions import claim_woken  # noqa: PLC0415 - seldom
+
         try:
             job = await claim_woken(self.ports, wait)
         except Problem as problem:  # a server that scans for such turns continues it
-            _log.warning("turn %s was decided and is not continued here: %s", turn, problem)
-            return wait, None
-        return wait, self.run_job(job) if job is not None else None
+            _log.warning("turn %s was decided and is not continued here: %s", wait.turn, problem)
+            return None
+        return self.run_job(job) if job is not None else None
 
     async def events(
         self, owner: Principal, turn: str, *, after: int

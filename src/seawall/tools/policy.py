@@ -40,6 +40,8 @@ class EffectPolicy(Struct, frozen=True):
         approval: None for none.
         redact: Names of arguments, dotted for members (of each item of a list), that are not shown
             in audit records, in lists of what waits, and to who approves.
+        waits_for: What a call that needs approval waits for; as `ApprovalRequest.kind`. What waits
+            for a person or a client is not executed here: they return its result.
     """
 
     retry: Literal["key"] | None = None
@@ -48,6 +50,7 @@ class EffectPolicy(Struct, frozen=True):
     independent: bool = False
     approval: Approval | None = None
     redact: tuple[str, ...] = ()
+    waits_for: Literal["approval", "person", "client"] = "approval"
 
 
 def make_policy(

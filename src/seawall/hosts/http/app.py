@@ -35,6 +35,7 @@ __all__ = ["HttpApplication"]
 _log = logging.getLogger("seawall.http")
 _DEADLINE_TICK = 0.05
 _RESOLUTION = "/resolution"
+_MESSAGES = "/messages"
 _OTHER_APIS = ("/v1/chat/", "/v1/models", "/v1/sessions", "/v1/approvals", "/v1/effects")
 _SCRAPE_SECONDS = 1.0
 
@@ -301,6 +302,13 @@ def _effect_endpoints(path: str) -> dict[str, Endpoint] | None:
 def _session_endpoints(session: str) -> dict[str, Endpoint] | None:
     from seawall.hosts.http.sessions import delete_session, show_session  # noqa: PLC0415
 
+    if session.endswith(_MESSAGES):
+        from seawall.hosts.http.handover import post_message  # noqa: PLC0415 - seldom
+
+        session = session.removesuffix(_MESSAGES)
+        if not session or "/" in session:
+            return None
+        return {"POST": lambda app, exchange: post_message(app, exchange, session)}
     if "/" in session:
         return None
     return {

@@ -78,6 +78,17 @@ _RESOLUTION: Schema = {
     "if": {"properties": {"outcome": {"const": "not-done"}}},
     "then": {"properties": {"result": {"const": ""}}},
 }
+_PERSON_MESSAGE: Schema = {
+    "type": "object",
+    "required": ["turn", "return"],
+    "properties": {
+        "turn": {"type": "string"},
+        "return": {"const": True},
+        "text": {"type": "string", "maxLength": 16_384},
+        "note": {"type": "string", "maxLength": 2_000},
+    },
+    "additionalProperties": False,
+}
 _CALL_FIELDS: dict[str, Schema] = {
     "turn": _TEXT,
     "session": _TEXT,
@@ -116,6 +127,7 @@ def openapi_document(settings: ServerSettings) -> bytes:
     _bound_chat(schemas, settings)
     schemas["Verdict"] = _VERDICT
     schemas["ResolutionBody"] = _RESOLUTION
+    schemas["PersonMessage"] = _PERSON_MESSAGE
     schemas |= _answers()
     document = {
         "openapi": "3.1.0",
@@ -227,6 +239,9 @@ def _answers() -> dict[str, Schema]:
                 ),
                 "cursor": {"type": ["string", "null"]},
             }
+        ),
+        "HandedBack": _closed(
+            {"session": _TEXT, "turn": _TEXT, "status": {"const": "returned"}, "events": _TEXT}
         ),
         "UnknownEffect": _closed(_CALL_FIELDS | {"effect": _TEXT}),
         "EffectList": _closed(
@@ -346,6 +361,15 @@ def _paths() -> dict[str, Any]:
                 {"200": _answer("A page of calls.", _json("ApprovalList"))},
                 (*_OWNED, 422),
                 parameters=page,
+            )
+        },
+        "/v1/sessions/{session}/messages": {
+            "post": _operation(
+                "Hand a conversation back that waits for a person; its turn continues",
+                {"200": _answer("It continues.", _json("HandedBack"))},
+                _DECIDED,
+                body="PersonMessage",
+                parameters=[session],
             )
         },
         "/v1/effects": {
