@@ -35,12 +35,11 @@ async def test_a_hand_over_survives_its_server_and_is_answered_once(tmp_path: Pa
         assert len(receiver.received) == 1
         with _serving(environment, tmp_path / "second") as server:
             async with asyncio.timeout(30):
-                while len(receiver.received) < 2:
-                    await asyncio.sleep(0.05)
+                await receiver.again.wait()
             async with httpx2.AsyncClient(base_url=server.url, timeout=20) as client:
                 await _hand_back(client, receiver)
     for name in ("first", "second"):
-        assert SECRET not in (tmp_path / name / "log").read_text()  # noqa: ASYNC240 - small
+        assert SECRET not in (tmp_path / name / "log").read_text()
 
 
 def _serving(environment: dict[str, str], folder: Path) -> AbstractContextManager[ServerProcess]:

@@ -34,11 +34,13 @@ class Receiver:
     Attributes:
         received: Headers and body of each request.
         statuses: Of the next answers; 0 for none, the connection stays open.
+        again: Set by the second request.
     """
 
     def __init__(self, *statuses: int) -> None:
         self.statuses = list(statuses)
         self.received: list[tuple[dict[str, str], bytes]] = []
+        self.again = asyncio.Event()
         self.port = 0
 
     @asynccontextmanager
@@ -56,6 +58,8 @@ class Receiver:
         headers = {name.lower(): value for name, value in (each.split(": ", 1) for each in head)}
         body = await reader.readexactly(int(headers["content-length"]))
         self.received.append((headers, body))
+        if len(self.received) > 1:
+            self.again.set()
         status = self.statuses.pop(0) if self.statuses else 204
         if not status:
             await reader.read()  # until the sender gives up
