@@ -65,7 +65,9 @@ async def _hand_back(client: httpx2.AsyncClient, receiver: Receiver) -> None:
     invalid = await callers["meg"].post(path, answer | {"return": False})
     assert invalid.status_code == 422, invalid.text
     both = await asyncio.gather(*(callers[each].post(path, answer) for each in ("meg", "max")))
-    assert sorted(each.status_code for each in both) == [200, 409], [each.text for each in both]
+    taken_status, late_status = sorted(each.status_code for each in both)
+    assert taken_status == 200, [each.text for each in both]
+    assert late_status in (404, 409)  # 404 if the turn has gone on by then
     (taken,) = (each.json() for each in both if each.status_code == 200)
     happened = await callers["ann"].events(taken)
     assert happened[-1]["type"] == "turn.completed"
