@@ -53,6 +53,7 @@ BY_HAND = {
     "agents.md",
     "effects.md",
     "getting-started.md",
+    "handover.md",
     "intents.md",
     "lambda.md",
     "python-api.md",

@@ -35,12 +35,11 @@ async def test_a_hand_over_survives_its_server_and_is_answered_once(tmp_path: Pa
         assert len(receiver.received) == 1
         with _serving(environment, tmp_path / "second") as server:
             async with asyncio.timeout(30):
-                while len(receiver.received) < 2:
-                    await asyncio.sleep(0.05)
+                await receiver.again.wait()
             async with httpx2.AsyncClient(base_url=server.url, timeout=20) as client:
                 await _hand_back(client, receiver)
     for name in ("first", "second"):
-        assert SECRET not in (tmp_path / name / "log").read_text()  # noqa: ASYNC240 - small
+        assert SECRET not in (tmp_path / name / "log").read_text()
 
 
 def _serving(environment: dict[str, str], folder: Path) -> AbstractContextManager[ServerProcess]:
@@ -66,7 +65,9 @@ async def _hand_back(client: httpx2.AsyncClient, receiver: Receiver) -> None:
     invalid = await callers["meg"].post(path, answer | {"return": False})
     assert invalid.status_code == 422, invalid.text
     both = await asyncio.gather(*(callers[each].post(path, answer) for each in ("meg", "max")))
-    assert sorted(each.status_code for each in both) == [200, 409], [each.text for each in both]
+    taken_status, late_status = sorted(each.status_code for each in both)
+    assert taken_status == 200, [each.text for each in both]
+    assert late_status in (404, 409)  # 404 if the turn has gone on by then
     (taken,) = (each.json() for each in both if each.status_code == 200)
     happened = await callers["ann"].events(taken)
     assert happened[-1]["type"] == "turn.completed"

@@ -34,11 +34,13 @@ class Receiver:
     Attributes:
         received: Headers and body of each request.
         statuses: Of the next answers; 0 for none, the connection stays open.
+        again: Set by the second request.
     """
 
     def __init__(self, *statuses: int) -> None:
         self.statuses = list(statuses)
         self.received: list[tuple[dict[str, str], bytes]] = []
+        self.again = asyncio.Event()
         self.port = 0
 
     @asynccontextmanager
@@ -56,6 +58,8 @@ class Receiver:
         headers = {name.lower(): value for name, value in (each.split(": ", 1) for each in head)}
         body = await reader.readexactly(int(headers["content-length"]))
         self.received.append((headers, body))
+        if len(self.received) > 1:
+            self.again.set()
         status = self.statuses.pop(0) if self.statuses else 204
         if not status:
             await reader.read()  # until the sender gives up
@@ -242,3 +246,36 @@ async def test_an_agent_cannot_hand_over_where_nothing_is_configured() -> None:
     app.agent("a", AgentSettings(instructions="x", model="m", handover=True))
     with pytest.raises(ConfigError, match=r"handover\.url"):
         await app.open()
+
+
+async def test_the_name_of_the_tool_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    def mine() -> str:
+        """Another tool."""
+        return ""
+
+    monkeypatch.setenv("DESK_SECRET", SECRET)
+    handover = HandoverSettings(url="https://d.example", secret_env="DESK_SECRET", role="staff")
+    app = Orchestrator(Settings(handover=handover))
+    app.model("m", ScriptedModel(Script()))
+    app.tool(mine, name=HAND_OVER)
+    app.agent("a", AgentSettings(instructions="x", model="m", tools=(HAND_OVER,)))
+    with pytest.raises(ConfigError, match=HAND_OVER):
+        await app.open()
+
+
+@pytest.mark.parametrize(
+    ("table", "named"),
+    [
+        ({"url": "http://desk.example", "secret_env": "S", "role": "staff"}, "url"),
+        ({"url": "https://u:p@desk.example", "secret_env": "S", "role": "staff"}, "url"),
+        ({"url": "https://desk.example", "secret_env": "S"}, "role"),
+        ({"url": "https://desk.example", "role": "staff"}, "secret_env"),
+        (
+            {"url": "https://d.example", "role": "r", "secret_env": "S", "secret_file": "f"},
+            "secret_file",
+        ),
+    ],
+)
+def test_settings_that_are_refused(table: dict[str, str], named: str) -> None:
+    with pytest.raises(msgspec.ValidationError, match=named):
+        msgspec.convert(table, HandoverSettings)
