@@ -277,7 +277,7 @@ async def list_waits(
         found += [
             each
             for each in page.waits
-            if (each.kind == "unknown") == (kind == "unknown")
+            if each.kind == kind
             and each.decision is None
             and (kind == "unknown" or now < each.expires_at)
             and _concerns(caller, each, operator)

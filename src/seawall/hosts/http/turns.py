@@ -91,7 +91,8 @@ class Pause:
         from seawall.hosts.http.effects import requested_approval  # noqa: PLC0415 - seldom
 
         waits = self.paused.waits if self.paused is not None else ()
-        return [requested_approval(self._requested[each]) for each in waits]
+        requested = (self._requested[each] for each in waits)
+        return [requested_approval(each) for each in requested if each.kind == "approval"]
 
 
 async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:
