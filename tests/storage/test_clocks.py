@@ -250,3 +250,42 @@ async def test_a_server_whose_clock_is_wrong_uses_dynamodbs_time(dynamodb: str, 
             await wrong.close()
             await right.close()
             await http.close()
+
+
+class _Ticking(Clock):
+    """A clock on which a lease ends after so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.left = looks
+
+    def __call__(self) -> float:
+        self.left -= 1
+        return NOW + (9.999 if self.left >= 0 else 10.001)
+
+
+@pytest.mark.parametrize("looks", range(8))
+@pytest.mark.parametrize("key", [None, "k"])
+async def test_a_lease_that_ends_during_a_begin_is_reported_or_taken(
+    dynamodb: str, looks: int, key: str | None
+) -> None:
+    table = new_location("dynamodb")
+    first, second = (
+        dynamodb_store(dynamodb, table, Clock()),
+        dynamodb_store(dynamodb, table, Clock()),
+    )
+    third = dynamodb_store(dynamodb, table, _Ticking(looks))
+    for each in (first, second, third):
+        await each.open()
+    await first.commit(commit(KEY, 0))
+    held = begin(KEY, "first", idempotency_key=key) if key else begin(KEY, "first")
+    await first.begin(held)
+    wanted = {"until": NOW + 20} | ({"idempotency_key": key} if key else {})
+    snapshot = await third.begin(begin(KEY, "third", **wanted))
+    found = (await second.load(KEY, turns=0)).session
+    assert found is not None
+    assert found.lease is not None
+    if snapshot.session_lease is None and snapshot.key_lease is None:
+        assert found.lease.owner == "third"
+    for each in (first, second, third):
+        await each.close()

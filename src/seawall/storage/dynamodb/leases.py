@@ -73,7 +73,11 @@ class Leases:
         session = read_head(begin.key, head) if head is not None else None
         history = await self._reader.history(begin.key, session, begin.turns, querying.result())
         lease = read_lease(head, begin.key.session) if head is not None else None
-        if lease is not None and (lease.owner == begin.turn or not self._lasts(lease, begin)):
+        # What was in the way counts, even if it has ended meanwhile: this turn has no lease.
+        refused = begin.until is not None and not leased
+        if lease is not None and not refused and not self._lasts(lease, begin):
+            lease = None
+        if lease is not None and lease.owner == begin.turn:
             lease = None
         return Snapshot(session, history, replay, key_lease, lease)
 
@@ -101,13 +105,23 @@ class Leases:
         """The head, if there is a session or a leased name; whether this turn leases it now."""
         if begin.until is None:
             return await self._reader.head(begin.key), False
-        try:
-            return await (self._open_head(begin) if begin.opens else self._lease_head(begin)), True
-        except ConditionFailed as failure:
-            head = failure.item
+        head: Item | None = None
+        for _ in range(_ATTEMPTS):
+            try:
+                leasing = self._open_head(begin) if begin.opens else self._lease_head(begin)
+                return await leasing, True
+            except ConditionFailed as failure:
+                head = failure.item
             if begin.opens and head and head["v"]["N"] != "0":
                 return await self._lease_or_read_head(structs.replace(begin, opens=False))
-            return (head if self._is_alive(head, begin) else None), False
+            if not self._has_just_ended(head, begin):
+                break
+        return (head if self._is_alive(head, begin) else None), False
+
+    def _has_just_ended(self, item: Item | None, begin: Begin) -> bool:
+        """Whether the lease that was in the way does not last any more: then it is to be had."""
+        lease = read_lease(item, "") if item else None
+        return lease is not None and lease.owner != begin.turn and not self._lasts(lease, begin)
 
     async def _lease_head(self, begin: Begin) -> Item:
         return await self._table.update(
@@ -147,9 +161,12 @@ class Leases:
             if record is None:
                 return None, None
             if "n" not in record:
+                if begin.until is not None and self._has_just_ended(record, begin):
+                    continue
                 lease = read_lease(record, record["s"]["S"])
-                free = lease is None or lease.owner == begin.turn or not self._lasts(lease, begin)
-                return None, None if free else lease
+                mine = lease is None or lease.owner == begin.turn
+                over = lease is not None and begin.until is None and not self._lasts(lease, begin)
+                return None, None if mine or over else lease
             replay = await self._reader.replay(begin.key, record)
             if replay is not None or begin.until is None:
                 return replay, None
