@@ -343,3 +343,25 @@ def _stop_writing(app: object) -> None:
     store = app.engine.store  # type: ignore[attr-defined]
     for name in ("journal", "commit", "renew", "release"):
         setattr(store, name, refuse)
+
+
+async def test_retries_while_the_model_is_down_use_up_no_step(place: SessionSettings) -> None:
+    service, script = RefundService(), Script((refund("o1"),), failures=15)
+    async with shop(place, script, service) as app:
+        for _ in range(15):
+            failed = await ask(app, idempotency_key="k")
+            assert failed.problem is not None
+            assert failed.problem.code == "upstream-failed"
+        assert (await ask(app, idempotency_key="k")).problem is None
+        assert len(service.calls) == 1
+
+
+async def test_calls_of_one_step_with_the_same_id(place: SessionSettings) -> None:
+    calls = tuple(
+        refund(f"o{number}", call=call) for number, call in enumerate(("x", "x", "x_1", "x"))
+    )
+    service = RefundService()
+    async with shop(place, Script(calls), service) as app:
+        outcome = await ask(app)
+        assert outcome.problem is None
+        assert service.done == ["o0", "o1", "o2", "o3"]

@@ -144,7 +144,7 @@ class _StepRun:
             return _Planned(call)
         arguments = call.arguments
         for effect in self._step.effects:
-            if effect.call == call.id and _is_edited(effect):
+            if effect.call == call.id:  # what was journaled, and perhaps approved, is what runs
                 arguments = effect.arguments
         try:
             return _Planned(call, tool, tool.prepare(arguments))

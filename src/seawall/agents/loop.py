@@ -280,13 +280,17 @@ def _make_ids_unique(reply: _Reply) -> None:
     calls = reply.calls + reply.unfinished
     if len({each.id for each in calls}) == len(calls):
         return
-    seen: dict[str, int] = {}
+    names = {each.id for each in calls}
+    seen: set[str] = set()
     renamed: list[ToolCall] = []
-    for call in calls:
-        count = seen[call.id] = seen.get(call.id, 0) + 1
-        renamed.append(
-            msgspec.structs.replace(call, id=f"{call.id}#{count}") if count > 1 else call
-        )
+    for index, call in enumerate(calls):
+        name = call.id
+        if name in seen:
+            free = (f"{call.id}_{number}" for number in range(index, len(calls) * 2 + index + 1))
+            name = next(each for each in free if each not in names)
+            names.add(name)
+        seen.add(name)
+        renamed.append(msgspec.structs.replace(call, id=name))
     reply.calls = tuple(renamed[: len(reply.calls)])
     reply.unfinished = tuple(renamed[len(reply.calls) :])
 

@@ -18,6 +18,7 @@ from seawall.errors import (
     SessionConflict,
     TurnCancelled,
     TurnLimitReached,
+    UnknownAgent,
 )
 from seawall.events import (
     AgentSelected,
@@ -75,6 +76,9 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
         from seawall.pipeline.continuation import left_answer  # noqa: PLC0415 - seldom
 
         route, detection, answer, state = left_answer(left)
+        for each in (route.agent, answer.agent):
+            if each not in ports.agents:
+                raise UnknownAgent(f"The agent {each} of this turn is not configured any more.")
         opened = msgspec.structs.replace(opened, detection=detection)
     context.report.agent = route.agent
     context.report.intent, context.report.intent_by = detection.intent, detection.by
@@ -267,7 +271,8 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         from seawall.pipeline.continuation import pending_step  # noqa: PLC0415 - seldom
 
         pending = pending_step(left)
-        principal = msgspec.structs.replace(principal, roles=left.journal.roles)
+        if opened.lease.begin.background_job is not None:  # its caller is not here
+            principal = msgspec.structs.replace(principal, roles=left.journal.roles)
     return AgentTurn(
         turn=left.id if left is not None else request.id,
         session=opened.key.session,

@@ -120,7 +120,7 @@ async def interrupt(
     """
     if isinstance(failure, Problem):
         failure.effects = describe_effects(journal.effects)
-    if not journal.writable:
+    if not journal.writable or (journal.record and journal.record.status == "completed"):
         return
     if lease.begin.background_job is not None and is_retried_later(failure):
         return

@@ -29,6 +29,7 @@ from seawall.pipeline.stages import Stage
 from seawall.storage.port import AuditRecord, BackgroundJob, JournalWrite, Session, Wait
 from seawall.tools.toolset import truncate
 from seawall.turn import (
+    AssistantMessage,
     Cost,
     Decision,
     Effect,
@@ -195,18 +196,21 @@ class TurnJournal:
         record = self._record
         assert record is not None  # noqa: S101 - it has been journaled
         assert record.journal is not UNSET  # noqa: S101 - as above
-        outcomes = record.journal.outcomes
-        messages = answer.messages
+        outcomes, messages = record.journal.outcomes, answer.messages
+        if messages and isinstance(messages[-1], AssistantMessage) and not messages[-1].tool_calls:
+            messages = messages[:-1]  # an answer that could not be stored
         if messages and isinstance(messages[-1], ToolMessage):  # the step is done
             calls = next(i for i in range(len(messages), 0, -1) if not _is_result(messages[i - 1]))
             outcomes = tuple(each for each in messages[calls:] if isinstance(each, ToolMessage))
-            answer = msgspec.structs.replace(answer, messages=messages[:calls], agent=record.agent)
+            messages = messages[:calls]
+        answer = msgspec.structs.replace(
+            answer, messages=messages, agent=record.agent, steps=record.journal.steps
+        )
         await self._write(answer, "interrupted", outcomes, problem, keep_lease=keep_lease)
 
     async def decisions(self, waiting: Sequence[Effect]) -> Mapping[str, Decision]:
         """See `StepJournal`."""
-        async with asyncio.timeout(self._ports.limits.session):
-            stored = await self._waits()
+        stored = await self._waits()
         self._listed |= stored.keys()
         found: dict[str, Decision] = {}
         for effect in waiting:
@@ -266,13 +270,28 @@ class TurnJournal:
         return write.turn
 
     async def _is_decided(self, undecided: tuple[str, ...]) -> bool:
-        async with asyncio.timeout(self._ports.limits.session):
+        try:
             waits = await self._waits()
+        except Problem:
+            return False
         return any(waits[each].decision is not None for each in undecided if each in waits)
 
     async def _waits(self) -> dict[str, Wait]:
-        tenant = self._origin.key.tenant
-        page = await self._ports.store.waits(tenant, turn=self._origin.turn, limit=_MAX_WAITS)
+        """What waits in this turn, by id.
+
+        Raises:
+            Problem: The store did not answer.
+        """
+        tenant, seconds = self._origin.key.tenant, self._ports.limits.session
+        try:
+            async with asyncio.timeout(seconds):
+                page = await self._ports.store.waits(
+                    tenant, turn=self._origin.turn, limit=_MAX_WAITS
+                )
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"The session store did not answer within {seconds:g} s.", field="session"
+            ) from error
         return {each.id: each for each in page.waits}
 
     async def _store(self, write: JournalWrite, status: str) -> None:
