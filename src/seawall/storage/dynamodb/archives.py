@@ -43,12 +43,6 @@ async def delete_session(table: SessionTable, key: SessionKey) -> bool:
     except ConditionFailed:
         return False
     await _delete_rest(table, key, float(head["c"]["N"]))
-    sleeping = await table.query_all(
-        "pk = :pk AND begins_with(sk, :prefix)",
-        {":pk": text(owner_partition(key)), ":prefix": text("Z#")},
-        consistent_read=True,
-    )
-    await table.delete_all([each for each in sleeping if each["s"]["S"] == key.session])
     await _delete_waits(table, key.tenant, key.subject, key.session)
     return True
 

@@ -9,7 +9,6 @@ time, leads the scan to it when its time has come. Waking it makes it an ordinar
 
 import asyncio
 import zlib
-from collections.abc import Callable
 
 import msgspec
 
@@ -164,11 +163,29 @@ class JobTable:
             return _decode_failure(reason["p"]["S"])
         return None
 
-    async def delete(self, matches: Callable[[SessionKey], bool]) -> None:
-        """Delete the background turns of the sessions that match."""
+    async def delete(self, owner: Principal | SessionKey, session: str | None = None) -> None:
+        """Delete the background turns of an owner, or of one of its sessions; also those asleep.
+
+        An alarm goes before its job, which leads to it, so that this can be repeated.
+        """
+
+        def matches(item: Item) -> bool:
+            key = _read_job(item).key
+            return (key.tenant, key.subject) == (owner.tenant, owner.subject) and (
+                session in (None, key.session)
+            )
+
         for partition in range(_PARTITIONS):
             items = await self._items(partition)
-            await self._table.delete_all([item for item in items if matches(_read_job(item).key)])
+            await self._table.delete_all([item for item in items if matches(item)])
+        sleeping = await self._table.query_all(
+            "pk = :pk AND begins_with(sk, :prefix)",
+            {":pk": text(owner_partition(owner)), ":prefix": text("Z#")},
+            consistent_read=True,
+        )
+        sleeping = [item for item in sleeping if matches(item)]
+        await self._table.delete_all([_alarm_of(item) for item in sleeping])
+        await self._table.delete_all(sleeping)
 
     def journal_parts(self, write: JournalWrite) -> list[Put | Update | Delete | ConditionCheck]:
         """The parts of a journal's transaction that are about its job."""

@@ -329,16 +329,14 @@ class DynamoDBStore:
 
         if not (is_key(key) and await delete_session(self.table, key)):
             raise SessionNotFound
-        await self._jobs.delete(lambda each: each == key)
+        await self._jobs.delete(key, key.session)
 
     @_translated
     async def erase(self, owner: Principal) -> int:
         """See `SessionStore.erase`."""
         from seawall.storage.dynamodb.archives import erase_subject  # noqa: PLC0415 - as above
 
-        await self._jobs.delete(
-            lambda each: (each.tenant, each.subject) == (owner.tenant, owner.subject)
-        )
+        await self._jobs.delete(owner)
         return await erase_subject(self.table, owner)
 
     @_translated
