@@ -56,7 +56,7 @@ class _Late(_Store):
 
 
 class _Unfenced(_Store):
-    """Nobody learns that a lease was lost."""
+    """No turn learns that its lease was lost."""
 
     async def journal(self, write: Any) -> None:  # noqa: ANN401 - as in server.py
         try:

@@ -122,7 +122,7 @@ class Violation(Struct, frozen=True, kw_only=True):
         kind: One of KINDS.
         op: The operation, or the turn.
         tool: Its tool; empty if it is about a turn.
-        point: The kill point that caused it, as far as can be told.
+        point: The kill point that caused it, as far as is known.
         mode: Of the turn.
         way: Of a repetition: "retry", or "next turn" if the user asked again.
         detail: What was seen.

@@ -16,10 +16,10 @@ import sqlite3
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import msgspec
+from bench.effects.http_service import Handler, Server
 from msgspec import Struct
 
 __all__ = ["Refund", "read_log"]
@@ -117,47 +117,27 @@ class _Ledger:
         return None if row is None else int(row[0])
 
 
-def _handler(ledger: _Ledger) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
+def _handler(ledger: _Ledger) -> type[Handler]:
+    class Answering(Handler):
+        def do_POST(self) -> None:  # noqa: N802 - of http.server
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             time.sleep(random.uniform(*_PAUSE_SECONDS))
             receipt = ledger.refund(body, self.headers.get("idempotency-key"))
             time.sleep(random.uniform(*_PAUSE_SECONDS))
             self._answer({"receipt": receipt})
 
-        def do_GET(self) -> None:
+        def do_GET(self) -> None:  # noqa: N802 - of http.server
             self._answer({"receipt": ledger.find(self.path.rpartition("/")[2])})
 
         def _answer(self, document: dict[str, object]) -> None:
-            data = json.dumps(document).encode()
-            try:
-                self.send_response(200)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-            except OSError:  # the server that asked was killed
-                self.close_connection = True
+            self.send(200, "application/json", json.dumps(document).encode())
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Handler
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, *_: object) -> None:
-        """Killed clients are no news."""
+    return Answering
 
 
 def main(database: Path) -> None:
     """Serve until the process is ended."""
-    server = _Server(("127.0.0.1", 0), _handler(_Ledger(database)))
+    server = Server(("127.0.0.1", 0), _handler(_Ledger(database)))
     sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{server.server_port}"}) + "\n")
     sys.stdout.flush()
     server.serve_forever()

@@ -16,9 +16,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from bench.effects.http_service import Handler, Server
 from bench.effects.wishes import Operation, Wish, parse
 
 __all__ = ["Reply", "reply", "wordings"]
@@ -152,14 +152,12 @@ def _chunks(answer: Reply, model: str) -> list[bytes]:
     return [*frames, b"data: " + json.dumps(last).encode() + b"\n\ndata: [DONE]\n\n"]
 
 
-def _handler(seed: int) -> type[BaseHTTPRequestHandler]:
+def _handler(seed: int) -> type[Handler]:
     asked: Counter[str] = Counter()
     lock = threading.Lock()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
+    class Answering(Handler):
+        def do_POST(self) -> None:  # noqa: N802 - of http.server
             request = json.loads(self.rfile.read(int(self.headers["content-length"])))
             messages = request["messages"]
             wanted = next(_text(each) for each in reversed(messages) if each["role"] == "user")
@@ -171,40 +169,19 @@ def _handler(seed: int) -> type[BaseHTTPRequestHandler]:
             try:
                 frames = _chunks(reply(messages, chance), request["model"])
             except ModelFails:
-                self._send(400, "application/json", b'{"error": {"message": "It fails."}}')
+                self.send(400, "application/json", b'{"error": {"message": "It fails."}}')
                 return
-            self._send(200, "text/event-stream", b"".join(frames))
+            self.send(200, "text/event-stream", b"".join(frames))
 
-        def do_GET(self) -> None:
-            self._send(200, "application/json", b'{"object": "list", "data": []}')
+        def do_GET(self) -> None:  # noqa: N802 - of http.server
+            self.send(200, "application/json", b'{"object": "list", "data": []}')
 
-        def _send(self, status: int, kind: str, data: bytes) -> None:
-            try:
-                self.send_response(status)
-                self.send_header("content-type", kind)
-                self.send_header("content-length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-            except OSError:  # the server that asked was killed
-                self.close_connection = True
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    return Handler
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-    def handle_error(self, *_: object) -> None:
-        """Killed clients are no news."""
+    return Answering
 
 
 def main(seed: int) -> None:
     """Serve until the process is ended."""
-    server = _Server(("127.0.0.1", 0), _handler(seed))
+    server = Server(("127.0.0.1", 0), _handler(seed))
     sys.stdout.write(json.dumps({"url": f"http://127.0.0.1:{server.server_port}/v1"}) + "\n")
     sys.stdout.flush()
     server.serve_forever()

@@ -37,11 +37,8 @@ def open_tools(ledger: str) -> Toolset:
             amount: The amount.
             reason: What the customer said.
         """
-        return await client.refund(
-            {"tool": "refund_keyed", "op": op, "order": order, "amount": amount, "reason": reason},
-            context,
-            keyed=True,
-        )
+        body = {"op": op, "order": order, "amount": amount, "reason": reason}
+        return await client.refund("refund_keyed", body, context, keyed=True)
 
     async def refund_unkeyed(  # noqa: D417 - models see no context
         op: str, order: str, amount: float, context: ToolContext, reason: str = ""
@@ -54,14 +51,8 @@ def open_tools(ledger: str) -> Toolset:
             amount: The amount.
             reason: What the customer said.
         """
-        body = {
-            "tool": "refund_unkeyed",
-            "op": op,
-            "order": order,
-            "amount": amount,
-            "reason": reason,
-        }
-        return await client.refund(body, context, keyed=False)
+        body = {"op": op, "order": order, "amount": amount, "reason": reason}
+        return await client.refund("refund_unkeyed", body, context, keyed=False)
 
     async def refund_checked(  # noqa: D417 - models see no context
         op: str, order: str, amount: float, context: ToolContext, reason: str = ""
@@ -74,14 +65,8 @@ def open_tools(ledger: str) -> Toolset:
             amount: The amount.
             reason: What the customer said.
         """
-        body = {
-            "tool": "refund_checked",
-            "op": op,
-            "order": order,
-            "amount": amount,
-            "reason": reason,
-        }
-        return await client.refund(body, context, keyed=False)
+        body = {"op": op, "order": order, "amount": amount, "reason": reason}
+        return await client.refund("refund_checked", body, context, keyed=False)
 
     async def was_made(op: str, **_: object) -> str | None:
         return await client.find(op)
@@ -109,7 +94,9 @@ class _Client:
         parts = urlsplit(url)
         self._address = (parts.hostname or "", parts.port or 0)
 
-    async def refund(self, body: dict[str, object], context: ToolContext, *, keyed: bool) -> str:
+    async def refund(
+        self, name: str, body: dict[str, object], context: ToolContext, *, keyed: bool
+    ) -> str:
         """Make a refund; what the model reads of it."""
 
         def at(point: str) -> None:
@@ -117,7 +104,9 @@ class _Client:
 
         at("before")
         key = context.idempotency_key if keyed else None
-        document = await self._ask("POST", "/refunds", body, key, sent=lambda: at("sent"))
+        document = await self._ask(
+            "POST", "/refunds", body | {"tool": name}, key, sent=lambda: at("sent")
+        )
         at("after")
         return f"{body['op']}: refunded, receipt {document['receipt']}"
 

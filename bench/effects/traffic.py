@@ -1,9 +1,9 @@
 """The clients of the harness: conversations whose turns are retried, observed or abandoned.
 
 A turn with a key is sent again under the same key, at either server, until it is answered. A
-background turn is accepted and then followed, wherever its events are. A turn without a key is sent
-once. Where a client does not learn what became of a turn, its user asks in the next one, and wants
-done what was not.
+background turn is accepted and then followed, on whichever server has its events. A turn without a
+key is sent once. Where a client does not learn what became of a turn, its user asks in the next
+one, and wants done what was not.
 """
 
 import asyncio

@@ -15,24 +15,31 @@ import tempfile
 import time
 from pathlib import Path
 
-from install import HERE, install, installed, python_of
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "peers"))
+
+from install import install, installed, python_of
 
 POINTS = ("before", "made", "recorded", "answered", "model_dies")
 CASES = (("seawall", "again"), ("langgraph", "resume"), ("langgraph", "again"), ("dbos", "again"))
 UNKNOWN = 5  # the status of an attempt that reports an unknown outcome, to be reconciled
+SECONDS = 60  # of an attempt, at most
 LEASE_SECONDS = 2.5  # a killed owner's lease has ended after it
 
 
 def attempt(name: str, number: int, environment: dict[str, str]) -> int:
     """Run one attempt in a process of its own; its status."""
-    python = sys.executable if name == "seawall" else str(python_of(name))
-    return subprocess.run(
-        [python, HERE / f"drive_{name}.py"],
-        env=os.environ | environment | {"ATTEMPT": str(number)},
-        stderr=subprocess.PIPE,
-        timeout=60,
-        check=False,
-    ).returncode
+    python = sys.executable if name == "seawall" else str(python_of(name, HERE))
+    try:
+        return subprocess.run(
+            [python, HERE / f"drive_{name}.py"],
+            env=os.environ | environment | {"ATTEMPT": str(number)},
+            stderr=subprocess.PIPE,
+            timeout=SECONDS,
+            check=False,
+        ).returncode
+    except subprocess.TimeoutExpired:  # it is killed, and counts as failed
+        return 124
 
 
 def main(repetitions: int) -> list[dict[str, object]]:
@@ -97,8 +104,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="one repetition instead of 20")
     for each in ("langgraph", "dbos"):
-        if not installed(each):
-            install(each)
+        if not installed(each, HERE):
+            install(each, HERE)
     figures = main(1 if parser.parse_args().quick else 20)
     sys.stdout.write(table(figures) + "\n")
     sys.stdout.write(json.dumps({"figures": figures}) + "\n")

@@ -12,25 +12,25 @@ HERE = Path(__file__).resolve().parent
 PEERS = sorted(each.stem for each in (HERE / "requirements").glob("*.txt"))
 
 
-def python_of(peer: str) -> Path:
-    """The interpreter of its environment."""
-    return HERE / ".venvs" / peer / "bin" / "python"
+def python_of(peer: str, bench: Path = HERE) -> Path:
+    """The interpreter of its environment, of the benchmark in that folder."""
+    return bench / ".venvs" / peer / "bin" / "python"
 
 
-def installed(peer: str) -> bool:
+def installed(peer: str, bench: Path = HERE) -> bool:
     """Whether all of it is there."""
-    return (HERE / ".venvs" / peer / "installed").exists()
+    return (bench / ".venvs" / peer / "installed").exists()
 
 
-def install(peer: str) -> None:
+def install(peer: str, bench: Path = HERE) -> None:
     """Make the environment."""
-    folder = HERE / ".venvs" / peer
+    folder, python = bench / ".venvs" / peer, python_of(peer, bench)
     sys.stderr.write(f"installing {peer} ...\n")
     venv.create(folder, with_pip=True, clear=True)
-    requirements = HERE / "requirements" / f"{peer}.txt"
-    subprocess.run([python_of(peer), "-m", "pip", "install", "-q", "-r", requirements], check=True)
+    requirements = bench / "requirements" / f"{peer}.txt"
+    subprocess.run([python, "-m", "pip", "install", "-q", "-r", requirements], check=True)
     frozen = subprocess.run(
-        [python_of(peer), "-m", "pip", "freeze"], check=True, capture_output=True, text=True
+        [python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True
     )
     (folder / "installed").write_text(frozen.stdout)
 

@@ -56,7 +56,7 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         _resolve,
         "record what became of an effect",
         "Record what became of an effect of unknown outcome. A retry of its turn continues with "
-        "this outcome, and the session's next turn is told it.",
+        "this outcome, and the model of the session's next turn is shown it.",
     )
     resolve.add_argument("effect", metavar="EFFECT", help="id of the effect")
     outcome = resolve.add_mutually_exclusive_group(required=True)

@@ -328,7 +328,7 @@ async def _find(
 async def find_older(
     store: SessionStore, key: SessionKey, turn: str, call_seconds: float
 ) -> TurnRecord:
-    """The turn, wherever in its session it is.
+    """The turn, however old in its session.
 
     Raises:
         TurnNotFound: it is not stored.

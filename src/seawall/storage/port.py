@@ -356,7 +356,7 @@ class JournalWrite(Struct, frozen=True, kw_only=True):
 
     The turn replaces the revision before of the same turn; revision 1 is added to the session like
     the turn of a `Commit`, and binds the idempotency key. Nothing is written unless the session is
-    leased by `lease_owner`, or, for revision 1, leased by nobody.
+    leased by `lease_owner`, or, for revision 1, not leased.
 
     Attributes:
         key: The session.
