@@ -362,13 +362,15 @@ class HttpClient:
                     f"{origin.host}:{origin.port} did not connect in time"
                 ) from error
             if isinstance(error, OSError):
-                raise ConnectFailed(f"{origin.host}:{origin.port}: {error}") from error
+                raise ConnectFailed(f"{origin.host}:{origin.port}: {_reason(error)}") from error
             raise
         return connection
 
     def _tls(self) -> ssl.SSLContext:
         if self._ssl_context is None:
-            self._ssl_context = ssl.create_default_context()
+            from seawall.transport.tls import tls_context  # noqa: PLC0415 - only for https
+
+            self._ssl_context = tls_context()
         return self._ssl_context
 
     def _release(self, origin: Origin, connection: Connection) -> None:
@@ -401,6 +403,16 @@ class HttpClient:
             kept = kept or bool(pool.idle)
         later = self._idle_seconds / 4
         self._sweeping = loop.call_later(later, self._sweep) if kept else None
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        from seawall.transport.tls import certificate_fault  # noqa: PLC0415 - only for this error
+
+        return certificate_fault(error)
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS connection: {error.reason or error}"
+    return str(error)
 
 
 def _wake_next(pool: _Pool) -> None:
