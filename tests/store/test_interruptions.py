@@ -220,6 +220,7 @@ class Shop:
         app = Orchestrator(Settings(sessions=self.sessions))
         app.model("m", ScriptedModel(self.model))
         for each in self.toolset.tools:
+            assert isinstance(each, FunctionTool)
             policy = each.policy
             options = (
                 {"mutating": True, "retry": policy.retry, "approve": policy.approval}
