@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 
 from seawall.admission.gate import AdmissionGate, open_gate
 from seawall.agents.calls import Emit
-from seawall.agents.definition import Agent, build_agent
+from seawall.agents.definition import HAND_OFF, Agent, build_agent
 from seawall.budgets.spending import Metering, open_metering
 from seawall.config import AgentSettings, Settings, ToolsetSettings
 from seawall.errors import ConfigError, did_you_mean
@@ -43,9 +43,11 @@ from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import Principal, TurnRequest
 
 if TYPE_CHECKING:
+    from seawall.caches.answers import AnswerCache
     from seawall.pipeline.recovery import OrphanRecovery
     from seawall.storage.counters import Counters
     from seawall.telemetry.open import Telemetry
+    from seawall.tools.catalog import ToolCatalog
 
 __all__ = ["Engine", "Registrations", "compose", "isolated_engine"]
 
@@ -55,7 +57,12 @@ _FLUSH_SECONDS = 1.0
 
 
 class Engine(Struct, frozen=True):
-    """An open orchestrator, as hosts use it: the pipeline with its ports and their owners."""
+    """An open orchestrator, as hosts use it: the pipeline with its ports and their owners.
+
+    Attributes:
+        catalog: Tools that live elsewhere; None without any.
+        offer: Gives the agents the tools that there are now.
+    """
 
     pipeline: Pipeline
     orphan_recovery: "OrphanRecovery | None"
@@ -69,6 +76,8 @@ class Engine(Struct, frozen=True):
     upstreams: dict[str, Upstream]
     client: HttpClient
     toolsets: tuple[Toolset, ...]
+    catalog: "ToolCatalog | None"
+    offer: Callable[[], None]
     telemetry: "Telemetry | None"
 
     async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
@@ -94,6 +103,8 @@ class Engine(Struct, frozen=True):
         """Start what runs in the background: telemetry, and recovery of orphaned turns."""
         if self.orphan_recovery is not None:
             self.orphan_recovery.start()
+        if self.catalog is not None:
+            self.catalog.start(self.offer)
         if self.telemetry is not None:
             self.telemetry.start()
 
@@ -127,6 +138,8 @@ class Engine(Struct, frozen=True):
         self.detector.close()
         for model in self.models.values():
             await model.close()
+        if self.catalog is not None:
+            await self.catalog.close()
         await self.client.close()
         if self.telemetry is not None:
             await self.telemetry.close()
@@ -189,7 +202,9 @@ async def compose(
     )
     authenticator = build_authenticator(settings.identity, _fetcher(client))
     store, toolsets = await _open_store_and_tools(settings, authenticator, environment)
+    catalog: ToolCatalog | None = None
     try:
+        catalog = await _open_catalog(settings, registered, toolsets, environment, light=cold_start)
         return await _assemble(
             settings,
             registered,
@@ -197,10 +212,13 @@ async def compose(
             authenticator=authenticator,
             store=store,
             toolsets=toolsets,
+            catalog=catalog,
             light=cold_start,
             environment=environment,
         )
     except BaseException:
+        if catalog is not None:
+            await catalog.close()
         await store.close()
         raise
 
@@ -221,6 +239,7 @@ async def _assemble(
     authenticator: Authenticator,
     store: SessionStore,
     toolsets: tuple[Toolset, ...],
+    catalog: "ToolCatalog | None",
     light: bool,
     environment: Mapping[str, str],
 ) -> Engine:
@@ -249,33 +268,24 @@ async def _assemble(
         }
     if telemetry is not None:
         models = {name: telemetry.trace_chat(name, each) for name, each in models.items()}
-    sets = (*(each.tools for each in toolsets), tuple(registered.tools.values()))
-    if any(each.cache_seconds is not None for made in sets for each in made):
-        from seawall.caches.tool_reads import cached_tools, share_of_limits  # noqa: PLC0415
-
-        share = share_of_limits(settings.caches, sets)
-        sets = tuple(cached_tools(each, share) for each in sets)
-    tools = {each.name: each for made in sets for each in made}
-    if settings.effects.tools:
-        from seawall.tools.declared import apply_policies  # noqa: PLC0415 - only if configured
-
-        tools = apply_policies(tools, settings.effects.tools)
-    deliver = None
+    deliver, built_in = None, dict[str, Tool]()
     if settings.handover.url:
-        deliver = _open_handover(settings, tools, client, environment)
-    agents = {
-        name: _build_agent(name, each, models, tools) for name, each in registered.agents.items()
-    }
+        deliver, built_in = _open_handover(settings, client, environment)
+    agents: dict[str, Agent] = {}
+
+    def offer() -> None:
+        tools = _offered(settings, registered, toolsets, catalog, built_in)
+        agents.update(
+            {
+                name: _build_agent(name, each, models, tools, catalog)
+                for name, each in registered.agents.items()
+            }
+        )
+
+    offer()
     if not agents:
         raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
-    cacheable = {
-        name: each.cache for name, each in registered.agents.items() if each.cache is not None
-    }
-    answers = None
-    if cacheable:
-        from seawall.caches.answers import AnswerCache  # noqa: PLC0415 - only if configured
-
-        answers = AnswerCache(cacheable, agents, settings.caches, seconds=settings.turn.turn)
+    answers = _open_answers(settings, registered, agents)
     default = settings.routing.default_agent or next(iter(agents))
     detector = await _open_detector(settings, models, light=light)
     gate = open_gate(settings.admission, processes=settings.server.workers)
@@ -321,20 +331,97 @@ async def _assemble(
         upstreams=upstreams,
         client=client,
         toolsets=toolsets,
+        catalog=catalog,
+        offer=offer if answers is None else partial(_offer_anew, offer, answers),
         telemetry=telemetry,
     )
 
 
+def _open_answers(
+    settings: Settings, registered: Registrations, agents: dict[str, Agent]
+) -> "AnswerCache | None":
+    """The cache of answers; None if no agent is cacheable."""
+    cacheable = {
+        name: each.cache for name, each in registered.agents.items() if each.cache is not None
+    }
+    if not cacheable:
+        return None
+    from seawall.caches.answers import AnswerCache  # noqa: PLC0415 - only if configured
+
+    return AnswerCache(cacheable, agents, settings.caches, seconds=settings.turn.turn)
+
+
+def _offer_anew(offer: Callable[[], None], answers: "AnswerCache") -> None:
+    offer()
+    answers.follow_agents()
+
+
+async def _open_catalog(
+    settings: Settings,
+    registered: Registrations,
+    toolsets: tuple[Toolset, ...],
+    environment: Mapping[str, str],
+    *,
+    light: bool,
+) -> "ToolCatalog | None":
+    """The tools of sources elsewhere, listed; None if none is configured."""
+    if not settings.sources:
+        return None
+    from seawall.tools.sources import open_catalog  # noqa: PLC0415 - only if configured
+
+    own = {each.name for made in toolsets for each in made.tools}
+    catalog = open_catalog(
+        settings.sources,
+        folder=settings.folder,
+        environment=environment,
+        tenants=settings.tenants,
+        taken=frozenset(own | registered.tools.keys() | {HAND_OFF}),
+        stateless=light,
+    )
+    try:
+        await catalog.list_all()
+    except BaseException:
+        await catalog.close()
+        raise
+    return catalog
+
+
+def _offered(
+    settings: Settings,
+    registered: Registrations,
+    toolsets: tuple[Toolset, ...],
+    catalog: "ToolCatalog | None",
+    built_in: dict[str, Tool],
+) -> dict[str, Tool]:
+    """All tools by name, with their caches and what the configuration declares of them."""
+    elsewhere = catalog.tools.values() if catalog is not None else ()
+    sets = (*(each.tools for each in toolsets), tuple(registered.tools.values()), *elsewhere)
+    if any(each.cache_seconds is not None for made in sets for each in made):
+        from seawall.caches.tool_reads import cached_tools, share_of_limits  # noqa: PLC0415
+
+        share = share_of_limits(settings.caches, sets)
+        sets = tuple(cached_tools(each, share) for each in sets)
+    tools = {each.name: each for made in sets for each in made}
+    for name in built_in.keys() & tools.keys():
+        raise ConfigError(f"handover: the name of the tool {name} is that of the built-in one")
+    declared = settings.effects.tools
+    if declared:
+        from seawall.tools.declared import apply_policies  # noqa: PLC0415 - only if configured
+
+        if catalog is not None and catalog.unavailable:
+            declared = {name: each for name, each in declared.items() if name in tools}
+        tools = apply_policies(tools, declared)
+    return tools | built_in
+
+
 def _open_handover(
-    settings: Settings, tools: dict[str, Tool], client: HttpClient, environment: Mapping[str, str]
-) -> Callable[[str, bytes], Awaitable[bool]]:
-    """Add the built-in tool of the hand-over to the tools; what delivers its notifications."""
+    settings: Settings, client: HttpClient, environment: Mapping[str, str]
+) -> tuple[Callable[[str, bytes], Awaitable[bool]], dict[str, Tool]]:
+    """What delivers notifications of the hand-over, and its built-in tool."""
     from seawall.tools.handover import HAND_OVER, handover_tool  # noqa: PLC0415 - if configured
     from seawall.transport.webhook import Webhook, decode_secret  # noqa: PLC0415 - likewise
 
     handover = settings.handover
-    if HAND_OVER in tools:
-        raise ConfigError(f"handover: the name of the tool {HAND_OVER} is that of the built-in one")
     try:
         secret = (
             environment.get(handover.secret_env, "")
@@ -344,10 +431,8 @@ def _open_handover(
         webhook = Webhook(client, handover.url, decode_secret(secret))
     except (OSError, ValueError) as error:
         raise ConfigError(f"handover: secret: {error}") from error
-    tools[HAND_OVER] = handover_tool(
-        handover.description, role=handover.role, seconds=handover.seconds
-    )
-    return webhook.deliver
+    made = handover_tool(handover.description, role=handover.role, seconds=handover.seconds)
+    return webhook.deliver, {HAND_OVER: made}
 
 
 def _metered(metering: Metering, name: str, model: Model) -> Model:
@@ -405,16 +490,15 @@ def _open_toolset(name: str, settings: ToolsetSettings, folder: str) -> Toolset:
 
 
 def _build_agent(
-    name: str, settings: AgentSettings, models: dict[str, Model], tools: dict[str, Tool]
+    name: str,
+    settings: AgentSettings,
+    models: dict[str, Model],
+    tools: dict[str, Tool],
+    catalog: "ToolCatalog | None",
 ) -> Agent:
     if settings.model not in models:
         raise ConfigError(f'agents.{name}.model: unknown model "{settings.model}"')
-    for each in settings.tools:
-        if each not in tools:
-            known = ", ".join(sorted(tools)) or "none"
-            meant = did_you_mean(each, tools)
-            raise ConfigError(f'agents.{name}.tools: unknown tool "{each}"{meant}; known: {known}')
-    names = settings.tools
+    names, missing = _tool_names(name, settings.tools, tools, catalog)
     if settings.handover:
         from seawall.tools.handover import HAND_OVER  # noqa: PLC0415 - only if configured
 
@@ -428,9 +512,15 @@ def _build_agent(
         from seawall.agents.output import build_output  # noqa: PLC0415 - only if configured
 
         output = build_output(name, settings.output)
+    instructions = settings.instructions
+    if missing:
+        instructions += (
+            f"\n\nThe tools of {', '.join(sorted(missing))} are not available now. If they are "
+            "needed, say that it cannot be done at the moment."
+        )
     return build_agent(
         name,
-        instructions=settings.instructions,
+        instructions=instructions,
         model=models[settings.model],
         tools=tuple(tools[each] for each in names),
         handoffs=settings.handoffs,
@@ -439,6 +529,36 @@ def _build_agent(
         output=output,
         reasoning=settings.reasoning,
     )
+
+
+def _tool_names(
+    agent: str,
+    wanted: tuple[str, ...],
+    tools: dict[str, Tool],
+    catalog: "ToolCatalog | None",
+) -> tuple[tuple[str, ...], set[str]]:
+    """The tools that an agent names, "SOURCE.*" for all of a source; and sources that are down.
+
+    Raises:
+        ConfigError: A tool does not exist.
+    """
+    names: dict[str, None] = {}
+    missing: set[str] = set()
+    down = catalog.unavailable if catalog is not None else set()
+    for each in wanted:
+        source, _, rest = each.partition(".")
+        if rest == "*" and catalog is not None and source in catalog.sources:
+            names |= dict.fromkeys(made.name for made in catalog.tools.get(source, ()))
+            missing |= {source} & down
+        elif each in tools:
+            names[each] = None
+        elif down:  # it may be of a source that is not listed yet
+            missing |= down
+        else:
+            known = ", ".join(sorted(tools)) or "none"
+            meant = did_you_mean(each, tools)
+            raise ConfigError(f'agents.{agent}.tools: unknown tool "{each}"{meant}; known: {known}')
+    return tuple(names), missing
 
 
 async def _open_store_and_tools(

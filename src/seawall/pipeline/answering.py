@@ -27,6 +27,7 @@ from seawall.events import (
     TurnStarted,
     UsageReported,
 )
+from seawall.identity.port import Bearer, Credential
 from seawall.pipeline.context import Ports, TurnContext
 from seawall.pipeline.identifiers import fingerprint
 from seawall.pipeline.opening import Opened
@@ -286,7 +287,13 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         pending=pending,
         steps=pending.number if pending is not None else 0,
         approval_seconds=ports.approval_seconds,
+        caller_token=_caller_token(context.credential),
     )
+
+
+def _caller_token(credential: Credential) -> str:
+    """The token that the caller presented; empty for none."""
+    return credential.secret if isinstance(credential, Bearer) else ""
 
 
 def _report_answer(context: TurnContext, answer: Answer, routing_usage: Usage) -> None:

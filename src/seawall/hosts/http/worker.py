@@ -412,6 +412,8 @@ class _Worker:
                 self._orchestrator.engine.gate, self._orchestrator.engine.upstream_streams
             )
             self._metrics.sample_upstreams(self._orchestrator.engine.upstreams)
+            if (catalog := self._orchestrator.engine.catalog) is not None:
+                self._metrics.sample_sources(catalog.upstreams)
 
     async def _scrape(self) -> tuple[bytes, bytes]:
         self._sample()
