@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from seawall.telemetry.open import Telemetry
     from seawall.tools.catalog import ToolCatalog
 
-__all__ = ["Engine", "Registrations", "compose", "isolated_engine"]
+__all__ = ["Engine", "OpenTools", "Registrations", "compose", "isolated_engine", "open_tools"]
 
 _MAX_FETCH_BYTES = 1 << 20
 _LOOP_PASSES = 6  # of the event loop, until tasks that were started have sent their requests
@@ -163,6 +163,51 @@ async def isolated_engine(engine: Engine) -> AsyncGenerator[Engine, None]:
         )
 
 
+class OpenTools(Struct, frozen=True):
+    """The tools of a configuration, without the rest of it.
+
+    Attributes:
+        tools: By name, with what is declared of them.
+        sources: The table that each is of, by its name.
+        catalog: Tools that live elsewhere; None without any.
+    """
+
+    tools: dict[str, Tool]
+    sources: dict[str, str]
+    catalog: "ToolCatalog | None"
+
+
+@asynccontextmanager
+async def open_tools(
+    settings: Settings, environment: Mapping[str, str] = os.environ
+) -> AsyncGenerator[OpenTools, None]:
+    """The tools that a configuration names, for commands.
+
+    Raises:
+        ConfigError: Something that is configured is missing or invalid.
+    """
+    opened = {
+        name: _open_toolset(name, each, settings.folder) for name, each in settings.tools.items()
+    }
+    toolsets = tuple(opened.values())
+    catalog = None
+    try:
+        catalog = await _open_catalog(settings, {}, toolsets, environment, stateless=False)
+        made = {name: each.tools for name, each in opened.items()}
+        if catalog is not None:
+            made |= catalog.tools
+        yield OpenTools(
+            tools=_offered(settings, {}, toolsets, catalog, {}),
+            sources={tool.name: name for name, each in made.items() for tool in each},
+            catalog=catalog,
+        )
+    finally:
+        if catalog is not None:
+            await catalog.close()
+        for each in toolsets:
+            await close_toolset(each)
+
+
 class Registrations(Struct, frozen=True):
     """What was registered in code; `observe` is called with the report of every finished turn."""
 
@@ -178,6 +223,7 @@ async def compose(
     *,
     cold_start: bool,
     concurrency: int | None = None,
+    stateless: bool = False,
     environment: Mapping[str, str] = os.environ,
 ) -> Engine:
     """Open and warm everything; see `Orchestrator.open`.
@@ -187,6 +233,7 @@ async def compose(
         registered: What was registered in code.
         cold_start: As for `Orchestrator.open`.
         concurrency: As for `Orchestrator.open`.
+        stateless: As for `Orchestrator.open`.
         environment: Credentials, regions and OpenTelemetry's variables are read from it.
 
     Raises:
@@ -204,7 +251,9 @@ async def compose(
     store, toolsets = await _open_store_and_tools(settings, authenticator, environment)
     catalog: ToolCatalog | None = None
     try:
-        catalog = await _open_catalog(settings, registered, toolsets, environment, light=cold_start)
+        catalog = await _open_catalog(
+            settings, registered.tools, toolsets, environment, stateless=stateless
+        )
         return await _assemble(
             settings,
             registered,
@@ -274,7 +323,7 @@ async def _assemble(
     agents: dict[str, Agent] = {}
 
     def offer() -> None:
-        tools = _offered(settings, registered, toolsets, catalog, built_in)
+        tools = _offered(settings, registered.tools, toolsets, catalog, built_in)
         agents.update(
             {
                 name: _build_agent(name, each, models, tools, catalog)
@@ -358,11 +407,11 @@ def _offer_anew(offer: Callable[[], None], answers: "AnswerCache") -> None:
 
 async def _open_catalog(
     settings: Settings,
-    registered: Registrations,
+    registered: Mapping[str, Tool],
     toolsets: tuple[Toolset, ...],
     environment: Mapping[str, str],
     *,
-    light: bool,
+    stateless: bool,
 ) -> "ToolCatalog | None":
     """The tools of sources elsewhere, listed; None if none is configured."""
     if not settings.sources:
@@ -375,8 +424,8 @@ async def _open_catalog(
         folder=settings.folder,
         environment=environment,
         tenants=settings.tenants,
-        taken=frozenset(own | registered.tools.keys() | {HAND_OFF}),
-        stateless=light,
+        taken=frozenset(own | registered.keys() | {HAND_OFF}),
+        stateless=stateless,
     )
     try:
         await catalog.list_all()
@@ -388,14 +437,14 @@ async def _open_catalog(
 
 def _offered(
     settings: Settings,
-    registered: Registrations,
+    registered: Mapping[str, Tool],
     toolsets: tuple[Toolset, ...],
     catalog: "ToolCatalog | None",
     built_in: dict[str, Tool],
 ) -> dict[str, Tool]:
     """All tools by name, with their caches and what the configuration declares of them."""
     elsewhere = catalog.tools.values() if catalog is not None else ()
-    sets = (*(each.tools for each in toolsets), tuple(registered.tools.values()), *elsewhere)
+    sets = (*(each.tools for each in toolsets), tuple(registered.values()), *elsewhere)
     if any(each.cache_seconds is not None for made in sets for each in made):
         from seawall.caches.tool_reads import cached_tools, share_of_limits  # noqa: PLC0415
 
