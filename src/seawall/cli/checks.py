@@ -25,7 +25,7 @@ from seawall.storage.settings import SessionSettings
 from seawall.transport.connection import TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
-__all__ = ["Check", "run_checks"]
+__all__ = ["Check", "Status", "run_checks"]
 
 _SECONDS = 5.0  # for each upstream
 _START_SECONDS = 60.0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from seawall.cli.arguments import plural
-from seawall.cli.checks import Check
+from seawall.cli.checks import Check, Status
 from seawall.config import Settings
 from seawall.errors import ConfigError
 from seawall.tools.catalog import Source, ToolCatalog
@@ -106,7 +106,7 @@ def _pins(
     if not changed:
         return Check(key, "ok", "all are as locked")
     shown = ", ".join(changed[:_SHOWN])
-    status = "failed" if source.settings.pin == "refuse" else "warning"
+    status: Status = "failed" if source.settings.pin == "refuse" else "warning"
     return Check(key, status, f"new or changed: {shown}", "read them, then: seawall tools lock")
 
 

@@ -4,9 +4,9 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from seawall.cli.arguments import Commands, Parser, add_group, add_json, name, plural
 from seawall.cli.stored import print_json
@@ -85,7 +85,7 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
 def _add(
     commands: "Commands[Parser]",
     command: str,
-    run: Callable[[argparse.Namespace], Awaitable[int]],
+    run: Callable[[argparse.Namespace], Coroutine[Any, Any, int]],
     summary: str,
     description: str = "",
 ) -> Parser:
