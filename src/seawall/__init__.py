@@ -94,7 +94,6 @@ if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
     from seawall.pipeline.identifiers import new_request
     from seawall.pipeline.report import TurnReport
-    from seawall.pipeline.stages import StageLimits
     from seawall.settings import (
         AdmissionSettings,
         AnswerCacheSettings,
@@ -107,11 +106,12 @@ if TYPE_CHECKING:
         PriceSettings,
         QuotaSettings,
         ResilienceSettings,
+        SessionSettings,
+        StageLimits,
         TelemetrySettings,
         TenantSettings,
         ToolPolicySettings,
     )
-    from seawall.storage.settings import SessionSettings
     from seawall.tools.policy import Approval
     from seawall.tools.toolset import Tool, ToolContext, ToolError, ToolOutcome, Toolset, tool
     from seawall.turn import (
@@ -277,13 +277,12 @@ _NAMES = {
     "seawall.orchestrator": "Orchestrator",
     "seawall.pipeline.identifiers": "new_request",
     "seawall.pipeline.report": "TurnReport",
-    "seawall.pipeline.stages": "StageLimits",
     "seawall.settings": """
         AdmissionSettings AnswerCacheSettings BudgetLimits BudgetSettings CacheLimits
         ModelSettings OutputSettings PriceSettings QuotaSettings ResilienceSettings
-        EffectSettings TelemetrySettings TenantSettings ToolPolicySettings
+        EffectSettings SessionSettings StageLimits TelemetrySettings TenantSettings
+        ToolPolicySettings
     """,
-    "seawall.storage.settings": "SessionSettings",
     "seawall.tools.policy": "Approval",
     "seawall.tools.toolset": "Tool ToolContext ToolError ToolOutcome Toolset tool",
     "seawall.turn": """

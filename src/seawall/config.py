@@ -24,7 +24,6 @@ from seawall.agents.definition import AgentLimits
 from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.settings import IdentitySettings
 from seawall.intents.definition import NO_INTENT
-from seawall.pipeline.stages import StageLimits
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
@@ -35,12 +34,13 @@ from seawall.settings import (
     ModelSettings,
     OutputSettings,
     QuotaSettings,
+    SessionSettings,
+    StageLimits,
     TelemetrySettings,
     budget_faults,
     invalid_setting,
     model_faults,
 )
-from seawall.storage.settings import SessionSettings
 
 __all__ = [
     "AgentSettings",

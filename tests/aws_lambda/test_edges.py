@@ -21,7 +21,7 @@ from seawall.identity.settings import IdentitySettings
 from seawall.models.port import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator
-from seawall.storage.settings import SessionSettings
+from seawall.settings import SessionSettings
 
 ORIGIN = "https://shop.example"
 Json = dict[str, Any]

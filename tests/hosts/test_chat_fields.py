@@ -19,8 +19,7 @@ from seawall.identity.settings import ApiKeySettings, IdentitySettings
 from seawall.models.port import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator
-from seawall.settings import OutputSettings
-from seawall.storage.settings import SessionSettings
+from seawall.settings import OutputSettings, SessionSettings
 
 KEY = "sw_test"
 ASKED = [{"role": "user", "content": "hi"}]

@@ -32,9 +32,9 @@ from seawall.identity.port import Trusted
 from seawall.models.port import ModelRequest
 from seawall.pipeline.decisions import Verdict
 from seawall.pipeline.live import LiveTurn
+from seawall.settings import SessionSettings
 from seawall.storage.audit import verify
 from seawall.storage.port import JournalWrite
-from seawall.storage.settings import SessionSettings
 from seawall.turn import Message, ToolCall, ToolMessage
 from tests.properties import examples
 from tests.store.retail import FOLDER, Task, check_changes, documents, load_tasks

@@ -13,10 +13,10 @@ from seawall.identity.port import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
 from seawall.pipeline.report import Observe, TurnReport
 from seawall.pipeline.routing import Routing
-from seawall.pipeline.stages import StageLimits, StageTimings
+from seawall.pipeline.stages import StageTimings
+from seawall.settings import SessionSettings, StageLimits
 from seawall.spans import Tracer
 from seawall.storage.port import BackgroundJob, SessionStore
-from seawall.storage.settings import SessionSettings
 from seawall.turn import TurnRequest
 
 if TYPE_CHECKING:

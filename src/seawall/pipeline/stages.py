@@ -2,34 +2,12 @@
 
 import asyncio
 from types import TracebackType
-from typing import Annotated, Self
-
-from msgspec import Meta, Struct
+from typing import Self
 
 from seawall.errors import DeadlineExceeded
 from seawall.spans import within_span
 
-__all__ = ["Stage", "StageLimits", "StageTimings"]
-
-_Seconds = Annotated[float, Meta(gt=0, le=86_400)]
-
-
-class StageLimits(Struct, frozen=True, forbid_unknown_fields=True):
-    """The time limits of stages, in seconds. The turn's own deadline also applies.
-
-    Attributes:
-        turn: From admission to the commit.
-        authenticate: Waiting for the identity provider.
-        session: One call of the session store.
-        intent: Detecting the intent.
-        commit: The durable write.
-    """
-
-    turn: _Seconds = 60.0
-    authenticate: _Seconds = 5.0
-    session: _Seconds = 5.0
-    intent: _Seconds = 5.0
-    commit: _Seconds = 10.0
+__all__ = ["Stage", "StageTimings"]
 
 
 class StageTimings:
