@@ -27,11 +27,10 @@ from seawall.events import (
     TurnStarted,
     UsageReported,
 )
-from seawall.pipeline.context import Ports, TurnContext
+from seawall.pipeline.context import Ports, Stage, TurnContext
 from seawall.pipeline.identifiers import fingerprint
 from seawall.pipeline.opening import Opened
 from seawall.pipeline.routing import Route, choose_agent
-from seawall.pipeline.stages import Stage
 from seawall.spans import current_span
 from seawall.storage.port import Commit, SessionStore
 from seawall.turn import Message, ToolMessage, TurnRecord, Usage, UserMessage

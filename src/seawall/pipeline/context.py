@@ -1,7 +1,12 @@
-"""The context of a turn in progress, and the ports that all turns use."""
+"""The context of a turn in progress: the ports that all turns use, and its stages.
 
+Each stage has its own time limit within the turn's deadline, and is timed.
+"""
+
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Literal
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
 
 from msgspec import Struct
 
@@ -9,13 +14,13 @@ from seawall.admission.gate import AdmissionGate
 from seawall.agents.calls import Emit
 from seawall.agents.definition import Agent
 from seawall.budgets.spending import Spending
+from seawall.errors import DeadlineExceeded
 from seawall.identity.port import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
 from seawall.pipeline.report import Observe, TurnReport
 from seawall.pipeline.routing import Routing
-from seawall.pipeline.stages import StageTimings
 from seawall.settings import SessionSettings, StageLimits
-from seawall.spans import Tracer
+from seawall.spans import Tracer, within_span
 from seawall.storage.port import BackgroundJob, SessionStore
 from seawall.turn import TurnRequest
 
@@ -23,7 +28,86 @@ if TYPE_CHECKING:
     from seawall.caches.answers import AnswerCache
     from seawall.pipeline.live import LiveTurn
 
-__all__ = ["Ports", "TurnContext"]
+__all__ = [
+    "Ports",
+    "Stage",
+    "StageTimings",
+    "TurnContext",
+]
+
+
+class StageTimings:
+    """The durations of one turn's stages."""
+
+    __slots__ = ("_seconds", "_started")
+
+    def __init__(self, started: float) -> None:
+        """Begin to record.
+
+        Args:
+            started: When the turn arrived, in seconds on the event loop's clock.
+        """
+        self._started = started
+        self._seconds: dict[str, float] = {}
+
+    def record(self, stage: str, seconds: float) -> None:
+        """Record the duration of a stage, in seconds."""
+        self._seconds[stage] = seconds
+
+    def since_start(self, stage: str, now: float) -> None:
+        """Record the time since the turn's arrival; `now` on the event loop's clock."""
+        self._seconds[stage] = now - self._started
+
+    def as_dict(self) -> dict[str, float]:
+        """Milliseconds by stage."""
+        return {stage: round(seconds * 1e3, 3) for stage, seconds in self._seconds.items()}
+
+
+class Stage:
+    """`async with Stage(...)`: limit and measure the time of the block.
+
+    Raises:
+        DeadlineExceeded: the stage's limit or the turn's deadline passed.
+    """
+
+    __slots__ = ("_began", "_deadline", "_name", "_span", "_timeout", "_timings")
+
+    def __init__(self, name: str, limit: float, deadline: float, timings: StageTimings) -> None:
+        """Begin a stage.
+
+        Args:
+            name: As in the timings, and of its span.
+            limit: The stage's own limit, in seconds.
+            deadline: The turn's, in seconds on the event loop's clock.
+            timings: Where the duration is recorded.
+        """
+        self._name = name
+        self._timings = timings
+        self._began = asyncio.get_running_loop().time()
+        self._deadline = min(deadline, self._began + limit)
+        self._timeout = asyncio.timeout_at(self._deadline)
+        self._span = within_span(name)
+
+    async def __aenter__(self) -> Self:
+        await self._timeout.__aenter__()
+        self._span.__enter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        took = asyncio.get_running_loop().time() - self._began
+        self._timings.record(self._name, took)
+        self._span.__exit__(kind, error, traceback)
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError as expired:
+            raise DeadlineExceeded(
+                f"The stage '{self._name}' was not done after {took:.1f} s.", field=self._name
+            ) from expired
 
 
 class Ports(Struct, frozen=True, kw_only=True):

@@ -21,11 +21,10 @@ from seawall.errors import (
     StoreUnavailable,
 )
 from seawall.intents.definition import Detection
-from seawall.pipeline.context import Ports, TurnContext
+from seawall.pipeline.context import Ports, Stage, TurnContext
 from seawall.pipeline.leases import TurnLease
 from seawall.pipeline.replay import reported_outcomes
 from seawall.pipeline.routing import Route
-from seawall.pipeline.stages import Stage
 from seawall.storage.port import AuditRecord, BackgroundJob, JournalWrite, Session, Wait
 from seawall.tools.toolset import truncate
 from seawall.turn import (

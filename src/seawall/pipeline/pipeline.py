@@ -23,7 +23,7 @@ from seawall.errors import (
 from seawall.events import Event, TurnCompleted
 from seawall.identity.port import Credential, Trusted
 from seawall.pipeline.answering import answer_turn
-from seawall.pipeline.context import Ports, TurnContext
+from seawall.pipeline.context import Ports, Stage, StageTimings, TurnContext
 from seawall.pipeline.identifiers import fingerprint
 from seawall.pipeline.leases import best_effort, record_job_failure
 from seawall.pipeline.live import FailedTurn, LiveTurn, LiveTurns
@@ -35,7 +35,6 @@ from seawall.pipeline.report import (
     log_failed_turn,
     turn_span,
 )
-from seawall.pipeline.stages import Stage, StageTimings
 from seawall.requests import current_request
 from seawall.spans import error_type, record_span, within_span
 from seawall.storage.port import BackgroundJob, Lease, Replay, turn_of_lease_owner
