@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 
 from seawall.admission.gate import AdmissionGate, open_gate
 from seawall.agents.calls import Emit
-from seawall.agents.definition import Agent, build_agent
+from seawall.agents.definition import Agent, Routing, build_agent
 from seawall.budgets.spending import Metering, open_metering
 from seawall.config import AgentSettings, Settings, ToolsetSettings
 from seawall.errors import ConfigError, did_you_mean
@@ -33,7 +33,6 @@ from seawall.pipeline.context import Ports
 from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline
 from seawall.pipeline.report import Observe, Observers, TurnReport
-from seawall.pipeline.routing import Routing
 from seawall.storage.open import open_memory_store, open_store
 from seawall.storage.port import SessionStore
 from seawall.tools.toolset import Tool, Toolset, close_toolset

@@ -1,16 +1,26 @@
-"""Agent definitions: instructions, model, tools and limits, assembled once at start."""
+"""Agents: instructions, model, tools and limits, assembled once at start; which one answers."""
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from seawall.errors import UnknownAgent
 from seawall.models.port import Model, Prompt, ToolSpec
 from seawall.tools.toolset import Tool
 
 if TYPE_CHECKING:
     from seawall.agents.output import OutputCheck
 
-__all__ = ["HAND_OFF", "Agent", "AgentLimits", "build_agent"]
+__all__ = [
+    "HAND_OFF",
+    "Agent",
+    "AgentLimits",
+    "Route",
+    "Routing",
+    "build_agent",
+    "choose_agent",
+]
 
 _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 _Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -126,3 +136,64 @@ def _hand_off_spec(agents: tuple[str, ...]) -> ToolSpec:
             "additionalProperties": False,
         },
     )
+
+
+class Routing(Struct, frozen=True):
+    """The rules of routing.
+
+    Attributes:
+        by_intent: Agents by intent.
+        default: The agent that answers if no rule decides.
+        sticky: Whether the session's agent keeps it. "always": until it hands over;
+            "until-confident": until then, or until an intent of another agent is detected; "never".
+    """
+
+    by_intent: Mapping[str, str]
+    default: str
+    sticky: Literal["always", "until-confident", "never"] = "until-confident"
+
+
+class Route(Struct, frozen=True):
+    """The decision.
+
+    Attributes:
+        agent: The agent's name.
+        reason: As in the event `agent.selected`.
+    """
+
+    agent: str
+    reason: str
+
+
+def choose_agent(
+    routing: Routing,
+    agents: Mapping[str, object],
+    *,
+    requested: str | None,
+    intent: str | None,
+    current: str | None,
+) -> Route:
+    """Choose the requested agent, else the session's, else the intent's, else the default.
+
+    Args:
+        routing: The rules.
+        agents: The configured agents by name.
+        requested: The agent that the request names.
+        intent: The detected intent.
+        current: The session's agent; ignored if it is not configured any more.
+
+    Raises:
+        UnknownAgent: the requested agent is not configured.
+    """
+    if requested is not None:
+        if requested not in agents:
+            raise UnknownAgent(f"There is no agent {requested!r}.", field="agent")
+        return Route(requested, "requested")
+    owner = routing.by_intent.get(intent) if intent is not None else None
+    if current is not None and current in agents:
+        undecided = owner is None or owner == current
+        if routing.sticky == "always" or (routing.sticky == "until-confident" and undecided):
+            return Route(current, "sticky")
+    if owner is not None:
+        return Route(owner, "intent")
+    return Route(routing.default, "default")

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from seawall.agents.calls import AgentTurn, Answer, TurnPausing
+from seawall.agents.definition import Route, choose_agent
 from seawall.agents.loop import run_agent
 from seawall.agents.window import history_window
 from seawall.errors import (
@@ -30,7 +31,6 @@ from seawall.events import (
 from seawall.pipeline.context import Ports, Stage, TurnContext
 from seawall.pipeline.identifiers import fingerprint
 from seawall.pipeline.opening import Opened
-from seawall.pipeline.routing import Route, choose_agent
 from seawall.spans import current_span
 from seawall.storage.port import Commit, SessionStore
 from seawall.turn import Message, ToolMessage, TurnRecord, Usage, UserMessage

@@ -12,13 +12,12 @@ from msgspec import Struct
 
 from seawall.admission.gate import AdmissionGate
 from seawall.agents.calls import Emit
-from seawall.agents.definition import Agent
+from seawall.agents.definition import Agent, Routing
 from seawall.budgets.spending import Spending
 from seawall.errors import DeadlineExceeded
 from seawall.identity.port import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
 from seawall.pipeline.report import Observe, TurnReport
-from seawall.pipeline.routing import Routing
 from seawall.settings import SessionSettings, StageLimits
 from seawall.spans import Tracer, within_span
 from seawall.storage.port import BackgroundJob, SessionStore

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from seawall.agents.calls import AgentTurn, Answer, Step
+from seawall.agents.definition import Route
 from seawall.agents.effects import settle_step
 from seawall.errors import InternalError, Problem, ServerStopping, TurnInterrupted
 from seawall.events import Event, TurnResumed
@@ -21,7 +22,6 @@ from seawall.pipeline.journal import JournalOrigin, TurnJournal
 from seawall.pipeline.leases import TurnLease, describe_effects, is_retried_later
 from seawall.pipeline.opening import Opened
 from seawall.pipeline.replay import advance, attempt_offset, paused, replay, reported_outcomes
-from seawall.pipeline.routing import Route
 from seawall.tools.toolset import ToolOutcome
 from seawall.turn import AssistantMessage, TurnRecord, UserMessage
 

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from seawall.agents.calls import Answer, Step
+from seawall.agents.definition import Route
 from seawall.agents.effects import DecidedMeanwhile
 from seawall.errors import (
     CommitUnknown,
@@ -24,7 +25,6 @@ from seawall.intents.definition import Detection
 from seawall.pipeline.context import Ports, Stage, TurnContext
 from seawall.pipeline.leases import TurnLease
 from seawall.pipeline.replay import reported_outcomes
-from seawall.pipeline.routing import Route
 from seawall.storage.port import AuditRecord, BackgroundJob, JournalWrite, Session, Wait
 from seawall.tools.toolset import truncate
 from seawall.turn import (
