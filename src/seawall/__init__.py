@@ -92,8 +92,8 @@ if TYPE_CHECKING:
     )
     from seawall.models.scripted import ScriptedModel
     from seawall.orchestrator import Orchestrator
-    from seawall.pipeline.identifiers import new_request
     from seawall.pipeline.report import TurnReport
+    from seawall.requests import new_request
     from seawall.settings import (
         AdmissionSettings,
         AnswerCacheSettings,
@@ -275,7 +275,7 @@ _NAMES = {
     """,
     "seawall.models.scripted": "ScriptedModel",
     "seawall.orchestrator": "Orchestrator",
-    "seawall.pipeline.identifiers": "new_request",
+    "seawall.requests": "new_request",
     "seawall.pipeline.report": "TurnReport",
     "seawall.settings": """
         AdmissionSettings AnswerCacheSettings BudgetLimits BudgetSettings CacheLimits

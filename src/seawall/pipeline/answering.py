@@ -29,8 +29,8 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.pipeline.context import Ports, Stage, TurnContext
-from seawall.pipeline.identifiers import fingerprint
 from seawall.pipeline.opening import Opened
+from seawall.requests import fingerprint
 from seawall.spans import current_span
 from seawall.storage.port import Commit, SessionStore
 from seawall.turn import Message, ToolMessage, TurnRecord, Usage, UserMessage

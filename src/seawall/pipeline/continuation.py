@@ -17,11 +17,11 @@ from seawall.errors import InternalError, Problem, ServerStopping, TurnInterrupt
 from seawall.events import Event, TurnResumed
 from seawall.intents.definition import Detection
 from seawall.pipeline.context import Ports, TurnContext
-from seawall.pipeline.identifiers import fingerprint
 from seawall.pipeline.journal import JournalOrigin, TurnJournal
 from seawall.pipeline.leases import TurnLease, describe_effects, is_retried_later
 from seawall.pipeline.opening import Opened
 from seawall.pipeline.replay import advance, attempt_offset, paused, replay, reported_outcomes
+from seawall.requests import fingerprint
 from seawall.tools.toolset import ToolOutcome
 from seawall.turn import AssistantMessage, TurnRecord, UserMessage
 

@@ -24,7 +24,6 @@ from seawall.events import Event, TurnCompleted
 from seawall.identity.port import Credential, Trusted
 from seawall.pipeline.answering import answer_turn
 from seawall.pipeline.context import Ports, Stage, StageTimings, TurnContext
-from seawall.pipeline.identifiers import fingerprint
 from seawall.pipeline.leases import best_effort, record_job_failure
 from seawall.pipeline.live import FailedTurn, LiveTurn, LiveTurns
 from seawall.pipeline.opening import Opened, Opening
@@ -35,7 +34,7 @@ from seawall.pipeline.report import (
     log_failed_turn,
     turn_span,
 )
-from seawall.requests import current_request
+from seawall.requests import current_request, fingerprint
 from seawall.spans import error_type, record_span, within_span
 from seawall.storage.port import BackgroundJob, Lease, Replay, turn_of_lease_owner
 from seawall.turn import Principal, TurnRequest

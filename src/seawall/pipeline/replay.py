@@ -34,7 +34,7 @@ from seawall.events import (
     TurnStarted,
     UsageReported,
 )
-from seawall.pipeline.identifiers import session_of, time_of
+from seawall.requests import session_of, time_of
 from seawall.storage.port import (
     BackgroundJob,
     Begin,
