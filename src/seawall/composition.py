@@ -22,8 +22,8 @@ from seawall.budgets.spending import Metering, open_metering
 from seawall.config import AgentSettings, Settings, ToolsetSettings
 from seawall.errors import ConfigError, did_you_mean
 from seawall.events import Event
+from seawall.identity import Authenticator, Credential
 from seawall.identity.authenticator import build_authenticator
-from seawall.identity.port import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector, build_detector
 from seawall.intents.definition import IntentDefinition
 from seawall.models.open import open_models, open_upstreams

@@ -12,7 +12,7 @@ from seawall import Orchestrator, ScriptedModel, ToolContext
 from seawall.config import AgentSettings, Settings
 from seawall.errors import Problem, UpstreamFailed
 from seawall.events import Event
-from seawall.identity.port import Trusted
+from seawall.identity import Trusted
 from seawall.models.port import ModelRequest
 from seawall.requests import new_request
 from seawall.settings import SessionSettings

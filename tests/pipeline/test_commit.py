@@ -15,7 +15,7 @@ from seawall import Orchestrator, Principal
 from seawall.config import parse_settings
 from seawall.errors import CommitUnknown, SessionBusy
 from seawall.events import Event, TurnCompleted
-from seawall.identity.port import Trusted
+from seawall.identity import Trusted
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
 from seawall.pipeline.report import TurnReport
 from seawall.requests import new_request

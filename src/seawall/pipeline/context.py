@@ -15,7 +15,7 @@ from seawall.agents.calls import Emit
 from seawall.agents.definition import Agent, Routing
 from seawall.budgets.spending import Spending
 from seawall.errors import DeadlineExceeded
-from seawall.identity.port import Authenticator, Credential
+from seawall.identity import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
 from seawall.pipeline.report import Observe, TurnReport
 from seawall.settings import SessionSettings, StageLimits

@@ -21,7 +21,7 @@ from seawall.errors import (
     TurnPostponed,
 )
 from seawall.events import Event, TurnCompleted
-from seawall.identity.port import Credential, Trusted
+from seawall.identity import Credential, Trusted
 from seawall.pipeline.answering import answer_turn
 from seawall.pipeline.context import Ports, Stage, StageTimings, TurnContext
 from seawall.pipeline.leases import best_effort, record_job_failure

@@ -9,7 +9,7 @@ import msgspec
 
 from seawall.admission.gate import AdmissionGate
 from seawall.budgets.spending import Spending
-from seawall.identity.port import Credential
+from seawall.identity import Credential
 from seawall.models.scripted import ScriptedModel
 from seawall.pipeline.context import Ports
 from seawall.storage.port import SessionStore

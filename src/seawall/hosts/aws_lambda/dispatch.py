@@ -233,7 +233,7 @@ class Dispatcher:
         if not (settings.authorizer and self._target.orchestrator is not None and request.claims):
             return None
         from seawall.hosts.aws_lambda.turns import principal_of  # noqa: PLC0415
-        from seawall.identity.port import Trusted  # noqa: PLC0415
+        from seawall.identity import Trusted  # noqa: PLC0415
 
         claims = request.claims
         names = (settings.tenant_claim, settings.subject_claim, settings.roles_claim)
