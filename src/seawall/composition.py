@@ -24,8 +24,8 @@ from seawall.errors import ConfigError, did_you_mean
 from seawall.events import Event
 from seawall.identity import Authenticator, Credential
 from seawall.identity.authenticator import build_authenticator
+from seawall.intents import IntentDefinition
 from seawall.intents.cascade import IntentDetector, build_detector
-from seawall.intents.definition import IntentDefinition
 from seawall.models.open import open_models, open_upstreams
 from seawall.models.port import Model
 from seawall.models.upstream import Upstream

@@ -23,7 +23,7 @@ from msgspec import Meta, Struct, field
 from seawall.agents.definition import AgentLimits
 from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.settings import IdentitySettings
-from seawall.intents.definition import NO_INTENT
+from seawall.intents import NO_INTENT
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from seawall.intents import IntentDefinition
 from seawall.intents.cascade import build_detector
-from seawall.intents.definition import IntentDefinition
 from tests.dynamodb_local import ENVIRONMENT
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.servers import ROOT

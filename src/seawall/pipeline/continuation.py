@@ -15,7 +15,7 @@ from seawall.agents.definition import Route
 from seawall.agents.effects import settle_step
 from seawall.errors import InternalError, Problem, ServerStopping, TurnInterrupted
 from seawall.events import Event, TurnResumed
-from seawall.intents.definition import Detection
+from seawall.intents import Detection
 from seawall.pipeline.context import Ports, TurnContext
 from seawall.pipeline.journal import JournalOrigin, TurnJournal
 from seawall.pipeline.leases import TurnLease, describe_effects, is_retried_later

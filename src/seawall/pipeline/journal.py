@@ -21,7 +21,7 @@ from seawall.errors import (
     SessionConflict,
     StoreUnavailable,
 )
-from seawall.intents.definition import Detection
+from seawall.intents import Detection
 from seawall.pipeline.context import Ports, Stage, TurnContext
 from seawall.pipeline.leases import TurnLease
 from seawall.pipeline.replay import reported_outcomes

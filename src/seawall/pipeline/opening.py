@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import Problem, SessionNotFound
-from seawall.intents.definition import Detection
+from seawall.intents import Detection
 from seawall.pipeline.context import Ports, Stage, TurnContext
 from seawall.pipeline.leases import TurnLease, acquire_lease
 from seawall.spans import record_span
