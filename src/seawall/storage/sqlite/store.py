@@ -39,7 +39,7 @@ from seawall.storage.sqlite.batches import (
     apply_commits,
     load_snapshots,
 )
-from seawall.storage.sqlite.file import DatabaseFile
+from seawall.storage.sqlite.file import DatabaseFile, prepare
 from seawall.storage.sqlite.jobs import (
     claim_job,
     fail_job,
@@ -53,7 +53,6 @@ from seawall.storage.sqlite.leases import (
     release_lease,
     renew_lease,
 )
-from seawall.storage.sqlite.schema import prepare
 from seawall.storage.sqlite.thread import (
     BatchThread,
     run_isolated,
