@@ -40,16 +40,14 @@ from seawall.storage.sqlite.batches import (
     load_snapshots,
 )
 from seawall.storage.sqlite.file import DatabaseFile, prepare
-from seawall.storage.sqlite.jobs import (
+from seawall.storage.sqlite.leases import (
+    CREATE_BEGINS_TABLE,
+    begin_turns,
     claim_job,
     fail_job,
     find_job,
     find_orphaned_jobs,
     hand_over_job,
-)
-from seawall.storage.sqlite.leases import (
-    CREATE_BEGINS_TABLE,
-    begin_turns,
     release_lease,
     renew_lease,
 )
