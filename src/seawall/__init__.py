@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seawall.agents.definition import AgentLimits
+    from seawall.agents import AgentLimits
     from seawall.config import (
         AgentSettings,
         CorsSettings,
@@ -92,7 +92,6 @@ if TYPE_CHECKING:
     )
     from seawall.models.scripted import ScriptedModel
     from seawall.orchestrator import Orchestrator
-    from seawall.pipeline.report import TurnReport
     from seawall.requests import new_request
     from seawall.settings import (
         AdmissionSettings,
@@ -123,6 +122,7 @@ if TYPE_CHECKING:
         Principal,
         ToolCall,
         ToolMessage,
+        TurnReport,
         TurnRequest,
         Usage,
         UserMessage,
@@ -250,7 +250,7 @@ __all__ = [
 
 # By module, the public names that are imported from it.
 _NAMES = {
-    "seawall.agents.definition": "AgentLimits",
+    "seawall.agents": "AgentLimits",
     "seawall.config": """
         AgentSettings CorsSettings IntentSettings RoutingSettings ServerSettings Settings
         ToolsetSettings load_settings parse_settings
@@ -276,7 +276,6 @@ _NAMES = {
     "seawall.models.scripted": "ScriptedModel",
     "seawall.orchestrator": "Orchestrator",
     "seawall.requests": "new_request",
-    "seawall.pipeline.report": "TurnReport",
     "seawall.settings": """
         AdmissionSettings AnswerCacheSettings BudgetLimits BudgetSettings CacheLimits
         ModelSettings OutputSettings PriceSettings QuotaSettings ResilienceSettings
@@ -287,7 +286,7 @@ _NAMES = {
     "seawall.tools.toolset": "Tool ToolContext ToolError ToolOutcome Toolset tool",
     "seawall.turn": """
         AnswerOptions AssistantMessage Cost Message OutputFormat Principal ToolCall
-        ToolMessage TurnRequest Usage UserMessage
+        ToolMessage TurnReport TurnRequest Usage UserMessage
     """,
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

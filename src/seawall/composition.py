@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from seawall.admission.gate import AdmissionGate, open_gate
+from seawall.agents import Agent, Routing, build_agent
 from seawall.agents.calls import Emit
-from seawall.agents.definition import Agent, Routing, build_agent
 from seawall.budgets.spending import Metering, open_metering
 from seawall.config import AgentSettings, Settings, ToolsetSettings
 from seawall.errors import ConfigError, did_you_mean
@@ -29,16 +29,15 @@ from seawall.intents.cascade import IntentDetector, build_detector
 from seawall.models.open import open_models, open_upstreams
 from seawall.models.port import Model
 from seawall.models.upstream import Upstream
-from seawall.pipeline.context import Ports
+from seawall.pipeline.context import Observe, Observers, Ports
 from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline
-from seawall.pipeline.report import Observe, Observers, TurnReport
 from seawall.storage.open import open_memory_store, open_store
 from seawall.storage.port import SessionStore
 from seawall.tools.toolset import Tool, Toolset, close_toolset
 from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
-from seawall.turn import Principal, TurnRequest
+from seawall.turn import Principal, TurnReport, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.pipeline.recovery import OrphanRecovery

@@ -12,7 +12,7 @@ from seawall.errors import ConfigError, Overloaded, Problem
 from seawall.events import Event, TurnFailed
 from seawall.identity import Trusted
 from seawall.models.port import Model
-from seawall.pipeline.report import Observe, Observers
+from seawall.pipeline.context import Observe, Observers
 from seawall.requests import new_request
 from seawall.tools.toolset import Tool, tool
 from seawall.turn import Principal, TurnRequest

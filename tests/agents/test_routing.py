@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from seawall.agents.definition import Route, Routing, choose_agent
+from seawall.agents import Route, Routing, choose_agent
 from seawall.errors import UnknownAgent
 
 AGENTS = {"desk": 1, "orders": 2, "returns": 3}

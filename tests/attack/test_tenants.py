@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from seawall import Orchestrator, Principal, ToolContext
-from seawall.agents.definition import HAND_OFF
+from seawall.agents import HAND_OFF
 from seawall.config import parse_settings
 from seawall.events import TextDelta, ToolReturned, TurnCompleted
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Text, ToolCalls

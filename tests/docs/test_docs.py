@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import seawall
-from seawall.agents.definition import AgentLimits
+from seawall.agents import AgentLimits
 from seawall.config import (
     RENAMED_KEYS,
     AgentSettings,

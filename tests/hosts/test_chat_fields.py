@@ -13,7 +13,7 @@ import pytest
 from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
-from seawall.agents.definition import AgentLimits
+from seawall.agents import AgentLimits
 from seawall.config import AgentSettings, Settings
 from seawall.identity.settings import ApiKeySettings, IdentitySettings
 from seawall.models.port import ModelRequest

@@ -17,9 +17,8 @@ from seawall.errors import CommitUnknown, SessionBusy
 from seawall.events import Event, TurnCompleted
 from seawall.identity import Trusted
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
-from seawall.pipeline.report import TurnReport
 from seawall.requests import new_request
-from seawall.turn import SessionKey, TurnRequest, Usage
+from seawall.turn import SessionKey, TurnReport, TurnRequest, Usage
 
 ADA = Principal("acme", "ada")
 CONFIGURATION = """

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall import Orchestrator, Principal, ScriptedModel, Settings, Tool, ToolContext, new_request
-from seawall.agents.definition import AgentLimits
+from seawall.agents import AgentLimits
 from seawall.config import AgentSettings
 from seawall.errors import Problem, ServerStopping, UpstreamFailed
 from seawall.events import Event, ToolReturned, TurnCompleted, TurnPaused, TurnStarted

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET, Struct
 
+from seawall.agents import Route, choose_agent
 from seawall.agents.calls import AgentTurn, Answer, TurnPausing
-from seawall.agents.definition import Route, choose_agent
 from seawall.agents.loop import run_agent
 from seawall.agents.window import history_window
 from seawall.errors import (

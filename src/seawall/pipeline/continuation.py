@@ -10,8 +10,8 @@ from contextlib import suppress
 import msgspec
 from msgspec import UNSET
 
+from seawall.agents import Route
 from seawall.agents.calls import AgentTurn, Answer, Step
-from seawall.agents.definition import Route
 from seawall.agents.effects import settle_step
 from seawall.errors import InternalError, Problem, ServerStopping, TurnInterrupted
 from seawall.events import Event, TurnResumed

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from seawall.agents import Route
 from seawall.agents.calls import Answer, Step
-from seawall.agents.definition import Route
 from seawall.agents.effects import DecidedMeanwhile
 from seawall.errors import (
     CommitUnknown,

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 
 from msgspec import UNSET
 
-from seawall.agents.definition import HAND_OFF
+from seawall.agents import HAND_OFF
 from seawall.errors import DeadlineExceeded, SessionNotFound, TurnNotFound, problem_from
 from seawall.events import (
     AgentSelected,
