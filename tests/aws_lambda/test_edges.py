@@ -13,8 +13,8 @@ import pytest
 
 from seawall.config import AgentSettings, CorsSettings, ServerSettings, Settings
 from seawall.errors import UpstreamFailed
-from seawall.hosts.aws_lambda.context import InvocationContext
 from seawall.hosts.aws_lambda.dispatch import Dispatcher
+from seawall.hosts.aws_lambda.runtime_api import InvocationContext
 from seawall.hosts.aws_lambda.target import LambdaSettings, Target
 from seawall.hosts.http.app import HttpApplication
 from seawall.identity.settings import IdentitySettings

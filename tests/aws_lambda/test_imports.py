@@ -73,7 +73,7 @@ import seawall.hosts.aws_lambda.runtime
 from seawall.hosts.aws_lambda.target import load_target
 from seawall.hosts.aws_lambda.target import LambdaSettings
 from seawall.hosts.aws_lambda.dispatch import Dispatcher
-from seawall.hosts.aws_lambda.context import InvocationContext
+from seawall.hosts.aws_lambda.runtime_api import InvocationContext
 
 class Answer:
     said = b""

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import msgspec
 
 from seawall.errors import Problem
-from seawall.hosts.aws_lambda.context import InvocationContext, traceparent_of
 from seawall.hosts.aws_lambda.http_events import (
     INTEGRATION,
     AsgiApp,
@@ -22,7 +21,11 @@ from seawall.hosts.aws_lambda.http_events import (
     source_of,
     stream_prelude,
 )
-from seawall.hosts.aws_lambda.runtime_api import InvocationResponse
+from seawall.hosts.aws_lambda.runtime_api import (
+    InvocationContext,
+    InvocationResponse,
+    traceparent_of,
+)
 from seawall.hosts.aws_lambda.target import Handler, LambdaSettings, Target
 
 __all__ = ["Dispatcher", "HandlerHung", "UnknownEvent"]
