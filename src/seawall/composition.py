@@ -18,7 +18,7 @@ from msgspec import Struct, structs
 from seawall.admission.gate import AdmissionGate, open_gate
 from seawall.agents import Agent, Routing, build_agent
 from seawall.agents.calls import Emit
-from seawall.budgets.spending import Metering, open_metering
+from seawall.budgets import Metering, open_metering
 from seawall.config import AgentSettings, Settings, ToolsetSettings
 from seawall.errors import ConfigError, did_you_mean
 from seawall.events import Event

@@ -2,7 +2,7 @@
 
 import json
 
-from seawall.budgets.spending import ModelSpend
+from seawall.budgets import ModelSpend
 from seawall.hosts.aws_lambda.metrics import METRICS, metric_line
 from seawall.turn import TurnReport, Usage
 

@@ -17,7 +17,7 @@ from msgspec import Struct
 from seawall.admission.gate import AdmissionGate
 from seawall.agents import Agent, Routing
 from seawall.agents.calls import Emit
-from seawall.budgets.spending import Spending
+from seawall.budgets import Spending
 from seawall.errors import DeadlineExceeded, Problem
 from seawall.identity import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
