@@ -16,31 +16,29 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from seawall.admission.gate import AdmissionGate, open_gate
+from seawall.agents import HAND_OFF, Agent, Routing, build_agent
 from seawall.agents.calls import Emit
-from seawall.agents.definition import HAND_OFF, Agent, build_agent
-from seawall.budgets.spending import Metering, open_metering
+from seawall.budgets import Metering, open_metering
 from seawall.config import AgentSettings, Settings, ToolsetSettings
 from seawall.errors import ConfigError, did_you_mean
 from seawall.events import Event
+from seawall.identity import Authenticator, Credential
 from seawall.identity.authenticator import build_authenticator
-from seawall.identity.port import Authenticator, Credential
+from seawall.intents import IntentDefinition
 from seawall.intents.cascade import IntentDetector, build_detector
-from seawall.intents.definition import IntentDefinition
 from seawall.models.open import open_models, open_upstreams
 from seawall.models.port import Model
 from seawall.models.upstream import Upstream
-from seawall.pipeline.context import Ports
+from seawall.pipeline.context import Observe, Observers, Ports
 from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline
-from seawall.pipeline.report import Observe, Observers, TurnReport
-from seawall.pipeline.routing import Routing
 from seawall.storage.open import open_memory_store, open_store
 from seawall.storage.port import SessionStore
 from seawall.tools.port import Tool
 from seawall.tools.toolset import Toolset, close_toolset
 from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
-from seawall.turn import Principal, TurnRequest
+from seawall.turn import Principal, TurnReport, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.caches.answers import AnswerCache

@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct, field
 
-from seawall.agents.definition import AgentLimits
+from seawall.agents import AgentLimits
 from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.settings import IdentitySettings
-from seawall.intents.definition import NO_INTENT
-from seawall.pipeline.stages import StageLimits
+from seawall.intents import NO_INTENT
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
@@ -35,12 +34,13 @@ from seawall.settings import (
     ModelSettings,
     OutputSettings,
     QuotaSettings,
+    SessionSettings,
+    StageLimits,
     TelemetrySettings,
     budget_faults,
     invalid_setting,
     model_faults,
 )
-from seawall.storage.settings import SessionSettings
 
 if TYPE_CHECKING:
     from seawall.tools.settings import SourceSettings, TenantTables

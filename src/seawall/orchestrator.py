@@ -10,10 +10,10 @@ from seawall.composition import Engine, Registrations, compose
 from seawall.config import AgentSettings, Settings, load_settings
 from seawall.errors import ConfigError, Overloaded, Problem
 from seawall.events import Event, TurnFailed
-from seawall.identity.port import Trusted
+from seawall.identity import Trusted
 from seawall.models.port import Model
-from seawall.pipeline.identifiers import new_request
-from seawall.pipeline.report import Observe, Observers
+from seawall.pipeline.context import Observe, Observers
+from seawall.requests import new_request
 from seawall.tools.port import Tool
 from seawall.tools.toolset import tool
 from seawall.turn import Principal, TurnRequest

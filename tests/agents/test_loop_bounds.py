@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
+from seawall.agents import AgentLimits, build_agent
 from seawall.agents.calls import AgentTurn, Answer
-from seawall.agents.definition import AgentLimits, build_agent
 from seawall.agents.loop import run_agent
 from seawall.errors import Problem, TurnLimitReached, UpstreamFailed
 from seawall.events import Event, ReasoningDelta, ToolReturned

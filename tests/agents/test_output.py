@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seawall.agents import AgentLimits, build_agent
 from seawall.agents.calls import AgentTurn, Answer
-from seawall.agents.definition import AgentLimits, build_agent
 from seawall.agents.loop import run_agent
 from seawall.agents.output import OutputCheck, build_output
 from seawall.config import parse_settings

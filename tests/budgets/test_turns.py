@@ -21,7 +21,7 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
-from seawall.pipeline.identifiers import new_request
+from seawall.requests import new_request
 from seawall.turn import Usage
 
 ADA = Principal("acme", "ada")

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from seawall import Principal
+from seawall.agents import build_agent
 from seawall.agents.calls import AgentTurn, Answer
-from seawall.agents.definition import build_agent
 from seawall.caches.answers import AnswerCache
 from seawall.errors import DeadlineExceeded
 from seawall.events import Event, TextDelta

@@ -8,7 +8,7 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from seawall.agents.definition import HAND_OFF, Agent
+from seawall.agents import HAND_OFF, Agent
 from seawall.events import Event
 from seawall.models.port import Meter
 from seawall.spans import Span, within_span

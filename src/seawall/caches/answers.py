@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
+from seawall.agents import Agent
 from seawall.agents.calls import AgentTurn, Answer, Emit
-from seawall.agents.definition import Agent
 from seawall.agents.loop import run_agent
 from seawall.caches.bounded import BoundedCache
 from seawall.caches.single_flight import SingleFlight, Sink

@@ -20,8 +20,7 @@ from msgspec import Struct, structs
 from seawall.cli.arguments import plural
 from seawall.config import Settings
 from seawall.errors import SeawallError
-from seawall.settings import ModelSettings
-from seawall.storage.settings import SessionSettings
+from seawall.settings import ModelSettings, SessionSettings
 from seawall.transport.connection import TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from seawall.errors import DeadlineExceeded, UpstreamFailed
-from seawall.intents.definition import NO_INTENT, Detection, IntentDefinition
+from seawall.intents import NO_INTENT, Detection, IntentDefinition
 from seawall.intents.features import MAX_CHARACTERS
 from seawall.intents.rules import Negations, Rules
 from seawall.models.port import Meter, Model

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET, Struct
 
+from seawall.agents import Route, choose_agent
 from seawall.agents.calls import AgentTurn, Answer, TurnPausing
 from seawall.agents.loop import run_agent
 from seawall.agents.window import history_window
@@ -27,12 +28,10 @@ from seawall.events import (
     TurnStarted,
     UsageReported,
 )
-from seawall.identity.port import Bearer, Credential
-from seawall.pipeline.context import Ports, TurnContext
-from seawall.pipeline.identifiers import fingerprint
+from seawall.identity import Bearer, Credential
+from seawall.pipeline.context import Ports, Stage, TurnContext
 from seawall.pipeline.opening import Opened
-from seawall.pipeline.routing import Route, choose_agent
-from seawall.pipeline.stages import Stage
+from seawall.requests import fingerprint
 from seawall.spans import current_span
 from seawall.storage.port import Commit, SessionStore
 from seawall.turn import Message, ToolMessage, TurnRecord, Usage, UserMessage

@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from seawall.errors import ConfigError
+from seawall.settings import SessionSettings
 from seawall.storage.port import SessionStore
-from seawall.storage.settings import SessionSettings
 
 __all__ = [
     "AUDIT_KEEP_SECONDS",

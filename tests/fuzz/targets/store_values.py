@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from seawall.errors import Problem
-from seawall.pipeline.identifiers import new_request, session_of
+from seawall.requests import new_request, session_of
 from seawall.storage.dynamodb.items import head_key, key_record_key, turn_items
 from seawall.storage.port import BackgroundJob, Begin, Commit, SessionStore
 from seawall.storage.sqlite.store import SqliteStore

@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from seawall.errors import Unauthenticated
-from seawall.identity.port import Anonymous, Bearer, Credential
+from seawall.identity import Anonymous, Bearer, Credential
 
 __all__ = ["Client", "read_credential"]
 

@@ -19,7 +19,7 @@ from seawall.errors import (
 )
 from seawall.hosts.http.credentials import read_credential
 from seawall.hosts.http.shutdown import Shutdown
-from seawall.identity.port import Credential
+from seawall.identity import Credential
 from seawall.requests import REQUEST_ID, Request, request_id
 from seawall.timers import Deadline, TimingWheel
 from seawall.turn import TurnRequest

@@ -33,8 +33,8 @@ from seawall.hosts.http.shutdown import Shutdown
 from seawall.hosts.http.warmup import warm_up
 from seawall.hosts.watchdogs import EventLoopWatchdog, ExitDeadline, run_loop
 from seawall.orchestrator import Orchestrator
-from seawall.pipeline.report import TurnReport
 from seawall.timers import TimingWheel
+from seawall.turn import TurnReport
 from seawall.user_code import find_object
 
 __all__ = [

@@ -13,8 +13,8 @@ from seawall.aws.dynamodb_calls import DELETE_TABLE
 from seawall.aws.dynamodb_errors import DynamoDBError, NoSuchTable
 from seawall.aws.region import find_region
 from seawall.errors import ConfigError, SeawallError
+from seawall.settings import SessionSettings
 from seawall.storage.open import open_store
-from seawall.storage.settings import SessionSettings
 from seawall.transport.http_client import HttpClient
 
 __all__ = ["delete_table", "make_table", "table_credentials", "table_region"]

@@ -19,8 +19,7 @@ from seawall.storage.dynamodb.items import (
     turn_partition,
     wait_key,
 )
-from seawall.storage.dynamodb.reader import TableReader
-from seawall.storage.dynamodb.table import SessionTable
+from seawall.storage.dynamodb.table import SessionTable, TableReader
 from seawall.storage.port import Archive, ArchivePage, KeyRecord
 from seawall.storage.values import encode_state, read_cursor, write_cursor
 from seawall.turn import Principal, SessionKey

@@ -35,8 +35,7 @@ from seawall.storage.dynamodb.items import (
     wait_key,
 )
 from seawall.storage.dynamodb.jobs import JobTable
-from seawall.storage.dynamodb.reader import TableReader
-from seawall.storage.dynamodb.table import SessionTable
+from seawall.storage.dynamodb.table import SessionTable, TableReader
 from seawall.storage.port import AuditPage, AuditRecord, JournalWrite, Wait
 from seawall.storage.values import (
     encode_record,

@@ -20,8 +20,7 @@ from seawall.storage.dynamodb.items import (
     time_to_live,
 )
 from seawall.storage.dynamodb.jobs import JobTable
-from seawall.storage.dynamodb.reader import TableReader
-from seawall.storage.dynamodb.table import SessionTable
+from seawall.storage.dynamodb.table import SessionTable, TableReader
 from seawall.storage.port import Begin, Lease, Replay, Snapshot
 
 __all__ = ["Leases"]

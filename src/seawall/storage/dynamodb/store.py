@@ -32,8 +32,12 @@ from seawall.storage.dynamodb.items import (
 )
 from seawall.storage.dynamodb.jobs import JobTable, delete_job_part
 from seawall.storage.dynamodb.leases import Leases
-from seawall.storage.dynamodb.reader import TableReader
-from seawall.storage.dynamodb.table import SessionTable, prepare_table, translate_errors
+from seawall.storage.dynamodb.table import (
+    SessionTable,
+    TableReader,
+    prepare_table,
+    translate_errors,
+)
 from seawall.storage.port import (
     Archive,
     ArchivePage,
