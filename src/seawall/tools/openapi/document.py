@@ -20,7 +20,7 @@ __all__ = ["MAX_DOCUMENT_BYTES", "Document", "DocumentFault", "Node", "open_docu
 MAX_DOCUMENT_BYTES = 16 << 20
 """Of a document with all files that it refers to."""
 
-_MAX_FILES = 256
+_MAX_FILES = 4_096
 _MAX_VALUES = 2_000_000
 _MAX_STEPS = 32  # of references that lead to references
 _VERSIONS = ("3.0", "3.1", "3.2")  # what 3.2 has added is not read

@@ -154,9 +154,10 @@ class _OperationReader:
         parameters = read_parameters(self._document, self._schemas, chosen, self._hidden, arguments)
         path = read_path(chosen.path, parameters, arguments)
         body = None
-        if "requestBody" in chosen.operation:
-            given = chosen.operation["requestBody"]
-            body = read_body(self._document, self._schemas, given, chosen.item.file, arguments)
+        operation = chosen.operation
+        if "requestBody" in operation.value:
+            given = operation.value["requestBody"]
+            body = read_body(self._document, self._schemas, given, operation.file, arguments)
         schema: dict[str, Any] = {"type": "object", "properties": arguments.properties}
         if arguments.required:
             schema["required"] = arguments.required
@@ -182,7 +183,7 @@ class _OperationReader:
     def _server(self, chosen: Chosen) -> str:
         if self._base_url:
             return self._base_url.rstrip("/")
-        for owner in (chosen.operation, chosen.item.value, self._document.root):
+        for owner in (chosen.operation.value, chosen.item.value, self._document.root):
             servers = owner.get("servers")
             if isinstance(servers, list) and servers and isinstance(servers[0], dict):
                 url = urljoin(self._location, _server_url(servers[0]))
@@ -199,13 +200,13 @@ class _OperationReader:
 
     def _accept(self, chosen: Chosen) -> str:
         """The types of successful answers, JSON first."""
-        responses = chosen.operation.get("responses")
+        responses = chosen.operation.value.get("responses")
         types: dict[str, None] = {}
         for status, each in responses.items() if isinstance(responses, dict) else ():
             if not (status.startswith("2") or status == "default"):
                 continue
             try:
-                response = self._document.follow(each, chosen.item.file).value
+                response = self._document.follow(each, chosen.operation.file).value
             except DocumentFault:  # answers are read by the type that they have
                 continue
             content = response.get("content") if isinstance(response, dict) else None
@@ -246,13 +247,13 @@ def _credentials(document: Document) -> set[tuple[str, str]]:
 
 
 def _description(chosen: Chosen) -> str:
-    said = [chosen.operation.get(each) for each in ("summary", "description")]
+    said = [chosen.operation.value.get(each) for each in ("summary", "description")]
     if said[1] is None:
         said[1] = chosen.item.value.get("description")
     texts = [each.strip() for each in said if isinstance(each, str) and each.strip()]
     if len(texts) == 2 and texts[1].startswith(texts[0].rstrip(".")):
         texts = texts[1:]
     text = "\n\n".join(texts) or chosen.reference
-    if chosen.operation.get("deprecated") is True:
+    if chosen.operation.value.get("deprecated") is True:
         text = f"Deprecated. {text}"
     return text if len(text) <= _LONGEST_DESCRIPTION else f"{text[: _LONGEST_DESCRIPTION - 1]}…"

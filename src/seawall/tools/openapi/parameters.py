@@ -3,13 +3,14 @@
 import re
 from collections.abc import Collection
 from typing import Any
+from urllib.parse import quote
 
 from msgspec import Struct, field
 
 from seawall.tools.openapi.document import Document, DocumentFault
 from seawall.tools.openapi.schemas import Key, SchemaReader
 from seawall.tools.openapi.selection import Chosen, argument_name
-from seawall.tools.openapi.styles import STYLES, escape
+from seawall.tools.openapi.styles import STYLES
 
 __all__ = ["Arguments", "Parameter", "is_json", "read_parameters", "read_path"]
 
@@ -109,10 +110,10 @@ def _declared(
 ) -> dict[tuple[str, str], tuple[dict[str, Any], str]]:
     """Parameters and their files by location and name; an operation's replace its path's."""
     declared: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
-    for owner in (chosen.item.value, chosen.operation):
-        given = owner.get("parameters")
+    for owner in (chosen.item, chosen.operation):
+        given = owner.value.get("parameters")
         for each in given if isinstance(given, list) else ():
-            node = document.follow(each, chosen.item.file)
+            node = document.follow(each, owner.file)
             if not isinstance(node.value, dict) or not isinstance(node.value.get("name"), str):
                 raise DocumentFault("a parameter has no name")
             declared[str(node.value.get("in")), node.value["name"]] = (node.value, node.file)
@@ -160,7 +161,7 @@ def _parameter(value: dict[str, Any], name: str, where: str, arguments: Argument
 
 
 def read_path(template: str, parameters: list[Parameter], arguments: Arguments) -> tuple[str, ...]:
-    """Text and arguments of a path, alternating.
+    """Text and arguments of a path, alternating; a query that it has stands at the end.
 
     Args:
         template: As the document has it.
@@ -168,10 +169,11 @@ def read_path(template: str, parameters: list[Parameter], arguments: Arguments) 
         arguments: Likewise.
 
     Raises:
-        DocumentFault: The path has a query or a fragment.
+        DocumentFault: The path has a fragment, or an expression in a query.
     """
-    if "?" in template or "#" in template:
-        raise DocumentFault("its path has a query or a fragment")
+    template, mark, query = template.partition("?")
+    if "#" in template or _expression.search(query):
+        raise DocumentFault("its path has a fragment, or an expression in a query")
     names = {each.name: each.argument for each in parameters if each.location == "path"}
     parts = _expression.split(template)
     for index in range(1, len(parts), 2):
@@ -183,12 +185,14 @@ def read_path(template: str, parameters: list[Parameter], arguments: Arguments) 
                 Parameter(names[name], name, "path", "simple", explode=False, reserved=False)
             )
         parts[index] = names[name]
-    return tuple(part if index % 2 else _literal(part) for index, part in enumerate(parts))
+    path = [part if index % 2 else _literal(part) for index, part in enumerate(parts)]
+    path[-1] += mark + _literal(query)
+    return tuple(path)
 
 
 def _literal(text: str) -> str:
     """The text of a path as it is sent; what is percent-encoded already stays."""
-    return "".join(each if each in _LITERAL else escape(each) for each in text)
+    return quote(text, safe=_LITERAL, errors="replace")
 
 
 def _content(parameter: dict[str, Any]) -> tuple[str, dict[str, Any] | None]:

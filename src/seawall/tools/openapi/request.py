@@ -84,7 +84,7 @@ def build_request(
         headers.append((operation.key_header.encode("ascii"), idempotency_key.encode("ascii")))
     url = operation.server + "".join(path)
     if query:
-        url = f"{url}?{'&'.join(query)}"
+        url = f"{url}{'&' if '?' in url else '?'}{'&'.join(query)}"
     return HttpRequest(operation.method, url, tuple(headers), content)
 
 

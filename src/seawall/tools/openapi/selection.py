@@ -3,8 +3,7 @@
 import difflib
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Container, Iterable, Sequence
 
 from msgspec import Struct
 
@@ -15,6 +14,7 @@ __all__ = ["Chosen", "argument_name", "choose", "name_operation"]
 _METHODS = ("get", "head", "post", "put", "patch", "delete", "options", "trace")
 _MOST_CHOSEN = 2_000
 _LONGEST_NAME = 64
+_MOST_OF_A_NAME = 100
 _SHOWN = 3  # near matches
 _MOST_NAMES = 20_000  # that near matches are looked for among
 _unnamed = re.compile(r"[^a-zA-Z0-9_-]+")
@@ -29,14 +29,14 @@ class Chosen(Struct, frozen=True):
         method: In upper case.
         path: Its template.
         item: The path's entry.
-        operation: The operation itself.
+        operation: The operation itself, which may be in another file.
         explicit: Whether it was chosen by its own name, not by a tag or with all others.
     """
 
     method: str
     path: str
     item: Node
-    operation: dict[str, Any]
+    operation: Node
     explicit: bool = False
 
     @property
@@ -47,13 +47,13 @@ class Chosen(Struct, frozen=True):
     @property
     def operation_id(self) -> str:
         """Its `operationId`; empty if it has none."""
-        given = self.operation.get("operationId")
+        given = self.operation.value.get("operationId")
         return given if isinstance(given, str) else ""
 
     @property
     def tags(self) -> tuple[str, ...]:
         """Its tags."""
-        given = self.operation.get("tags")
+        given = self.operation.value.get("tags")
         return tuple(map(str, given)) if isinstance(given, list) else ()
 
 
@@ -115,9 +115,10 @@ def _operations(document: Document) -> Iterable[Chosen]:
                 continue
             item = Node({**found.value, **value}, found.file, found.pointer)
         for method in _METHODS:
-            operation = item.value.get(method)
-            if isinstance(operation, dict):
-                yield Chosen(method.upper(), path, item, operation)
+            if isinstance(item.value.get(method), dict):
+                operation = document.follow(item.value[method], item.file)
+                if isinstance(operation.value, dict):
+                    yield Chosen(method.upper(), path, item, operation)
 
 
 def _near(entry: str, known: Iterable[str]) -> str:
@@ -137,7 +138,7 @@ def name_operation(operation: Chosen) -> str:
     )
 
 
-def argument_name(name: str, location: str, taken: Iterable[str]) -> str:
+def argument_name(name: str, location: str, taken: Container[str]) -> str:
     """A name that models accept for a parameter or a property of the body.
 
     Args:
@@ -147,8 +148,10 @@ def argument_name(name: str, location: str, taken: Iterable[str]) -> str:
     """
     short = _unargued.sub("_", name)
     short = _cut(short if short and short == name else short.strip("_") or "argument")
-    for candidate in (short, *(_cut(f"{short}_{location}{n}") for n in ("", *range(2, 1_000)))):
-        if candidate not in taken:
+    if short not in taken:
+        return short
+    for ending in ("", *range(2, _MOST_OF_A_NAME)):
+        if (candidate := _cut(f"{short}_{location}{ending}")) not in taken:
             return candidate
     raise DocumentFault(f"too many parameters are called {name[:80]!r}")
 
