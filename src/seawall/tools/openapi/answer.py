@@ -14,7 +14,6 @@ _MOST_ERROR_BYTES = 4_096
 _MOST_LEVELS = 16  # that cutting goes into
 _MOST_NOTES = 8
 _NOTE_BYTES = 512
-_LEAST_BYTES = 1_024
 _media_type = re.compile(r"\s*([^\s;]+)")
 _charset = re.compile(r"charset\s*=\s*\"?([^\s;\"]+)", re.IGNORECASE)
 _charsets = re.compile(r"(utf-(8|16|32)|iso8859|cp125|ascii|latin|shift|euc|gb|big5|koi8).*")
@@ -93,10 +92,15 @@ def answer_text(
         headers: By lower-case name.
         body: Its body.
         select: What is shown of JSON; other answers are then not shown at all.
-        max_bytes: Bytes of the text at most, notes of what was cut included; at least 1,024.
+        max_bytes: Bytes of the text at most, notes of what was cut included; at least 256.
     """
     if not body:
-        return AnswerText(f"Done: the service answered {status} without content.", True)
+        place = headers.get("location", "")[:200]
+        return AnswerText(
+            f"Done: the service answered {status} without content"
+            f"{f'; location: {place}' if place else ''}.",
+            True,
+        )
     value, text = _read(headers, body)
     if text is None and value is msgspec.UNSET:
         kind = _type_of(headers)[:80] or "unknown type"
@@ -140,20 +144,21 @@ def cut_json(value: Any, max_bytes: int) -> AnswerText:  # noqa: ANN401 - JSON
 
     Args:
         value: The value.
-        max_bytes: Bytes of the text at most; at least 1,024.
+        max_bytes: Bytes of the text at most; at least 256.
     """
     encoded = msgspec.json.encode(value)
-    max_bytes = max(max_bytes, _LEAST_BYTES)
     if len(encoded) <= max_bytes:
         return AnswerText(encoded.decode(), True)
     if isinstance(value, str):
         return _cut_text(value, max_bytes)
     notes: list[str] = []
-    cut = _cut(value, max_bytes - _NOTE_BYTES, "", notes, 0)
+    note_bytes = min(_NOTE_BYTES, max_bytes // 2)
+    cut = _cut(value, max_bytes - note_bytes, "", notes, 0)
     more = f"; {len(notes) - _MOST_NOTES} more" if len(notes) > _MOST_NOTES else ""
-    note = "; ".join(notes[:_MOST_NOTES])[: _NOTE_BYTES // 2]
+    note = f"{'; '.join(notes[:_MOST_NOTES])}{more}".encode("utf-8", "replace")
+    shown = note[: note_bytes - 40].decode("utf-8", "ignore")
     text = msgspec.json.encode(cut).decode()
-    return AnswerText(f"{text}\n[Cut: {note}{more}. Ask for less at once.]", False)
+    return AnswerText(f"{text}\n[Cut: {shown}. Ask for less at once.]", False)
 
 
 def _cut(value: Any, budget: int, path: str, notes: list[str], level: int) -> Any:  # noqa: ANN401
@@ -216,10 +221,9 @@ def _size(value: Any) -> int:  # noqa: ANN401 - JSON
 
 def _cut_text(text: str, max_bytes: int) -> AnswerText:
     data = text.encode("utf-8", "replace")
-    max_bytes = max(max_bytes, _LEAST_BYTES)
     if len(data) <= max_bytes:
         return AnswerText(data.decode(), True)
-    shown = data[: max_bytes - 128].decode("utf-8", "ignore")
+    shown = data[: max_bytes - 100].decode("utf-8", "ignore")
     note = f"Cut: {len(shown)} of {len(text)} characters are shown; ask for less at once."
     return AnswerText(f"{shown}\n[{note}]", False)
 
