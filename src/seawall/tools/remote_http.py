@@ -67,6 +67,10 @@ class RemoteHttp:
         self._headers = tuple(headers)
         self._limit = max_response_bytes
 
+    def allow(self, url: str) -> None:
+        """Allow the origin of a URL, which the caller has checked."""
+        self._allowed |= {Endpoint.parse(url).origin}
+
     async def close(self) -> None:
         """Close connections and credentials."""
         await self.client.close()
