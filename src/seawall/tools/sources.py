@@ -110,7 +110,7 @@ def _open(
             name,
             settings,
             folder=Path(folder),
-            http=connect(*at, auth=settings.auth, public_only=not at),
+            http=connect(*at, auth=settings.auth, public_only=not (at or is_remote)),
             # The document may be on another server, which must not get the credentials.
             documents=connect(settings.openapi, auth=NoAuth()) if is_remote else None,
         )
