@@ -75,7 +75,7 @@ def openapi_document(service: StoreService) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     schemas: dict[str, Any] = {}
     for name, tool in service.tools.items():
-        schema = dict(tool.spec.parameters)
+        schema: dict[str, Any] = dict(tool.spec.parameters)
         schemas |= schema.pop("$defs", {})
         operation: dict[str, Any] = {
             "operationId": name,

@@ -149,9 +149,7 @@ async def _tools_elsewhere(demo: Demo, stack: AsyncExitStack, folder: Path) -> P
             *("--port", "0", "--database", str(folder / "store.db")),
             *(["--mcp"] if demo.tools == "mcp" else []),
             module="examples.store.service",
-            environment={
-                "PYTHONPATH": os.pathsep.join((str(demo.example.resolve().parents[1]), ""))
-            },
+            environment={"PYTHONPATH": checkout},
         )
     )
     demo.write_line(f"tools at {service.url}")
