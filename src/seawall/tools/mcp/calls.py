@@ -8,11 +8,12 @@ import msgspec
 from msgspec import Raw, Struct
 
 from seawall.tools.mcp.client import McpClient
-from seawall.tools.mcp.content import Contents, prompt_text, resource_text, result_text
+from seawall.tools.mcp.content import Contents, json_value, prompt_text, resource_text, result_text
 from seawall.tools.mcp.header_values import Paths, mirrored_headers
 from seawall.tools.mcp.jsonrpc import HEADER_MISMATCH, INTERNAL_ERROR, RpcError
 from seawall.tools.mcp.schemas import Validator, fault_of
 from seawall.tools.mcp.wire import Request
+from seawall.tools.openapi.answer import Selector
 from seawall.tools.port import ToolContext, ToolOutcome
 from seawall.tools.remote import RemoteOperation
 from seawall.tools.upstream import UpstreamFault
@@ -74,8 +75,10 @@ class ToolCall:
         self,
         client: McpClient,
         name: str,
+        *,
         headers: Paths,
         output: Validator | None,
+        select: Selector | None,
         outdated: Callable[[], None],
     ) -> None:
         """Create it.
@@ -85,12 +88,14 @@ class ToolCall:
             name: Of the tool.
             headers: In which arguments are mirrored.
             output: Of structured results; None for any.
+            select: What a model gets of a result; None for all.
             outdated: Called when the server says that the tool is another one by now.
         """
         self._client = client
         self._name = name
         self._headers = headers
         self._output = output
+        self._select = select
         self._outdated = outdated
 
     async def __call__(
@@ -111,7 +116,11 @@ class ToolCall:
                 if fault:
                     structured = Raw()
                     notes.append(fault)
-            text = result_text(result.content, structured, "\n".join(notes))
+            if self._select is not None and not result.is_error:
+                notes.insert(0, self._selected(result.content, structured, self._select))
+                text = "\n".join(notes)
+            else:
+                text = "\n".join((result_text(result.content, structured), *notes))
         except RpcError as error:
             if error.code == HEADER_MISMATCH:
                 self._outdated()
@@ -131,6 +140,16 @@ class ToolCall:
             return ""
         _log.warning("the structured result of %r does not fit its schema", self._name)
         return f"[The structured result is left out: it does not fit the tool's schema: {fault}]"
+
+    def _selected(self, content: list[Raw], structured: Raw, select: Selector) -> str:
+        """The part of a result that a model gets."""
+        value = json_value(content, structured)
+        if value is msgspec.UNSET:
+            return f"[The result of {self._name} is not JSON, of which a part was to be shown.]"
+        try:
+            return msgspec.json.encode(select(value)).decode()
+        except ValueError as error:
+            return f"[The part of the result that was to be shown cannot be found: {error}]"
 
 
 class ResourceList:

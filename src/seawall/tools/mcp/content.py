@@ -1,9 +1,11 @@
 """Results as text for a model. What is not text is named, with its type and size."""
 
+from typing import Any
+
 import msgspec
 from msgspec import Raw, Struct
 
-__all__ = ["Contents", "prompt_text", "resource_text", "result_text"]
+__all__ = ["Contents", "json_value", "prompt_text", "resource_text", "result_text"]
 
 _MAX_NAME_CHARACTERS = 300
 
@@ -36,13 +38,12 @@ class _PromptMessage(Struct):
 _blocks = msgspec.json.Decoder(_Block)
 
 
-def result_text(content: list[Raw], structured: Raw, note: str = "") -> str:
+def result_text(content: list[Raw], structured: Raw) -> str:
     """The result of a tool.
 
     Args:
         content: Blocks as they came.
         structured: JSON; nothing without it. It is left out where a block says the same.
-        note: A last line.
 
     Raises:
         msgspec.DecodeError: A block is invalid.
@@ -51,9 +52,25 @@ def result_text(content: list[Raw], structured: Raw, note: str = "") -> str:
     texts = [_block_text(each) for each in blocks]
     if structured and not _is_said(structured, blocks):
         texts.append(msgspec.json.format(bytes(structured), indent=-1).decode())
-    if note:
-        texts.append(note)
     return "\n".join(texts)
+
+
+def json_value(content: list[Raw], structured: Raw) -> Any:  # noqa: ANN401 - any JSON
+    """The result of a tool as JSON: what is structured, or a text that is JSON; else UNSET.
+
+    Args:
+        content: Blocks as they came.
+        structured: JSON; nothing without it.
+    """
+    if structured:
+        return msgspec.json.decode(structured)
+    for block in map(_blocks.decode, content):
+        if block.type == "text":
+            try:
+                return msgspec.json.decode(block.text)
+            except (msgspec.DecodeError, RecursionError):
+                continue
+    return msgspec.UNSET
 
 
 def resource_text(contents: list[Contents]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from seawall.errors import ConfigError
 from seawall.printable import printable
 from seawall.tools.mcp.calls import PromptList, PromptText, ResourceList, ResourceText, ToolCall
 from seawall.tools.mcp.client import McpClient
@@ -16,7 +17,9 @@ from seawall.tools.mcp.jsonrpc import RpcError
 from seawall.tools.mcp.protocol import Server
 from seawall.tools.mcp.schemas import InvalidSchema, compile_schema
 from seawall.tools.mcp.wire import Wire
+from seawall.tools.openapi.answer import Selector, compile_select
 from seawall.tools.remote import RemoteOperation
+from seawall.tools.settings import McpSettings
 from seawall.tools.upstream import UpstreamFault
 
 __all__ = ["McpSource"]
@@ -54,31 +57,27 @@ class McpSource:
         name: Of the source.
     """
 
-    def __init__(
-        self,
-        name: str,
-        wire: Wire,
-        *,
-        trust_annotations: bool = False,
-        resources: bool = False,
-        prompts: bool = False,
-    ) -> None:
+    def __init__(self, name: str, wire: Wire, settings: McpSettings) -> None:
         """Create it; nothing is sent before `list`.
 
         Args:
             name: Of the source.
-            wire: The way to the server.
-            trust_annotations: Whether a tool that the server calls read-only is a read. Without,
-                every tool is an effect.
-            resources: Whether the server's resources are tools as well: one to list, one to read.
-            prompts: Whether its prompts are: one to list, one to get.
+            wire: The way to the server; owned from now on.
+            settings: Its table.
+
+        Raises:
+            ConfigError: A `select` is not one.
         """
         self.name = name
         self._wire = wire
         self._client = McpClient(wire)
-        self._trust_annotations = trust_annotations
-        self._resources = resources
-        self._prompts = prompts
+        self._settings = settings
+        self._select = _selector(f"tools.{name}.select", settings.select)
+        self._selects = {
+            each: _selector(f"tools.{name}.overrides.{each}.select", own.select)
+            for each, own in settings.overrides.items()
+            if own.select is not None
+        }
         self._changed: Callable[[], None] = lambda: None
 
     async def list(self, *, deadline: float) -> tuple[RemoteOperation, ...]:
@@ -148,18 +147,32 @@ class McpSource:
             name=tool.name,
             description=tool.description or tool.title or annotations.title or tool.name,
             schema={"type": "object", **tool.input_schema},
-            changes=not (self._trust_annotations and annotations.read_only_hint is True),
+            changes=not (self._settings.trust_annotations and annotations.read_only_hint is True),
             output_schema=output if isinstance(output, dict) else None,
-            invoke=ToolCall(self._client, tool.name, headers, validator, self._tools_changed),
+            invoke=ToolCall(
+                self._client,
+                tool.name,
+                headers=headers,
+                output=validator,
+                select=self._selects.get(tool.name, self._select),
+                outdated=self._tools_changed,
+            ),
         )
 
     def _others(self, server: Server) -> Iterable[RemoteOperation]:
-        if self._resources and server.capabilities.resources is not None:
+        if self._settings.resources and server.capabilities.resources is not None:
             yield ResourceList(self._client).operation()
             yield ResourceText(self._client).operation()
-        if self._prompts and server.capabilities.prompts is not None:
+        if self._settings.prompts and server.capabilities.prompts is not None:
             yield PromptList(self._client).operation()
             yield PromptText(self._client).operation()
 
     def _tools_changed(self) -> None:
         self._changed()
+
+
+def _selector(key: str, expression: str) -> Selector | None:
+    try:
+        return compile_select(expression)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from None
