@@ -18,9 +18,12 @@ from seawall.transport.tls import tls_context
 from seawall.user_code import find_object
 
 if TYPE_CHECKING:
+    from seawall.tools.mcp.wire import Wire
     from seawall.tools.remote import ToolSource
 
 __all__ = ["open_catalog"]
+
+_MORE_CONNECTIONS = 8  # for what is no call: listings, cancellations, streams of changes
 
 
 def open_catalog(
@@ -85,7 +88,7 @@ def _open(
         )
         ca_file = settings.tls.ca_file and beside("", settings.tls.ca_file)
         client = HttpClient(
-            max_connections=settings.limits.concurrency,
+            max_connections=settings.limits.concurrency + _MORE_CONNECTIONS,
             connect_seconds=settings.limits.connect_seconds,
             ssl_context=tls_context(ca_file, key=f"{key}.tls.ca_file"),
             public_only=public_only,
@@ -124,19 +127,26 @@ def _open(
                 f"{key}.command: a server that is started cannot run in a function; use a server "
                 "that speaks HTTP without sessions"
             )
-        from seawall.tools.mcp.stdio import StdioWire  # noqa: PLC0415
+        from seawall.tools.mcp.stdio import (  # noqa: PLC0415
+            StdioWire,
+            child_environment,
+        )
 
-        wire = StdioWire(settings.command)
+        wire: Wire = StdioWire(
+            settings.command,
+            name=name,
+            environment=child_environment(environment, settings.env_pass),
+            folder=str(Path(folder, settings.cwd)),
+            limit=settings.max_response_bytes,
+        )
     else:
         from seawall.tools.mcp.http import HttpWire  # noqa: PLC0415
 
         wire = HttpWire(
-            connect(settings.mcp, auth=settings.auth), settings.mcp, name=name, stateless=stateless
+            connect(settings.mcp, auth=settings.auth),
+            settings.mcp,
+            name=name,
+            limit=settings.max_response_bytes,
+            stateless=stateless,
         )
-    return McpSource(
-        name,
-        wire,
-        trust_annotations=settings.trust_annotations,
-        resources=settings.resources,
-        prompts=settings.prompts,
-    )
+    return McpSource(name, wire, settings)
