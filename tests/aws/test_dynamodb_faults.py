@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
+from seawall.aws import Credentials, EnvironmentSource
 from seawall.aws.credential_cache import CredentialCache
-from seawall.aws.credentials import Credentials, EnvironmentSource
 from seawall.aws.dynamodb import CallLimits, DynamoDBClient
 from seawall.aws.dynamodb_batches import batch_delete, batch_get, batch_put
 from seawall.aws.dynamodb_calls import GET, QUERY, UPDATE, Get, GetOutput, Item, Put, Query, Update

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from msgspec import Struct
 
+from seawall.aws import EnvironmentSource
 from seawall.aws.credential_cache import CredentialCache
-from seawall.aws.credentials import EnvironmentSource
 from seawall.aws.dynamodb import DynamoDBClient
 from seawall.aws.dynamodb_batches import batch_delete, batch_get, batch_put
 from seawall.aws.dynamodb_calls import (

@@ -12,7 +12,7 @@ from botocore.awsrequest import AWSRequest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.aws.credentials import Credentials
+from seawall.aws import Credentials
 from seawall.aws.signature import Signer
 
 # AWS's Signature Version 4 test suite, each request with its published signature. Written down

@@ -12,7 +12,7 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from seawall.aws.credentials import Credentials
+from seawall.aws import Credentials
 from seawall.models.anthropic import AnthropicModel, AnthropicReader, AnthropicSettings
 from seawall.models.assembly import Reader
 from seawall.models.bedrock import BedrockModel, BedrockReader, BedrockSettings

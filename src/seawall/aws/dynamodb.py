@@ -20,8 +20,8 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from seawall.aws import Credentials, CredentialsError, endpoint_url
 from seawall.aws.credential_cache import CredentialCache
-from seawall.aws.credentials import Credentials, CredentialsError
 from seawall.aws.dynamodb_calls import (
     TRANSACT_GET,
     TRANSACT_WRITE,
@@ -45,7 +45,6 @@ from seawall.aws.dynamodb_errors import (
     classify_refusal,
     parse_refusal,
 )
-from seawall.aws.region import endpoint_url
 from seawall.aws.signature import ServerClock, Signer
 from seawall.resilience import RetryBudget, full_jitter
 from seawall.transport.connection import ConnectFailed, TransportError

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from hashlib import sha256
 from urllib.parse import quote
 
-from seawall.aws.credentials import Credentials
+from seawall.aws import Credentials
 
 __all__ = ["CLOCK_REFUSAL_CODES", "ServerClock", "Signer", "canonical_request", "signing_key"]
 

@@ -13,9 +13,8 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from seawall.aws.credentials import Credentials, CredentialsError, CredentialsUnavailable
+from seawall.aws import Credentials, CredentialsError, CredentialsUnavailable, endpoint_url
 from seawall.aws.event_stream import EventMessage, EventStreamParser
-from seawall.aws.region import endpoint_url
 from seawall.aws.signature import ServerClock, Signer
 from seawall.errors import UpstreamFailed, UpstreamRefused
 from seawall.models.assembly import Reader, UnreadableLog, as_object

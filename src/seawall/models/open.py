@@ -114,9 +114,8 @@ def _bedrock(
     environment: Mapping[str, str],
     common: dict[str, Any],
 ) -> Model:
+    from seawall.aws import CredentialsError, find_region  # noqa: PLC0415
     from seawall.aws.credential_cache import CredentialCache, default_chain  # noqa: PLC0415
-    from seawall.aws.credentials import CredentialsError  # noqa: PLC0415
-    from seawall.aws.region import find_region  # noqa: PLC0415
     from seawall.models.bedrock import BedrockModel, BedrockSettings  # noqa: PLC0415
 
     try:
