@@ -23,22 +23,20 @@ from seawall.aws.dynamodb_calls import (
     UPDATE,
     UPDATE_TTL,
     ConditionCheck,
+    ConditionFailed,
     Delete,
     Get,
     GetOutput,
+    InvalidCall,
     Item,
+    NoSuchTable,
     Operation,
     Put,
     Query,
     Table,
-    Update,
-)
-from seawall.aws.dynamodb_errors import (
-    ConditionFailed,
-    InvalidCall,
-    NoSuchTable,
     TableInUse,
     TransactionCancelled,
+    Update,
 )
 from seawall.transport.http_client import HttpClient
 from tests.dynamodb_local import ENVIRONMENT

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from seawall.aws.dynamodb import DynamoDBClient
-from seawall.aws.dynamodb_errors import AccessDenied
+from seawall.aws.dynamodb_calls import AccessDenied
 from seawall.aws.signature import ServerClock
 from seawall.errors import UpstreamRefused
 from seawall.models.bedrock import BedrockModel, BedrockSettings

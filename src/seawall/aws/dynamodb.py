@@ -1,6 +1,6 @@
 """DynamoDB client: signed calls over the shared HTTP client, with bounded retries.
 
-Requests and answers are in `dynamodb_calls`, errors in `dynamodb_errors`.
+Requests, answers and errors are in `dynamodb_calls`.
 docs/decisions/002-dynamodb-client.md has the figures behind a client of our own.
 
 An attempt whose answer is lost is repeated, so any write may reach DynamoDB twice. Transactions
@@ -23,25 +23,23 @@ from msgspec import Struct
 from seawall.aws import Credentials, CredentialsError, endpoint_url
 from seawall.aws.credential_cache import CredentialCache
 from seawall.aws.dynamodb_calls import (
+    EXPIRED_TOKEN_CODES,
     TRANSACT_GET,
     TRANSACT_WRITE,
+    AccessDenied,
     ConditionCheck,
     Delete,
+    DynamoDBError,
     Get,
+    InvalidCall,
     Item,
     Operation,
     Put,
+    RetryableFailure,
     TransactGetOutput,
     TransactWriteOutput,
-    Update,
-)
-from seawall.aws.dynamodb_errors import (
-    EXPIRED_TOKEN_CODES,
-    AccessDenied,
-    DynamoDBError,
-    InvalidCall,
-    RetryableFailure,
     Unavailable,
+    Update,
     classify_refusal,
     parse_refusal,
 )

@@ -12,8 +12,16 @@ import zlib
 
 import msgspec
 
-from seawall.aws.dynamodb_calls import ConditionCheck, Delete, Item, Put, Update, Value
-from seawall.aws.dynamodb_errors import ConditionFailed, TransactionCancelled
+from seawall.aws.dynamodb_calls import (
+    ConditionCheck,
+    ConditionFailed,
+    Delete,
+    Item,
+    Put,
+    TransactionCancelled,
+    Update,
+    Value,
+)
 from seawall.errors import InvalidField, TurnLimitReached
 from seawall.storage.dynamodb.items import (
     head_key,

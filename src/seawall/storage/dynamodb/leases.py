@@ -7,8 +7,7 @@ import asyncio
 
 from msgspec import structs
 
-from seawall.aws.dynamodb_calls import Item
-from seawall.aws.dynamodb_errors import ConditionFailed, Contended
+from seawall.aws.dynamodb_calls import ConditionFailed, Contended, Item
 from seawall.storage.dynamodb.items import (
     alive,
     head_key,

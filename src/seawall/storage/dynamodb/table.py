@@ -18,23 +18,21 @@ from seawall.aws.dynamodb_calls import (
     QUERY,
     UPDATE,
     UPDATE_TTL,
+    ConditionFailed,
     Delete,
+    DynamoDBError,
     Get,
+    InvalidCall,
     Item,
+    NoSuchTable,
     Page,
     Put,
     Query,
     Returned,
     Table,
+    TableInUse,
     TableOutput,
     Update,
-)
-from seawall.aws.dynamodb_errors import (
-    ConditionFailed,
-    DynamoDBError,
-    InvalidCall,
-    NoSuchTable,
-    TableInUse,
 )
 from seawall.errors import ConfigError, StoreUnavailable
 from seawall.storage.dynamodb.items import (
