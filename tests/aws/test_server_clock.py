@@ -6,9 +6,9 @@ from email.utils import formatdate
 import msgspec
 import pytest
 
+from seawall.aws import ServerClock
 from seawall.aws.dynamodb import DynamoDBClient
 from seawall.aws.dynamodb_calls import AccessDenied
-from seawall.aws.signature import ServerClock
 from seawall.errors import UpstreamRefused
 from seawall.models.bedrock import BedrockModel, BedrockSettings
 from seawall.models.port import Finish, ModelRequest, Prompt, Text

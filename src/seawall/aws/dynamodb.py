@@ -20,7 +20,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
-from seawall.aws import Credentials, CredentialsError, endpoint_url
+from seawall.aws import Credentials, CredentialsError, ServerClock, Signer, endpoint_url
 from seawall.aws.credential_cache import CredentialCache
 from seawall.aws.dynamodb_calls import (
     EXPIRED_TOKEN_CODES,
@@ -43,7 +43,6 @@ from seawall.aws.dynamodb_calls import (
     classify_refusal,
     parse_refusal,
 )
-from seawall.aws.signature import ServerClock, Signer
 from seawall.resilience import RetryBudget, full_jitter
 from seawall.transport.connection import ConnectFailed, TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient

@@ -39,7 +39,7 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 from msgspec import Struct, field
 
-from seawall.aws.signature import CLOCK_REFUSAL_CODES
+from seawall.aws import CLOCK_REFUSAL_CODES
 
 __all__ = [
     "BATCH_GET",

@@ -13,9 +13,15 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from seawall.aws import Credentials, CredentialsError, CredentialsUnavailable, endpoint_url
+from seawall.aws import (
+    Credentials,
+    CredentialsError,
+    CredentialsUnavailable,
+    ServerClock,
+    Signer,
+    endpoint_url,
+)
 from seawall.aws.event_stream import EventMessage, EventStreamParser
-from seawall.aws.signature import ServerClock, Signer
 from seawall.errors import UpstreamFailed, UpstreamRefused
 from seawall.models.assembly import Reader, UnreadableLog, as_object
 from seawall.models.history import (
