@@ -2,7 +2,7 @@
 
 from seawall.aws.dynamodb_calls import ConditionFailed, InvalidCall, Item
 from seawall.errors import InvalidField
-from seawall.storage.dynamodb.items import (
+from seawall.storage.dynamodb import (
     DELETED,
     audit_partition,
     head_key,

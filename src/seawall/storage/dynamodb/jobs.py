@@ -23,7 +23,7 @@ from seawall.aws.dynamodb_calls import (
     Value,
 )
 from seawall.errors import InvalidField, TurnLimitReached
-from seawall.storage.dynamodb.items import (
+from seawall.storage.dynamodb import (
     head_key,
     key_record_key,
     number,

@@ -22,7 +22,7 @@ from seawall.aws.dynamodb_calls import (
 )
 from seawall.errors import InvalidField, SessionConflict, StoreUnavailable, TurnLimitReached
 from seawall.storage.audit import chained, decode_audit
-from seawall.storage.dynamodb.items import (
+from seawall.storage.dynamodb import (
     audit_partition,
     audit_pointer_key,
     audit_prefix,

@@ -8,7 +8,7 @@ import asyncio
 from msgspec import structs
 
 from seawall.aws.dynamodb_calls import ConditionFailed, Contended, Item
-from seawall.storage.dynamodb.items import (
+from seawall.storage.dynamodb import (
     alive,
     head_key,
     key_record_key,

@@ -29,7 +29,7 @@ from seawall.errors import (
     SessionNotFound,
     TurnLimitReached,
 )
-from seawall.storage.dynamodb.items import (
+from seawall.storage.dynamodb import (
     head_key,
     head_time_to_live,
     key_record_key,

@@ -35,7 +35,7 @@ from seawall.aws.dynamodb_calls import (
     Update,
 )
 from seawall.errors import ConfigError, StoreUnavailable
-from seawall.storage.dynamodb.items import (
+from seawall.storage.dynamodb import (
     TurnAssembler,
     alive,
     head_key,
