@@ -23,6 +23,7 @@ from seawall.aws import (
 )
 from seawall.aws.event_stream import EventMessage, EventStreamParser
 from seawall.errors import UpstreamFailed, UpstreamRefused
+from seawall.models import Finish, ModelRequest, Prompt, ToolCalls, ToolSpec
 from seawall.models.assembly import Reader, UnreadableLog, as_object
 from seawall.models.history import (
     NO_CONTENT,
@@ -42,7 +43,6 @@ from seawall.models.http_model import (
     count_of,
     encode,
 )
-from seawall.models.port import Finish, ModelRequest, Prompt, ToolCalls, ToolSpec
 from seawall.transport.http_client import HttpClient, Response
 from seawall.turn import AssistantMessage, Message, Usage, UserMessage
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from seawall.errors import ConfigError
-from seawall.models.port import Model
+from seawall.models import Model
 from seawall.models.resilient import ResilientModel
 from seawall.models.upstream import Upstream
 from seawall.settings import ModelSettings
