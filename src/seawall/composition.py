@@ -26,8 +26,8 @@ from seawall.identity import Authenticator, Credential
 from seawall.identity.authenticator import build_authenticator
 from seawall.intents import IntentDefinition
 from seawall.intents.cascade import IntentDetector, build_detector
+from seawall.models import Model
 from seawall.models.open import open_models, open_upstreams
-from seawall.models.port import Model
 from seawall.models.upstream import Upstream
 from seawall.pipeline.context import Observe, Observers, Ports
 from seawall.pipeline.live import LiveTurn

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from seawall.agents import AgentLimits
 from seawall.config import AgentSettings, Settings
 from seawall.identity.settings import ApiKeySettings, IdentitySettings
-from seawall.models.port import ModelRequest
+from seawall.models import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator
 from seawall.settings import OutputSettings, SessionSettings

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from msgspec import Meta, Struct
 
 from seawall.errors import UnknownAgent
+from seawall.models import Model, Prompt, ToolSpec
 from seawall.models.port import Model, Prompt, ToolSpec
 from seawall.tools.port import Tool
 

@@ -197,7 +197,7 @@ async def _model(name: str, settings: ModelSettings, client: HttpClient, clock: 
         return secret
     base = (settings.base_url or _DEFAULT_URLS.get(settings.kind, "")).rstrip("/")
     if settings.kind == "bedrock":
-        from seawall.aws.region import endpoint_url, find_region  # noqa: PLC0415
+        from seawall.aws import endpoint_url, find_region  # noqa: PLC0415
 
         base = base or endpoint_url("bedrock-runtime", find_region(os.environ, settings.region))
         return await _reach(name, base, client, clock)
