@@ -7,7 +7,6 @@ from msgspec import Meta, Struct
 
 from seawall.errors import UnknownAgent
 from seawall.models import Model, Prompt, ToolSpec
-from seawall.models.port import Model, Prompt, ToolSpec
 from seawall.tools.port import Tool
 
 if TYPE_CHECKING:
