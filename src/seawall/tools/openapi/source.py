@@ -1,9 +1,7 @@
 """A source of tools: the operations of an OpenAPI document, called over HTTP."""
 
 import asyncio
-import ipaddress
 import logging
-import socket
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -41,7 +39,13 @@ class OpenApiSource:
     """The operations of one document."""
 
     def __init__(
-        self, name: str, settings: OpenApiSettings, *, folder: Path, http: RemoteHttp
+        self,
+        name: str,
+        settings: OpenApiSettings,
+        *,
+        folder: Path,
+        http: RemoteHttp,
+        documents: RemoteHttp | None = None,
     ) -> None:
         """Create it; nothing is read before it is listed.
 
@@ -49,21 +53,22 @@ class OpenApiSource:
             name: Of its table, for errors and the log.
             settings: Of its table.
             folder: The one of the configuration, which the document's path is relative to.
-            http: The way to `base_url` and to the document, if it has an address; owned from now
-                on. What the document says of its server is allowed, if that is public.
+            http: The way to `base_url`; owned from now on. What the document says of its server is
+                allowed, if that is public.
+            documents: The way to the document, without credentials; None for a file.
         """
         self._name = name
         self._settings = settings
         self._folder = folder
         self._http = http
-        self._is_remote = urlsplit(settings.openapi).scheme in ("http", "https")
+        self._documents = documents
 
     async def list(self, *, deadline: float) -> tuple[RemoteOperation, ...]:
         """See `ToolSource.list`."""
         settings = self._settings
         try:
-            if self._is_remote:
-                document = await self._fetched(deadline)
+            if self._documents is not None:
+                document = await self._fetched(self._documents, deadline)
             else:
                 path = self._folder / settings.openapi
                 document = await asyncio.to_thread(open_document, path)
@@ -79,7 +84,7 @@ class OpenApiSource:
             )
         if not settings.base_url:
             for server in sorted({each.server for each in found.usable}):
-                await self._allow(server, deadline)
+                self._allow(server)
         overrides = self._overrides(found.usable)
         return tuple(self._listed(each, overrides.get(each.name)) for each in found.usable)
 
@@ -89,10 +94,12 @@ class OpenApiSource:
     async def close(self) -> None:
         """See `ToolSource.close`."""
         await self._http.close()
+        if self._documents is not None:
+            await self._documents.close()
 
-    async def _fetched(self, deadline: float) -> Document:
+    async def _fetched(self, documents: RemoteHttp, deadline: float) -> Document:
         url = self._settings.openapi
-        response = await self._http.request(
+        response = await documents.request(
             "GET",
             url,
             headers=((b"accept", _DOCUMENT_TYPES),),
@@ -112,38 +119,24 @@ class OpenApiSource:
             document,
             settings.include,
             base_url=settings.base_url,
-            location=settings.openapi if self._is_remote else "",
+            location=settings.openapi if self._documents is not None else "",
             headers=settings.headers,
             key_header=settings.key_header,
         )
 
-    async def _allow(self, server: str, deadline: float) -> None:
-        """Allow a server that the document names, if its address is public.
+    def _allow(self, server: str) -> None:
+        """Allow a server that the document names: its own, or with a file any public one.
 
-        A private one would let whoever writes the document reach what only this network reaches.
+        Whoever writes a document must not reach what only this network reaches: `http` refuses
+        private addresses when it connects.
         """
         parts = urlsplit(server)
-        own = self._is_remote and parts[:2] == urlsplit(self._settings.openapi)[:2]
-        if own:
-            return
-        host = parts.hostname or ""
-        if parts.scheme != "https":
+        own = parts[:2] == urlsplit(self._settings.openapi)[:2]
+        if not own and (parts.scheme != "https" or self._documents is not None):
             raise ConfigError(
-                f"tools.{self._name}: the document's server {server[:200]} is not https; set "
-                "base_url"
+                f"tools.{self._name}: set base_url: the document's server {server[:200]} is not "
+                "https, or not where the document is"
             )
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout_at(deadline):
-                found = await loop.getaddrinfo(host, parts.port or 443, type=socket.SOCK_STREAM)
-        except (OSError, TimeoutError) as error:
-            raise UpstreamFault("unreachable", f"{host}: {error}", sent=False) from error
-        for *_, address in found:
-            if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_global:
-                raise ConfigError(
-                    f"tools.{self._name}: the document's server {server[:200]} has a private "
-                    "address; set base_url"
-                )
         self._http.allow(server)
 
     def _overrides(self, operations: tuple[Operation, ...]) -> dict[str, OperationSettings]:
@@ -178,6 +171,7 @@ class OpenApiSource:
             ) from None
         return RemoteOperation(
             name=operation.name,
+            aliases=tuple(filter(None, (operation.reference, operation.operation_id))),
             description=operation.description,
             schema=operation.schema,
             changes=operation.changes,
