@@ -2,8 +2,9 @@
 
 AWS's SAM CLI and Locust have environments of their own because of what they pin; their versions
 and hashes are in `requirements/`. The validators of Kubernetes' custom resources come from the
-npm packages @kubernetes-models/*, which compile them from the projects' own definitions; their
-install scripts are not run.
+npm packages @kubernetes-models/*, which compile them from the projects' own definitions; what
+plays services of OpenAPI documents, and another client of them, come from npm, too. Their install
+scripts are not run.
 """
 
 import shutil
@@ -13,7 +14,17 @@ from pathlib import Path
 
 from tests.parts.system import missing_node
 
-__all__ = ["CRDS", "install", "locust", "missing_crds", "missing_locust", "missing_sam", "sam"]
+__all__ = [
+    "CRDS",
+    "OPENAPI",
+    "install",
+    "locust",
+    "missing_crds",
+    "missing_locust",
+    "missing_openapi",
+    "missing_sam",
+    "sam",
+]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _VENV = _ROOT / ".venv"
@@ -25,6 +36,8 @@ _MODELS = {
     "keda": "0.4.2",
     "prometheus-operator": "6.0.0",
 }
+OPENAPI = _VENV / ".openapi"
+_OPENAPI_PACKAGES = {"@stoplight/prism-cli": "5.14.2", "swagger-client": "3.37.3"}
 
 
 def sam() -> Path:
@@ -54,6 +67,12 @@ def missing_crds() -> str:
     return missing_node() or ("" if there else no_validators)
 
 
+def missing_openapi() -> str:
+    """Why no service of an OpenAPI document can be played here; empty if it can."""
+    there = all((OPENAPI / "node_modules" / name).is_dir() for name in _OPENAPI_PACKAGES)
+    return missing_node() or ("" if there else "Prism and swagger-client are missing: make parts")
+
+
 def install() -> None:
     """Install what is missing."""
     for command, lock in ((sam(), "sam.lock"), (locust(), "locust.lock")):
@@ -70,11 +89,19 @@ def install() -> None:
                 "-r",
                 lock_file,
             )
-    if missing_crds() and (npm := shutil.which("npm")) is not None:
-        CRDS.mkdir(parents=True, exist_ok=True)
-        wanted = [f"@kubernetes-models/{name}@{version}" for name, version in _MODELS.items()]
+    if missing_crds():
+        _install_npm(CRDS, {f"@kubernetes-models/{name}": each for name, each in _MODELS.items()})
+    if missing_openapi():
+        _install_npm(OPENAPI, _OPENAPI_PACKAGES)
+
+
+def _install_npm(folder: Path, packages: dict[str, str]) -> None:
+    npm = shutil.which("npm")
+    if npm is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        wanted = [f"{name}@{version}" for name, version in packages.items()]
         options = ("--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save")
-        _run(npm, "install", *options, "--prefix", str(CRDS), *wanted)
+        _run(npm, "install", *options, "--prefix", str(folder), *wanted)
 
 
 def _run(*command: str) -> None:
