@@ -89,7 +89,7 @@ def _open(
 
             return PassThrough(settings, addresses, key=key)
         case McpAuth():
-            raise ConfigError(f"{key}.kind: \"mcp\" is not supported yet")
+            raise ConfigError(f'{key}.kind: "mcp" is not supported yet')
         case SubjectStoreAuth():
             return _subject_store(settings, key, find, environment)
         case _:
