@@ -5,6 +5,7 @@ import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,35 @@ def client(name: str, auth: str = "client_secret_basic", **more: object) -> dict
         "token_endpoint_auth_method": auth,
         **more,
     }
+
+
+async def sign_in(url: str) -> str:
+    """What a browser does with the address of an authorization request, up to the redirect back.
+
+    The person is `ada`, and consents to everything (see provider.mjs).
+
+    Args:
+        url: The request.
+
+    Returns:
+        The address that the browser is sent back to.
+    """
+    http = HttpClient()
+    origin, cookies = url.partition("/auth")[0], SimpleCookie()
+    try:
+        while url.startswith((origin, "/")):
+            whole = url if url.startswith("http") else origin + url
+            sent = "; ".join(f"{name}={each.value}" for name, each in cookies.items())
+            answer = await http.request(
+                "GET",
+                Endpoint.parse(whole),
+                headers=((b"cookie", sent.encode()),),
+                deadline=asyncio.get_running_loop().time() + 20,
+            )
+            assert answer.status in (302, 303), answer
+            for each in answer.headers.get("set-cookie", "").split(", "):
+                cookies.load(each)
+            url = answer.headers["location"]
+    finally:
+        await http.close()
+    return url
