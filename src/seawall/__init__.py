@@ -113,7 +113,8 @@ if TYPE_CHECKING:
     )
     from seawall.storage.settings import SessionSettings
     from seawall.tools.policy import Approval
-    from seawall.tools.toolset import Tool, ToolContext, ToolError, ToolOutcome, Toolset, tool
+    from seawall.tools.port import Tool, ToolContext, ToolError, ToolOutcome
+    from seawall.tools.toolset import Toolset, tool
     from seawall.turn import (
         AnswerOptions,
         AssistantMessage,
@@ -285,7 +286,8 @@ _NAMES = {
     """,
     "seawall.storage.settings": "SessionSettings",
     "seawall.tools.policy": "Approval",
-    "seawall.tools.toolset": "Tool ToolContext ToolError ToolOutcome Toolset tool",
+    "seawall.tools.port": "Tool ToolContext ToolError ToolOutcome",
+    "seawall.tools.toolset": "Toolset tool",
     "seawall.turn": """
         AnswerOptions AssistantMessage Cost Message OutputFormat Principal ToolCall
         ToolMessage TurnRequest Usage UserMessage

@@ -36,7 +36,8 @@ from seawall.pipeline.report import Observe, Observers, TurnReport
 from seawall.pipeline.routing import Routing
 from seawall.storage.open import open_memory_store, open_store
 from seawall.storage.port import SessionStore
-from seawall.tools.toolset import Tool, Toolset, close_toolset
+from seawall.tools.port import Tool
+from seawall.tools.toolset import Toolset, close_toolset
 from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import Principal, TurnRequest

@@ -14,7 +14,8 @@ from seawall.identity.port import Trusted
 from seawall.models.port import Model
 from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.report import Observe, Observers
-from seawall.tools.toolset import Tool, tool
+from seawall.tools.port import Tool
+from seawall.tools.toolset import tool
 from seawall.turn import Principal, TurnRequest
 
 if TYPE_CHECKING:

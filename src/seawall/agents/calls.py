@@ -13,7 +13,7 @@ from seawall.events import Event
 from seawall.models.port import Meter
 from seawall.spans import Span, within_span
 from seawall.tools.arguments import decode_arguments
-from seawall.tools.toolset import ToolContext, ToolError, ToolOutcome, truncate
+from seawall.tools.port import ToolContext, ToolError, ToolOutcome, truncate
 from seawall.turn import Decision, Effect, Message, Principal, ToolCall, Usage
 
 __all__ = [

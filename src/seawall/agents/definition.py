@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 from msgspec import Meta, Struct
 
 from seawall.models.port import Model, Prompt, ToolSpec
-from seawall.tools.toolset import Tool
+from seawall.tools.port import Tool
 
 if TYPE_CHECKING:
     from seawall.agents.output import OutputCheck

@@ -28,14 +28,7 @@ from seawall.errors import DeadlineExceeded, EffectUnknown, Problem
 from seawall.events import ToolCalled, ToolReturned
 from seawall.spans import within_span
 from seawall.tools.policy import redacted
-from seawall.tools.toolset import (
-    PreparedCall,
-    Tool,
-    ToolContext,
-    ToolError,
-    ToolOutcome,
-    truncate,
-)
+from seawall.tools.port import PreparedCall, Tool, ToolContext, ToolError, ToolOutcome, truncate
 from seawall.turn import ApprovalRequest, Effect, ToolCall
 
 __all__ = ["DecidedMeanwhile", "run_step", "settle_step"]

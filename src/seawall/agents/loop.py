@@ -27,7 +27,7 @@ from seawall.models.port import (
     ToolCalls,
 )
 from seawall.spans import within_span
-from seawall.tools.toolset import ToolOutcome
+from seawall.tools.port import ToolOutcome
 from seawall.turn import (
     AssistantMessage,
     Message,

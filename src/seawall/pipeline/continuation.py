@@ -22,7 +22,7 @@ from seawall.pipeline.leases import TurnLease, describe_effects, is_retried_late
 from seawall.pipeline.opening import Opened
 from seawall.pipeline.replay import advance, attempt_offset, paused, replay, reported_outcomes
 from seawall.pipeline.routing import Route
-from seawall.tools.toolset import ToolOutcome
+from seawall.tools.port import ToolOutcome
 from seawall.turn import AssistantMessage, TurnRecord, UserMessage
 
 __all__ = [

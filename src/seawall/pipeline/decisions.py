@@ -38,7 +38,7 @@ from seawall.storage.port import (
     WaitPage,
 )
 from seawall.tools.policy import redacted
-from seawall.tools.toolset import ToolError, truncate
+from seawall.tools.port import ToolError, truncate
 from seawall.turn import Decision, Effect, Principal, ToolMessage, TurnRecord
 
 __all__ = [

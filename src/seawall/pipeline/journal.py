@@ -27,7 +27,7 @@ from seawall.pipeline.replay import reported_outcomes
 from seawall.pipeline.routing import Route
 from seawall.pipeline.stages import Stage
 from seawall.storage.port import AuditRecord, BackgroundJob, JournalWrite, Session, Wait
-from seawall.tools.toolset import truncate
+from seawall.tools.port import truncate
 from seawall.turn import (
     AssistantMessage,
     Cost,
