@@ -19,6 +19,7 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
         table: The DynamoDB table.
         region: Of DynamoDB; empty for the environment's.
         endpoint: Of DynamoDB; empty for the region's.
+        ca_file: Authorities that are trusted for `endpoint`; empty for those of the system.
         create_table: Create the table if there is none.
         connections: Open to DynamoDB at most, in one process.
         history_turns: Earlier turns included in a prompt, at most.
@@ -40,6 +41,7 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     table: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{3,255}$")] = "seawall-sessions"
     region: str = ""
     endpoint: str = ""
+    ca_file: str = ""
     create_table: bool = False
     connections: Annotated[int, Meta(ge=1, le=4_096)] = 128
     history_turns: Annotated[int, Meta(ge=0, le=1_000)] = 20
@@ -51,3 +53,8 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     background_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 3_600.0
     background_attempts: Annotated[int, Meta(ge=1)] = 5
     orphan_scan_seconds: Annotated[float, Meta(ge=0, le=_CENTURY_SECONDS)] = 5.0
+
+    def __post_init__(self) -> None:
+        """Check the authorities."""
+        if self.ca_file and not self.endpoint.startswith("https:"):
+            raise ValueError("ca_file has no effect: endpoint is not https")

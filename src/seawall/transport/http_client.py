@@ -174,10 +174,20 @@ class HttpClient:
         self._max_header_bytes = max_header_bytes
         self._ssl_context = ssl_context
         self._public_only = public_only
+        self._contexts: dict[Origin, ssl.SSLContext] = {}
         self._pools: dict[Origin, _Pool] = {}
         self._wheel = TimingWheel(_DEADLINE_TICK)
         self._sweeping: asyncio.TimerHandle | None = None
         self.open_streams = 0
+
+    def trust(self, origin: Origin, context: ssl.SSLContext) -> None:
+        """Verify the server of an origin with a context of its own.
+
+        Args:
+            origin: Of the server.
+            context: See `tls_context`.
+        """
+        self._contexts[origin] = context
 
     @asynccontextmanager
     async def stream(
@@ -347,7 +357,7 @@ class HttpClient:
 
     async def _connect(self, origin: Origin, pool: _Pool, deadline: float) -> Connection:
         loop = asyncio.get_running_loop()
-        context = self._tls() if origin.secure else None
+        context = self._tls(origin) if origin.secure else None
         pool.open += 1
         try:
             async with Deadline(self._wheel, min(deadline, loop.time() + self._connect_seconds)):
@@ -371,7 +381,9 @@ class HttpClient:
             raise
         return connection
 
-    def _tls(self) -> ssl.SSLContext:
+    def _tls(self, origin: Origin) -> ssl.SSLContext:
+        if (own := self._contexts.get(origin)) is not None:
+            return own
         if self._ssl_context is None:
             from seawall.transport.tls import tls_context  # noqa: PLC0415 - only for https
 
@@ -411,13 +423,11 @@ class HttpClient:
 
 
 def _reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        from seawall.transport.tls import certificate_fault  # noqa: PLC0415 - only for this error
-
-        return certificate_fault(error)
     if isinstance(error, ssl.SSLError):
-        return f"no TLS connection: {error.reason or error}"
-    return str(error)
+        from seawall.transport.tls import handshake_fault  # noqa: PLC0415 - only for this error
+
+        return handshake_fault(error)
+    return str(error) or "the connection was closed while it was being made"
 
 
 def _check_public(transport: asyncio.Transport) -> None:
