@@ -31,6 +31,7 @@ __all__ = ["RemoteHttp", "status_fault"]
 
 _log = logging.getLogger("seawall.tools")
 _MAX_REDIRECTS = 3
+_MAX_RENEWALS = 2  # of credentials: a token, and then one with the scopes that are asked for
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAFE = frozenset({"GET", "HEAD"})
 _DRAIN_SECONDS = 0.2
@@ -136,7 +137,7 @@ class RemoteHttp:
         common = [*self._headers, *headers]
         if context is not None and context.traceparent:
             common.append((b"traceparent", context.traceparent.encode()))
-        redirects, again = 0, True
+        redirects, renewals = 0, 0
         while True:
             endpoint = self._checked(url)
             try:
@@ -162,10 +163,10 @@ class RemoteHttp:
                 )
                 if (
                     refused
-                    and again
+                    and renewals < _MAX_RENEWALS
                     and self._credentials.rejected(principal, token, own, challenge)
                 ):
-                    again = False
+                    renewals += 1
                     await response.drain(seconds=_DRAIN_SECONDS)
                     continue
                 location = response.headers.get("location", "")

@@ -5,6 +5,7 @@ docs/decisions/001-http-client.md compares its cost with other clients'.
 
 import asyncio
 import re
+import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
@@ -361,14 +362,14 @@ class HttpClient:
         pool.open += 1
         try:
             async with Deadline(self._wheel, min(deadline, loop.time() + self._connect_seconds)):
-                transport, connection = await loop.create_connection(
+                host = await _public_address(origin) if self._public_only else origin.host
+                _, connection = await loop.create_connection(
                     lambda: Connection(loop, self._wheel, self._max_header_bytes),
-                    origin.host,
+                    host,
                     origin.port,
                     ssl=context,
+                    server_hostname=origin.host if context is not None else None,
                 )
-            if self._public_only:
-                _check_public(transport)
         except BaseException as error:
             pool.open -= 1
             _wake_next(pool)
@@ -430,19 +431,23 @@ def _reason(error: OSError) -> str:
     return str(error) or "the connection was closed while it was being made"
 
 
-def _check_public(transport: asyncio.Transport) -> None:
-    """Check the address that a host was resolved to.
+async def _public_address(origin: Origin) -> str:
+    """The address that a host is resolved to, once: what is connected to has been checked.
 
     Raises:
-        ConnectFailed: It is not a public one; the connection is closed.
+        ConnectFailed: One of its addresses is not public.
+        OSError: It cannot be resolved.
     """
     from ipaddress import ip_address  # noqa: PLC0415 - seldom needed
 
-    address = transport.get_extra_info("peername")[0]
-    found = ip_address(address.partition("%")[0])
-    if not (getattr(found, "ipv4_mapped", None) or found).is_global:
-        transport.abort()
-        raise ConnectFailed(f"{address} is not a public address")
+    loop = asyncio.get_running_loop()
+    resolved = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    addresses = [str(each[4][0]) for each in resolved]
+    for address in addresses:
+        found = ip_address(address.partition("%")[0])
+        if not (getattr(found, "ipv4_mapped", None) or found).is_global:
+            raise ConnectFailed(f"{origin.host}: {address} is not a public address")
+    return next((each for each in addresses if ":" not in each), addresses[0])
 
 
 def _wake_next(pool: _Pool) -> None:

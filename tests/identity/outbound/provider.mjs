@@ -1,7 +1,8 @@
 // An authorization server for tests: oidc-provider, with token exchange (RFC 8693) as a grant.
 // argv: the folder of node_modules, and settings as JSON:
-//   port, clients, subject_keys (key set of callers' tokens), resources ({url: {scope, seconds}}),
-//   registration (whether anybody may register), metadata_documents.
+//   port, clients, subject_keys (key set of callers' tokens), resources ({url: {scope, seconds}},
+//   "*" for all others),
+//   registration (whether anybody may register).
 // Prints its URL. GET /test/calls says how often each grant was asked for.
 
 import { createRequire } from 'node:module';
@@ -53,7 +54,7 @@ async function interact(request, response) {
 }
 
 function resourceServer(resource) {
-  const found = settings.resources[resource];
+  const found = settings.resources[resource] ?? settings.resources['*'];
   if (!found) throw new errors.InvalidTarget('unknown resource');
   return {
     audience: resource,
