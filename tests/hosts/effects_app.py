@@ -8,7 +8,7 @@ from collections import Counter
 from seawall import Orchestrator, ToolContext, ToolError
 from seawall.config import parse_settings
 from seawall.errors import UpstreamFailed
-from seawall.models.port import ModelRequest
+from seawall.models import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.tools.policy import Approval
 from seawall.turn import AssistantMessage, ToolCall, UserMessage

@@ -24,17 +24,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall import Orchestrator, Principal, ScriptedModel, Settings, ToolContext, new_request
-from seawall.agents.definition import AgentLimits
+from seawall.agents import AgentLimits
 from seawall.config import AgentSettings
 from seawall.errors import Problem, ServerStopping, UpstreamFailed
 from seawall.events import Event, ToolReturned, TurnCompleted, TurnPaused, TurnStarted
-from seawall.identity.port import Trusted
-from seawall.models.port import ModelRequest
+from seawall.identity import Trusted
+from seawall.models import ModelRequest
 from seawall.pipeline.decisions import Verdict
 from seawall.pipeline.live import LiveTurn
+from seawall.settings import SessionSettings
 from seawall.storage.audit import verify
 from seawall.storage.port import JournalWrite
-from seawall.storage.settings import SessionSettings
 from seawall.tools.toolset import FunctionTool
 from seawall.turn import Message, ToolCall, ToolMessage
 from tests.properties import examples

@@ -12,17 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from seawall.pipeline.identifiers import new_request
 
 from seawall.composition import _fetcher, open_client
 from seawall.config import Settings, load_settings
 from seawall.errors import ConfigError, StoreUnavailable
 from seawall.events import Event
+from seawall.identity import Bearer
 from seawall.identity.authenticator import build_authenticator
 from seawall.identity.outbound.port import CredentialsUnavailable
-from seawall.identity.port import Bearer
 from seawall.models.open import open_upstreams
 from seawall.orchestrator import Orchestrator
-from seawall.pipeline.identifiers import new_request
 from seawall.storage.open import open_store
 from seawall.telemetry.open import open_telemetry
 from seawall.transport.connection import ConnectFailed

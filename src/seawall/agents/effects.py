@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from msgspec import Struct, structs
 
+from seawall.agents import Agent
 from seawall.agents.calls import (
     AgentTurn,
     Answer,
@@ -23,7 +24,6 @@ from seawall.agents.calls import (
     effect_key,
     tool_context,
 )
-from seawall.agents.definition import Agent
 from seawall.errors import DeadlineExceeded, EffectUnknown, Problem
 from seawall.events import ToolCalled, ToolReturned
 from seawall.spans import within_span

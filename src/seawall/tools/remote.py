@@ -69,6 +69,7 @@ class RemoteOperation(Struct, frozen=True, kw_only=True, eq=False):
         changes: Whether it changes something outside.
         invoke: Calls it.
         output_schema: Of its structured result; None for none.
+        aliases: Other names by which the configuration may refer to it.
     """
 
     name: str
@@ -77,6 +78,7 @@ class RemoteOperation(Struct, frozen=True, kw_only=True, eq=False):
     changes: bool
     invoke: Invoke
     output_schema: dict[str, Any] | None = None
+    aliases: tuple[str, ...] = ()
 
 
 class ToolSource(Protocol):

@@ -7,7 +7,7 @@ to `UpstreamFault`.
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 from seawall.identity.outbound.port import CredentialsUnavailable, OutboundCredentials
 from seawall.tools.port import ToolContext
@@ -51,6 +51,7 @@ class RemoteHttp:
         allowed: Sequence[str],
         credentials: OutboundCredentials,
         headers: Sequence[Header] = (),
+        session_header: str = "",
         max_response_bytes: int = 1 << 20,
     ) -> None:
         """Create it without connections.
@@ -60,13 +61,19 @@ class RemoteHttp:
             allowed: URLs whose origins may be called.
             credentials: Owned from now on.
             headers: Sent with every request.
+            session_header: Carries the id of the session; empty for none.
             max_response_bytes: Of an answer.
         """
         self.client = client
         self._allowed = frozenset(Endpoint.parse(each).origin for each in allowed)
         self._credentials = credentials
         self._headers = tuple(headers)
+        self._session_header = session_header.lower().encode()
         self._limit = max_response_bytes
+
+    def allow(self, url: str) -> None:
+        """Allow the origin of a URL, which the caller has checked."""
+        self._allowed |= {Endpoint.parse(url).origin}
 
     async def close(self) -> None:
         """Close connections and credentials."""
@@ -137,6 +144,8 @@ class RemoteHttp:
         common = [*self._headers, *headers]
         if context is not None and context.traceparent:
             common.append((b"traceparent", context.traceparent.encode()))
+        if context is not None and self._session_header:
+            common.append((self._session_header, quote(context.session, safe="").encode()))
         redirects, renewals = 0, 0
         while True:
             endpoint = self._checked(url)

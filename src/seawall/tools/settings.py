@@ -16,6 +16,8 @@ __all__ = [
     "OperationSettings",
     "SourceLimits",
     "SourceSettings",
+    "TenantSource",
+    "TenantTables",
     "TlsSettings",
 ]
 
@@ -108,6 +110,7 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         max_result_bytes: Of a result as a model gets it; what is cut is said.
         max_response_bytes: Of an answer as it comes; a longer one is an error.
         headers: Sent with every request.
+        session_header: Header that carries the id of the session; empty for none.
         overrides: What is changed in single tools, by the source's name of them.
         limits: How it is called.
         auth: With whose credentials.
@@ -122,6 +125,7 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_result_bytes: Annotated[int, Meta(ge=256, le=1 << 20)] = 16_384
     max_response_bytes: Annotated[int, Meta(ge=1_024, le=64 << 20)] = 1 << 20
     headers: dict[_Header, str] = field(default_factory=dict)
+    session_header: _Header | Literal[""] = ""
     overrides: dict[str, OperationSettings] = field(default_factory=dict)
     limits: SourceLimits = SourceLimits()
     auth: AuthSettings = NoAuth()
@@ -139,6 +143,26 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
                 raise ValueError(f"overrides: {name}: shared needs cache_seconds")
             if each.changes and each.cache_seconds is not None:
                 raise ValueError(f"overrides: {name}: only a read can be cached")
+
+
+class TenantSource(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a tenant has of its own for one source.
+
+    Attributes:
+        auth: With whose credentials it is called for this tenant.
+    """
+
+    auth: AuthSettings
+
+
+class TenantTables(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table `[tenants.NAME]`.
+
+    Attributes:
+        tools: What the tenant has of its own, by source.
+    """
+
+    tools: dict[str, TenantSource] = field(default_factory=dict)
 
 
 class OpenApiSettings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -164,6 +188,8 @@ class OpenApiSettings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_
             raise ValueError('include must name the operations that are offered; ["*"] for all')
         if self.base_url:
             _check_url("base_url", self.base_url)
+        elif type(self.auth) is not NoAuth:
+            raise ValueError("auth needs base_url: no document says where credentials are sent")
 
 
 class McpSettings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -200,8 +226,7 @@ class McpSettings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def _check_url(key: str, url: str) -> None:
     parts = urlsplit(url)
-    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
     if not parts.hostname or parts.username or parts.password or parts.fragment:
         raise ValueError(f"{key} must be an absolute URL without a user name or password")
-    if parts.scheme != "https" and not (parts.scheme == "http" and (local or parts.hostname)):
+    if parts.scheme not in ("https", "http"):
         raise ValueError(f"{key} must begin with https:// or http://")

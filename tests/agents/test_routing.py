@@ -4,8 +4,8 @@ from typing import Literal
 
 import pytest
 
+from seawall.agents import Route, Routing, choose_agent
 from seawall.errors import UnknownAgent
-from seawall.pipeline.routing import Route, Routing, choose_agent
 
 AGENTS = {"desk": 1, "orders": 2, "returns": 3}
 BY_INTENT = {"cancel": "orders", "return": "returns"}
