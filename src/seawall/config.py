@@ -457,11 +457,20 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
     jwt = settings.identity.jwt
     if jwt is not None and jwt.jwks_file:
         jwt = replace(jwt, jwks_file=at(jwt.jwks_file, "identity", "jwt", "jwks_file"))
+    if jwt is not None and jwt.ca_file:
+        jwt = replace(jwt, ca_file=at(jwt.ca_file, "identity", "jwt", "ca_file"))
     routing = settings.routing
     return replace(
         settings,
         identity=replace(settings.identity, jwt=jwt),
-        sessions=replace(settings.sessions, path=at(settings.sessions.path, "sessions", "path")),
+        sessions=replace(
+            settings.sessions,
+            path=at(settings.sessions.path, "sessions", "path"),
+            ca_file=at(settings.sessions.ca_file, "sessions", "ca_file"),
+        ),
+        telemetry=replace(
+            settings.telemetry, ca_file=at(settings.telemetry.ca_file, "telemetry", "ca_file")
+        ),
         routing=replace(
             routing,
             embedding_model=at(routing.embedding_model, "routing", "embedding_model"),
@@ -470,11 +479,13 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
         handover=replace(
             settings.handover,
             secret_file=at(settings.handover.secret_file, "handover", "secret_file"),
+            ca_file=at(settings.handover.ca_file, "handover", "ca_file"),
         ),
         models={
             name: replace(
                 each,
                 api_key_file=at(each.api_key_file, "models", name, "api_key_file"),
+                ca_file=at(each.ca_file, "models", name, "ca_file"),
                 path=at(each.path, "models", name, "path"),
             )
             for name, each in settings.models.items()

@@ -15,6 +15,7 @@ _MISSING = (
     tools.missing_sam,
     tools.missing_locust,
     tools.missing_crds,
+    tools.missing_oidc,
 )
 
 
