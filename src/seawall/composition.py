@@ -267,6 +267,7 @@ async def _assemble(
     }
     if not agents:
         raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
+    _check_exposed(settings, agents)
     cacheable = {
         name: each.cache for name, each in registered.agents.items() if each.cache is not None
     }
@@ -322,6 +323,13 @@ async def _assemble(
         toolsets=toolsets,
         telemetry=telemetry,
     )
+
+
+def _check_exposed(settings: Settings, agents: Mapping[str, Agent]) -> None:
+    """Check that the agents of `[mcp]` are there; settings from a file were checked before."""
+    for name in settings.mcp.agents if settings.mcp is not None else ():
+        if name not in agents:
+            raise ConfigError(f'mcp.agents: unknown agent "{name}"; known: {", ".join(agents)}')
 
 
 def _open_handover(
@@ -437,6 +445,7 @@ def _build_agent(
         temperature=settings.temperature,
         output=output,
         reasoning=settings.reasoning,
+        description=settings.description,
     )
 
 
