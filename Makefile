@@ -27,8 +27,8 @@ help: ## list the targets
 
 # --- using it
 
-demo: $(DEMO) $(if $(filter local,$(MODEL)),$(LOCAL_MODEL)) ## a conversation and a crowd, on simulated models; MODEL=local: a real small one
-	$(BIN)/seawall demo $(if $(MODEL),--model $(MODEL))
+demo: $(DEMO) $(if $(filter local,$(MODEL)),$(LOCAL_MODEL)) $(if $(filter mcp,$(TOOLS)),$(DEV)) ## a conversation and a crowd, on simulated models; MODEL=local: a real small one; TOOLS=openapi, TOOLS=mcp: tools elsewhere
+	$(BIN)/seawall demo $(if $(MODEL),--model $(MODEL)) $(if $(TOOLS),--tools $(TOOLS))
 
 # --- changing it
 
@@ -83,8 +83,8 @@ package: $(RELEASE) ## wheel, source archive and software bill of materials: dis
 # Resolve for every supported Python and platform; needs uv (`pipx install uv`).
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 lock: ## resolve all dependencies anew
-	$(COMPILE) pyproject.toml --extra serve --extra embeddings --extra local --extra plan --group dev -o requirements/dev.lock
-	$(COMPILE) pyproject.toml --extra serve --group build --constraint requirements/dev.lock -o requirements/demo.lock
+	$(COMPILE) pyproject.toml --extra serve --extra tools --extra embeddings --extra local --extra plan --group dev -o requirements/dev.lock
+	$(COMPILE) pyproject.toml --extra serve --extra tools --group build --constraint requirements/dev.lock -o requirements/demo.lock
 	$(COMPILE) pyproject.toml --extra serve --constraint requirements/dev.lock -o deploy/image/requirements.lock
 	$(COMPILE) pyproject.toml --extra local --constraint requirements/dev.lock -o requirements/local-model.lock
 	for group in docs release; do $(COMPILE) --group $$group --constraint requirements/dev.lock -o requirements/$$group.lock || exit 1; done

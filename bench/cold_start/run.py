@@ -34,7 +34,7 @@ from seawall.lab.local_lambda.function import LocalFunction
 from seawall.lab.local_lambda.settings import FunctionSettings
 from seawall.lab.processes import consumption
 from seawall.storage.open import open_store
-from seawall.storage.settings import SessionSettings
+from seawall.settings import SessionSettings
 from tests.dynamodb_local import ENVIRONMENT, running_dynamodb
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.parts.dynamodb_local import missing

@@ -39,7 +39,7 @@ from seawall import (
     tool,
 )
 from seawall.events import Event
-from seawall.identity.port import Trusted
+from seawall.identity import Trusted
 from seawall.storage.dynamodb.store import DynamoDBStore
 
 KINDS = ("look_up", "change", "ask_first")

@@ -26,9 +26,9 @@ import numpy as np
 from msgspec import Struct
 
 from seawall.errors import ConfigError
+from seawall.intents import NO_INTENT
 from seawall.intents.blend import TwoStageClassifier
 from seawall.intents.classifier import train
-from seawall.intents.definition import NO_INTENT
 from seawall.intents.embedder import Embedder, find_model
 from seawall.intents.evaluation import (
     Evaluation,

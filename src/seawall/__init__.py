@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seawall.agents.definition import AgentLimits
+    from seawall.agents import AgentLimits
     from seawall.config import (
         AgentSettings,
         CorsSettings,
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
         UsageReported,
     )
     from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
-    from seawall.models.port import (
+    from seawall.models import (
         Finish,
         Model,
         ModelEvent,
@@ -92,9 +92,7 @@ if TYPE_CHECKING:
     )
     from seawall.models.scripted import ScriptedModel
     from seawall.orchestrator import Orchestrator
-    from seawall.pipeline.identifiers import new_request
-    from seawall.pipeline.report import TurnReport
-    from seawall.pipeline.stages import StageLimits
+    from seawall.requests import new_request
     from seawall.settings import (
         AdmissionSettings,
         AnswerCacheSettings,
@@ -107,13 +105,15 @@ if TYPE_CHECKING:
         PriceSettings,
         QuotaSettings,
         ResilienceSettings,
+        SessionSettings,
+        StageLimits,
         TelemetrySettings,
         TenantSettings,
         ToolPolicySettings,
     )
-    from seawall.storage.settings import SessionSettings
     from seawall.tools.policy import Approval
-    from seawall.tools.toolset import Tool, ToolContext, ToolError, ToolOutcome, Toolset, tool
+    from seawall.tools.port import Tool, ToolContext, ToolError, ToolOutcome
+    from seawall.tools.toolset import Toolset, tool
     from seawall.turn import (
         AnswerOptions,
         AssistantMessage,
@@ -123,6 +123,7 @@ if TYPE_CHECKING:
         Principal,
         ToolCall,
         ToolMessage,
+        TurnReport,
         TurnRequest,
         Usage,
         UserMessage,
@@ -250,7 +251,7 @@ __all__ = [
 
 # By module, the public names that are imported from it.
 _NAMES = {
-    "seawall.agents.definition": "AgentLimits",
+    "seawall.agents": "AgentLimits",
     "seawall.config": """
         AgentSettings CorsSettings IntentSettings RoutingSettings ServerSettings Settings
         ToolsetSettings load_settings parse_settings
@@ -270,25 +271,24 @@ _NAMES = {
         ToolReturned TurnCompleted TurnFailed TurnPaused TurnResumed TurnStarted UsageReported
     """,
     "seawall.identity.settings": "ApiKeySettings IdentitySettings JwtSettings",
-    "seawall.models.port": """
+    "seawall.models": """
         Finish Model ModelEvent ModelRequest Progress Prompt Text ToolCalls ToolSpec
     """,
     "seawall.models.scripted": "ScriptedModel",
     "seawall.orchestrator": "Orchestrator",
-    "seawall.pipeline.identifiers": "new_request",
-    "seawall.pipeline.report": "TurnReport",
-    "seawall.pipeline.stages": "StageLimits",
+    "seawall.requests": "new_request",
     "seawall.settings": """
         AdmissionSettings AnswerCacheSettings BudgetLimits BudgetSettings CacheLimits
         ModelSettings OutputSettings PriceSettings QuotaSettings ResilienceSettings
-        EffectSettings TelemetrySettings TenantSettings ToolPolicySettings
+        EffectSettings SessionSettings StageLimits TelemetrySettings TenantSettings
+        ToolPolicySettings
     """,
-    "seawall.storage.settings": "SessionSettings",
     "seawall.tools.policy": "Approval",
-    "seawall.tools.toolset": "Tool ToolContext ToolError ToolOutcome Toolset tool",
+    "seawall.tools.port": "Tool ToolContext ToolError ToolOutcome",
+    "seawall.tools.toolset": "Toolset tool",
     "seawall.turn": """
         AnswerOptions AssistantMessage Cost Message OutputFormat Principal ToolCall
-        ToolMessage TurnRequest Usage UserMessage
+        ToolMessage TurnReport TurnRequest Usage UserMessage
     """,
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

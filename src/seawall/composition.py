@@ -16,37 +16,38 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from seawall.admission.gate import AdmissionGate, open_gate
+from seawall.agents import HAND_OFF, Agent, Routing, build_agent
 from seawall.agents.calls import Emit
-from seawall.agents.definition import Agent, build_agent
-from seawall.budgets.spending import Metering, open_metering
+from seawall.budgets import Metering, open_metering
 from seawall.config import AgentSettings, Settings, ToolsetSettings
 from seawall.errors import ConfigError, did_you_mean
 from seawall.events import Event
+from seawall.identity import Authenticator, Credential
 from seawall.identity.authenticator import build_authenticator
-from seawall.identity.port import Authenticator, Credential
+from seawall.intents import IntentDefinition
 from seawall.intents.cascade import IntentDetector, build_detector
-from seawall.intents.definition import IntentDefinition
+from seawall.models import Model
 from seawall.models.open import open_models, open_upstreams
-from seawall.models.port import Model
 from seawall.models.upstream import Upstream
-from seawall.pipeline.context import Ports
+from seawall.pipeline.context import Observe, Observers, Ports
 from seawall.pipeline.live import LiveTurn
 from seawall.pipeline.pipeline import Pipeline
-from seawall.pipeline.report import Observe, Observers, TurnReport
-from seawall.pipeline.routing import Routing
 from seawall.storage.open import open_memory_store, open_store
 from seawall.storage.port import SessionStore
-from seawall.tools.toolset import Tool, Toolset, close_toolset
+from seawall.tools.port import Tool
+from seawall.tools.toolset import Toolset, close_toolset
 from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
-from seawall.turn import Principal, TurnRequest
+from seawall.turn import Principal, TurnReport, TurnRequest
 
 if TYPE_CHECKING:
+    from seawall.caches.answers import AnswerCache
     from seawall.pipeline.recovery import OrphanRecovery
     from seawall.storage.counters import Counters
     from seawall.telemetry.open import Telemetry
+    from seawall.tools.catalog import ToolCatalog
 
-__all__ = ["Engine", "Registrations", "compose", "isolated_engine"]
+__all__ = ["Engine", "OpenTools", "Registrations", "compose", "isolated_engine", "open_tools"]
 
 _MAX_FETCH_BYTES = 1 << 20
 _LOOP_PASSES = 6  # of the event loop, until tasks that were started have sent their requests
@@ -54,7 +55,12 @@ _FLUSH_SECONDS = 1.0
 
 
 class Engine(Struct, frozen=True):
-    """An open orchestrator, as hosts use it: the pipeline with its ports and their owners."""
+    """An open orchestrator, as hosts use it: the pipeline with its ports and their owners.
+
+    Attributes:
+        catalog: Tools that live elsewhere; None without any.
+        offer: Gives the agents the tools that there are now.
+    """
 
     pipeline: Pipeline
     orphan_recovery: "OrphanRecovery | None"
@@ -68,6 +74,8 @@ class Engine(Struct, frozen=True):
     upstreams: dict[str, Upstream]
     client: HttpClient
     toolsets: tuple[Toolset, ...]
+    catalog: "ToolCatalog | None"
+    offer: Callable[[], None]
     telemetry: "Telemetry | None"
 
     async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
@@ -93,6 +101,8 @@ class Engine(Struct, frozen=True):
         """Start what runs in the background: telemetry, and recovery of orphaned turns."""
         if self.orphan_recovery is not None:
             self.orphan_recovery.start()
+        if self.catalog is not None:
+            self.catalog.start(self.offer)
         if self.telemetry is not None:
             self.telemetry.start()
 
@@ -126,6 +136,8 @@ class Engine(Struct, frozen=True):
         self.detector.close()
         for model in self.models.values():
             await model.close()
+        if self.catalog is not None:
+            await self.catalog.close()
         await self.client.close()
         if self.telemetry is not None:
             await self.telemetry.close()
@@ -149,6 +161,51 @@ async def isolated_engine(engine: Engine) -> AsyncGenerator[Engine, None]:
         )
 
 
+class OpenTools(Struct, frozen=True):
+    """The tools of a configuration, without the rest of it.
+
+    Attributes:
+        tools: By name, with what is declared of them.
+        sources: The table that each is of, by its name.
+        catalog: Tools that live elsewhere; None without any.
+    """
+
+    tools: dict[str, Tool]
+    sources: dict[str, str]
+    catalog: "ToolCatalog | None"
+
+
+@asynccontextmanager
+async def open_tools(
+    settings: Settings, environment: Mapping[str, str] = os.environ
+) -> AsyncGenerator[OpenTools, None]:
+    """The tools that a configuration names, for commands.
+
+    Raises:
+        ConfigError: Something that is configured is missing or invalid.
+    """
+    opened = {
+        name: _open_toolset(name, each, settings.folder) for name, each in settings.tools.items()
+    }
+    toolsets = tuple(opened.values())
+    catalog = None
+    try:
+        catalog = await _open_catalog(settings, {}, toolsets, environment, stateless=False)
+        made = {name: each.tools for name, each in opened.items()}
+        if catalog is not None:
+            made |= catalog.tools
+        yield OpenTools(
+            tools=_offered(settings, {}, toolsets, catalog, {}),
+            sources={tool.name: name for name, each in made.items() for tool in each},
+            catalog=catalog,
+        )
+    finally:
+        if catalog is not None:
+            await catalog.close()
+        for each in toolsets:
+            await close_toolset(each)
+
+
 class Registrations(Struct, frozen=True):
     """What was registered in code; `observe` is called with the report of every finished turn."""
 
@@ -164,6 +221,7 @@ async def compose(
     *,
     cold_start: bool,
     concurrency: int | None = None,
+    stateless: bool = False,
     environment: Mapping[str, str] = os.environ,
 ) -> Engine:
     """Open and warm everything; see `Orchestrator.open`.
@@ -173,6 +231,7 @@ async def compose(
         registered: What was registered in code.
         cold_start: As for `Orchestrator.open`.
         concurrency: As for `Orchestrator.open`.
+        stateless: As for `Orchestrator.open`.
         environment: Credentials, regions and OpenTelemetry's variables are read from it.
 
     Raises:
@@ -188,7 +247,11 @@ async def compose(
     )
     authenticator = build_authenticator(settings.identity, _fetcher(client))
     store, toolsets = await _open_store_and_tools(settings, authenticator, environment)
+    catalog: ToolCatalog | None = None
     try:
+        catalog = await _open_catalog(
+            settings, registered.tools, toolsets, environment, stateless=stateless
+        )
         return await _assemble(
             settings,
             registered,
@@ -196,10 +259,13 @@ async def compose(
             authenticator=authenticator,
             store=store,
             toolsets=toolsets,
+            catalog=catalog,
             light=cold_start,
             environment=environment,
         )
     except BaseException:
+        if catalog is not None:
+            await catalog.close()
         await store.close()
         raise
 
@@ -220,6 +286,7 @@ async def _assemble(
     authenticator: Authenticator,
     store: SessionStore,
     toolsets: tuple[Toolset, ...],
+    catalog: "ToolCatalog | None",
     light: bool,
     environment: Mapping[str, str],
 ) -> Engine:
@@ -248,34 +315,25 @@ async def _assemble(
         }
     if telemetry is not None:
         models = {name: telemetry.trace_chat(name, each) for name, each in models.items()}
-    sets = (*(each.tools for each in toolsets), tuple(registered.tools.values()))
-    if any(each.cache_seconds is not None for made in sets for each in made):
-        from seawall.caches.tool_reads import cached_tools, share_of_limits  # noqa: PLC0415
-
-        share = share_of_limits(settings.caches, sets)
-        sets = tuple(cached_tools(each, share) for each in sets)
-    tools = {each.name: each for made in sets for each in made}
-    if settings.effects.tools:
-        from seawall.tools.declared import apply_policies  # noqa: PLC0415 - only if configured
-
-        tools = apply_policies(tools, settings.effects.tools)
-    deliver = None
+    deliver, built_in = None, dict[str, Tool]()
     if settings.handover.url:
-        deliver = _open_handover(settings, tools, client, environment)
-    agents = {
-        name: _build_agent(name, each, models, tools) for name, each in registered.agents.items()
-    }
+        deliver, built_in = _open_handover(settings, client, environment)
+    agents: dict[str, Agent] = {}
+
+    def offer() -> None:
+        tools = _offered(settings, registered.tools, toolsets, catalog, built_in)
+        agents.update(
+            {
+                name: _build_agent(name, each, models, tools, catalog)
+                for name, each in registered.agents.items()
+            }
+        )
+
+    offer()
     if not agents:
         raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
     _check_exposed(settings, agents)
-    cacheable = {
-        name: each.cache for name, each in registered.agents.items() if each.cache is not None
-    }
-    answers = None
-    if cacheable:
-        from seawall.caches.answers import AnswerCache  # noqa: PLC0415 - only if configured
-
-        answers = AnswerCache(cacheable, agents, settings.caches, seconds=settings.turn.turn)
+    answers = _open_answers(settings, registered, agents)
     default = settings.routing.default_agent or next(iter(agents))
     detector = await _open_detector(settings, models, light=light)
     gate = open_gate(settings.admission, processes=settings.server.workers)
@@ -321,6 +379,8 @@ async def _assemble(
         upstreams=upstreams,
         client=client,
         toolsets=toolsets,
+        catalog=catalog,
+        offer=offer if answers is None else partial(_offer_anew, offer, answers),
         telemetry=telemetry,
     )
 
@@ -332,16 +392,91 @@ def _check_exposed(settings: Settings, agents: Mapping[str, Agent]) -> None:
             raise ConfigError(f'mcp.agents: unknown agent "{name}"; known: {", ".join(agents)}')
 
 
+def _open_answers(
+    settings: Settings, registered: Registrations, agents: dict[str, Agent]
+) -> "AnswerCache | None":
+    """The cache of answers; None if no agent is cacheable."""
+    cacheable = {
+        name: each.cache for name, each in registered.agents.items() if each.cache is not None
+    }
+    if not cacheable:
+        return None
+    from seawall.caches.answers import AnswerCache  # noqa: PLC0415 - only if configured
+
+    return AnswerCache(cacheable, agents, settings.caches, seconds=settings.turn.turn)
+
+
+def _offer_anew(offer: Callable[[], None], answers: "AnswerCache") -> None:
+    offer()
+    answers.follow_agents()
+
+
+async def _open_catalog(
+    settings: Settings,
+    registered: Mapping[str, Tool],
+    toolsets: tuple[Toolset, ...],
+    environment: Mapping[str, str],
+    *,
+    stateless: bool,
+) -> "ToolCatalog | None":
+    """The tools of sources elsewhere, listed; None if none is configured."""
+    if not settings.sources:
+        return None
+    from seawall.tools.sources import open_catalog  # noqa: PLC0415 - only if configured
+
+    own = {each.name for made in toolsets for each in made.tools}
+    catalog = open_catalog(
+        settings.sources,
+        folder=settings.folder,
+        environment=environment,
+        tenants=settings.tenants,
+        taken=frozenset(own | registered.keys() | {HAND_OFF}),
+        stateless=stateless,
+    )
+    try:
+        await catalog.list_all()
+    except BaseException:
+        await catalog.close()
+        raise
+    return catalog
+
+
+def _offered(
+    settings: Settings,
+    registered: Mapping[str, Tool],
+    toolsets: tuple[Toolset, ...],
+    catalog: "ToolCatalog | None",
+    built_in: dict[str, Tool],
+) -> dict[str, Tool]:
+    """All tools by name, with their caches and what the configuration declares of them."""
+    elsewhere = catalog.tools.values() if catalog is not None else ()
+    sets = (*(each.tools for each in toolsets), tuple(registered.values()), *elsewhere)
+    if any(each.cache_seconds is not None for made in sets for each in made):
+        from seawall.caches.tool_reads import cached_tools, share_of_limits  # noqa: PLC0415
+
+        share = share_of_limits(settings.caches, sets)
+        sets = tuple(cached_tools(each, share) for each in sets)
+    tools = {each.name: each for made in sets for each in made}
+    for name in built_in.keys() & tools.keys():
+        raise ConfigError(f"handover: the name of the tool {name} is that of the built-in one")
+    declared = settings.effects.tools
+    if declared:
+        from seawall.tools.declared import apply_policies  # noqa: PLC0415 - only if configured
+
+        if catalog is not None and catalog.unavailable:
+            declared = {name: each for name, each in declared.items() if name in tools}
+        tools = apply_policies(tools, declared)
+    return tools | built_in
+
+
 def _open_handover(
-    settings: Settings, tools: dict[str, Tool], client: HttpClient, environment: Mapping[str, str]
-) -> Callable[[str, bytes], Awaitable[bool]]:
-    """Add the built-in tool of the hand-over to the tools; what delivers its notifications."""
+    settings: Settings, client: HttpClient, environment: Mapping[str, str]
+) -> tuple[Callable[[str, bytes], Awaitable[bool]], dict[str, Tool]]:
+    """What delivers notifications of the hand-over, and its built-in tool."""
     from seawall.tools.handover import HAND_OVER, handover_tool  # noqa: PLC0415 - if configured
     from seawall.transport.webhook import Webhook, decode_secret  # noqa: PLC0415 - likewise
 
     handover = settings.handover
-    if HAND_OVER in tools:
-        raise ConfigError(f"handover: the name of the tool {HAND_OVER} is that of the built-in one")
     try:
         secret = (
             environment.get(handover.secret_env, "")
@@ -351,10 +486,8 @@ def _open_handover(
         webhook = Webhook(client, handover.url, decode_secret(secret))
     except (OSError, ValueError) as error:
         raise ConfigError(f"handover: secret: {error}") from error
-    tools[HAND_OVER] = handover_tool(
-        handover.description, role=handover.role, seconds=handover.seconds
-    )
-    return webhook.deliver
+    made = handover_tool(handover.description, role=handover.role, seconds=handover.seconds)
+    return webhook.deliver, {HAND_OVER: made}
 
 
 def _metered(metering: Metering, name: str, model: Model) -> Model:
@@ -412,16 +545,15 @@ def _open_toolset(name: str, settings: ToolsetSettings, folder: str) -> Toolset:
 
 
 def _build_agent(
-    name: str, settings: AgentSettings, models: dict[str, Model], tools: dict[str, Tool]
+    name: str,
+    settings: AgentSettings,
+    models: dict[str, Model],
+    tools: dict[str, Tool],
+    catalog: "ToolCatalog | None",
 ) -> Agent:
     if settings.model not in models:
         raise ConfigError(f'agents.{name}.model: unknown model "{settings.model}"')
-    for each in settings.tools:
-        if each not in tools:
-            known = ", ".join(sorted(tools)) or "none"
-            meant = did_you_mean(each, tools)
-            raise ConfigError(f'agents.{name}.tools: unknown tool "{each}"{meant}; known: {known}')
-    names = settings.tools
+    names, missing = _tool_names(name, settings.tools, tools, catalog)
     if settings.handover:
         from seawall.tools.handover import HAND_OVER  # noqa: PLC0415 - only if configured
 
@@ -435,9 +567,15 @@ def _build_agent(
         from seawall.agents.output import build_output  # noqa: PLC0415 - only if configured
 
         output = build_output(name, settings.output)
+    instructions = settings.instructions
+    if missing:
+        instructions += (
+            f"\n\nThe tools of {', '.join(sorted(missing))} are not available now. If they are "
+            "needed, say that it cannot be done at the moment."
+        )
     return build_agent(
         name,
-        instructions=settings.instructions,
+        instructions=instructions,
         model=models[settings.model],
         tools=tuple(tools[each] for each in names),
         handoffs=settings.handoffs,
@@ -447,6 +585,36 @@ def _build_agent(
         reasoning=settings.reasoning,
         description=settings.description,
     )
+
+
+def _tool_names(
+    agent: str,
+    wanted: tuple[str, ...],
+    tools: dict[str, Tool],
+    catalog: "ToolCatalog | None",
+) -> tuple[tuple[str, ...], set[str]]:
+    """The tools that an agent names, "SOURCE.*" for all of a source; and sources that are down.
+
+    Raises:
+        ConfigError: A tool does not exist.
+    """
+    names: dict[str, None] = {}
+    missing: set[str] = set()
+    down = catalog.unavailable if catalog is not None else set()
+    for each in wanted:
+        source, _, rest = each.partition(".")
+        if rest == "*" and catalog is not None and source in catalog.sources:
+            names |= dict.fromkeys(made.name for made in catalog.tools.get(source, ()))
+            missing |= {source} & down
+        elif each in tools:
+            names[each] = None
+        elif down:  # it may be of a source that is not listed yet
+            missing |= down
+        else:
+            known = ", ".join(sorted(tools)) or "none"
+            meant = did_you_mean(each, tools)
+            raise ConfigError(f'agents.{agent}.tools: unknown tool "{each}"{meant}; known: {known}')
+    return tuple(names), missing
 
 
 async def _open_store_and_tools(

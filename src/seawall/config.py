@@ -15,16 +15,15 @@ import tomllib
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, field
 
-from seawall.agents.definition import AgentLimits
+from seawall.agents import AgentLimits
 from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.settings import IdentitySettings
-from seawall.intents.definition import NO_INTENT
-from seawall.pipeline.stages import StageLimits
+from seawall.intents import NO_INTENT
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
@@ -36,12 +35,16 @@ from seawall.settings import (
     ModelSettings,
     OutputSettings,
     QuotaSettings,
+    SessionSettings,
+    StageLimits,
     TelemetrySettings,
     budget_faults,
     invalid_setting,
     model_faults,
 )
-from seawall.storage.settings import SessionSettings
+
+if TYPE_CHECKING:
+    from seawall.tools.settings import SourceSettings, TenantTables
 
 __all__ = [
     "AgentSettings",
@@ -295,6 +298,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The whole configuration. There is an attribute for each section of the file.
 
     Attributes:
+        tools: Tables `[tools.NAME]` with a factory.
+        sources: Tables `[tools.NAME]` of tools that live elsewhere.
         source: The file, for error messages; empty if there is none.
         folder: Where relative paths start; empty for the working directory.
     """
@@ -316,6 +321,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     quotas: dict[str, QuotaSettings] = field(default_factory=dict)
     models: dict[str, ModelSettings] = field(default_factory=dict)
     tools: dict[str, ToolsetSettings] = field(default_factory=dict)
+    sources: "dict[str, SourceSettings]" = field(default_factory=dict)
+    tenants: "dict[str, TenantTables]" = field(default_factory=dict)
     intents: dict[str, IntentSettings] = field(default_factory=dict)
     agents: dict[str, AgentSettings] = field(default_factory=dict)
 
@@ -405,12 +412,16 @@ def _sections(document: dict[str, Any], source: "_Source") -> dict[str, Any]:
                 for key, entry in source.table(value, (section,)).items()
             }
         elif section == "tools":
+            sections |= _tools(source.table(value, (section,)), source)
+        elif section == "tenants":
+            from seawall.tools.settings import TenantTables  # noqa: PLC0415 - if there are
+
             sections[section] = {
-                key: _toolset(source.table(entry, (section, key)), source, key)
+                key: source.convert(entry, TenantTables, (section, key))
                 for key, entry in source.table(value, (section,)).items()
             }
         else:
-            known = sorted([*_plain_sections, *_named_sections, "tools"])
+            known = sorted([*_plain_sections, *_named_sections, "tools", "tenants"])
             message = f"unknown section{did_you_mean(section, known)}; known: {', '.join(known)}"
             raise source.error((section,), message)
     return sections
@@ -604,10 +615,29 @@ def _struct_in(annotation: object) -> type[Struct] | None:
     return next((each for each in inner if each is not None), None)
 
 
+def _tools(tables: dict[str, Any], source: _Source) -> dict[str, Any]:
+    """The sections that tables `[tools.NAME]` belong to."""
+    toolsets: dict[str, ToolsetSettings] = {}
+    sources: dict[str, SourceSettings] = {}
+    for key, entry in tables.items():
+        table = source.table(entry, ("tools", key))
+        if "factory" in table or not {"openapi", "mcp", "command"} & table.keys():
+            toolsets[key] = _toolset(table, source, key)
+            continue
+        from seawall.tools.settings import McpSettings, OpenApiSettings  # noqa: PLC0415 - if any
+
+        kind = OpenApiSettings if "openapi" in table else McpSettings
+        sources[key] = source.convert(table, kind, ("tools", key))
+    return {"tools": toolsets, "sources": sources}
+
+
 def _toolset(table: dict[str, Any], source: _Source, key: str) -> ToolsetSettings:
     factory = table.get("factory")
     if not isinstance(factory, str) or factory.count(":") != 1:
-        raise source.error(("tools", key, "factory"), 'must be "module:function"')
+        raise source.error(
+            ("tools", key, "factory"),
+            'must be "module:function"; or set openapi, mcp or command for tools elsewhere',
+        )
     rest = {name: value for name, value in table.items() if name != "factory"}
     own = frozenset(name for name in rest if source.is_set(("tools", key, name)))
     return ToolsetSettings(factory, rest, own)
@@ -698,7 +728,7 @@ def _warn_single_underscore(variable: str) -> None:
 
 
 def _check_references(settings: Settings, source: _Source) -> None:
-    """Check that every agent, model and quota that is named exists."""
+    """Check that every agent, model, quota and source that is named exists."""
 
     def check(path: tuple[str, ...], what: str, name: str, known: Mapping[str, object]) -> None:
         if name and name not in known:
@@ -714,12 +744,13 @@ def _check_references(settings: Settings, source: _Source) -> None:
         check(("models", name, "quota"), "quota", model.quota, settings.quotas)
         for other in model.fallbacks:
             check(("models", name, "fallbacks"), "model", other, settings.models)
+    _check_tenants(settings, source)
     for name, intent in settings.intents.items():
         check(("intents", name, "agent"), "agent", intent.agent, settings.agents)
-    _check_no_intent(settings, source)
     routing = settings.routing
     check(("routing", "default_agent"), "agent", routing.default_agent, settings.agents)
     check(("routing", "intent_model"), "model", routing.intent_model, settings.models)
+    _check_no_intent(settings, source)
     for path, message in (
         *model_faults(settings.models),
         *budget_faults(settings.budgets, settings.models),
@@ -747,6 +778,16 @@ def _mcp_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     if jwt is not None and not jwt.audience:
         message = "must be set: the endpoint of [mcp] may only accept tokens that are meant for it"
         yield ("identity", "jwt", "audience"), message
+
+
+def _check_tenants(settings: Settings, source: _Source) -> None:
+    """Check that the sources for which tenants have credentials exist."""
+    for tenant, tables in settings.tenants.items():
+        for name in tables.tools:
+            if name not in settings.sources:
+                meant = did_you_mean(name, settings.sources)
+                path = ("tenants", tenant, "tools", name)
+                raise source.error(path, f"there are no tools elsewhere of this name{meant}")
 
 
 def _check_no_intent(settings: Settings, source: _Source) -> None:

@@ -10,11 +10,12 @@ from seawall.composition import Engine, Registrations, compose
 from seawall.config import AgentSettings, Settings, load_settings
 from seawall.errors import ConfigError, Overloaded, Problem
 from seawall.events import Event, TurnFailed
-from seawall.identity.port import Trusted
-from seawall.models.port import Model
-from seawall.pipeline.identifiers import new_request
-from seawall.pipeline.report import Observe, Observers
-from seawall.tools.toolset import Tool, tool
+from seawall.identity import Trusted
+from seawall.models import Model
+from seawall.pipeline.context import Observe, Observers
+from seawall.requests import new_request
+from seawall.tools.port import Tool
+from seawall.tools.toolset import tool
 from seawall.turn import Principal, TurnRequest
 
 if TYPE_CHECKING:
@@ -95,7 +96,13 @@ class Orchestrator:
         """Call `observer` with the `TurnReport` of every finished turn; it must not block."""
         self._observers.add(observer)
 
-    async def open(self, *, cold_start: bool = False, concurrency: int | None = None) -> None:
+    async def open(
+        self,
+        *,
+        cold_start: bool = False,
+        concurrency: int | None = None,
+        stateless: bool = False,
+    ) -> None:
         """Open the store, load tools, train or load the classifier, warm connections and keys.
 
         Args:
@@ -103,6 +110,8 @@ class Orchestrator:
                 nothing between turns, when the process may be frozen (AWS Lambda).
             concurrency: The most turns that will run at once; no more connections to a model are
                 opened ahead. None for no bound.
+            stateless: Refuse tools whose server is started here or keeps a session: the process may
+                be frozen or end after any turn (AWS Lambda).
 
         Raises:
             ConfigError: Something that is configured is missing or invalid.
@@ -115,6 +124,7 @@ class Orchestrator:
                 Registrations(self._tools, self._agents, self._models, self._observers),
                 cold_start=cold_start,
                 concurrency=concurrency,
+                stateless=stateless,
             )
         except ConfigError as error:
             if not source or str(error).startswith(source):

@@ -1,13 +1,33 @@
-"""Request context: the id and tenant of the request that a task belongs to."""
+"""Requests and their identifiers: of the request that a task belongs to, of turns and sessions.
 
+Those of turns and sessions are unguessable, and sortable by creation time.
+"""
+
+import hashlib
 import os
 import re
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 
-__all__ = ["REQUEST_ID", "Request", "current_request", "request_id"]
+from seawall.turn import TurnRequest
+
+__all__ = [
+    "REQUEST_ID",
+    "Request",
+    "current_request",
+    "fingerprint",
+    "new_request",
+    "new_session_id",
+    "new_turn_id",
+    "request_id",
+    "session_of",
+    "time_of",
+]
 
 REQUEST_ID = b"x-request-id"
 _safe = re.compile(rb"[A-Za-z0-9._:@/+=-]{1,128}\Z")
@@ -43,3 +63,59 @@ def request_id(headers: Mapping[bytes, bytes], default: str = "") -> str:
     if (parent := headers.get(b"traceparent")) is not None and (found := _trace.match(parent)):
         return found[1].decode("ascii")
     return default or os.urandom(16).hex()
+
+
+def fingerprint(request: TurnRequest) -> str:
+    """Digest of a request: the same idempotency key with another digest is refused."""
+    session = None if request.opens else request.session
+    asked = msgspec.json.encode((request.text, session, request.agent, request.history))
+    if request.options is not None:
+        asked += msgspec.json.encode(request.options)
+    return hashlib.sha256(asked).hexdigest()
+
+
+def new_request(
+    text: str,
+    *,
+    session: str | None = None,
+    **rest: Any,  # noqa: ANN401 - the other fields of a TurnRequest
+) -> TurnRequest:
+    """A request with a new id; without a session, for a new session.
+
+    Args:
+        text: The user's message.
+        session: The session to continue.
+        rest: Further fields of `TurnRequest`.
+    """
+    name = session or new_session_id()
+    return TurnRequest(id=new_turn_id(name), text=text, session=name, opens=session is None, **rest)
+
+
+def new_session_id() -> str:
+    """48 bits of Unix milliseconds and 80 random bits, as in UUIDv7 (RFC 9562 §5.7)."""
+    return "ses_" + _sortable()
+
+
+def new_turn_id(session: str) -> str:
+    """The same, after the session's id: so a turn can be found in a store by its own id alone."""
+    return f"trn_{session}.{_sortable()}"
+
+
+def session_of(turn: str) -> str | None:
+    """The session of a turn's id; None if this is not one."""
+    prefix, _, rest = turn.partition("_")
+    session, _, own = rest.rpartition(".")
+    return session if prefix == "trn" and session and own else None
+
+
+def time_of(turn: str) -> float:
+    """When an id was created, in Unix seconds; 0 if it does not say."""
+    try:
+        return int(turn.rpartition(".")[2][:12], 16) / 1e3
+    except ValueError:
+        return 0.0
+
+
+def _sortable() -> str:
+    milliseconds = time.time_ns() // 1_000_000
+    return f"{milliseconds:012x}{os.urandom(10).hex()}"

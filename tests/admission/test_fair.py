@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.admission.fair import FairQueue, Ticket
+from seawall.admission.queue import FairQueue, Ticket
 
 
 def backlog(fair: FairQueue, tenant: str, weight: float, count: int, rank: int = 1) -> None:

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.admission.fair import Ticket
-from seawall.admission.queue import AdmissionQueue, Refusal
+from seawall.admission.queue import AdmissionQueue, Refusal, Ticket
 from seawall.settings import AdmissionSettings, TenantSettings
 
 FOREVER = 1e9

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 
-from seawall.hosts.aws_lambda.context import current_invocation
+from seawall.hosts.aws_lambda.runtime_api import current_invocation
 
 _starts = 0
 

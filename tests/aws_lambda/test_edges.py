@@ -13,15 +13,15 @@ import pytest
 
 from seawall.config import AgentSettings, CorsSettings, ServerSettings, Settings
 from seawall.errors import UpstreamFailed
-from seawall.hosts.aws_lambda.context import InvocationContext
 from seawall.hosts.aws_lambda.dispatch import Dispatcher
+from seawall.hosts.aws_lambda.runtime_api import InvocationContext
 from seawall.hosts.aws_lambda.target import LambdaSettings, Target
 from seawall.hosts.http.app import HttpApplication
 from seawall.identity.settings import IdentitySettings
-from seawall.models.port import ModelRequest
+from seawall.models import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator
-from seawall.storage.settings import SessionSettings
+from seawall.settings import SessionSettings
 
 ORIGIN = "https://shop.example"
 Json = dict[str, Any]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from seawall.intents import IntentDefinition
 from seawall.intents.cascade import build_detector
-from seawall.intents.definition import IntentDefinition
 from tests.dynamodb_local import ENVIRONMENT
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 from tests.servers import ROOT
@@ -73,7 +73,7 @@ import seawall.hosts.aws_lambda.runtime
 from seawall.hosts.aws_lambda.target import load_target
 from seawall.hosts.aws_lambda.target import LambdaSettings
 from seawall.hosts.aws_lambda.dispatch import Dispatcher
-from seawall.hosts.aws_lambda.context import InvocationContext
+from seawall.hosts.aws_lambda.runtime_api import InvocationContext
 
 class Answer:
     said = b""

@@ -2,10 +2,9 @@
 
 import json
 
-from seawall.budgets.spending import ModelSpend
+from seawall.budgets import ModelSpend
 from seawall.hosts.aws_lambda.metrics import METRICS, metric_line
-from seawall.pipeline.report import TurnReport
-from seawall.turn import Usage
+from seawall.turn import TurnReport, Usage
 
 
 def line(report: TurnReport) -> dict[str, object]:

@@ -12,8 +12,8 @@ import openai
 import pytest
 
 from seawall.config import load_settings
+from seawall.intents import IntentDefinition
 from seawall.intents.cascade import build_detector
-from seawall.intents.definition import IntentDefinition
 from tests.aws_lambda.running import Site, running
 from tests.hosts.conftest import API_KEY, identity
 from tests.issuer import Issuer

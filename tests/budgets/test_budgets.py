@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from seawall.budgets import Spending
 from seawall.budgets.budgets import Budgets, day_window, month_window, read_budgets
-from seawall.budgets.spending import Spending
 from seawall.errors import BudgetExhausted, StoreUnavailable
 from seawall.settings import BudgetLimits, BudgetSettings, PriceSettings, cost_of
 from seawall.storage.counters import MemoryCounters

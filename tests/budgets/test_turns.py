@@ -20,8 +20,8 @@ from seawall.events import (
     TurnFailed,
     UsageReported,
 )
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
-from seawall.pipeline.identifiers import new_request
+from seawall.models import Finish, ModelEvent, ModelRequest, Text
+from seawall.requests import new_request
 from seawall.turn import Usage
 
 ADA = Principal("acme", "ada")

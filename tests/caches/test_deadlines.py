@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator
 import pytest
 
 from seawall import Principal
+from seawall.agents import build_agent
 from seawall.agents.calls import AgentTurn, Answer
-from seawall.agents.definition import build_agent
 from seawall.caches.answers import AnswerCache
 from seawall.errors import DeadlineExceeded
 from seawall.events import Event, TextDelta
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
+from seawall.models import Finish, ModelEvent, ModelRequest, Text
 from seawall.settings import AnswerCacheSettings, CacheLimits
 from seawall.turn import Usage, UserMessage
 

@@ -8,7 +8,7 @@ import pytest
 from seawall import Principal, ToolContext, ToolError, tool
 from seawall.caches.tool_reads import cached_tools, share_of_limits
 from seawall.settings import CacheLimits
-from seawall.tools.toolset import Tool
+from seawall.tools.port import Tool
 
 
 class Shelf:

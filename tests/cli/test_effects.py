@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from seawall.cli.main import main
-from seawall.storage.settings import SessionSettings
+from seawall.settings import SessionSettings
 from tests.pipeline.shop import RefundService, Script, ask, refund, shop, waits
 
 OF_SHOP = ["--tenant", "shop"]

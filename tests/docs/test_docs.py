@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import seawall
-from seawall.agents.definition import AgentLimits
+from seawall.agents import AgentLimits
 from seawall.config import (
     RENAMED_KEYS,
     AgentSettings,
@@ -24,7 +24,6 @@ from seawall.errors import Problem
 from seawall.events import Event
 from seawall.hosts.aws_lambda.target import LambdaSettings
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
-from seawall.pipeline.stages import StageLimits
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
@@ -38,11 +37,12 @@ from seawall.settings import (
     PriceSettings,
     QuotaSettings,
     ResilienceSettings,
+    SessionSettings,
+    StageLimits,
     TelemetrySettings,
     TenantSettings,
     ToolPolicySettings,
 )
-from seawall.storage.settings import SessionSettings
 from tests.docs.blocks import Reader, blocks_of
 from tests.docs.conftest import Site
 from tests.servers import ROOT

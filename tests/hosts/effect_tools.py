@@ -6,7 +6,7 @@ from collections import Counter
 
 from seawall import ToolContext, ToolError
 from seawall.errors import UpstreamFailed
-from seawall.models.port import ModelRequest
+from seawall.models import ModelRequest
 from seawall.turn import AssistantMessage, ToolCall, UserMessage
 
 _failed: set[str] = set()

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 
 from seawall import Orchestrator
 from seawall.config import parse_settings
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
+from seawall.models import Finish, ModelEvent, ModelRequest, Text
 from seawall.models.scripted import ScriptedModel
 from seawall.tools.handover import HAND_OVER
 from seawall.tools.policy import Approval

@@ -13,14 +13,13 @@ import pytest
 from openai.types.chat import ChatCompletion
 from pydantic import BaseModel
 
-from seawall.agents.definition import AgentLimits
+from seawall.agents import AgentLimits
 from seawall.config import AgentSettings, Settings
 from seawall.identity.settings import ApiKeySettings, IdentitySettings
-from seawall.models.port import ModelRequest
+from seawall.models import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator
-from seawall.settings import OutputSettings
-from seawall.storage.settings import SessionSettings
+from seawall.settings import OutputSettings, SessionSettings
 
 KEY = "sw_test"
 ASKED = [{"role": "user", "content": "hi"}]

@@ -11,10 +11,10 @@ import httpx2
 import pytest
 
 from seawall.config import AgentSettings, Settings
-from seawall.models.port import ModelRequest
+from seawall.models import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator
-from seawall.storage.settings import SessionSettings
+from seawall.settings import SessionSettings
 from seawall.turn import Principal
 from tests.hosts.conftest import API_KEY, Pair, identity
 from tests.hosts.test_interruptions import eventually

@@ -11,8 +11,8 @@ import pytest
 
 from seawall.cli.main import main
 from seawall.errors import Unauthenticated
+from seawall.identity import Bearer
 from seawall.identity.authenticator import ApiKeys, build_authenticator
-from seawall.identity.port import Bearer
 from seawall.identity.settings import ApiKeySettings, IdentitySettings
 from seawall.turn import Principal
 

@@ -5,9 +5,9 @@ import hashlib
 import pytest
 
 from seawall.errors import Unauthenticated
-from seawall.hosts.http.credentials import read_credential
+from seawall.hosts.http.exchange import read_credential
+from seawall.identity import Anonymous
 from seawall.identity.authenticator import build_authenticator
-from seawall.identity.port import Anonymous
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
 from seawall.turn import Principal
 from tests.issuer import AUDIENCE, ISSUER, Issuer

@@ -9,8 +9,8 @@ import pytest
 
 from seawall.cli.main import main
 from seawall.errors import Unauthenticated
+from seawall.identity import Bearer
 from seawall.identity.authenticator import build_authenticator
-from seawall.identity.port import Bearer
 from seawall.identity.settings import IdentitySettings
 from seawall.turn import Principal
 

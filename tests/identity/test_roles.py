@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.cli.main import main
+from seawall.identity import Anonymous, Authenticator, Bearer
 from seawall.identity.authenticator import build_authenticator
-from seawall.identity.port import Anonymous, Authenticator, Bearer
 from seawall.identity.settings import IdentitySettings, claimed_roles
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 

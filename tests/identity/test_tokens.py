@@ -12,9 +12,9 @@ from joserfc import jwk, jws
 from joserfc.errors import JoseError, SecurityWarning
 
 from seawall.errors import IdentityUnavailable, Unauthenticated
+from seawall.identity import Anonymous, Authenticator, Bearer
 from seawall.identity.authenticator import build_authenticator
 from seawall.identity.jwks import parse_key_set
-from seawall.identity.port import Anonymous, Authenticator, Bearer
 from seawall.identity.settings import IdentitySettings, JwtSettings
 from seawall.turn import Principal
 from tests.issuer import AUDIENCE, ISSUER, Issuer, encoded, unsigned

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from seawall.cli.main import main
 from seawall.errors import ConfigError
+from seawall.intents import Detection, IntentDefinition
 from seawall.intents.blend import BatchWorker, LinearHead
 from seawall.intents.cascade import IntentDetector, build_detector
-from seawall.intents.definition import Detection, IntentDefinition
 from seawall.intents.embedder import Embedder, find_model
 from seawall.intents.rules import Rules
 from seawall.intents.wordpiece import WordPiece

@@ -89,7 +89,7 @@ def test_it_needs_no_numpy(kept: tuple[Path, TrainedClassifier]) -> None:
 import sys
 from pathlib import Path
 from seawall.intents.cascade import build_detector
-from seawall.intents.definition import IntentDefinition
+from seawall.intents import IntentDefinition
 texts, labels = {TEXTS!r}, {LABELS!r}
 intents = [
     IntentDefinition(name, "", tuple(t for t, l in zip(texts, labels) if l == name), ())

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from seawall.intents import IntentDefinition
 from seawall.intents.cascade import build_detector
-from seawall.intents.definition import IntentDefinition
 from seawall.intents.rules import Rules
 
 RULES = Rules(

@@ -9,9 +9,9 @@ import pytest
 
 from seawall.config import load_settings
 from seawall.errors import ConfigError
+from seawall.intents import IntentDefinition
 from seawall.intents.blend import TwoStageClassifier
 from seawall.intents.cascade import build_detector
-from seawall.intents.definition import IntentDefinition
 from seawall.intents.embedder import Embedder, find_model
 from seawall.intents.evaluation import (
     Labelled,

@@ -10,7 +10,7 @@ from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings
 from seawall.lab.demo import DemoIssuer
 from seawall.lab.fleet.overrides import fleet_overrides
-from seawall.storage.settings import SessionSettings
+from seawall.settings import SessionSettings
 
 MODEL = "http://127.0.0.1:9/v1"
 PRODUCTION = """

@@ -25,8 +25,8 @@ from seawall.lab.processes import MARK, descendants, processes_with_mark
 from seawall.lab.sim_model.reply import SimTimes
 from seawall.lab.surge.driver import drive
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Scenario, Simulated
+from seawall.settings import SessionSettings
 from seawall.storage.open import open_store
-from seawall.storage.settings import SessionSettings
 from tests.attack.balancer import require_balancer
 from tests.dynamodb_local import ENVIRONMENT, require_dynamodb, running_dynamodb
 from tests.lab.test_fleet_settings import PRODUCTION

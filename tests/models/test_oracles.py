@@ -20,7 +20,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsStr
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 from pydantic import TypeAdapter
 
-from seawall.models.port import Model, ModelRequest, OutputFormat, Prompt, ToolSpec
+from seawall.models import Model, ModelRequest, OutputFormat, Prompt, ToolSpec
 from seawall.models.schemas import is_strict
 from seawall.transport.http_client import HttpClient
 from seawall.turn import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from seawall.storage.settings import SessionSettings
+from seawall.settings import SessionSettings
 from tests.dynamodb_local import ENVIRONMENT
 
 

@@ -12,11 +12,11 @@ from seawall import Orchestrator, ScriptedModel, ToolContext
 from seawall.config import AgentSettings, Settings
 from seawall.errors import Problem, UpstreamFailed
 from seawall.events import Event
-from seawall.identity.port import Trusted
-from seawall.models.port import ModelRequest
-from seawall.pipeline.identifiers import new_request
+from seawall.identity import Trusted
+from seawall.models import ModelRequest
+from seawall.requests import new_request
+from seawall.settings import SessionSettings
 from seawall.storage.port import Wait
-from seawall.storage.settings import SessionSettings
 from seawall.turn import Principal, SessionKey, ToolCall, ToolMessage, TurnRecord, TurnRequest
 
 __all__ = [

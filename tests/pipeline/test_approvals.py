@@ -11,8 +11,8 @@ from seawall.errors import AlreadyDecided, Forbidden, InvalidField, Problem, Tur
 from seawall.events import ApprovalRequested, Event, ToolReturned, TurnPaused
 from seawall.pipeline.decisions import Verdict, decide_call
 from seawall.pipeline.live import LiveTurn
+from seawall.settings import SessionSettings
 from seawall.storage.audit import verify
-from seawall.storage.settings import SessionSettings
 from seawall.tools.policy import Approval
 from seawall.turn import Principal, ToolCall, ToolMessage
 from tests.pipeline.shop import (

@@ -15,11 +15,10 @@ from seawall import Orchestrator, Principal
 from seawall.config import parse_settings
 from seawall.errors import CommitUnknown, SessionBusy
 from seawall.events import Event, TurnCompleted
-from seawall.identity.port import Trusted
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
-from seawall.pipeline.identifiers import new_request
-from seawall.pipeline.report import TurnReport
-from seawall.turn import SessionKey, TurnRequest, Usage
+from seawall.identity import Trusted
+from seawall.models import Finish, ModelEvent, ModelRequest, Text
+from seawall.requests import new_request
+from seawall.turn import SessionKey, TurnReport, TurnRequest, Usage
 
 ADA = Principal("acme", "ada")
 CONFIGURATION = """

@@ -12,7 +12,7 @@ from seawall import Orchestrator, ToolContext
 from seawall.errors import StoreUnavailable
 from seawall.events import Event, TurnResumed
 from seawall.pipeline.replay import advance
-from seawall.storage.settings import SessionSettings
+from seawall.settings import SessionSettings
 from seawall.turn import ToolCall
 from tests.pipeline.shop import RefundService, Script, ask, refund, shop, stored, waits
 

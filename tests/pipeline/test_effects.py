@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 
 from seawall.errors import ServerStopping, SessionConflict
+from seawall.settings import SessionSettings
 from seawall.storage.audit import verify
 from seawall.storage.port import Begin, JournalWrite
-from seawall.storage.settings import SessionSettings
-from seawall.tools.toolset import ToolError
+from seawall.tools.port import ToolError
 from seawall.turn import ToolCall, ToolMessage
 from tests.pipeline.shop import (
     ANN,

@@ -14,9 +14,8 @@ from seawall.config import AgentSettings, Settings
 from seawall.errors import AlreadyDecided, ConfigError, Forbidden, TurnNotFound
 from seawall.events import Event, TurnPaused
 from seawall.pipeline.decisions import hand_back, return_result
-from seawall.settings import HandoverSettings
+from seawall.settings import HandoverSettings, SessionSettings
 from seawall.storage.port import Wait
-from seawall.storage.settings import SessionSettings
 from seawall.tools.handover import HAND_OVER
 from seawall.tools.policy import Approval, EffectPolicy
 from seawall.transport.webhook import decode_secret, sign

@@ -11,10 +11,10 @@ from seawall import Orchestrator, Principal
 from seawall.config import parse_settings
 from seawall.errors import UpstreamFailed
 from seawall.events import TurnCompleted
-from seawall.identity.port import Trusted
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
-from seawall.pipeline.identifiers import new_request
+from seawall.identity import Trusted
+from seawall.models import Finish, ModelEvent, ModelRequest, Text
 from seawall.pipeline.live import LiveTurn
+from seawall.requests import new_request
 from seawall.turn import Usage
 
 ADA = Principal("acme", "ada")

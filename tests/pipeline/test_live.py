@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from seawall.errors import Problem, UpstreamFailed
 from seawall.events import Event, TextDelta, ToolCalled, ToolReturned
-from seawall.pipeline.identifiers import new_request, session_of, time_of
 from seawall.pipeline.live import FailedTurn, LiveTurn, LiveTurns
 from seawall.pipeline.replay import width
+from seawall.requests import new_request, session_of, time_of
 from seawall.turn import Principal, TurnRequest
 
 ADA = Principal("acme", "ada")

@@ -3,7 +3,7 @@
 import msgspec
 
 from seawall.pipeline.decisions import Verdict
-from seawall.storage.settings import SessionSettings
+from seawall.settings import SessionSettings
 from tests.pipeline.shop import ANN, RefundService, Script, ask, refund, shop, waits
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.agents.definition import HAND_OFF
+from seawall.agents import HAND_OFF
 from seawall.events import AgentSelected, Event, TextDelta, TurnCompleted, TurnStarted
 from seawall.pipeline.replay import events_after, replay, width
 from seawall.turn import (

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from seawall.errors import DeadlineExceeded, TurnNotFound
-from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.replay import stored_events
+from seawall.requests import new_request
 from seawall.storage.port import Begin, Snapshot
 from seawall.storage.sqlite.store import SqliteStore
 from seawall.turn import Principal

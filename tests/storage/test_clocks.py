@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from seawall.aws.dynamodb_calls import Item, Operation, Page
-from seawall.pipeline.identifiers import new_request
+from seawall.requests import new_request
 from seawall.storage.dynamodb.store import DynamoDBStore
 from seawall.storage.port import BackgroundJob, SessionStore
 from seawall.storage.sqlite.purge import SETTLING_SECONDS, ClockTrust

@@ -16,7 +16,7 @@ from seawall.errors import (
     StoreUnavailable,
     TurnLimitReached,
 )
-from seawall.pipeline.identifiers import new_request
+from seawall.requests import new_request
 from seawall.storage.port import BackgroundJob, SessionStore
 from seawall.storage.sqlite.store import SqliteStore
 from seawall.storage.values import write_cursor

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from seawall.errors import CommitUnknown, ConfigError, Problem, StoreUnavailable
+from seawall.settings import SessionSettings
 from seawall.storage.open import open_store
-from seawall.storage.settings import SessionSettings
 from seawall.storage.sqlite.store import SqliteStore
 from seawall.turn import Principal, SessionKey
 from tests.storage.calls import KEY, NOW, begin, commit

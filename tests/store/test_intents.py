@@ -5,8 +5,8 @@ import tomllib
 
 import pytest
 
+from seawall.intents import IntentDefinition
 from seawall.intents.cascade import IntentDetector, build_detector
-from seawall.intents.definition import IntentDefinition
 from tests.servers import ROOT
 
 FOLDER = ROOT / "examples" / "store"

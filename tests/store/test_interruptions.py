@@ -23,18 +23,19 @@ from examples.store.tools import open_store
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall import Orchestrator, Principal, ScriptedModel, Settings, Tool, ToolContext, new_request
-from seawall.agents.definition import AgentLimits
+from seawall import Orchestrator, Principal, ScriptedModel, Settings, ToolContext, new_request
+from seawall.agents import AgentLimits
 from seawall.config import AgentSettings
 from seawall.errors import Problem, ServerStopping, UpstreamFailed
 from seawall.events import Event, ToolReturned, TurnCompleted, TurnPaused, TurnStarted
-from seawall.identity.port import Trusted
-from seawall.models.port import ModelRequest
+from seawall.identity import Trusted
+from seawall.models import ModelRequest
 from seawall.pipeline.decisions import Verdict
 from seawall.pipeline.live import LiveTurn
+from seawall.settings import SessionSettings
 from seawall.storage.audit import verify
 from seawall.storage.port import JournalWrite
-from seawall.storage.settings import SessionSettings
+from seawall.tools.toolset import FunctionTool
 from seawall.turn import Message, ToolCall, ToolMessage
 from tests.properties import examples
 from tests.store.retail import FOLDER, Task, check_changes, documents, load_tasks
@@ -124,7 +125,7 @@ class Interruption:
             raise ServerStopping("The process is gone.")
         self.stop()
 
-    def wrap(self, each: Tool) -> Callable[..., Any]:
+    def wrap(self, each: FunctionTool) -> Callable[..., Any]:
         """The function of a tool, with failures of the connection to its service."""
 
         @functools.wraps(each.function)
@@ -219,6 +220,7 @@ class Shop:
         app = Orchestrator(Settings(sessions=self.sessions))
         app.model("m", ScriptedModel(self.model))
         for each in self.toolset.tools:
+            assert isinstance(each, FunctionTool)
             policy = each.policy
             options = (
                 {"mutating": True, "retry": policy.retry, "approve": policy.approval}

@@ -16,7 +16,7 @@ from examples.store.tools import open_store
 
 from seawall import Principal, ToolContext, Toolset
 from seawall.errors import ConfigError
-from seawall.tools.toolset import ToolOutcome
+from seawall.tools.port import ToolOutcome
 from tests.servers import ROOT
 
 ADDRESS = {

@@ -10,7 +10,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from seawall import Orchestrator, ToolContext
 from seawall.config import AgentSettings, parse_settings
 from seawall.errors import ConfigError
-from seawall.hosts.aws_lambda.context import traceparent_of
+from seawall.hosts.aws_lambda.runtime_api import traceparent_of
 from seawall.spans import incoming_trace
 from seawall.turn import Principal
 from tests.faulty_server import Answer, Request, serving

@@ -9,7 +9,8 @@ from seawall.errors import ConfigError
 from seawall.settings import ToolPolicySettings
 from seawall.tools.declared import apply_policies
 from seawall.tools.policy import Approval, EffectPolicy
-from seawall.tools.toolset import Tool, tool
+from seawall.tools.port import Tool
+from seawall.tools.toolset import tool
 
 
 def _tools(**options: Any) -> dict[str, Tool]:

@@ -11,8 +11,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from seawall.admission.fair import CLASSES, Ticket
-from seawall.admission.queue import AdmissionQueue, Reason, Refusal, StartPacer
+from seawall.admission.queue import CLASSES, AdmissionQueue, Reason, Refusal, StartPacer, Ticket
 from seawall.errors import Overloaded
 from seawall.settings import AdmissionSettings
 from seawall.timers import Deadline, TimingWheel

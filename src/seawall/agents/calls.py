@@ -8,12 +8,12 @@ from typing import Protocol
 import msgspec
 from msgspec import Struct
 
-from seawall.agents.definition import HAND_OFF, Agent
+from seawall.agents import HAND_OFF, Agent
 from seawall.events import Event
-from seawall.models.port import Meter
+from seawall.models import Meter
 from seawall.spans import Span, within_span
 from seawall.tools.arguments import decode_arguments
-from seawall.tools.toolset import ToolContext, ToolError, ToolOutcome, truncate
+from seawall.tools.port import ToolContext, ToolError, ToolOutcome, truncate
 from seawall.turn import Decision, Effect, Message, Principal, ToolCall, Usage
 
 __all__ = [
@@ -115,6 +115,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
         pending: The step to continue with, of a turn that an earlier attempt has left.
         steps: Model calls of earlier attempts.
         approval_seconds: How long an approval is waited for, if the tool does not say.
+        caller_token: See `ToolContext`.
     """
 
     turn: str
@@ -129,6 +130,10 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
     pending: Step | None = None
     steps: int = 0
     approval_seconds: float = 86_400.0
+    caller_token: str = ""
+
+    def __repr__(self) -> str:
+        return f"AgentTurn(turn={self.turn!r}, session={self.session!r})"
 
 
 class Answer(Struct):
@@ -234,6 +239,7 @@ def tool_context(
         deadline=min(turn.deadline, now + agent.limits.tool_seconds),
         state=turn.state,
         traceparent=span.traceparent.decode() if span is not None else "",
+        caller_token=turn.caller_token,
     )
 
 

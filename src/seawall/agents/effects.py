@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from msgspec import Struct, structs
 
+from seawall.agents import Agent
 from seawall.agents.calls import (
     AgentTurn,
     Answer,
@@ -23,19 +24,11 @@ from seawall.agents.calls import (
     effect_key,
     tool_context,
 )
-from seawall.agents.definition import Agent
 from seawall.errors import DeadlineExceeded, EffectUnknown, Problem
 from seawall.events import ToolCalled, ToolReturned
 from seawall.spans import within_span
 from seawall.tools.policy import redacted
-from seawall.tools.toolset import (
-    PreparedCall,
-    Tool,
-    ToolContext,
-    ToolError,
-    ToolOutcome,
-    truncate,
-)
+from seawall.tools.port import PreparedCall, Tool, ToolContext, ToolError, ToolOutcome, truncate
 from seawall.turn import ApprovalRequest, Effect, ToolCall
 
 __all__ = ["DecidedMeanwhile", "run_step", "settle_step"]

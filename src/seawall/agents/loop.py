@@ -8,8 +8,8 @@ from contextlib import ExitStack, aclosing
 import msgspec
 from msgspec import Struct
 
+from seawall.agents import HAND_OFF, Agent
 from seawall.agents.calls import AgentTurn, Answer, Emit, Step, call_tool, effect_key
-from seawall.agents.definition import HAND_OFF, Agent
 from seawall.errors import InvalidOutput, TurnLimitReached, UpstreamFailed
 from seawall.events import (
     AgentSelected,
@@ -18,7 +18,7 @@ from seawall.events import (
     ToolCalled,
     ToolReturned,
 )
-from seawall.models.port import (
+from seawall.models import (
     Finish,
     FinishReason,
     ModelRequest,
@@ -27,7 +27,7 @@ from seawall.models.port import (
     ToolCalls,
 )
 from seawall.spans import within_span
-from seawall.tools.toolset import ToolOutcome
+from seawall.tools.port import ToolOutcome
 from seawall.turn import (
     AssistantMessage,
     Message,

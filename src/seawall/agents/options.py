@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from msgspec import structs
 
-from seawall.agents.definition import Agent
+from seawall.agents import Agent
 from seawall.agents.output import OutputCheck
 from seawall.errors import InvalidField
 from seawall.models.schemas import ANY_OBJECT

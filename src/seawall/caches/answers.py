@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
+from seawall.agents import Agent
 from seawall.agents.calls import AgentTurn, Answer, Emit
-from seawall.agents.definition import Agent
 from seawall.agents.loop import run_agent
 from seawall.caches.bounded import BoundedCache
 from seawall.caches.single_flight import SingleFlight, Sink
@@ -70,14 +70,25 @@ class AnswerCache:
         """
         self._agents = agents
         self._seconds = seconds
-        self._declared = {
-            name: (settings, _digest(_checked(name, settings, agents)))
-            for name, settings in declared.items()
-        }
+        self._settings = declared
+        self._declared: dict[str, tuple[AnswerCacheSettings, str]] = {}
+        self.follow_agents()
         self._cache: BoundedCache[_AnswerKey, _CachedAnswer] = BoundedCache(
             limits.entries, limits.bytes
         )
         self._single_flight: SingleFlight[Event, Answer] = SingleFlight()
+
+    def follow_agents(self) -> None:
+        """Take the agents as they are now; answers of other ones are not reused.
+
+        Raises:
+            ConfigError: As when it is created; nothing is cached then.
+        """
+        self._declared = {}
+        self._declared = {
+            name: (settings, _digest(_checked(name, settings, self._agents)))
+            for name, settings in self._settings.items()
+        }
 
     async def answer(
         self, agent: str, turn: AgentTurn, emit: Emit, answer: Answer | None = None

@@ -12,7 +12,7 @@ import msgspec
 from seawall.caches.bounded import BoundedCache
 from seawall.caches.single_flight import SingleFlight, Sink
 from seawall.settings import CacheLimits
-from seawall.tools.toolset import Tool, ToolContext, ToolOutcome
+from seawall.tools.port import Tool, ToolContext, ToolOutcome
 
 __all__ = ["ToolReadCache", "cached_tools", "share_of_limits"]
 

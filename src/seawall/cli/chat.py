@@ -86,7 +86,7 @@ class _Conversation:
 
     async def turn(self, app: "Orchestrator", text: str) -> bool:
         """Answer one message; whether the turn was completed. It may wait for approvals."""
-        from seawall.pipeline.identifiers import new_request  # noqa: PLC0415
+        from seawall.requests import new_request  # noqa: PLC0415
 
         request = new_request(text, session=self.session, agent=self._agent)
         completed = False

@@ -20,12 +20,11 @@ from msgspec import Struct, structs
 from seawall.cli.arguments import plural
 from seawall.config import Settings
 from seawall.errors import SeawallError
-from seawall.settings import ModelSettings
-from seawall.storage.settings import SessionSettings
+from seawall.settings import ModelSettings, SessionSettings
 from seawall.transport.connection import TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
-__all__ = ["Check", "run_checks"]
+__all__ = ["Check", "Status", "run_checks"]
 
 _SECONDS = 5.0  # for each upstream
 _START_SECONDS = 60.0
@@ -198,7 +197,7 @@ async def _model(name: str, settings: ModelSettings, client: HttpClient, clock: 
         return secret
     base = (settings.base_url or _DEFAULT_URLS.get(settings.kind, "")).rstrip("/")
     if settings.kind == "bedrock":
-        from seawall.aws.region import endpoint_url, find_region  # noqa: PLC0415
+        from seawall.aws import endpoint_url, find_region  # noqa: PLC0415
 
         base = base or endpoint_url("bedrock-runtime", find_region(os.environ, settings.region))
         return await _reach(name, base, client, clock)

@@ -30,6 +30,7 @@ _COMMANDS = {
     "surge": "surge",
     "lab": "lab",
     "sim-model": "sim_model",
+    "tools": "tools",
     "sessions": "sessions",
     "effects": "effects",
     "budgets": "budgets",

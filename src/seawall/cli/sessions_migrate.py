@@ -12,8 +12,8 @@ from seawall.cli.terminal import INTERRUPTED, ProgressLine
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
+    from seawall.settings import SessionSettings
     from seawall.storage.migration import Checkpoint, Verification
-    from seawall.storage.settings import SessionSettings
 
 __all__ = ["add_parser"]
 

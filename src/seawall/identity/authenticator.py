@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seawall.errors import ConfigError, Unauthenticated
-from seawall.identity.port import Anonymous, Authenticator, Bearer, Credential, Trusted
+from seawall.identity import Anonymous, Authenticator, Bearer, Credential, Trusted
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
 from seawall.turn import Principal
 

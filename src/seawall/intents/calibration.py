@@ -7,6 +7,7 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
+from seawall.intents import NO_INTENT
 from seawall.intents.blend import (
     LinearHead,
     Neighbours,
@@ -16,7 +17,6 @@ from seawall.intents.blend import (
     weighted_sum,
 )
 from seawall.intents.classifier import NgramClassifier, softmax, train
-from seawall.intents.definition import NO_INTENT
 from seawall.intents.embedder import Embedder
 from seawall.intents.features import Speller
 from seawall.intents.misspelling import KINDS, misspelt

@@ -12,7 +12,7 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
-from seawall.intents.definition import NO_INTENT
+from seawall.intents import NO_INTENT
 
 __all__ = [
     "Bin",

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from seawall.errors import ConfigError
-from seawall.intents.definition import IntentDefinition
+from seawall.intents import IntentDefinition
 from seawall.intents.features import MAX_CHARACTERS
 
 __all__ = ["Negations", "Rules", "is_negated", "is_quoted", "negates"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET, Struct
 
+from seawall.agents import Route, choose_agent
 from seawall.agents.calls import AgentTurn, Answer, TurnPausing
 from seawall.agents.loop import run_agent
 from seawall.agents.window import history_window
@@ -27,11 +28,10 @@ from seawall.events import (
     TurnStarted,
     UsageReported,
 )
-from seawall.pipeline.context import Ports, TurnContext
-from seawall.pipeline.identifiers import fingerprint
+from seawall.identity import Bearer, Credential
+from seawall.pipeline.context import Ports, Stage, TurnContext
 from seawall.pipeline.opening import Opened
-from seawall.pipeline.routing import Route, choose_agent
-from seawall.pipeline.stages import Stage
+from seawall.requests import fingerprint
 from seawall.spans import current_span
 from seawall.storage.port import Commit, SessionStore
 from seawall.turn import Message, ToolMessage, TurnRecord, Usage, UserMessage
@@ -286,7 +286,13 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         pending=pending,
         steps=pending.number if pending is not None else 0,
         approval_seconds=ports.approval_seconds,
+        caller_token=_caller_token(context.credential),
     )
+
+
+def _caller_token(credential: Credential) -> str:
+    """The token that the caller presented; empty for none."""
+    return credential.secret if isinstance(credential, Bearer) else ""
 
 
 def _report_answer(context: TurnContext, answer: Answer, routing_usage: Usage) -> None:

@@ -10,19 +10,19 @@ from contextlib import suppress
 import msgspec
 from msgspec import UNSET
 
+from seawall.agents import Route
 from seawall.agents.calls import AgentTurn, Answer, Step
 from seawall.agents.effects import settle_step
 from seawall.errors import InternalError, Problem, ServerStopping, TurnInterrupted
 from seawall.events import Event, TurnResumed
-from seawall.intents.definition import Detection
+from seawall.intents import Detection
 from seawall.pipeline.context import Ports, TurnContext
-from seawall.pipeline.identifiers import fingerprint
 from seawall.pipeline.journal import JournalOrigin, TurnJournal
 from seawall.pipeline.leases import TurnLease, describe_effects, is_retried_later
 from seawall.pipeline.opening import Opened
 from seawall.pipeline.replay import advance, attempt_offset, paused, replay, reported_outcomes
-from seawall.pipeline.routing import Route
-from seawall.tools.toolset import ToolOutcome
+from seawall.requests import fingerprint
+from seawall.tools.port import ToolOutcome
 from seawall.turn import AssistantMessage, TurnRecord, UserMessage
 
 __all__ = [

@@ -24,10 +24,10 @@ from seawall.errors import (
     TurnNotFound,
 )
 from seawall.pipeline.context import Ports
-from seawall.pipeline.identifiers import session_of
 from seawall.pipeline.journal import decision_record, effect_record
 from seawall.pipeline.leases import best_effort
 from seawall.pipeline.replay import find_older
+from seawall.requests import session_of
 from seawall.storage.port import (
     BackgroundJob,
     Begin,
@@ -38,7 +38,7 @@ from seawall.storage.port import (
     WaitPage,
 )
 from seawall.tools.policy import redacted
-from seawall.tools.toolset import ToolError, truncate
+from seawall.tools.port import ToolError, truncate
 from seawall.turn import Decision, Effect, Principal, ToolMessage, TurnRecord
 
 __all__ = [

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from seawall.agents import Route
 from seawall.agents.calls import Answer, Step
 from seawall.agents.effects import DecidedMeanwhile
 from seawall.errors import (
@@ -20,14 +21,12 @@ from seawall.errors import (
     SessionConflict,
     StoreUnavailable,
 )
-from seawall.intents.definition import Detection
-from seawall.pipeline.context import Ports, TurnContext
+from seawall.intents import Detection
+from seawall.pipeline.context import Ports, Stage, TurnContext
 from seawall.pipeline.leases import TurnLease
 from seawall.pipeline.replay import reported_outcomes
-from seawall.pipeline.routing import Route
-from seawall.pipeline.stages import Stage
 from seawall.storage.port import AuditRecord, BackgroundJob, JournalWrite, Session, Wait
-from seawall.tools.toolset import truncate
+from seawall.tools.port import truncate
 from seawall.turn import (
     AssistantMessage,
     Cost,

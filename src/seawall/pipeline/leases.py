@@ -26,6 +26,7 @@ from seawall.errors import (
     TurnPostponed,
 )
 from seawall.pipeline.replay import find_older
+from seawall.settings import SessionSettings
 from seawall.storage.port import (
     BackgroundJob,
     Begin,
@@ -36,7 +37,6 @@ from seawall.storage.port import (
     Snapshot,
     turn_of_lease_owner,
 )
-from seawall.storage.settings import SessionSettings
 from seawall.turn import Effect, SessionKey, TurnRecord, TurnRequest
 
 __all__ = [

@@ -12,10 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import Problem, SessionNotFound
-from seawall.intents.definition import Detection
-from seawall.pipeline.context import Ports, TurnContext
+from seawall.intents import Detection
+from seawall.pipeline.context import Ports, Stage, TurnContext
 from seawall.pipeline.leases import TurnLease, acquire_lease
-from seawall.pipeline.stages import Stage
 from seawall.spans import record_span
 from seawall.storage.port import BackgroundJob, Snapshot
 from seawall.turn import Principal, SessionKey

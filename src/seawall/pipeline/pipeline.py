@@ -21,25 +21,25 @@ from seawall.errors import (
     TurnPostponed,
 )
 from seawall.events import Event, TurnCompleted
-from seawall.identity.port import Credential, Trusted
+from seawall.identity import Credential, Trusted
 from seawall.pipeline.answering import answer_turn
-from seawall.pipeline.context import Ports, TurnContext
-from seawall.pipeline.identifiers import fingerprint
-from seawall.pipeline.leases import best_effort, record_job_failure
-from seawall.pipeline.live import FailedTurn, LiveTurn, LiveTurns
-from seawall.pipeline.opening import Opened, Opening
-from seawall.pipeline.replay import replay, stored_events
-from seawall.pipeline.report import (
-    TurnReport,
+from seawall.pipeline.context import (
+    Ports,
+    Stage,
+    StageTimings,
+    TurnContext,
     describe_outcome,
     log_failed_turn,
     turn_span,
 )
-from seawall.pipeline.stages import Stage, StageTimings
-from seawall.requests import current_request
+from seawall.pipeline.leases import best_effort, record_job_failure
+from seawall.pipeline.live import FailedTurn, LiveTurn, LiveTurns
+from seawall.pipeline.opening import Opened, Opening
+from seawall.pipeline.replay import replay, stored_events
+from seawall.requests import current_request, fingerprint
 from seawall.spans import error_type, record_span, within_span
 from seawall.storage.port import BackgroundJob, Lease, Replay, turn_of_lease_owner
-from seawall.turn import Principal, TurnRequest
+from seawall.turn import Principal, TurnReport, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.pipeline.decisions import Verdict

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from seawall.errors import Problem, TurnAbandoned
 from seawall.pipeline.leases import record_job_failure
 from seawall.pipeline.live import LiveTurn
+from seawall.settings import SessionSettings
 from seawall.storage.port import BackgroundJob, SessionStore
-from seawall.storage.settings import SessionSettings
 
 __all__ = ["OrphanRecovery"]
 

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 
 from msgspec import UNSET
 
-from seawall.agents.definition import HAND_OFF
+from seawall.agents import HAND_OFF
 from seawall.errors import DeadlineExceeded, SessionNotFound, TurnNotFound, problem_from
 from seawall.events import (
     AgentSelected,
@@ -34,7 +34,7 @@ from seawall.events import (
     TurnStarted,
     UsageReported,
 )
-from seawall.pipeline.identifiers import session_of, time_of
+from seawall.requests import session_of, time_of
 from seawall.storage.port import (
     BackgroundJob,
     Begin,

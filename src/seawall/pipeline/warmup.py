@@ -8,8 +8,8 @@ specialised bytecode.
 import msgspec
 
 from seawall.admission.gate import AdmissionGate
-from seawall.budgets.spending import Spending
-from seawall.identity.port import Credential
+from seawall.budgets import Spending
+from seawall.identity import Credential
 from seawall.models.scripted import ScriptedModel
 from seawall.pipeline.context import Ports
 from seawall.storage.port import SessionStore

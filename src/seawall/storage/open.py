@@ -8,8 +8,8 @@ from pathlib import Path
 import msgspec
 
 from seawall.errors import ConfigError
+from seawall.settings import SessionSettings
 from seawall.storage.port import SessionStore
-from seawall.storage.settings import SessionSettings
 
 __all__ = [
     "AUDIT_KEEP_SECONDS",
@@ -68,10 +68,9 @@ def _dynamodb(
     settings: SessionSettings, environment: Mapping[str, str], audit_keep_seconds: float
 ) -> SessionStore:
     # Only if it is configured: every import makes the start slower.
+    from seawall.aws import CredentialsError, find_region  # noqa: PLC0415
     from seawall.aws.credential_cache import CredentialCache, default_chain  # noqa: PLC0415
-    from seawall.aws.credentials import CredentialsError  # noqa: PLC0415
     from seawall.aws.dynamodb import CallLimits, DynamoDBClient  # noqa: PLC0415
-    from seawall.aws.region import find_region  # noqa: PLC0415
     from seawall.storage.dynamodb.store import DynamoDBStore  # noqa: PLC0415
     from seawall.transport.http_client import HttpClient  # noqa: PLC0415
 

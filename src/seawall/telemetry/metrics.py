@@ -75,7 +75,7 @@ class AdmissionState(Protocol):
 
 
 class UpstreamState(Protocol):
-    """What is sampled of a model endpoint."""
+    """What is sampled of a model endpoint, or of a source of tools."""
 
     @property
     def attempts(self) -> Mapping[str, int]:
@@ -164,31 +164,31 @@ class Metrics:
             "Lag of the event loop, in the process where it is greatest.",
             mode="livemax",
         )
-        self._calls = self._counter(
-            "seawall_model_calls",
-            "Calls to model endpoints ended, by how: answered, refused, throttled, failed, timed "
-            "out (late), abandoned by the caller or as the loser of a hedge (left).",
-            "model",
-            "outcome",
+        self._models = _UpstreamMetrics(
+            self._counter(
+                "seawall_model_calls",
+                "Calls to model endpoints ended, by how: answered, refused, throttled, failed, "
+                "timed out (late), abandoned by the caller or as the loser of a hedge (left).",
+                "model",
+                "outcome",
+            ),
+            self._gauge(
+                "seawall_model_concurrency_limit",
+                "Calls to a model endpoint that may be in flight.",
+                "model",
+            ),
+            self._gauge("seawall_model_in_flight", "Calls to a model endpoint in flight.", "model"),
+            self._gauge(
+                "seawall_model_breaker_open",
+                "Processes whose circuit breaker for a model endpoint is open.",
+                "model",
+            ),
         )
-        self._limit = self._gauge(
-            "seawall_model_concurrency_limit",
-            "Calls to a model endpoint that may be in flight.",
-            "model",
-        )
-        self._model_in_flight = self._gauge(
-            "seawall_model_in_flight", "Calls to a model endpoint in flight.", "model"
-        )
-        self._breaker = self._gauge(
-            "seawall_model_breaker_open",
-            "Processes whose circuit breaker for a model endpoint is open.",
-            "model",
-        )
+        self._sources: _UpstreamMetrics | None = None  # only where tools live elsewhere
         # Only where calls are metered.
         self._model_tokens: Counter | None = None
         self._model_cost: Counter | None = None
         self._last_refused: dict[Any, int] = {}
-        self._last_calls: dict[tuple[str, str], int] = {}
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
@@ -257,14 +257,37 @@ class Metrics:
 
     def sample_upstreams(self, upstreams: Mapping[str, UpstreamState]) -> None:
         """Record the state of the model endpoints, by name; called with `sample`."""
-        for name, upstream in upstreams.items():
-            for outcome, calls in upstream.attempts.items():
-                before = self._last_calls.get((name, outcome), 0)
-                self._calls.labels(name, outcome).inc(calls - before)
-                self._last_calls[name, outcome] = calls
-            self._limit.labels(name).set(upstream.limit)
-            self._model_in_flight.labels(name).set(upstream.in_flight)
-            self._breaker.labels(name).set(upstream.state() == "open")
+        self._models.sample(upstreams)
+
+    def sample_sources(self, upstreams: Mapping[str, UpstreamState]) -> None:
+        """Record the state of the sources of tools, by name; called with `sample`."""
+        if self._sources is None:
+            self._sources = _UpstreamMetrics(
+                self._counter(
+                    "seawall_tool_source_calls",
+                    "Attempts at calls to sources of tools ended, by how: answered, unreachable, "
+                    "throttled, failed, timed out (late), broken off, refused, abandoned by the "
+                    "caller (left).",
+                    "source",
+                    "outcome",
+                ),
+                self._gauge(
+                    "seawall_tool_source_concurrency_limit",
+                    "Calls to a source of tools that may be in flight.",
+                    "source",
+                ),
+                self._gauge(
+                    "seawall_tool_source_in_flight",
+                    "Calls to a source of tools in flight.",
+                    "source",
+                ),
+                self._gauge(
+                    "seawall_tool_source_breaker_open",
+                    "Processes whose circuit breaker for a source of tools is open.",
+                    "source",
+                ),
+            )
+        self._sources.sample(upstreams)
 
     def scrape(self) -> tuple[bytes, bytes]:
         """Return the content type and the text of all processes' metrics."""
@@ -273,6 +296,28 @@ class Metrics:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return CONTENT_TYPE_LATEST.encode(), generate_latest(_WithOldNames(registry))
+
+
+class _UpstreamMetrics:
+    """Calls, limit, calls in flight and breaker of the upstreams of one kind."""
+
+    def __init__(self, calls: Counter, limit: Gauge, in_flight: Gauge, breaker: Gauge) -> None:
+        self._calls = calls
+        self._limit = limit
+        self._in_flight = in_flight
+        self._breaker = breaker
+        self._last_calls: dict[tuple[str, str], int] = {}
+
+    def sample(self, upstreams: Mapping[str, UpstreamState]) -> None:
+        """Record the present state."""
+        for name, upstream in upstreams.items():
+            for outcome, calls in upstream.attempts.items():
+                before = self._last_calls.get((name, outcome), 0)
+                self._calls.labels(name, outcome).inc(calls - before)
+                self._last_calls[name, outcome] = calls
+            self._limit.labels(name).set(upstream.limit)
+            self._in_flight.labels(name).set(upstream.in_flight)
+            self._breaker.labels(name).set(upstream.state() == "open")
 
 
 def _shared() -> bool:

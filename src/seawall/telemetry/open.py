@@ -8,7 +8,7 @@ from importlib.metadata import version
 from urllib.parse import unquote
 
 from seawall.errors import ConfigError
-from seawall.models.port import Model
+from seawall.models import Model
 from seawall.settings import ModelSettings, TelemetrySettings
 from seawall.spans import Attribute, current_span
 from seawall.telemetry.export import Exporter

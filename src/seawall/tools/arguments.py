@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-__all__ = ["canonical", "decode_arguments"]
+__all__ = ["canonical", "canonical_json", "decode_arguments"]
 
 T = TypeVar("T", bound=Struct)
 
@@ -94,7 +94,12 @@ def canonical(arguments: Struct) -> bytes:
     plain = msgspec.to_builtins(
         arguments, builtin_types=(Decimal, datetime), str_keys=True, order="sorted"
     )
-    return _encode(_by_value(plain))
+    return canonical_json(plain)
+
+
+def canonical_json(value: Any) -> bytes:  # noqa: ANN401 - JSON of any kind
+    """Encode decoded JSON so that equal values are equal: sorted keys, numbers by value."""
+    return _encode(_by_value(value))
 
 
 def _by_value(value: Any) -> Any:  # noqa: ANN401 - JSON of any kind

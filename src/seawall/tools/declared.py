@@ -7,7 +7,7 @@ from msgspec import structs
 from seawall.errors import ConfigError, did_you_mean
 from seawall.settings import ToolPolicySettings
 from seawall.tools.policy import Approval, EffectPolicy, make_policy
-from seawall.tools.toolset import Tool
+from seawall.tools.port import Tool
 
 __all__ = ["apply_policies"]
 
@@ -46,7 +46,7 @@ def _changed(tool: Tool, own: EffectPolicy, settings: ToolPolicySettings) -> Eff
     retry = own.retry if settings.retry is None else settings.retry
     return make_policy(
         tool.name,
-        tool.arguments.__struct_fields__,
+        tool.parameters,
         mutating=True,
         retry=None if retry == "never" else retry,
         check=own.check,

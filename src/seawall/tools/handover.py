@@ -3,7 +3,8 @@
 from msgspec import structs
 
 from seawall.tools.policy import Approval, EffectPolicy
-from seawall.tools.toolset import Tool, ToolError, tool
+from seawall.tools.port import Tool, ToolError
+from seawall.tools.toolset import tool
 
 __all__ = ["HAND_OVER", "handover_tool"]
 

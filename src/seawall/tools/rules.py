@@ -7,13 +7,16 @@ docs/decisions/015-approval-rules.md compares it with others.
 """
 
 import ast
+import logging
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
 import simpleeval  # type: ignore[import-untyped]
 
-__all__ = ["compile_rule", "holds"]
+__all__ = ["compile_rule", "holds", "requires_approval"]
+
+_log = logging.getLogger("seawall.tools")
 
 _MAX_CHARACTERS = 1_000
 _OTHER_NAMES = frozenset({"caller", "agent"})
@@ -79,6 +82,21 @@ def holds(rule: str, names: Mapping[str, Any]) -> bool:
     # The evaluator adds functions to those that it is given.
     evaluator = simpleeval.EvalWithCompoundTypes(functions={**_FUNCTIONS}, names=dict(names))
     return bool(evaluator.eval(rule, previously_parsed=_parse(rule)))
+
+
+def requires_approval(tool: str, rule: str, names: Mapping[str, Any]) -> bool:
+    """Whether a rule demands approval of a call; also if it cannot be evaluated.
+
+    Args:
+        tool: Name of the tool, for the log.
+        rule: A rule that was checked.
+        names: As of `holds`.
+    """
+    try:
+        return holds(rule, names)
+    except Exception as error:  # noqa: BLE001 - deny by default
+        _log.warning("tool %s: the rule %r failed: %s", tool, rule, error)
+        return True
 
 
 @lru_cache(maxsize=256)

@@ -9,37 +9,33 @@ import inspect
 import logging
 import re
 import typing
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 import msgspec
 from msgspec import Struct, field
 
-from seawall.models.port import ToolSpec
+from seawall.models import ToolSpec
 from seawall.tools.arguments import canonical, decode_arguments
 from seawall.tools.execution import CallExecutor, CallRefused, CallResult
-from seawall.turn import Principal
+from seawall.tools.port import (
+    MAX_ARGUMENT_CHARACTERS,
+    PreparedCall,
+    Tool,
+    ToolContext,
+    ToolError,
+    ToolOutcome,
+    at_most,
+    truncate,
+)
 
 if TYPE_CHECKING:
-    from seawall.tools.policy import Approval, EffectPolicy
+    from seawall.tools.policy import Approval
 
-__all__ = [
-    "PreparedCall",
-    "ReadCache",
-    "Tool",
-    "ToolContext",
-    "ToolError",
-    "ToolOutcome",
-    "Toolset",
-    "close_toolset",
-    "tool",
-    "truncate",
-]
+__all__ = ["FunctionTool", "Toolset", "close_toolset", "tool"]
 
 _MAX_RESULT_BYTES = 32_768  # a result is part of the prompt of every later model call
-_MAX_REFUSAL_BYTES = 4_096
-_MAX_ARGUMENT_CHARACTERS = 65_536
 _CLOSE_SECONDS = 3.0
 
 _log = logging.getLogger("seawall.tools")
@@ -47,116 +43,33 @@ _section = re.compile(r"^(Args|Arguments|Returns|Raises|Yields|Example|Examples|
 _argument = re.compile(r"^\s+(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
 
 
-class ToolContext(Struct, frozen=True):
-    """The turn that calls a tool. It belongs to one call; turns share nothing through it.
-
-    Attributes:
-        principal: The tenant and subject on whose behalf the tool acts.
-        session: Id of the session.
-        turn: Id of the turn.
-        agent: Name of the agent.
-        call: Id of the call.
-        idempotency_key: The same for every retry of this call of this turn, however the model words
-            its arguments.
-        deadline: In seconds on the event loop's clock.
-        state: Notes of the session, stored when the turn is committed; at most 32 entries of 1,024
-            characters.
-        traceparent: Header for services that the tool calls (W3C Trace Context); empty if the turn
-            is not traced.
-    """
-
-    principal: Principal
-    session: str
-    turn: str
-    agent: str
-    call: str
-    idempotency_key: str
-    deadline: float
-    state: MutableMapping[str, str]
-    traceparent: str = ""
-
-
-class ToolError(Exception):
-    """An error for the model to read; it gets the message, up to 4 KiB."""
-
-
-class ToolOutcome(Struct, frozen=True):
-    """The result for the model; `failed` if it is an error for it to read.
-
-    Attributes:
-        content: The text.
-        failed: Whether it is an error.
-        unknown: Whether a tool that changes something may have changed it nevertheless.
-    """
-
-    content: str
-    failed: bool = False
-    unknown: bool = False
-
-
-class ReadCache(Protocol):
-    """Cached results of a toolset; see `caches.tool_reads`."""
-
-    async def run_mutation(self, run: Callable[[], Awaitable[ToolOutcome]]) -> ToolOutcome:
-        """Run a tool that changes something, then drop cached results."""
-        ...
-
-    async def read(
-        self,
-        tool: "Tool",
-        arguments: bytes,
-        context: ToolContext,
-        run: Callable[[], Awaitable[ToolOutcome]],
-    ) -> ToolOutcome:
-        """The outcome of a read: cached, or from `run`."""
-        ...
-
-
-class Tool(Struct, frozen=True, eq=False):
+class FunctionTool(Tool, frozen=True, kw_only=True, eq=False):
     """A function with its schema. Made by `tool`.
 
     Attributes:
-        spec: Name, description and JSON Schema, as models see them.
-        policy: Of a function that changes something; None for one that reads.
         function: The function.
         arguments: The type that arguments are validated against.
         context_parameter: The parameter that gets the `ToolContext`, if any.
         is_async: Whether the function is a coroutine function.
-        cache_seconds: How long its result may be reused for the same arguments; None for never.
-        shared: Whether it may be reused for every subject, not for the same subject only.
-        read_cache: Where results are cached.
-        execution: Its calls that are running.
+        execution: Its calls that are running; `execution.py` says what happens to functions that
+            do not return.
     """
 
-    spec: ToolSpec
-    policy: "EffectPolicy | None"
     function: Callable[..., Any]
     arguments: type[Struct]
     context_parameter: str | None
     is_async: bool
-    cache_seconds: float | None = None
-    shared: bool = False
-    read_cache: ReadCache | None = None
     execution: CallExecutor = field(default_factory=CallExecutor)
 
     @property
-    def name(self) -> str:
-        """Its name, as models see it."""
-        return self.spec.name
+    def parameters(self) -> tuple[str, ...]:
+        """Names of its parameters."""
+        return self.arguments.__struct_fields__
 
-    @property
-    def mutating(self) -> bool:
-        """Whether the function changes something."""
-        return self.policy is not None
-
-    def prepare(self, arguments: str) -> "PreparedCall":
-        """Validate the JSON arguments that a model wrote.
-
-        Raises:
-            ToolError: They are invalid; the message is for the model.
-        """
-        if len(arguments) > _MAX_ARGUMENT_CHARACTERS:
-            raise ToolError(f"Arguments exceed {_MAX_ARGUMENT_CHARACTERS} characters.")
+    def prepare(self, arguments: str) -> PreparedCall:
+        """See `Tool.prepare`."""
+        if len(arguments) > MAX_ARGUMENT_CHARACTERS:
+            raise ToolError(f"Arguments exceed {MAX_ARGUMENT_CHARACTERS} characters.")
         try:
             values = decode_arguments(arguments, self.arguments)
             keyed = self.mutating or self.read_cache is not None
@@ -169,75 +82,19 @@ class Tool(Struct, frozen=True, eq=False):
             _log.error("tool %s cannot take its arguments", self.name, exc_info=defect)
             raise ToolError(f"{self.name} failed.") from defect
 
-    async def call(self, arguments: str, context: ToolContext) -> ToolOutcome:
-        """Validate JSON `arguments` and call the function.
-
-        Never raises for what the model or the function did wrong: invalid arguments, a `ToolError`,
-        any other exception and a timeout become a failed outcome. `execution.py` says what happens
-        to functions that do not return.
-
-        Args:
-            arguments: JSON text.
-            context: The turn.
-        """
-        try:
-            prepared = self.prepare(arguments)
-        except ToolError as refusal:
-            return ToolOutcome(str(refusal), True)
-        return await self.call_prepared(prepared, context)
-
-    async def call_prepared(self, prepared: "PreparedCall", context: ToolContext) -> ToolOutcome:
-        """Call the function with valid arguments; see `call`."""
-        if self.cache_seconds is not None:  # a reusable result must not depend on session or roles
-            owner = Principal(context.principal.tenant, context.principal.subject)
-            context = msgspec.structs.replace(context, state={}, principal=owner)
-        run = partial(self._run, prepared.values, context)
-        if self.read_cache is None:
-            return await run()
-        if self.mutating:
-            return await self.read_cache.run_mutation(run)
-        try:
-            return await self.read_cache.read(self, prepared.canonical, context, run)
-        except TimeoutError:
-            return self._timed_out()
-
-    async def needs_approval(self, prepared: "PreparedCall", context: ToolContext) -> bool:
-        """Whether a call needs approval; also if its rule cannot be evaluated.
-
-        Args:
-            prepared: The arguments.
-            context: The turn.
-        """
+    async def needs_approval(self, prepared: PreparedCall, context: ToolContext) -> bool:
+        """See `Tool.needs_approval`."""
         approval = self.policy.approval if self.policy is not None else None
-        if approval is None or approval.when == "always":
-            return approval is not None
-        if isinstance(approval.when, str):
-            from seawall.tools.rules import holds  # noqa: PLC0415 - only where there are rules
-
-            owner = context.principal
-            caller = {"tenant": owner.tenant, "subject": owner.subject, "roles": owner.roles}
-            names = msgspec.json.decode(prepared.canonical)
-            try:
-                return holds(approval.when, {**names, "caller": caller, "agent": context.agent})
-            except Exception as error:  # noqa: BLE001 - deny by default
-                _log.warning("tool %s: the rule %r failed: %s", self.name, approval.when, error)
-                return True
+        if approval is None or isinstance(approval.when, str):
+            return await Tool.needs_approval(self, prepared, context)
         ended = await self._ended(approval.when, prepared, context)
         if ended.error is not None:
             _log.error("tool %s: its approval function failed", self.name, exc_info=ended.error)
             return True
         return bool(ended.value)
 
-    async def check(self, prepared: "PreparedCall", context: ToolContext) -> ToolOutcome | None:
-        """Ask whether a call of unknown outcome has changed something.
-
-        Args:
-            prepared: The arguments.
-            context: The turn.
-
-        Returns:
-            The outcome of the call; failed if nothing has changed. None if it cannot be found out.
-        """
+    async def check(self, prepared: PreparedCall, context: ToolContext) -> ToolOutcome | None:
+        """See `Tool.check`."""
         if self.policy is None or self.policy.check is None:
             return None
         ended = await self._ended(self.policy.check, prepared, context)
@@ -249,7 +106,7 @@ class Tool(Struct, frozen=True, eq=False):
         return self._outcome(ended.value)
 
     async def _ended(
-        self, function: Callable[..., Any], prepared: "PreparedCall", context: ToolContext
+        self, function: Callable[..., Any], prepared: PreparedCall, context: ToolContext
     ) -> CallResult:
         """Call a function of the policy like the tool itself."""
         call = partial(function, **self._keywords(prepared.values, context))
@@ -266,8 +123,9 @@ class Tool(Struct, frozen=True, eq=False):
             keywords[self.context_parameter] = context
         return keywords
 
-    async def _run(self, values: Struct, context: ToolContext) -> ToolOutcome:
-        function = partial(self.function, **self._keywords(values, context))
+    async def run(self, prepared: PreparedCall, context: ToolContext) -> ToolOutcome:
+        """See `Tool.run`."""
+        function = partial(self.function, **self._keywords(prepared.values, context))
         try:
             if self.is_async:
                 ended = await self.execution.in_task(
@@ -280,7 +138,7 @@ class Tool(Struct, frozen=True, eq=False):
         except CallRefused as refusal:
             return ToolOutcome(str(refusal), True)
         except TimeoutError:
-            return self._timed_out()
+            return self.timed_out()
         if ended.error is not None:
             return self._failed(ended.error)
         if self.cache_seconds is not None and context.state:
@@ -291,7 +149,7 @@ class Tool(Struct, frozen=True, eq=False):
     def _outcome(self, result: object) -> ToolOutcome:
         """A result for the model. A truncated read failed; a change was made."""
         text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
-        content, whole = _at_most(text, _MAX_RESULT_BYTES)
+        content, whole = at_most(text, _MAX_RESULT_BYTES)
         return ToolOutcome(content, failed=not (whole or self.mutating))
 
     async def _awaited_outcome(self, function: Callable[[], Awaitable[object]]) -> ToolOutcome:
@@ -305,34 +163,9 @@ class Tool(Struct, frozen=True, eq=False):
             except BaseException as defect:  # noqa: BLE001 - foreign code, of a subclass
                 error = defect
         elif isinstance(error, TimeoutError):
-            return self._timed_out()
+            return self.timed_out()
         _log.error("tool %s failed", self.name, exc_info=error)
         return ToolOutcome(f"{self.name} failed.", True, unknown=self.mutating)
-
-    def _timed_out(self) -> ToolOutcome:
-        return ToolOutcome(f"{self.name} did not answer in time.", True, unknown=self.mutating)
-
-
-class PreparedCall(Struct, frozen=True):
-    """Valid arguments. `canonical`: equal for all wordings; empty if not needed."""
-
-    values: Struct
-    canonical: bytes
-
-
-def truncate(text: str, limit: int = _MAX_REFUSAL_BYTES) -> str:
-    """Text of at most `limit` bytes, with a note of how much is shown."""
-    return _at_most(text, limit)[0]
-
-
-def _at_most(text: str, limit: int) -> tuple[str, bool]:
-    """As `truncate`, and whether it is complete. Lone surrogates are replaced."""
-    data = text[: limit + 1].encode("utf-8", "replace")
-    if len(data) <= limit:
-        return data.decode(), True
-    shown = data[:limit].decode("utf-8", "ignore")
-    note = f"Cut: {len(shown)} of {len(text)} characters are shown; ask for less at once."
-    return f"{shown}\n[{note}]", False
 
 
 class Toolset(Struct, frozen=True):
@@ -372,7 +205,7 @@ async def close_toolset(toolset: Toolset) -> None:
 
 
 @overload
-def tool(function: Callable[..., Any], /) -> Tool: ...
+def tool(function: Callable[..., Any], /) -> FunctionTool: ...
 @overload
 def tool(
     *,
@@ -386,7 +219,7 @@ def tool(
     independent: bool = False,
     approve: "Approval | str | Callable[..., Any] | None" = None,
     redact: tuple[str, ...] = (),
-) -> Callable[[Callable[..., Any]], Tool]: ...
+) -> Callable[[Callable[..., Any]], FunctionTool]: ...
 @overload
 def tool(
     function: Callable[..., Any],
@@ -402,7 +235,7 @@ def tool(
     independent: bool = False,
     approve: "Approval | str | Callable[..., Any] | None" = None,
     redact: tuple[str, ...] = (),
-) -> Tool: ...
+) -> FunctionTool: ...
 def tool(
     function: Callable[..., Any] | None = None,
     /,
@@ -417,7 +250,7 @@ def tool(
     independent: bool = False,
     approve: "Approval | str | Callable[..., Any] | None" = None,
     redact: tuple[str, ...] = (),
-) -> Tool | Callable[[Callable[..., Any]], Tool]:
+) -> FunctionTool | Callable[[Callable[..., Any]], FunctionTool]:
     """Make a tool of a typed function or bound method; also a decorator.
 
     Every parameter needs a type annotation that msgspec can validate. A parameter annotated
@@ -506,7 +339,7 @@ def tool(
             redact=redact,
         )
     arguments = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, kw_only=True)
-    return Tool(
+    return FunctionTool(
         spec=ToolSpec(tool_name, description, _schema(tool_name, arguments)),
         policy=policy,
         function=function,

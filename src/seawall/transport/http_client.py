@@ -156,6 +156,7 @@ class HttpClient:
         idle_seconds: float = 25.0,
         max_header_bytes: int = 65_536,
         ssl_context: ssl.SSLContext | None = None,
+        public_only: bool = False,
     ) -> None:
         """Create a client.
 
@@ -165,12 +166,14 @@ class HttpClient:
             idle_seconds: How long an idle connection is kept; less than servers usually keep it.
             max_header_bytes: Size of a response head at most.
             ssl_context: For https; the default context if not given.
+            public_only: Refuse hosts that resolve to private, loopback or link-local addresses.
         """
         self._max_connections = max_connections
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
         self._max_header_bytes = max_header_bytes
         self._ssl_context = ssl_context
+        self._public_only = public_only
         self._pools: dict[Origin, _Pool] = {}
         self._wheel = TimingWheel(_DEADLINE_TICK)
         self._sweeping: asyncio.TimerHandle | None = None
@@ -348,12 +351,14 @@ class HttpClient:
         pool.open += 1
         try:
             async with Deadline(self._wheel, min(deadline, loop.time() + self._connect_seconds)):
-                _, connection = await loop.create_connection(
+                transport, connection = await loop.create_connection(
                     lambda: Connection(loop, self._wheel, self._max_header_bytes),
                     origin.host,
                     origin.port,
                     ssl=context,
                 )
+            if self._public_only:
+                _check_public(transport)
         except BaseException as error:
             pool.open -= 1
             _wake_next(pool)
@@ -362,13 +367,15 @@ class HttpClient:
                     f"{origin.host}:{origin.port} did not connect in time"
                 ) from error
             if isinstance(error, OSError):
-                raise ConnectFailed(f"{origin.host}:{origin.port}: {error}") from error
+                raise ConnectFailed(f"{origin.host}:{origin.port}: {_reason(error)}") from error
             raise
         return connection
 
     def _tls(self) -> ssl.SSLContext:
         if self._ssl_context is None:
-            self._ssl_context = ssl.create_default_context()
+            from seawall.transport.tls import tls_context  # noqa: PLC0415 - only for https
+
+            self._ssl_context = tls_context()
         return self._ssl_context
 
     def _release(self, origin: Origin, connection: Connection) -> None:
@@ -401,6 +408,31 @@ class HttpClient:
             kept = kept or bool(pool.idle)
         later = self._idle_seconds / 4
         self._sweeping = loop.call_later(later, self._sweep) if kept else None
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        from seawall.transport.tls import certificate_fault  # noqa: PLC0415 - only for this error
+
+        return certificate_fault(error)
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS connection: {error.reason or error}"
+    return str(error)
+
+
+def _check_public(transport: asyncio.Transport) -> None:
+    """Check the address that a host was resolved to.
+
+    Raises:
+        ConnectFailed: It is not a public one; the connection is closed.
+    """
+    from ipaddress import ip_address  # noqa: PLC0415 - seldom needed
+
+    address = transport.get_extra_info("peername")[0]
+    found = ip_address(address.partition("%")[0])
+    if not (getattr(found, "ipv4_mapped", None) or found).is_global:
+        transport.abort()
+        raise ConnectFailed(f"{address} is not a public address")
 
 
 def _wake_next(pool: _Pool) -> None:

@@ -15,6 +15,7 @@ _LINE_BYTES = 32  # memory overhead of a data line
 _SHORT = 4_096  # up to this length a partial line is re-joined with each chunk
 
 _line_end = re.compile(rb"\r\n|\n|\r")
+_digits = re.compile(rb"[0-9]{1,9}")
 
 
 class ServerSentEvent(Struct, frozen=True):
@@ -26,7 +27,11 @@ class ServerSentEvent(Struct, frozen=True):
 
 
 class SseParser:
-    """Parses a stream that arrives in chunks of any size."""
+    """Parses a stream that arrives in chunks of any size.
+
+    Attributes:
+        retry_seconds: What the stream's last `retry` field asks for; None without one.
+    """
 
     __slots__ = (
         "_buffer",
@@ -38,6 +43,7 @@ class SseParser:
         "_max_event_bytes",
         "_name",
         "_size",
+        "retry_seconds",
     )
 
     def __init__(self, *, max_event_bytes: int = 1 << 20) -> None:
@@ -55,6 +61,12 @@ class SseParser:
         self._id = b""
         self._data: list[bytes] = []
         self._size = 0
+        self.retry_seconds: float | None = None
+
+    @property
+    def last_id(self) -> bytes:
+        """The last event id of the stream, also of an event without data."""
+        return self._id
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Parse a chunk; return the events that it completes.
@@ -145,3 +157,5 @@ class SseParser:
             self._size += len(value) + _LINE_BYTES
         elif field == b"id" and b"\0" not in value:
             self._id = value
+        elif field == b"retry" and _digits.fullmatch(value):
+            self.retry_seconds = int(value) / 1_000

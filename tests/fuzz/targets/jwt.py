@@ -6,8 +6,8 @@ import json
 from functools import cache
 
 from seawall.errors import IdentityUnavailable, Unauthenticated
+from seawall.identity import Authenticator, Bearer
 from seawall.identity.authenticator import build_authenticator
-from seawall.identity.port import Authenticator, Bearer
 from seawall.identity.settings import IdentitySettings, JwtSettings
 from seawall.turn import Principal
 from tests.fuzz.targets import ensure

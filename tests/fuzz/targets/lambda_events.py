@@ -7,9 +7,9 @@ import logging
 from typing import Any
 
 from seawall.errors import Problem
-from seawall.hosts.aws_lambda.context import InvocationContext
 from seawall.hosts.aws_lambda.dispatch import Dispatcher, UnknownEvent
 from seawall.hosts.aws_lambda.http_events import other_source, read_event, source_of
+from seawall.hosts.aws_lambda.runtime_api import InvocationContext
 from seawall.hosts.aws_lambda.target import LambdaSettings, Target
 from seawall.hosts.aws_lambda.turns import TurnRefused
 from tests.aws_lambda.samples import OTHERS, REQUESTS, TURN, sqs

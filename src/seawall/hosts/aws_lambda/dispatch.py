@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import msgspec
 
 from seawall.errors import Problem
-from seawall.hosts.aws_lambda.context import InvocationContext, traceparent_of
 from seawall.hosts.aws_lambda.http_events import (
     INTEGRATION,
     AsgiApp,
@@ -22,7 +21,11 @@ from seawall.hosts.aws_lambda.http_events import (
     source_of,
     stream_prelude,
 )
-from seawall.hosts.aws_lambda.runtime_api import InvocationResponse
+from seawall.hosts.aws_lambda.runtime_api import (
+    InvocationContext,
+    InvocationResponse,
+    traceparent_of,
+)
 from seawall.hosts.aws_lambda.target import Handler, LambdaSettings, Target
 
 __all__ = ["Dispatcher", "HandlerHung", "UnknownEvent"]
@@ -233,7 +236,7 @@ class Dispatcher:
         if not (settings.authorizer and self._target.orchestrator is not None and request.claims):
             return None
         from seawall.hosts.aws_lambda.turns import principal_of  # noqa: PLC0415
-        from seawall.identity.port import Trusted  # noqa: PLC0415
+        from seawall.identity import Trusted  # noqa: PLC0415
 
         claims = request.claims
         names = (settings.tenant_claim, settings.subject_claim, settings.roles_claim)

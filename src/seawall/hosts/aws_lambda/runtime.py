@@ -13,21 +13,19 @@ import signal
 from collections.abc import Coroutine, MutableMapping
 from typing import Any
 
-from seawall.hosts.aws_lambda.context import (
-    InvocationContext,
-    context_of,
-    current_invocation,
-    is_request_id,
-    set_up_logs,
-)
 from seawall.hosts.aws_lambda.dispatch import Dispatcher, HandlerHung
 from seawall.hosts.aws_lambda.runtime_api import (
     ApiConnection,
     ApiError,
     ApiResponse,
+    InvocationContext,
     InvocationResponse,
+    context_of,
+    current_invocation,
     error_body,
     error_kind,
+    is_request_id,
+    set_up_logs,
 )
 from seawall.hosts.aws_lambda.target import Target, load_target, read_settings
 

@@ -94,7 +94,7 @@ class Target(Struct):
             concurrency: Invocations in flight at most.
         """
         if self.orchestrator is not None:
-            await self.orchestrator.open(cold_start=True, concurrency=concurrency)
+            await self.orchestrator.open(cold_start=True, concurrency=concurrency, stateless=True)
         elif self.lifespan is not None:
             await self.lifespan.start()
 
@@ -119,7 +119,7 @@ class Target(Struct):
     async def after_restore(self, concurrency: int = 1) -> None:
         """Reopen the target after a restore. See `start`."""
         if self.orchestrator is not None:
-            await self.orchestrator.open(cold_start=True, concurrency=concurrency)
+            await self.orchestrator.open(cold_start=True, concurrency=concurrency, stateless=True)
         await _run_hooks("get_after_restore", last_first=False)
 
 

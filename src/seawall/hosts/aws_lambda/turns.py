@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from seawall.errors import Unauthenticated
 from seawall.hosts.aws_lambda.http_events import AsgiApp, Message
-from seawall.identity.port import Trusted
+from seawall.identity import Trusted
 from seawall.identity.settings import check_name, claimed_roles
 from seawall.turn import Principal
 

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from seawall.config import ServerSettings
 from seawall.errors import InvalidField, InvalidRequest
-from seawall.pipeline.identifiers import new_request
+from seawall.requests import new_request
 from seawall.turn import TurnRequest
 
 __all__ = [

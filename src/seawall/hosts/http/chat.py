@@ -27,7 +27,7 @@ from seawall.hosts.http.chat_body import ChatBody, chat_request
 from seawall.hosts.http.exchange import Exchange, encode, problem_body
 from seawall.hosts.http.sessions import authenticated_owner
 from seawall.hosts.http.turns import EVENT_STREAM, Pause, check_capacity, run_turn
-from seawall.identity.port import Credential
+from seawall.identity import Credential
 from seawall.turn import TurnRequest, Usage
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from msgspec import Meta, Struct
 from seawall.config import ServerSettings
 from seawall.errors import BodyTooLarge, InvalidField, UnknownAgent
 from seawall.hosts.http.bodies import checked_text, identifier, is_identifier
-from seawall.pipeline.identifiers import new_request
+from seawall.requests import new_request
 from seawall.turn import (
     AnswerOptions,
     AssistantMessage,

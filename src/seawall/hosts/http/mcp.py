@@ -25,8 +25,13 @@ from seawall.errors import (
     Unauthenticated,
 )
 from seawall.events import Event
-from seawall.hosts.http.credentials import is_loopback
-from seawall.hosts.http.exchange import Exchange, encode, problem_body, problem_headers
+from seawall.hosts.http.exchange import (
+    Exchange,
+    encode,
+    is_loopback,
+    problem_body,
+    problem_headers,
+)
 from seawall.hosts.http.mcp_messages import (
     HANDSHAKE_VERSIONS,
     INTERNAL_ERROR,
@@ -61,7 +66,7 @@ METADATA_PATH = "/.well-known/oauth-protected-resource"
 
 _JSON, _STREAM = b"application/json", b"text/event-stream"
 _FRAME = b"event: message\ndata: %b\n\n"
-_LIST_MILLISECONDS = 300_000  # how long clients may keep what changes only with a restart
+_LIST_MILLISECONDS = 60_000  # how long clients may keep what seldom changes
 _MAX_SESSION_ID_BYTES = 128
 _RESUME_SECONDS = 5.0  # until a turn that was decided about is continued, here or elsewhere
 _RESUME_PAUSE_SECONDS = 0.1
@@ -95,13 +100,12 @@ class McpEndpoint:
         Args:
             orchestrator: It is open.
         """
-        settings, agents = orchestrator.settings, orchestrator.engine.agents
+        settings = orchestrator.settings
         mcp = settings.mcp
         assert mcp is not None  # noqa: S101 - see its only caller
         self._orchestrator = orchestrator
-        self._names = frozenset(mcp.agents)
+        self._names = mcp.agents
         self._server = {"name": "seawall", "version": __version__}
-        self._tools = [agent_tool(agents[name], agents, settings.server) for name in mcp.agents]
         url = urlsplit(mcp.url)
         self._path, self._origin = url.path, f"{url.scheme}://{url.netloc}"
         self._metadata = _resource_metadata(settings)
@@ -201,7 +205,9 @@ class McpEndpoint:
         if method == "tools/list":
             if message.params.get("cursor") is not None:
                 raise _invalid(message, "There is one page only: a cursor is not valid.")
-            return self._cacheable(message, {"tools": self._tools})
+            agents, limits = self._orchestrator.engine.agents, self._orchestrator.settings.server
+            tools = [agent_tool(agents[name], agents, limits) for name in self._names]
+            return self._cacheable(message, {"tools": tools})
         if method == "server/discover" and stateless:
             known = {"supportedVersions": VERSIONS, "capabilities": capabilities}
             return self._cacheable(message, known)
@@ -231,7 +237,7 @@ class McpEndpoint:
     async def _call(self, exchange: Exchange, owner: Principal, message: Message) -> None:
         """`tools/call`: one turn of the agent, or the continuation of one that has paused."""
         name = message.params.get("name")
-        if not isinstance(name, str) or name not in self._names:
+        if name not in self._names:
             raise _invalid(message, f"There is no tool {str(name)[:64]!r}.")
         state = message.params.get("requestState") if message.stateless else None
         try:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from seawall.agents.definition import Agent
+from seawall.agents import Agent
 from seawall.config import ServerSettings
 from seawall.errors import Problem
 from seawall.events import (
@@ -28,7 +28,7 @@ from seawall.hosts.http.bodies import (
 from seawall.hosts.http.effects import requested_approval
 from seawall.hosts.http.turns import Reply
 from seawall.pipeline.decisions import Verdict
-from seawall.pipeline.identifiers import new_request
+from seawall.requests import new_request
 from seawall.turn import TurnRequest
 
 __all__ = ["CallReply", "JsonObject", "agent_tool", "call_request", "failed_call", "read_verdicts"]

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 from seawall.admission.gate import OVERLOADED_DETAIL
 from seawall.errors import Overloaded, Problem
 from seawall.hosts.http.cors import Cors
-from seawall.hosts.http.credentials import Client
-from seawall.hosts.http.exchange import encode, problem_body
+from seawall.hosts.http.exchange import Client, encode, problem_body
 from seawall.hosts.http.turns import claimed_tenant
 from seawall.requests import Request, request_id
 

@@ -31,9 +31,14 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.hosts.http.bodies import TurnBody, decode, idempotency_key, turn_request
-from seawall.hosts.http.credentials import Client, read_credential
-from seawall.hosts.http.exchange import ClientDisconnected, Exchange, encode
-from seawall.identity.port import Credential
+from seawall.hosts.http.exchange import (
+    Client,
+    ClientDisconnected,
+    Exchange,
+    encode,
+    read_credential,
+)
+from seawall.identity import Credential
 from seawall.pipeline.replay import advance, width
 from seawall.turn import Principal, TurnRequest
 

@@ -33,8 +33,8 @@ from seawall.hosts.http.shutdown import Shutdown
 from seawall.hosts.http.warmup import warm_up
 from seawall.hosts.watchdogs import EventLoopWatchdog, ExitDeadline, run_loop
 from seawall.orchestrator import Orchestrator
-from seawall.pipeline.report import TurnReport
 from seawall.timers import TimingWheel
+from seawall.turn import TurnReport
 from seawall.user_code import find_object
 
 __all__ = [
@@ -412,6 +412,8 @@ class _Worker:
                 self._orchestrator.engine.gate, self._orchestrator.engine.upstream_streams
             )
             self._metrics.sample_upstreams(self._orchestrator.engine.upstreams)
+            if (catalog := self._orchestrator.engine.catalog) is not None:
+                self._metrics.sample_sources(catalog.upstreams)
 
     async def _scrape(self) -> tuple[bytes, bytes]:
         self._sample()

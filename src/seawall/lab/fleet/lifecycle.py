@@ -35,7 +35,7 @@ from seawall.lab.processes import (
     parent_death_signal,
     run_service,
 )
-from seawall.storage.settings import SessionSettings
+from seawall.settings import SessionSettings
 from seawall.transport.http_client import Endpoint
 
 __all__ = ["Fleet", "run_fleet"]

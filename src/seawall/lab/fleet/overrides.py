@@ -12,7 +12,7 @@ import msgspec
 from seawall.config import Settings, load_settings
 from seawall.errors import ConfigError
 from seawall.identity.settings import IdentitySettings, JwtSettings
-from seawall.storage.settings import SessionSettings
+from seawall.settings import SessionSettings
 
 __all__ = ["fleet_overrides"]
 

@@ -1,9 +1,8 @@
 """Whole sessions in DynamoDB: exported, restored, deleted. Not on a turn's path."""
 
-from seawall.aws.dynamodb_calls import Item
-from seawall.aws.dynamodb_errors import ConditionFailed, InvalidCall
+from seawall.aws.dynamodb_calls import ConditionFailed, InvalidCall, Item
 from seawall.errors import InvalidField
-from seawall.storage.dynamodb.items import (
+from seawall.storage.dynamodb import (
     DELETED,
     audit_partition,
     head_key,
@@ -19,8 +18,7 @@ from seawall.storage.dynamodb.items import (
     turn_partition,
     wait_key,
 )
-from seawall.storage.dynamodb.reader import TableReader
-from seawall.storage.dynamodb.table import SessionTable
+from seawall.storage.dynamodb.table import SessionTable, TableReader
 from seawall.storage.port import Archive, ArchivePage, KeyRecord
 from seawall.storage.values import encode_state, read_cursor, write_cursor
 from seawall.turn import Principal, SessionKey

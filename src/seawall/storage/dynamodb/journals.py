@@ -12,16 +12,17 @@ from msgspec import UNSET, Struct, structs
 from seawall.aws.dynamodb_calls import (
     ConditionCheck,
     Delete,
+    InvalidCall,
     Item,
     Operation,
     Page,
     Put,
+    TransactionCancelled,
     Update,
 )
-from seawall.aws.dynamodb_errors import InvalidCall, TransactionCancelled
 from seawall.errors import InvalidField, SessionConflict, StoreUnavailable, TurnLimitReached
 from seawall.storage.audit import chained, decode_audit
-from seawall.storage.dynamodb.items import (
+from seawall.storage.dynamodb import (
     audit_partition,
     audit_pointer_key,
     audit_prefix,
@@ -35,8 +36,7 @@ from seawall.storage.dynamodb.items import (
     wait_key,
 )
 from seawall.storage.dynamodb.jobs import JobTable
-from seawall.storage.dynamodb.reader import TableReader
-from seawall.storage.dynamodb.table import SessionTable
+from seawall.storage.dynamodb.table import SessionTable, TableReader
 from seawall.storage.port import AuditPage, AuditRecord, JournalWrite, Wait
 from seawall.storage.values import (
     encode_record,

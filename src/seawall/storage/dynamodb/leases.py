@@ -7,9 +7,8 @@ import asyncio
 
 from msgspec import structs
 
-from seawall.aws.dynamodb_calls import Item
-from seawall.aws.dynamodb_errors import ConditionFailed, Contended
-from seawall.storage.dynamodb.items import (
+from seawall.aws.dynamodb_calls import ConditionFailed, Contended, Item
+from seawall.storage.dynamodb import (
     alive,
     head_key,
     key_record_key,
@@ -20,8 +19,7 @@ from seawall.storage.dynamodb.items import (
     time_to_live,
 )
 from seawall.storage.dynamodb.jobs import JobTable
-from seawall.storage.dynamodb.reader import TableReader
-from seawall.storage.dynamodb.table import SessionTable
+from seawall.storage.dynamodb.table import SessionTable, TableReader
 from seawall.storage.port import Begin, Lease, Replay, Snapshot
 
 __all__ = ["Leases"]

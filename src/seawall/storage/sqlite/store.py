@@ -39,21 +39,18 @@ from seawall.storage.sqlite.batches import (
     apply_commits,
     load_snapshots,
 )
-from seawall.storage.sqlite.file import DatabaseFile
-from seawall.storage.sqlite.jobs import (
+from seawall.storage.sqlite.file import DatabaseFile, prepare
+from seawall.storage.sqlite.leases import (
+    CREATE_BEGINS_TABLE,
+    begin_turns,
     claim_job,
     fail_job,
     find_job,
     find_orphaned_jobs,
     hand_over_job,
-)
-from seawall.storage.sqlite.leases import (
-    CREATE_BEGINS_TABLE,
-    begin_turns,
     release_lease,
     renew_lease,
 )
-from seawall.storage.sqlite.schema import prepare
 from seawall.storage.sqlite.thread import (
     BatchThread,
     run_isolated,

@@ -1,0 +1,118 @@
+"""The checks of `seawall tools doctor` and of the tools in `seawall doctor`."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from seawall.cli.arguments import plural
+from seawall.cli.checks import Check, Status
+from seawall.config import Settings
+from seawall.errors import ConfigError
+from seawall.tools.catalog import Source, ToolCatalog
+from seawall.tools.pins import LOCK_FILE, digest, read_pins
+from seawall.tools.remote import ArgumentCheck, RemoteOperation, UnusableOperation
+from seawall.tools.sources import open_catalog
+from seawall.tools.upstream import UpstreamFault
+
+__all__ = ["check_sources"]
+
+_SHOWN = 5
+_ADVICE = {
+    "unreachable": "check the address, DNS, firewalls and tls.ca_file",
+    "refused": "check auth",
+    "late": "check the network, or raise limits.list_seconds",
+    "throttled": "wait, or ask its operator for a higher limit",
+}
+
+
+async def check_sources(settings: Settings, report: Callable[[Check], None]) -> None:
+    """Check every source of tools elsewhere.
+
+    Args:
+        settings: What is checked.
+        report: Called with each finding, as soon as there is one.
+
+    Raises:
+        ConfigError: None is configured.
+    """
+    if not settings.sources:
+        raise ConfigError("no tools elsewhere are configured")
+    catalog = open_catalog(
+        settings.sources,
+        folder=settings.folder,
+        environment=os.environ,
+        tenants=settings.tenants,
+    )
+    try:
+        for done in asyncio.as_completed([_listed(each) for each in catalog.sources.values()]):
+            source, operations, check = await done
+            report(check)
+            if operations is not None:
+                report(_usable(source, operations))
+                if (pins := _pins(source, operations, settings)) is not None:
+                    report(pins)
+        await _check_together(catalog, report)
+    finally:
+        await catalog.close()
+
+
+async def _listed(
+    source: Source,
+) -> tuple[Source, tuple[RemoteOperation, ...] | None, Check]:
+    key = f"tools.{source.name}"
+    seconds = source.settings.limits.list_seconds
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(seconds):
+            listed = await source.source.list(deadline=asyncio.get_running_loop().time() + seconds)
+    except UpstreamFault as fault:
+        return source, None, Check(key, "failed", str(fault), _ADVICE.get(fault.kind, ""))
+    except TimeoutError:
+        return source, None, Check(key, "failed", f"not listed in {seconds:g} s", _ADVICE["late"])
+    except ConfigError as error:
+        return source, None, Check(key, "failed", str(error))
+    took = time.monotonic() - began
+    detail = f"{plural(len(listed), 'tool')}, listed in {took * 1e3:.0f} ms"
+    return source, listed, Check(key, "ok" if listed else "warning", detail)
+
+
+def _usable(source: Source, operations: tuple[RemoteOperation, ...]) -> Check:
+    faults = []
+    for each in operations:
+        try:
+            ArgumentCheck(each.schema)
+        except UnusableOperation as error:
+            faults.append(f"{each.name}: {error}")
+    key = f"tools.{source.name} (schemas)"
+    if faults:
+        return Check(key, "warning", "; ".join(faults[:_SHOWN]), "these are not offered")
+    return Check(key, "ok", "all are usable")
+
+
+def _pins(
+    source: Source, operations: tuple[RemoteOperation, ...], settings: Settings
+) -> Check | None:
+    key = f"tools.{source.name} ({LOCK_FILE})"
+    if source.settings.pin == "off":
+        return None
+    pins = read_pins(Path(settings.folder, LOCK_FILE))
+    if pins is None:
+        advice = "after reading what they say of themselves: seawall tools lock"
+        return Check(key, "warning", "there is no lock file: changes are not noticed", advice)
+    known = pins.sources.get(source.name, {})
+    changed = [each.name for each in operations if known.get(each.name) != digest(each)]
+    if not changed:
+        return Check(key, "ok", "all are as locked")
+    shown = ", ".join(changed[:_SHOWN])
+    status: Status = "failed" if source.settings.pin == "refuse" else "warning"
+    return Check(key, status, f"new or changed: {shown}", "read them, then: seawall tools lock")
+
+
+async def _check_together(catalog: ToolCatalog, report: Callable[[Check], None]) -> None:
+    """Whether all tools can be offered together."""
+    try:
+        await catalog.list_all()
+    except ConfigError as error:
+        report(Check("tools", "failed", str(error)))

@@ -1,0 +1,1 @@
+"""Credentials with which tools call the upstreams that are configured."""

@@ -1,0 +1,188 @@
+"""Opening of outbound credentials from their settings: chooses the adapter of each kind."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from seawall.errors import ConfigError
+from seawall.identity.outbound.port import OutboundCredentials
+from seawall.identity.outbound.settings import (
+    AuthSettings,
+    ClientCredentialsAuth,
+    McpAuth,
+    NoAuth,
+    OAuthClientAuth,
+    PassThroughAuth,
+    StaticAuth,
+    SubjectStoreAuth,
+    TokenExchangeAuth,
+)
+
+if TYPE_CHECKING:
+    from seawall.identity.outbound.token_endpoint import TokenEndpoint
+    from seawall.transport.http_client import HttpClient
+
+__all__ = ["FindObject", "open_credentials"]
+
+FindObject = Callable[[str], Any]
+"""The object of `module:name`; raises ConfigError."""
+
+_MAX_CONNECTIONS = 16
+
+
+def open_credentials(
+    settings: AuthSettings,
+    *,
+    key: str,
+    addresses: Sequence[str],
+    find: FindObject,
+    environment: Mapping[str, str] = os.environ,
+    tenants: Mapping[str, AuthSettings] = MappingProxyType({}),
+    tenant_key: Callable[[str], str] = str,
+) -> OutboundCredentials:
+    """The credentials with which one upstream is called.
+
+    Args:
+        settings: The common ones.
+        key: Their table, for errors, such as `tools.orders.auth`.
+        addresses: URLs of the upstream. Of an MCP server, its endpoint.
+        find: Imports what a factory names.
+        environment: Environment variables, for secrets.
+        tenants: Settings of tenants that have credentials of their own.
+        tenant_key: The table of a tenant's, for errors.
+
+    Raises:
+        ConfigError: A secret is missing, or something that is configured cannot be used.
+    """
+    common = _open(settings, key, addresses, find, environment)
+    if not tenants:
+        return common
+    from seawall.identity.outbound.tenants import TenantCredentials  # noqa: PLC0415 - if any
+
+    return TenantCredentials(
+        common,
+        {
+            tenant: _open(each, tenant_key(tenant), addresses, find, environment)
+            for tenant, each in tenants.items()
+        },
+    )
+
+
+# Each kind is imported where it is configured.
+def _open(
+    settings: AuthSettings,
+    key: str,
+    addresses: Sequence[str],
+    find: FindObject,
+    environment: Mapping[str, str],
+) -> OutboundCredentials:
+    match settings:
+        case NoAuth():
+            from seawall.identity.outbound.static import NoCredentials  # noqa: PLC0415
+
+            return NoCredentials()
+        case StaticAuth():
+            return _static(settings, key, environment)
+        case PassThroughAuth():
+            from seawall.identity.outbound.pass_through import PassThrough  # noqa: PLC0415
+
+            return PassThrough(settings, addresses, key=key)
+        case McpAuth():
+            raise ConfigError(f'{key}.kind: "mcp" is not supported yet')
+        case SubjectStoreAuth():
+            return _subject_store(settings, key, find, environment)
+        case _:
+            return _oauth(settings, key, environment)
+
+
+def _static(settings: StaticAuth, key: str, environment: Mapping[str, str]) -> OutboundCredentials:
+    from seawall.identity.outbound.secrets import Secret  # noqa: PLC0415
+    from seawall.identity.outbound.static import StaticCredentials  # noqa: PLC0415
+
+    secret = Secret(
+        settings.secret_env, settings.secret_file, key=f"{key}.secret", environment=environment
+    )
+    return StaticCredentials(settings, secret, key=key)
+
+
+def _oauth(
+    settings: ClientCredentialsAuth | TokenExchangeAuth,
+    key: str,
+    environment: Mapping[str, str],
+) -> OutboundCredentials:
+    from seawall.identity.outbound.oauth import (  # noqa: PLC0415
+        CachedTokens,
+        ClientCredentials,
+        TokenExchange,
+        TokenSource,
+    )
+    from seawall.identity.outbound.secrets import Secret  # noqa: PLC0415
+    from seawall.identity.outbound.tokens import TokenCache  # noqa: PLC0415
+
+    http, endpoint = _endpoint(settings, key, environment)
+    source: TokenSource
+    if isinstance(settings, TokenExchangeAuth):
+        actor = None
+        if settings.actor_token_env or settings.actor_token_file:
+            actor = Secret(
+                settings.actor_token_env,
+                settings.actor_token_file,
+                key=f"{key}.actor_token",
+                environment=environment,
+            ).value
+        source = TokenExchange(settings, endpoint, actor)
+    else:
+        source = ClientCredentials(settings, endpoint)
+    return CachedTokens(source, TokenCache(fetch_seconds=settings.timeout_seconds), http)
+
+
+def _subject_store(
+    settings: SubjectStoreAuth, key: str, find: FindObject, environment: Mapping[str, str]
+) -> OutboundCredentials:
+    from seawall.identity.outbound.oauth import CachedTokens  # noqa: PLC0415
+    from seawall.identity.outbound.subject_store import SubjectStore  # noqa: PLC0415
+    from seawall.identity.outbound.tokens import TokenCache  # noqa: PLC0415
+    from seawall.user_code import call_factory  # noqa: PLC0415
+
+    http = endpoint = None
+    if settings.token_url:
+        http, endpoint = _endpoint(settings.refreshing(), key, environment)
+    tokens = call_factory(
+        find(settings.factory), settings.arguments, key=key, resolve=lambda _, value: value
+    )
+    source = SubjectStore(
+        tokens,
+        cache_seconds=settings.cache_seconds,
+        call_seconds=settings.timeout_seconds,
+        endpoint=endpoint,
+        key=key,
+    )
+    return CachedTokens(source, TokenCache(fetch_seconds=settings.timeout_seconds), http)
+
+
+def _endpoint(
+    settings: OAuthClientAuth, key: str, environment: Mapping[str, str]
+) -> "tuple[HttpClient, TokenEndpoint]":
+    from seawall.identity.outbound.client import open_client  # noqa: PLC0415
+    from seawall.identity.outbound.token_endpoint import TokenEndpoint  # noqa: PLC0415
+    from seawall.transport.http_client import HttpClient  # noqa: PLC0415
+    from seawall.transport.tls import tls_context  # noqa: PLC0415
+
+    client = open_client(
+        settings.client_id,
+        settings.client_auth,
+        secret_env=settings.client_secret_env,
+        secret_file=settings.client_secret_file,
+        key_file=settings.private_key_file,
+        key_id=settings.key_id,
+        key=key,
+        environment=environment,
+    )
+    context = None
+    if settings.token_url.startswith("https:"):
+        context = tls_context(settings.ca_file, key=f"{key}.ca_file")
+    http = HttpClient(max_connections=_MAX_CONNECTIONS, ssl_context=context)
+    return http, TokenEndpoint(
+        http, settings.token_url, client, assertion_audience=settings.assertion_audience
+    )

@@ -1,0 +1,1 @@
+"""OpenAPI documents as tools: their operations, requests, and answers as text for a model."""

@@ -1,0 +1,214 @@
+"""A source of tools: the operations of an OpenAPI document, called over HTTP."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from msgspec import structs
+
+from seawall.errors import ConfigError, did_you_mean
+from seawall.tools.openapi.answer import Selector, answer_text, compile_select, error_text
+from seawall.tools.openapi.document import (
+    MAX_DOCUMENT_BYTES,
+    Document,
+    DocumentFault,
+    open_document,
+)
+from seawall.tools.openapi.operations import Operation, Operations, read_operations
+from seawall.tools.openapi.request import UnsendableArgument, build_request
+from seawall.tools.port import ToolContext, ToolOutcome
+from seawall.tools.remote import RemoteOperation
+from seawall.tools.remote_http import RemoteHttp, status_fault
+from seawall.tools.settings import OpenApiSettings, OperationSettings
+from seawall.tools.upstream import UpstreamFault
+
+__all__ = ["OpenApiSource"]
+
+_log = logging.getLogger("seawall.tools")
+_SHOWN = 5  # operations that are skipped
+_TITLES = {each.value: each.phrase for each in HTTPStatus}
+_DOCUMENT_TYPES = b"application/json, application/yaml, */*;q=0.5"
+
+
+class OpenApiSource:
+    """The operations of one document."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: OpenApiSettings,
+        *,
+        folder: Path,
+        http: RemoteHttp,
+        documents: RemoteHttp | None = None,
+    ) -> None:
+        """Create it; nothing is read before it is listed.
+
+        Args:
+            name: Of its table, for errors and the log.
+            settings: Of its table.
+            folder: The one of the configuration, which the document's path is relative to.
+            http: The way to `base_url`; owned from now on. What the document says of its server is
+                allowed, if that is public.
+            documents: The way to the document, without credentials; None for a file.
+        """
+        self._name = name
+        self._settings = settings
+        self._folder = folder
+        self._http = http
+        self._documents = documents
+
+    async def list(self, *, deadline: float) -> tuple[RemoteOperation, ...]:
+        """See `ToolSource.list`."""
+        settings = self._settings
+        try:
+            if self._documents is not None:
+                document = await self._fetched(self._documents, deadline)
+            else:
+                path = self._folder / settings.openapi
+                document = await asyncio.to_thread(open_document, path)
+            found = await asyncio.to_thread(self._operations, document)
+        except DocumentFault as fault:
+            raise ConfigError(f"tools.{self._name}: {fault}") from None
+        if found.skipped:
+            _log.warning(
+                "tools.%s: %d operations cannot be used: %s",
+                self._name,
+                len(found.skipped),
+                "; ".join(found.skipped[:_SHOWN]),
+            )
+        if not settings.base_url:
+            for server in sorted({each.server for each in found.usable}):
+                self._allow(server)
+        overrides = self._overrides(found.usable)
+        return tuple(self._listed(each, overrides.get(each.name)) for each in found.usable)
+
+    def subscribe(self, changed: Callable[[], None]) -> None:
+        """See `ToolSource.subscribe`. A document does not say when it changes."""
+
+    async def close(self) -> None:
+        """See `ToolSource.close`."""
+        await self._http.close()
+        if self._documents is not None:
+            await self._documents.close()
+
+    async def _fetched(self, documents: RemoteHttp, deadline: float) -> Document:
+        url = self._settings.openapi
+        response = await documents.request(
+            "GET",
+            url,
+            headers=((b"accept", _DOCUMENT_TYPES),),
+            context=None,
+            deadline=deadline,
+            limit=MAX_DOCUMENT_BYTES,
+        )
+        if response.status != HTTPStatus.OK:
+            raise status_fault(response) or UpstreamFault(
+                "failed", f"the document: status {response.status}"
+            )
+        return await asyncio.to_thread(Document, url, response.body, None)
+
+    def _operations(self, document: Document) -> Operations:
+        settings = self._settings
+        return read_operations(
+            document,
+            settings.include,
+            base_url=settings.base_url,
+            location=settings.openapi if self._documents is not None else "",
+            headers=settings.headers,
+            key_header=settings.key_header,
+        )
+
+    def _allow(self, server: str) -> None:
+        """Allow a server that the document names: its own, or with a file any public one.
+
+        Whoever writes a document must not reach what only this network reaches: `http` refuses
+        private addresses when it connects.
+        """
+        parts = urlsplit(server)
+        own = parts[:2] == urlsplit(self._settings.openapi)[:2]
+        if not own and (parts.scheme != "https" or self._documents is not None):
+            raise ConfigError(
+                f"tools.{self._name}: set base_url: the document's server {server[:200]} is not "
+                "https, or not where the document is"
+            )
+        self._http.allow(server)
+
+    def _overrides(self, operations: tuple[Operation, ...]) -> dict[str, OperationSettings]:
+        """What the configuration changes, by the name of the operation."""
+        known = {
+            key: each.name
+            for each in operations
+            for key in (each.reference, each.operation_id, each.name)
+            if key
+        }
+        found: dict[str, OperationSettings] = {}
+        for key, settings in self._settings.overrides.items():
+            if key not in known:
+                raise ConfigError(
+                    f"tools.{self._name}.overrides: no operation {key!r} is included"
+                    f"{did_you_mean(key, known)}"
+                )
+            found[known[key]] = settings
+        return found
+
+    def _listed(self, operation: Operation, settings: OperationSettings | None) -> RemoteOperation:
+        if settings is not None and settings.changes is not None:
+            operation = structs.replace(operation, changes=settings.changes)
+        expression = self._settings.select
+        if settings is not None and settings.select is not None:
+            expression = settings.select
+        try:
+            select = compile_select(expression)
+        except ValueError as error:
+            raise ConfigError(
+                f"tools.{self._name}: select of {operation.name}: {expression!r}: {error}"
+            ) from None
+        return RemoteOperation(
+            name=operation.name,
+            aliases=tuple(filter(None, (operation.reference, operation.operation_id))),
+            description=operation.description,
+            schema=operation.schema,
+            changes=operation.changes,
+            invoke=partial(self._invoke, operation, select),
+        )
+
+    async def _invoke(
+        self,
+        operation: Operation,
+        select: Selector | None,
+        arguments: dict[str, Any],
+        context: ToolContext,
+        deadline: float,
+    ) -> ToolOutcome:
+        """One attempt; see `Invoke`."""
+        try:
+            request = build_request(operation, arguments, context.idempotency_key)
+        except UnsendableArgument as fault:
+            return ToolOutcome(f"Invalid arguments for {operation.name}: {fault}", failed=True)
+        response = await self._http.request(
+            request.method,
+            request.url,
+            headers=request.headers,
+            body=request.body,
+            context=context,
+            deadline=deadline,
+        )
+        if (refusal := status_fault(response)) is not None:
+            raise refusal
+        if 200 <= response.status < 300:
+            limit = self._settings.max_result_bytes
+            shown = answer_text(
+                response.status, response.headers, response.body, select=select, max_bytes=limit
+            )
+            return ToolOutcome(shown.text)
+        if response.status < 400:
+            raise UpstreamFault("failed", f"status {response.status}: a redirect to elsewhere")
+        title = _TITLES.get(response.status, "")
+        said = error_text(response.status, response.headers, response.body, title)
+        return ToolOutcome(said, failed=True)

@@ -1,0 +1,248 @@
+"""The tool port: what the agent loop knows of tools, wherever they run.
+
+Adapters: Python functions (`toolset`), and operations of sources elsewhere (`remote`), which an
+OpenAPI document or an MCP server describes.
+"""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from msgspec import Struct, json, structs
+
+from seawall.models import ToolSpec
+from seawall.turn import Principal
+
+if TYPE_CHECKING:
+    from seawall.tools.policy import EffectPolicy
+
+__all__ = [
+    "MAX_ARGUMENT_CHARACTERS",
+    "PreparedCall",
+    "ReadCache",
+    "Tool",
+    "ToolContext",
+    "ToolError",
+    "ToolOutcome",
+    "at_most",
+    "truncate",
+]
+
+MAX_ARGUMENT_CHARACTERS = 65_536
+"""Of the JSON that a model writes for one call."""
+
+_MAX_REFUSAL_BYTES = 4_096
+
+
+class ToolContext(Struct, frozen=True):
+    """The turn that calls a tool. It belongs to one call; turns share nothing through it.
+
+    Attributes:
+        principal: The tenant and subject on whose behalf the tool acts.
+        session: Id of the session.
+        turn: Id of the turn.
+        agent: Name of the agent.
+        call: Id of the call.
+        idempotency_key: The same for every retry of this call of this turn, however the model words
+            its arguments.
+        deadline: In seconds on the event loop's clock.
+        state: Notes of the session, stored when the turn is committed; at most 32 entries of 1,024
+            characters.
+        traceparent: Header for services that the tool calls (W3C Trace Context); empty if the turn
+            is not traced.
+        caller_token: The token that the request of this turn presented; empty if there was none,
+            and in turns that continue without their caller (background, after a pause). It is
+            never stored.
+    """
+
+    principal: Principal
+    session: str
+    turn: str
+    agent: str
+    call: str
+    idempotency_key: str
+    deadline: float
+    state: MutableMapping[str, str]
+    traceparent: str = ""
+    caller_token: str = ""
+
+    def __repr__(self) -> str:
+        return f"ToolContext(turn={self.turn!r}, agent={self.agent!r}, call={self.call!r})"
+
+
+class ToolError(Exception):
+    """An error for the model to read; it gets the message, up to 4 KiB."""
+
+
+class ToolOutcome(Struct, frozen=True):
+    """The result for the model; `failed` if it is an error for it to read.
+
+    Attributes:
+        content: The text.
+        failed: Whether it is an error.
+        unknown: Whether a tool that changes something may have changed it nevertheless.
+    """
+
+    content: str
+    failed: bool = False
+    unknown: bool = False
+
+
+class PreparedCall(Struct, frozen=True):
+    """Valid arguments.
+
+    Attributes:
+        values: As the tool takes them.
+        canonical: JSON, equal for all wordings; empty if not needed.
+    """
+
+    values: Any
+    canonical: bytes
+
+
+class Tool(Struct, frozen=True, kw_only=True, eq=False):
+    """A tool that a model may call. Adapters have the rest: `prepare`, `run` and `check`.
+
+    Attributes:
+        spec: Name, description and JSON Schema, as models see them.
+        policy: Of a tool that changes something; None for one that reads.
+        cache_seconds: How long its result may be reused for the same arguments; None for never.
+        shared: Whether it may be reused for every subject, not for the same subject only.
+        read_cache: Where results are cached.
+    """
+
+    spec: ToolSpec
+    policy: "EffectPolicy | None" = None
+    cache_seconds: float | None = None
+    shared: bool = False
+    read_cache: "ReadCache | None" = None
+
+    @property
+    def name(self) -> str:
+        """Its name, as models see it."""
+        return self.spec.name
+
+    @property
+    def mutating(self) -> bool:
+        """Whether it changes something."""
+        return self.policy is not None
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of its parameters."""
+        raise NotImplementedError
+
+    def prepare(self, arguments: str) -> PreparedCall:
+        """Validate the JSON arguments that a model wrote.
+
+        Raises:
+            ToolError: They are invalid; the message is for the model.
+        """
+        raise NotImplementedError
+
+    async def run(self, prepared: PreparedCall, context: ToolContext) -> ToolOutcome:
+        """Call it, without a cache. What goes wrong is an outcome, never an exception."""
+        raise NotImplementedError
+
+    async def check(self, prepared: PreparedCall, context: ToolContext) -> ToolOutcome | None:  # noqa: ARG002 - the default
+        """Ask whether a call of unknown outcome has changed something.
+
+        Args:
+            prepared: The arguments.
+            context: The turn.
+
+        Returns:
+            The outcome of the call; failed if nothing has changed. None if it cannot be found out.
+        """
+        return None
+
+    async def needs_approval(self, prepared: PreparedCall, context: ToolContext) -> bool:
+        """Whether a call needs approval; also if its rule cannot be evaluated.
+
+        Args:
+            prepared: The arguments.
+            context: The turn.
+        """
+        approval = self.policy.approval if self.policy is not None else None
+        if approval is None or approval.when == "always":
+            return approval is not None
+        if isinstance(approval.when, str):
+            from seawall.tools.rules import requires_approval  # noqa: PLC0415 - where there are rules
+
+            owner = context.principal
+            caller = {"tenant": owner.tenant, "subject": owner.subject, "roles": owner.roles}
+            names = json.decode(prepared.canonical) | {"caller": caller, "agent": context.agent}
+            return requires_approval(self.name, approval.when, names)
+        return True
+
+    async def call(self, arguments: str, context: ToolContext) -> ToolOutcome:
+        """Validate JSON `arguments` and call the tool.
+
+        Never raises for what the model or the tool did wrong: invalid arguments, errors and
+        timeouts become a failed outcome.
+
+        Args:
+            arguments: JSON text.
+            context: The turn.
+        """
+        try:
+            prepared = self.prepare(arguments)
+        except ToolError as refusal:
+            return ToolOutcome(str(refusal), True)
+        return await self.call_prepared(prepared, context)
+
+    async def call_prepared(self, prepared: PreparedCall, context: ToolContext) -> ToolOutcome:
+        """Call the tool with valid arguments; see `call`."""
+        if self.cache_seconds is not None:  # a reusable result must not depend on session or roles
+            owner = Principal(context.principal.tenant, context.principal.subject)
+            context = structs.replace(context, state={}, principal=owner)
+        if self.read_cache is None:
+            return await self.run(prepared, context)
+        run = partial(self.run, prepared, context)
+        if self.mutating:
+            return await self.read_cache.run_mutation(run)
+        try:
+            return await self.read_cache.read(self, prepared.canonical, context, run)
+        except TimeoutError:
+            return self.timed_out()
+
+    def timed_out(self) -> ToolOutcome:
+        """The outcome of a call that did not end in time."""
+        return ToolOutcome(f"{self.name} did not answer in time.", True, unknown=self.mutating)
+
+
+class ReadCache(Protocol):
+    """Cached results of tools that share a resource; see `caches.tool_reads`."""
+
+    async def run_mutation(self, run: Callable[[], Awaitable[ToolOutcome]]) -> ToolOutcome:
+        """Run a tool that changes something, then drop cached results."""
+        ...
+
+    async def read(
+        self,
+        tool: Tool,
+        arguments: bytes,
+        context: ToolContext,
+        run: Callable[[], Awaitable[ToolOutcome]],
+    ) -> ToolOutcome:
+        """The outcome of a read: cached, or from `run`.
+
+        Raises:
+            TimeoutError: The deadline of the call passed.
+        """
+        ...
+
+
+def truncate(text: str, limit: int = _MAX_REFUSAL_BYTES) -> str:
+    """Text of at most `limit` bytes, with a note of how much is shown."""
+    return at_most(text, limit)[0]
+
+
+def at_most(text: str, limit: int) -> tuple[str, bool]:
+    """As `truncate`, and whether it is complete. Lone surrogates are replaced."""
+    data = text[: limit + 1].encode("utf-8", "replace")
+    if len(data) <= limit:
+        return data.decode(), True
+    shown = data[:limit].decode("utf-8", "ignore")
+    note = f"Cut: {len(shown)} of {len(text)} characters are shown; ask for less at once."
+    return f"{shown}\n[{note}]", False

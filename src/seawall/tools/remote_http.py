@@ -1,0 +1,241 @@
+"""The way out to one upstream of tools over HTTP: to configured addresses only.
+
+Adds credentials, keeps redirects within the configured addresses, and maps errors of the transport
+to `UpstreamFault`.
+"""
+
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from urllib.parse import quote, urljoin
+
+from seawall.identity.outbound.port import CredentialsUnavailable, OutboundCredentials
+from seawall.tools.port import ToolContext
+from seawall.tools.upstream import UpstreamFault
+from seawall.transport.connection import (
+    BodyTooLong,
+    ConnectFailed,
+    TransportError,
+    TransportTimeout,
+)
+from seawall.transport.http_client import (
+    BufferedResponse,
+    Endpoint,
+    Header,
+    HttpClient,
+    Origin,
+    Response,
+)
+
+__all__ = ["RemoteHttp", "status_fault"]
+
+_log = logging.getLogger("seawall.tools")
+_MAX_REDIRECTS = 3
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SAFE = frozenset({"GET", "HEAD"})
+_DRAIN_SECONDS = 0.2
+
+
+class RemoteHttp:
+    """Requests to one upstream.
+
+    Attributes:
+        client: Its connections, which it shares with no other upstream.
+    """
+
+    def __init__(
+        self,
+        client: HttpClient,
+        *,
+        allowed: Sequence[str],
+        credentials: OutboundCredentials,
+        headers: Sequence[Header] = (),
+        session_header: str = "",
+        max_response_bytes: int = 1 << 20,
+    ) -> None:
+        """Create it without connections.
+
+        Args:
+            client: Owned from now on.
+            allowed: URLs whose origins may be called.
+            credentials: Owned from now on.
+            headers: Sent with every request.
+            session_header: Carries the id of the session; empty for none.
+            max_response_bytes: Of an answer.
+        """
+        self.client = client
+        self._allowed = frozenset(Endpoint.parse(each).origin for each in allowed)
+        self._credentials = credentials
+        self._headers = tuple(headers)
+        self._session_header = session_header.lower().encode()
+        self._limit = max_response_bytes
+
+    def allow(self, url: str) -> None:
+        """Allow the origin of a URL, which the caller has checked."""
+        self._allowed |= {Endpoint.parse(url).origin}
+
+    async def close(self) -> None:
+        """Close connections and credentials."""
+        await self.client.close()
+        await self._credentials.close()
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[Header] = (),
+        body: bytes = b"",
+        context: ToolContext | None,
+        deadline: float,
+        limit: int | None = None,
+    ) -> BufferedResponse:
+        """Send a request and read the complete answer.
+
+        Args:
+            method: The HTTP method.
+            url: Absolute.
+            headers: Without credentials.
+            body: The request body.
+            context: The turn on whose behalf; None for none.
+            deadline: In seconds on the event loop's clock.
+            limit: Bytes of the answer's body; None for the configured bound.
+
+        Raises:
+            UpstreamFault: There is no answer. An answer of any status is returned.
+        """
+        try:
+            async with self.stream(
+                method, url, headers=headers, body=body, context=context, deadline=deadline
+            ) as response:
+                content = await response.read(limit=limit or self._limit)
+                return BufferedResponse(response.status, response.headers, content)
+        except TransportError as error:
+            raise _fault(error) from error
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[Header] = (),
+        body: bytes = b"",
+        context: ToolContext | None,
+        deadline: float,
+    ) -> AsyncGenerator[Response, None]:
+        """Send a request; the answer is read inside the block.
+
+        Args:
+            method: See `request`.
+            url: See `request`.
+            headers: See `request`.
+            body: See `request`.
+            context: See `request`.
+            deadline: See `request`.
+
+        Raises:
+            UpstreamFault: There is no answer.
+            TransportError: The answer broke off while it was read inside the block.
+        """
+        principal = context.principal if context is not None else None
+        token = context.caller_token if context is not None else ""
+        common = [*self._headers, *headers]
+        if context is not None and context.traceparent:
+            common.append((b"traceparent", context.traceparent.encode()))
+        if context is not None and self._session_header:
+            common.append((self._session_header, quote(context.session, safe="").encode()))
+        redirects, again = 0, True
+        while True:
+            endpoint = self._checked(url)
+            try:
+                own = await self._credentials.headers(principal, token, deadline=deadline)
+            except CredentialsUnavailable as error:
+                raise UpstreamFault("refused", error.detail, sent=False) from error
+            exchange = self.client.stream(
+                method,
+                endpoint,
+                headers=[*common, *own],
+                body=body,
+                deadline=deadline,
+                replay=method in _SAFE,
+            )
+            try:
+                response = await exchange.__aenter__()
+            except TransportError as error:
+                raise _fault(error) from error
+            try:
+                challenge = response.headers.get("www-authenticate", "")
+                refused = response.status == 401 or (
+                    response.status == 403 and "insufficient_scope" in challenge
+                )
+                if (
+                    refused
+                    and again
+                    and self._credentials.rejected(principal, token, own, challenge)
+                ):
+                    again = False
+                    await response.drain(seconds=_DRAIN_SECONDS)
+                    continue
+                location = response.headers.get("location", "")
+                if response.status in _REDIRECTS and location and method in _SAFE:
+                    redirects += 1
+                    if redirects > _MAX_REDIRECTS:
+                        raise UpstreamFault("failed", "it redirects in a circle")
+                    url = urljoin(url, location)
+                    await response.drain(seconds=_DRAIN_SECONDS)
+                    continue
+                yield response
+                return
+            finally:
+                await exchange.__aexit__(None, None, None)
+
+    def _checked(self, url: str) -> Endpoint:
+        """The endpoint of a URL, if it may be called."""
+        try:
+            endpoint = Endpoint.parse(url)
+        except (ValueError, UnicodeEncodeError) as error:
+            raise UpstreamFault("failed", f"not a usable address: {error}", sent=False) from error
+        if endpoint.origin not in self._allowed:
+            raise UpstreamFault(
+                "failed", f"{_shown(endpoint.origin)} is not a configured address", sent=False
+            )
+        return endpoint
+
+
+def status_fault(response: BufferedResponse | Response) -> UpstreamFault | None:
+    """The fault that a status stands for; None for a status that says something of the request.
+
+    Args:
+        response: The answer.
+    """
+    status = response.status
+    if status in (429, 503):
+        after = _seconds(response.headers.get("retry-after", ""))
+        return UpstreamFault("throttled", f"status {status}", retry_after=after)
+    if status in (401, 407) or (
+        status == 403 and "insufficient_scope" in response.headers.get("www-authenticate", "")
+    ):
+        return UpstreamFault("refused", f"status {status}: the credentials were not accepted")
+    if status >= 500:
+        return UpstreamFault("failed", f"status {status}")
+    return None
+
+
+def _seconds(value: str) -> float | None:
+    """`Retry-After` in seconds; None for none. Dates are not read: clocks differ."""
+    return float(value) if value.isascii() and value.isdigit() and len(value) < 7 else None
+
+
+def _fault(error: TransportError) -> UpstreamFault:
+    if isinstance(error, ConnectFailed):
+        return UpstreamFault("unreachable", str(error))
+    if isinstance(error, TransportTimeout):
+        return UpstreamFault("late", str(error))
+    if isinstance(error, BodyTooLong):
+        return UpstreamFault("broken", f"the answer is too long: {error}")
+    return UpstreamFault("broken", str(error))
+
+
+def _shown(origin: Origin) -> str:
+    return f"{'https' if origin.secure else 'http'}://{origin.host}:{origin.port}"

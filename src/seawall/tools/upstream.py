@@ -1,0 +1,250 @@
+"""Discipline of calls to one upstream of tools: limits, deadlines, retries, circuit breaker.
+
+Calls that wait for one upstream hold nothing that calls to another need.
+"""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Literal
+
+from seawall.resilience import (
+    BreakerState,
+    CircuitBreaker,
+    ConcurrencyLimiter,
+    RetryBudget,
+    full_jitter,
+)
+from seawall.tools.port import ToolOutcome
+from seawall.tools.settings import SourceLimits
+
+__all__ = ["FaultKind", "ToolUpstream", "UpstreamFault"]
+
+_log = logging.getLogger("seawall.tools")
+_BUDGET_CAPACITY = 100.0
+_BUDGET_AT_START = 5.0
+_LONGEST_PAUSE = 300.0  # whatever the upstream asks for
+
+FaultKind = Literal["unreachable", "throttled", "failed", "late", "broken", "refused"]
+"""How an attempt failed: no connection; 429 or 503; another server error; no answer in time; a
+connection or an answer that broke off; credentials that are missing or were not accepted."""
+
+_UPSTREAM_FAULTS = ("unreachable", "failed", "late", "broken")
+_NOT_ARRIVED = ("unreachable", "throttled")
+
+
+class UpstreamFault(Exception):
+    """One attempt at a call failed.
+
+    Attributes:
+        kind: How.
+        detail: For the log; without secrets.
+        retry_after: Seconds that the upstream asked for; None if it did not.
+        sent: Whether the request may have arrived.
+    """
+
+    def __init__(
+        self,
+        kind: FaultKind,
+        detail: str,
+        *,
+        retry_after: float | None = None,
+        sent: bool = True,
+    ) -> None:
+        super().__init__(detail)
+        self.kind: FaultKind = kind
+        self.detail = detail
+        self.retry_after = retry_after
+        self.sent = sent and kind not in _NOT_ARRIVED
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.detail}"
+
+
+class ToolUpstream:
+    """The calls to one upstream in this process.
+
+    Attributes:
+        name: Of the table in the configuration.
+        attempts: Number of attempts by how they ended: "answered", or a `FaultKind`; "left" if the
+            caller went away.
+    """
+
+    def __init__(self, name: str, limits: SourceLimits) -> None:
+        """Create it without calls.
+
+        Args:
+            name: Of the table in the configuration.
+            limits: See `SourceLimits`.
+        """
+        self.name = name
+        self.limits = limits
+        self.attempts: Counter[str] = Counter()
+        self._breaker = CircuitBreaker(
+            failure_rate=limits.failure_rate,
+            window_seconds=limits.window_seconds,
+            min_calls=limits.min_calls,
+            open_seconds=limits.open_seconds,
+            probes=limits.probes,
+        )
+        self._limiter = ConcurrencyLimiter(limits.concurrency)
+        self._retries = RetryBudget(
+            capacity=_BUDGET_CAPACITY, refill_per_second=0.0, tokens=_BUDGET_AT_START
+        )
+        self._next_at = 0.0  # of the rate limit
+        self._paused_until = 0.0
+
+    @property
+    def in_flight(self) -> int:
+        """Calls in flight."""
+        return self._limiter.in_flight
+
+    @property
+    def limit(self) -> int:
+        """Calls that may be in flight."""
+        return self._limiter.limit
+
+    def state(self) -> BreakerState:
+        """State of the circuit breaker."""
+        return self._breaker.state(at=asyncio.get_running_loop().time())
+
+    async def call(
+        self,
+        attempt: Callable[[float], Awaitable[ToolOutcome]],
+        *,
+        deadline: float,
+        read: bool,
+    ) -> ToolOutcome:
+        """Make a call, in one attempt or several.
+
+        Args:
+            attempt: Makes one attempt until the time that it gets, on the event loop's clock;
+                raises `UpstreamFault`.
+            deadline: Of the whole call.
+            read: Whether it may be repeated although it may have arrived.
+
+        Raises:
+            UpstreamFault: The last attempt's; or the call was not made.
+        """
+        clock = asyncio.get_running_loop().time
+        self._retries.deposit(self.limits.retry_budget, at=clock())
+        tried = 0
+        arrived = False
+        while True:
+            try:
+                return await self._attempt(attempt, deadline)
+            except UpstreamFault as fault:
+                tried += 1
+                arrived = arrived or fault.sent
+                fault.sent = arrived
+                pause = self._pause_before_retry(fault, tried, read=read)
+                if pause is None or clock() + pause >= deadline:
+                    raise
+                if not self._retries.spend(1.0, at=clock()):
+                    raise
+                await asyncio.sleep(pause)
+
+    def _pause_before_retry(self, fault: UpstreamFault, tried: int, *, read: bool) -> float | None:
+        """Seconds until the next attempt; None for none."""
+        if tried >= self.limits.attempts or fault.kind in ("refused", "late"):
+            return None
+        if isinstance(fault, _NotCalled) or (fault.sent and not read):
+            return None
+        jitter = full_jitter(
+            tried,
+            base=self.limits.backoff_seconds,
+            cap=self.limits.answer_seconds,
+            chance=random.random(),  # noqa: S311 - jitter, not a secret
+        )
+        return max(jitter, fault.retry_after or 0.0)
+
+    async def _attempt(
+        self, attempt: Callable[[float], Awaitable[ToolOutcome]], deadline: float
+    ) -> ToolOutcome:
+        loop = asyncio.get_running_loop()
+        ticket = await self._acquire(deadline)
+        ended: str = "left"
+        try:
+            until = min(deadline, loop.time() + self.limits.answer_seconds)
+            try:
+                async with asyncio.timeout_at(until):
+                    outcome = await attempt(until)
+            except TimeoutError:
+                raise UpstreamFault("late", "there was no answer in time") from None
+            ended = "answered"
+        except UpstreamFault as fault:
+            ended = fault.kind
+            if fault.kind == "throttled" and fault.retry_after:
+                pause = min(fault.retry_after, _LONGEST_PAUSE)
+                self._paused_until = max(self._paused_until, loop.time() + pause)
+            raise
+        else:
+            return outcome
+        finally:
+            self._limiter.release()
+            self.attempts[ended] += 1
+            self._record(ticket, ended, loop.time())
+
+    async def _acquire(self, deadline: float) -> int:
+        """Wait for the right to make an attempt; the ticket of the circuit breaker.
+
+        Raises:
+            UpstreamFault: The attempt is not made.
+        """
+        clock = asyncio.get_running_loop().time
+        now = clock()
+        self._check(now)
+        until = min(deadline, now + self.limits.wait_seconds)
+        if self._paused_until > now:
+            if self._paused_until > until:
+                raise _NotCalled("throttled", "it asked for a pause", self._paused_until - now)
+            await asyncio.sleep(self._paused_until - now)
+        await self._pace(until)
+        if not self._limiter.try_acquire() and not await self._limiter.acquire(until):
+            raise _NotCalled("throttled", f"{self.limit} calls are in flight already", 1.0)
+        ticket = self._breaker.acquire(at=clock())
+        if ticket is None:
+            self._limiter.release()
+            raise _NotCalled("unreachable", "its circuit breaker is open")
+        return ticket
+
+    def _check(self, now: float) -> None:
+        if self._breaker.state(at=now) == "open":
+            raise _NotCalled(
+                "unreachable", "its circuit breaker is open", self._breaker.retry_after(at=now)
+            )
+
+    async def _pace(self, until: float) -> None:
+        """Wait for the rate limit; calls are spread evenly."""
+        if self.limits.rate_per_second is None:
+            return
+        now = asyncio.get_running_loop().time()
+        at = max(self._next_at, now)
+        if at > until:
+            raise _NotCalled("throttled", "the configured rate is used up", at - now)
+        self._next_at = at + 1.0 / self.limits.rate_per_second
+        if at > now:
+            await asyncio.sleep(at - now)
+
+    def _record(self, ticket: int, ended: str, now: float) -> None:
+        if ended not in ("answered", *_UPSTREAM_FAULTS):
+            self._breaker.discard(ticket)
+            return
+        changed = self._breaker.record(ticket, failed=ended != "answered", at=now)
+        if changed == "open":
+            _log.warning(
+                "tools of %s keep failing: circuit breaker open for %.1f s",
+                self.name,
+                self._breaker.retry_after(at=now),
+            )
+        elif changed == "closed":
+            _log.warning("tools of %s have recovered: circuit breaker closed", self.name)
+
+
+class _NotCalled(UpstreamFault):
+    """The upstream was not called at all; a retry at once would not be either."""
+
+    def __init__(self, kind: FaultKind, detail: str, retry_after: float | None = None) -> None:
+        super().__init__(kind, detail, retry_after=retry_after, sent=False)
