@@ -370,6 +370,7 @@ async def _assemble(
     offer()
     if not agents:
         raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
+    _check_exposed(settings, agents)
     answers = _open_answers(settings, registered, agents)
     default = settings.routing.default_agent or next(iter(agents))
     detector = await _open_detector(settings, models, light=light)
@@ -420,6 +421,13 @@ async def _assemble(
         offer=offer if answers is None else partial(_offer_anew, offer, answers),
         telemetry=telemetry,
     )
+
+
+def _check_exposed(settings: Settings, agents: Mapping[str, Agent]) -> None:
+    """Check that the agents of `[mcp]` are there; settings from a file were checked before."""
+    for name in settings.mcp.agents if settings.mcp is not None else ():
+        if name not in agents:
+            raise ConfigError(f'mcp.agents: unknown agent "{name}"; known: {", ".join(agents)}')
 
 
 def _open_answers(
@@ -613,6 +621,7 @@ def _build_agent(
         temperature=settings.temperature,
         output=output,
         reasoning=settings.reasoning,
+        description=settings.description,
     )
 
 
