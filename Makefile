@@ -18,6 +18,9 @@ RELEASE := $(VENV)/.release
 EMBEDDING_MODEL := $(VENV)/.embedding-model
 LOCAL_MODEL := $(VENV)/.local-model
 
+# Tests start hundreds of interpreters; without bytecode on disk each would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup dev parts local-model demo test test-fast test-long fuzz lint types docs package check lock clean
 
