@@ -27,7 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from inspect import iscoroutinefunction, isgeneratorfunction
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -37,6 +37,7 @@ import pytest
 
 from seawall.hosts.log_filter import FloodFilter
 from tests.dynamodb_local import require_dynamodb, shared_dynamodb
+from tests.groups import GroupScheduling, write_groups
 from tests.parts import DATA
 from tests.servers import RUN_FOLDER
 
@@ -130,12 +131,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         file = item.path.relative_to(_HERE).as_posix()
         if file in _ALONE or f"{file}::{getattr(item, 'originalname', '')}" in _ALONE:
             item.add_marker(pytest.mark.alone)
-        if group := _group(item):
-            item.add_marker(pytest.mark.xdist_group(group))
     if config.getoption("--fast"):
         left_out = {item for item in items if _is_alone(item) or _needs_dynamodb(item)}
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    return GroupScheduling(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        write_groups(session.items)
 
 
 def _is_alone(item: pytest.Item) -> bool:
@@ -155,22 +165,6 @@ def _needs_dynamodb(item: pytest.Item) -> bool:
     parameters = getattr(item, "callspec", None)
     named = parameters is not None and "dynamodb" in parameters.params.values()
     return named or "dynamodb" in getattr(item, "fixturenames", ())
-
-
-def _group(item: pytest.Item) -> str:
-    """The name of the group that it belongs to, because they share a fixture; "" without."""
-    for name, definitions in _fixtures(item):
-        definition = definitions[-1]
-        module_wide = definition.scope in ("module", "package")
-        server = definition.scope == "session" and isgeneratorfunction(definition.func)
-        if (module_wide or server) and definition.baseid not in ("", "tests"):
-            return f"{definition.baseid}:{name}"
-    return ""
-
-
-def _fixtures(item: pytest.Item) -> list[tuple[str, Any]]:
-    info = getattr(item, "_fixtureinfo", None)
-    return sorted(info.name2fixturedefs.items()) if info is not None else []
 
 
 class TookTooLong(BaseException):
