@@ -117,12 +117,16 @@ def pytest_report_header() -> str:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With --fast, files that do not belong to it are not even imported."""
-    if not config.getoption("--fast") or not collection_path.name.startswith("test_"):
+    """Files without a test that could be selected are not imported, with --fast and `-m alone`."""
+    fast, alone = config.getoption("--fast"), config.getoption("-m") == "alone"
+    if not (fast or alone) or not collection_path.name.startswith("test_"):
         return None
     relative = collection_path.relative_to(_HERE).as_posix()
     text = collection_path.read_text(encoding="utf-8")
-    return True if relative in _SLOW or _STARTS_PROCESSES.search(text) else None
+    if fast:
+        return True if relative in _SLOW or _STARTS_PROCESSES.search(text) else None
+    listed = any(name.partition("::")[0] == relative for name in _ALONE)
+    return None if listed or "alone" in text else True
 
 
 @pytest.hookimpl(tryfirst=True)
