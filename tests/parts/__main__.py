@@ -15,6 +15,7 @@ _MISSING = (
     tools.missing_sam,
     tools.missing_locust,
     tools.missing_crds,
+    tools.missing_oidc,
     tools.missing_openapi,
 )
 
@@ -26,7 +27,7 @@ def main() -> int:
         sys.stdout.write(" ".join(names) + "\n")
         return 0
     system.install_packages()
-    sys.stdout.write("Checking DynamoDB Local, SAM, Locust, validators and Prism under .venv ...\n")
+    sys.stdout.write("Checking DynamoDB Local, SAM, Locust and validators under .venv ...\n")
     failure = dynamodb_local.install()
     tools.install()
     reasons = dict.fromkeys(filter(None, [failure, *(missing() for missing in _MISSING)]))

@@ -2,9 +2,9 @@
 
 AWS's SAM CLI and Locust have environments of their own because of what they pin; their versions
 and hashes are in `requirements/`. The validators of Kubernetes' custom resources come from the
-npm packages @kubernetes-models/*, which compile them from the projects' own definitions; what
-plays services of OpenAPI documents, and another client of them, come from npm, too. Their install
-scripts are not run.
+npm packages @kubernetes-models/*, which compile them from the projects' own definitions; the
+authorization server is the npm package oidc-provider; Prism plays services of OpenAPI documents,
+and swagger-client calls them. Install scripts of npm packages are not run.
 """
 
 import shutil
@@ -16,11 +16,13 @@ from tests.parts.system import missing_node
 
 __all__ = [
     "CRDS",
+    "OIDC",
     "OPENAPI",
     "install",
     "locust",
     "missing_crds",
     "missing_locust",
+    "missing_oidc",
     "missing_openapi",
     "missing_sam",
     "sam",
@@ -36,8 +38,10 @@ _MODELS = {
     "keda": "0.4.2",
     "prometheus-operator": "6.0.0",
 }
+OIDC = _VENV / ".oidc"
+_OIDC_PACKAGE = "oidc-provider@9.13.3"
 OPENAPI = _VENV / ".openapi"
-_OPENAPI_PACKAGES = {"@stoplight/prism-cli": "5.14.2", "swagger-client": "3.37.3"}
+_OPENAPI_PACKAGES = ("@stoplight/prism-cli@5.14.2", "swagger-client@3.37.3")
 
 
 def sam() -> Path:
@@ -67,10 +71,17 @@ def missing_crds() -> str:
     return missing_node() or ("" if there else no_validators)
 
 
+def missing_oidc() -> str:
+    """Why the authorization server cannot run here; empty if it can."""
+    there = (OIDC / "node_modules/oidc-provider").is_dir()
+    return missing_node() or ("" if there else "oidc-provider is not installed: make parts")
+
+
 def missing_openapi() -> str:
     """Why no service of an OpenAPI document can be played here; empty if it can."""
-    there = all((OPENAPI / "node_modules" / name).is_dir() for name in _OPENAPI_PACKAGES)
-    return missing_node() or ("" if there else "Prism and swagger-client are missing: make parts")
+    names = [each.rpartition("@")[0] for each in _OPENAPI_PACKAGES]
+    there = all((OPENAPI / "node_modules" / name).is_dir() for name in names)
+    return missing_node() or ("" if there else "Prism or swagger-client is missing: make parts")
 
 
 def install() -> None:
@@ -90,18 +101,19 @@ def install() -> None:
                 lock_file,
             )
     if missing_crds():
-        _install_npm(CRDS, {f"@kubernetes-models/{name}": each for name, each in _MODELS.items()})
+        models = [f"@kubernetes-models/{name}@{version}" for name, version in _MODELS.items()]
+        _install_from_npm(CRDS, *models)
+    if missing_oidc():
+        _install_from_npm(OIDC, _OIDC_PACKAGE)
     if missing_openapi():
-        _install_npm(OPENAPI, _OPENAPI_PACKAGES)
+        _install_from_npm(OPENAPI, *_OPENAPI_PACKAGES)
 
 
-def _install_npm(folder: Path, packages: dict[str, str]) -> None:
-    npm = shutil.which("npm")
-    if npm is not None:
+def _install_from_npm(folder: Path, *packages: str) -> None:
+    if (npm := shutil.which("npm")) is not None:
         folder.mkdir(parents=True, exist_ok=True)
-        wanted = [f"{name}@{version}" for name, version in packages.items()]
         options = ("--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save")
-        _run(npm, "install", *options, "--prefix", str(folder), *wanted)
+        _run(npm, "install", *options, "--prefix", str(folder), *packages)
 
 
 def _run(*command: str) -> None:
