@@ -358,18 +358,14 @@ class _Conversion:
         name, mapping = discriminator.get("propertyName"), discriminator.get("mapping")
         values: dict[str, list[str]] = {}
         for value, target in mapping.items() if isinstance(mapping, dict) else ():
-            if isinstance(target, str):
-                values.setdefault(self._mapped(target), []).append(value)
+            if isinstance(target, str) and (reference := self._mapped(target)):
+                values.setdefault(reference, []).append(value)
         alternatives = kept.pop(by)
         if isinstance(name, str):
-            alternatives = [
-                {**each, "properties": {name: {"enum": values[each["$ref"]]}}}
-                if isinstance(each, dict)
-                and values.get(each.get("$ref", ""))
-                and "properties" not in each
-                else each
-                for each in alternatives
-            ]
+            for index, each in enumerate(alternatives):
+                of = values.get(each.get("$ref", "")) if isinstance(each, dict) else None
+                if of and "properties" not in each:
+                    alternatives[index] = {**each, "properties": {name: {"enum": of}}}
         kept["anyOf"] = alternatives  # without the property, several may match
 
     def _mapped(self, target: str) -> str:
