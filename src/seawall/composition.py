@@ -42,6 +42,7 @@ from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.turn import Principal, TurnRequest
 
 if TYPE_CHECKING:
+    from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.recovery import OrphanRecovery
     from seawall.storage.counters import Counters
     from seawall.telemetry.open import Telemetry
@@ -54,7 +55,10 @@ _FLUSH_SECONDS = 1.0
 
 
 class Engine(Struct, frozen=True):
-    """An open orchestrator, as hosts use it: the pipeline with its ports and their owners."""
+    """An open orchestrator, as hosts use it: the pipeline with its ports and their owners.
+
+    `frozen`: whether the process may be frozen between requests, so that nothing runs then.
+    """
 
     pipeline: Pipeline
     orphan_recovery: "OrphanRecovery | None"
@@ -69,6 +73,7 @@ class Engine(Struct, frozen=True):
     client: HttpClient
     toolsets: tuple[Toolset, ...]
     telemetry: "Telemetry | None"
+    frozen: bool
 
     async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
         """Run a turn; see `Pipeline.execute`."""
@@ -91,7 +96,7 @@ class Engine(Struct, frozen=True):
 
     def start_tasks(self) -> None:
         """Start what runs in the background: telemetry, and recovery of orphaned turns."""
-        if self.orphan_recovery is not None:
+        if self.orphan_recovery is not None and not self.frozen:
             self.orphan_recovery.start()
         if self.telemetry is not None:
             self.telemetry.start()
@@ -102,14 +107,18 @@ class Engine(Struct, frozen=True):
             await self.orphan_recovery.stop()
 
     async def drain(self, seconds: float) -> None:
-        """Wait for background turns and deliver telemetry; for hosts that freeze between turns.
+        """Wait for background turns and deliver what is due; for hosts that freeze between turns.
 
         Args:
             seconds: Background turns that take longer are cancelled.
         """
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
-        await self.pipeline.live.close(seconds)
+        if self.orphan_recovery is not None and self.frozen:
+            await self.orphan_recovery.scan_if_due(seconds)
+        await self.pipeline.live.close(max(0.0, until - clock()))
+        if self.pipeline.ports.notifications is not None:
+            await self.pipeline.ports.notifications.settle(max(0.0, until - clock()))
         if self.telemetry is not None:
             await self.telemetry.flush(min(_FLUSH_SECONDS, max(0.0, until - clock())))
 
@@ -121,6 +130,8 @@ class Engine(Struct, frozen=True):
         """
         await self.stop_recovery()
         await self.pipeline.live.close(seconds)
+        if self.pipeline.ports.notifications is not None:
+            await self.pipeline.ports.notifications.close()
         await self.metering.close()
         await self.store.close()
         self.detector.close()
@@ -197,6 +208,7 @@ async def compose(
             store=store,
             toolsets=toolsets,
             light=cold_start,
+            frozen=cold_start and (concurrency or 1) == 1,
             environment=environment,
         )
     except BaseException:
@@ -221,6 +233,7 @@ async def _assemble(
     store: SessionStore,
     toolsets: tuple[Toolset, ...],
     light: bool,
+    frozen: bool,
     environment: Mapping[str, str],
 ) -> Engine:
     """Build everything that uses the open store."""
@@ -259,9 +272,9 @@ async def _assemble(
         from seawall.tools.declared import apply_policies  # noqa: PLC0415 - only if configured
 
         tools = apply_policies(tools, settings.effects.tools)
-    deliver = None
+    notifications = None
     if settings.handover.url:
-        deliver = _open_handover(settings, tools, client, environment)
+        notifications = _open_handover(settings, store, tools, client, environment)
     agents = {
         name: _build_agent(name, each, models, tools) for name, each in registered.agents.items()
     }
@@ -297,15 +310,20 @@ async def _assemble(
         tracer=telemetry.recorder if telemetry is not None else None,
         next_message=settings.effects.next_message,
         approval_seconds=settings.effects.approval_seconds,
-        deliver=deliver,
+        notifications=notifications,
+        person_notice=settings.handover.notice,
     )
     pipeline = Pipeline(ports)
     orphan_recovery = None
-    if not light:  # which does nothing between turns
+    if not light or notifications is not None:
         from seawall.pipeline.recovery import OrphanRecovery  # noqa: PLC0415
 
         orphan_recovery = OrphanRecovery(
-            store, settings.sessions, run=pipeline.run_job, busy=lambda: gate.busy
+            store,
+            settings.sessions,
+            run=pipeline.run_job,
+            busy=lambda: gate.busy,
+            notifications=notifications,
         )
     return Engine(
         pipeline=pipeline,
@@ -321,13 +339,19 @@ async def _assemble(
         client=client,
         toolsets=toolsets,
         telemetry=telemetry,
+        frozen=frozen,
     )
 
 
 def _open_handover(
-    settings: Settings, tools: dict[str, Tool], client: HttpClient, environment: Mapping[str, str]
-) -> Callable[[str, bytes], Awaitable[bool]]:
+    settings: Settings,
+    store: SessionStore,
+    tools: dict[str, Tool],
+    client: HttpClient,
+    environment: Mapping[str, str],
+) -> "NotificationDelivery":
     """Add the built-in tool of the hand-over to the tools; what delivers its notifications."""
+    from seawall.pipeline.delivery import NotificationDelivery  # noqa: PLC0415 - likewise
     from seawall.tools.handover import HAND_OVER, handover_tool  # noqa: PLC0415 - if configured
     from seawall.transport.webhook import Webhook, decode_secret  # noqa: PLC0415 - likewise
 
@@ -346,7 +370,7 @@ def _open_handover(
     tools[HAND_OVER] = handover_tool(
         handover.description, role=handover.role, seconds=handover.seconds
     )
-    return webhook.deliver
+    return NotificationDelivery(store, webhook.deliver)
 
 
 def _metered(metering: Metering, name: str, model: Model) -> Model:

@@ -35,7 +35,7 @@ async def test_a_hand_over_survives_its_server_and_is_answered_once(tmp_path: Pa
         assert len(receiver.received) == 1
         with _serving(environment, tmp_path / "second") as server:
             async with asyncio.timeout(30):
-                await receiver.again.wait()
+                await receiver.until(2)
             async with httpx2.AsyncClient(base_url=server.url, timeout=20) as client:
                 await _hand_back(client, receiver)
     for name in ("first", "second"):

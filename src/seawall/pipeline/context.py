@@ -1,6 +1,6 @@
 """The context of a turn in progress, and the ports that all turns use."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from seawall.turn import TurnRequest
 
 if TYPE_CHECKING:
     from seawall.caches.answers import AnswerCache
+    from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.live import LiveTurn
 
 __all__ = ["Ports", "TurnContext"]
@@ -30,8 +31,8 @@ class Ports(Struct, frozen=True, kw_only=True):
     """The ports that the pipeline uses; composed once at start.
 
     `next_message`: what happens to a session's next message while one of its turns is paused; see
-    `EffectSettings`, also for `approval_seconds`. `deliver` sends a notification with an id; false
-    if it did not arrive.
+    `EffectSettings`, also for `approval_seconds`. `notifications` delivers those of hand-overs;
+    `person_notice` answers a message while a person has the conversation, empty for no answer.
     """
 
     authenticator: Authenticator
@@ -48,7 +49,8 @@ class Ports(Struct, frozen=True, kw_only=True):
     tracer: Tracer | None = None
     next_message: Literal["answer", "queue", "refuse"] = "answer"
     approval_seconds: float = 86_400.0
-    deliver: Callable[[str, bytes], Awaitable[bool]] | None = None
+    notifications: "NotificationDelivery | None" = None
+    person_notice: str = ""
 
 
 class TurnContext(Struct):

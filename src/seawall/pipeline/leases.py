@@ -34,6 +34,7 @@ from seawall.storage.port import (
     Replay,
     SessionStore,
     Snapshot,
+    Wait,
     turn_of_lease_owner,
 )
 from seawall.storage.settings import SessionSettings
@@ -77,6 +78,7 @@ class TurnLease(Struct):
         renewing: That task.
         continues: The turn, as an earlier attempt has left it; None for a new turn.
         binds: Whether a journal write that binds the key was sent: the key may not be leased now.
+        with_person: The hand-over to the person who has the conversation now; None for none.
     """
 
     store: SessionStore
@@ -87,6 +89,7 @@ class TurnLease(Struct):
     renewing: asyncio.Task[None] | None = None
     continues: TurnRecord | None = None
     binds: bool = False
+    with_person: Wait | None = None
 
     @classmethod
     def none(
@@ -383,14 +386,28 @@ class _Acquisition(Struct):
             lease.begin, self.left = self.begin, None
             return None
         lease.continues = left
+        if left is not None:
+            return snapshot
+        if (handover := _handover(snapshot.turns)) is not None:
+            wait = await self._wait(handover)
+            if wait is not None and wait.decision is None and time.time() < wait.expires_at:
+                lease.with_person = wait
+                return snapshot
+            if (
+                wait is not None
+                and time.time() < wait.expires_at + self.settings.background_seconds
+            ):
+                await lease.release()
+                return TurnIsPaused(
+                    f"The turn {wait.turn} of this session continues after its hand-over to a "
+                    "person; it comes first.",
+                    field="session",
+                    retry_after=1.0,
+                )
         paused = [each for each in snapshot.turns if each.status == "paused"]
-        handed_over = any(map(_waits_for_person, paused))
-        answers = self.next_message == "answer" and not handed_over
-        if left is not None or answers or not paused:
+        if self.next_message == "answer" or not paused:
             return snapshot
         await lease.release()
-        if handed_over:
-            raise TurnIsPaused("A person has this conversation; it was not handed back yet.")
         problem = TurnIsPaused(
             f"The turn {paused[0].id} of this session waits for a decision; decide it first.",
             field="session",
@@ -399,12 +416,36 @@ class _Acquisition(Struct):
             raise problem
         return problem
 
+    async def _wait(self, handover: str) -> Wait | None:
+        """A hand-over, with its end if it has one; None if its turn has ended.
 
-def _waits_for_person(turn: TurnRecord) -> bool:
-    return turn.journal is not msgspec.UNSET and any(
-        each.status == "waiting" and each.request is not None and each.request.kind == "person"
-        for each in turn.journal.effects
-    )
+        Raises:
+            DeadlineExceeded: The store did not answer.
+        """
+        try:
+            async with asyncio.timeout(self.seconds):
+                return await self.lease.store.find_wait(self.begin.key.tenant, handover)
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"The session store did not answer within {self.seconds:g} s.", field="session"
+            ) from error
+
+
+def _handover(turns: tuple[TurnRecord, ...]) -> str | None:
+    """The id of a hand-over that may not have ended: of the newest turn, or of a paused one."""
+    newest = turns[-1].during if turns else UNSET
+    if newest is not UNSET:
+        of = newest.rpartition(".")[0]
+        ended = any(each.id == of and each.status not in ("open", "paused") for each in turns)
+        return None if ended else newest
+    for turn in turns:
+        if turn.status != "paused" or turn.journal is UNSET:
+            continue
+        for effect in turn.journal.effects:
+            request = effect.request
+            if effect.status == "waiting" and request is not None and request.kind == "person":
+                return effect.id
+    return None
 
 
 def _is_left(turn: TurnRecord, job: BackgroundJob | None) -> bool:
