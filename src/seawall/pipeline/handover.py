@@ -11,7 +11,7 @@ import time
 
 from msgspec import Struct, structs
 
-from seawall.errors import AlreadyDecided, Problem, SessionConflict, TurnIsPaused
+from seawall.errors import AlreadyDecided, Problem, SessionBusy, SessionConflict, TurnIsPaused
 from seawall.events import TurnCompleted
 from seawall.pipeline.context import Ports, TurnContext
 from seawall.pipeline.decisions import waiting_person
@@ -100,7 +100,8 @@ async def add_message(
     Raises:
         TurnNotFound: No such turn waits for a person, or not for this caller.
         Forbidden: The caller does not have the role, or is the user.
-        AlreadyDecided: The conversation was handed back, or it is too late.
+        AlreadyDecided: The conversation was handed back, or it is too late; a message that was
+            stored before is returned nevertheless, if it has a key.
         KeyReused: The key was used with another text.
         SessionBusy: Another turn of the session is in progress, and was not done in time.
         Problem: It is not stored, or it is not known whether it is.
@@ -114,19 +115,26 @@ async def add_message(
         opens=False,
         idempotency_key=_key_of(caller, turn, key) if key is not None else None,
     )
+    over = wait.decision is not None or time.time() >= wait.expires_at
+    if over and key is None:
+        raise _too_late()
     try:
         snapshot, lease = await acquire_lease(
             ports.store,
             wait.key,
             request,
             fingerprint=fingerprint(request) if key is not None else None,
-            settings=ports.sessions,
+            settings=structs.replace(ports.sessions, when_busy="refuse")
+            if over
+            else ports.sessions,
             joinable=lambda _: False,
             attempt_seconds=ports.limits.session,
             deadline=now + ports.limits.turn,
         )
-    except TurnIsPaused as error:
-        raise _too_late() from error
+    except (SessionBusy, TurnIsPaused) as error:
+        if over or isinstance(error, TurnIsPaused):
+            raise _too_late() from error
+        raise
     if snapshot.replay is not None:
         return snapshot.replay.turn
     async with lease.keep_renewed():

@@ -53,6 +53,7 @@ __all__ = [
 _FIRST_POLL_SECONDS = 0.05
 _MAX_POLL_SECONDS = 0.5
 _RELEASE_SECONDS = 3.0
+_MAX_WAITS = 1_000
 _REASON_KEPT_SECONDS = 86_400.0
 # Not the turn's fault: a background turn is retried. Of these, those that cost no attempt.
 _RETRIED_LATER = (
@@ -388,8 +389,8 @@ class _Acquisition(Struct):
         lease.continues = left
         if left is not None:
             return snapshot
-        if (handover := _handover(snapshot.turns)) is not None:
-            wait = await self._wait(handover)
+        if (turn := _handed_over(snapshot.turns)) is not None:
+            wait = await self._handover_of(turn)
             if wait is not None and wait.decision is None and time.time() < wait.expires_at:
                 lease.with_person = wait
                 return snapshot
@@ -416,35 +417,38 @@ class _Acquisition(Struct):
             raise problem
         return problem
 
-    async def _wait(self, handover: str) -> Wait | None:
-        """A hand-over, with its end if it has one; None if its turn has ended.
+    async def _handover_of(self, turn: str) -> Wait | None:
+        """The hand-over of a turn, one that has not ended first; None if its turn has ended.
 
         Raises:
             DeadlineExceeded: The store did not answer.
         """
+        tenant = self.begin.key.tenant
         try:
             async with asyncio.timeout(self.seconds):
-                return await self.lease.store.find_wait(self.begin.key.tenant, handover)
+                page = await self.lease.store.waits(tenant, turn=turn, limit=_MAX_WAITS)
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"The session store did not answer within {self.seconds:g} s.", field="session"
             ) from error
+        found = [each for each in page.waits if each.kind == "person"]
+        return min(found, key=lambda each: each.decision is not None, default=None)
 
 
-def _handover(turns: tuple[TurnRecord, ...]) -> str | None:
-    """The id of a hand-over that may not have ended: of the newest turn, or of a paused one."""
+def _handed_over(turns: tuple[TurnRecord, ...]) -> str | None:
+    """The turn whose hand-over may not have ended: one that is paused, or not loaded any more."""
     newest = turns[-1].during if turns else UNSET
     if newest is not UNSET:
         of = newest.rpartition(".")[0]
         ended = any(each.id == of and each.status not in ("open", "paused") for each in turns)
-        return None if ended else newest
+        return None if ended else of
     for turn in turns:
         if turn.status != "paused" or turn.journal is UNSET:
             continue
         for effect in turn.journal.effects:
             request = effect.request
             if effect.status == "waiting" and request is not None and request.kind == "person":
-                return effect.id
+                return turn.id
     return None
 
 
