@@ -67,7 +67,7 @@ async def _hand_back(client: httpx2.AsyncClient, receiver: Receiver) -> None:
     for wrong in ({"return": False, "note": "x"}, {"return": False, "text": " "}, {"text": "\0"}):
         invalid = await callers["meg"].post(path, answer | wrong)
         assert invalid.status_code == 422, invalid.text
-    await _talk(client, receiver, callers, notice)
+    await _talk(receiver, callers, notice)
     both = await asyncio.gather(*(callers[each].post(path, answer) for each in ("meg", "max")))
     taken_status, late_status = sorted(each.status_code for each in both)
     assert taken_status == 200, [each.text for each in both]
@@ -86,9 +86,7 @@ async def _hand_back(client: httpx2.AsyncClient, receiver: Receiver) -> None:
     ]
 
 
-async def _talk(
-    client: httpx2.AsyncClient, receiver: Receiver, callers: dict[str, Caller], notice: Any
-) -> None:
+async def _talk(receiver: Receiver, callers: dict[str, Caller], notice: Any) -> None:
     """A message of the person, and two of the user: one in OpenAI's format."""
     session, turn = notice["session"], notice["turn"]
     said = {"turn": turn, "text": "Hello, I am Meg."}
