@@ -104,6 +104,7 @@ class HandoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ca_file: Authorities that are trusted for `url`; empty for those of the system.
         role: The role of the people who may answer, never the customer.
         seconds: How long a person may take; then the model reads that none has answered.
+        notice: Answer to the user's messages while a person has the conversation; empty for none.
         description: Of the tool `hand_over_to_person`, for models.
     """
 
@@ -113,6 +114,7 @@ class HandoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ca_file: str = ""
     role: Annotated[str, Meta(max_length=128)] = ""
     seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 86_400.0
+    notice: Annotated[str, Meta(max_length=4_096)] = ""
     description: Annotated[str, Meta(min_length=1, max_length=4_096)] = (
         "Give the conversation to a person, if the user asks for one or you cannot help."
     )
