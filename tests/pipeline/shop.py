@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall import Orchestrator, ScriptedModel, ToolContext
+from seawall.agents.definition import AgentLimits
 from seawall.config import AgentSettings, Settings
 from seawall.errors import Problem, UpstreamFailed
 from seawall.events import Event
@@ -144,6 +145,7 @@ async def shop(
     service: RefundService,
     *,
     sessions: dict[str, Any] | None = None,
+    limits: AgentLimits | None = None,
     **policy: Any,
 ) -> AsyncGenerator[Orchestrator, None]:
     """The shop, open.
@@ -153,13 +155,20 @@ async def shop(
         script: Of the model.
         service: The refund service.
         sessions: Other settings of sessions.
+        limits: Of the agent.
         policy: Options of the refund tool.
     """
     app = Orchestrator(Settings(sessions=msgspec.structs.replace(place, **(sessions or {}))))
     app.model("m", ScriptedModel(script))
     app.tool(service.refund, mutating=True, **policy)
     app.tool(service.look_up)
-    app.agent("a", AgentSettings(instructions="x", model="m", tools=("refund", "look_up")))
+    agent = AgentSettings(
+        instructions="x",
+        model="m",
+        tools=("refund", "look_up"),
+        limits=limits or AgentLimits(),
+    )
+    app.agent("a", agent)
     async with app:
         yield app
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -92,6 +93,21 @@ async def test_who_is_asked_depends_on_arguments_and_caller() -> None:
     assert not await _asks(made, amount="1e2")  # it is compared by value
     assert not await _asks(_refund())
     assert await _asks(_refund(approve="always"), amount=0)
+
+
+async def test_rules_compare_decimal_numbers_by_value() -> None:
+    def pay(amount: Decimal, parts: tuple[Decimal, ...] = ()) -> None:
+        """Pay."""
+
+    made = tool(pay, mutating=True, approve="amount > 100 or parts != [] and parts[0] > 1")
+    for arguments, asks in (
+        ('{"amount": "100.00"}', False),
+        ('{"amount": 100.01}', True),
+        ('{"amount": "1e3"}', True),
+        ('{"amount": 5, "parts": ["1.50"]}', True),
+    ):
+        prepared = made.prepare(arguments)
+        assert await made.needs_approval(prepared, _context()) is asks
 
 
 async def test_a_rule_that_cannot_be_evaluated_asks() -> None:

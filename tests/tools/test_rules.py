@@ -89,6 +89,13 @@ def test_what_is_refused_at_start(rule: str) -> None:
         compile_rule(rule, PARAMETERS)
 
 
+@pytest.mark.parametrize("name", ["agent", "caller"])
+def test_a_parameter_cannot_be_taken_for_the_caller(name: str) -> None:
+    compile_rule("amount > 100", ("amount", name))
+    with pytest.raises(ValueError, match="rename it"):
+        compile_rule(f"{name} == 'x'", ("amount", name))
+
+
 def test_evaluating_rules_does_not_add_functions() -> None:
     assert holds("len(items) == 3", VALUES)
     for rule in ("list(items)", "dict()", "set(items)", "tuple(items)"):

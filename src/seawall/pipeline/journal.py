@@ -52,6 +52,7 @@ __all__ = [
 ]
 
 _MAX_OUTCOME_BYTES = 4_096
+_MAX_NOTE_BYTES = 8_192
 _PAUSE_SECONDS = 0.1
 _MAX_WAITS = 1_000
 _UNKNOWN_SECONDS = 400 * 86_400.0
@@ -508,11 +509,22 @@ def effect_record(effect: Effect, key: SessionKey, turn: TurnRecord) -> AuditRec
 
 
 def _shown_decision(effect: Effect) -> Decision | None:
-    """The decision about an effect, with arguments redacted."""
+    """The decision about an effect as it is recorded, with arguments redacted."""
     decision = effect.request.decision if effect.request is not None else None
-    if decision is None or not decision.arguments or not effect.shown:
-        return decision
-    return msgspec.structs.replace(decision, arguments=effect.shown)
+    if decision is None:
+        return None
+    if decision.arguments and effect.shown:
+        decision = msgspec.structs.replace(decision, arguments=effect.shown)
+    return _bounded(decision)
+
+
+def _bounded(decision: Decision) -> Decision:
+    """A decision with as much of its texts as a record has; the turn has the whole result."""
+    return msgspec.structs.replace(
+        decision,
+        note=truncate(decision.note, _MAX_NOTE_BYTES),
+        result=truncate(decision.result, _MAX_OUTCOME_BYTES),
+    )
 
 
 def decision_record(wait: Wait, decision: Decision) -> AuditRecord:
@@ -528,7 +540,7 @@ def decision_record(wait: Wait, decision: Decision) -> AuditRecord:
         arguments=wait.arguments,
         status=decision.verdict,
         at=decision.at,
-        decision=decision,
+        decision=_bounded(decision),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-__all__ = ["canonical", "decode_arguments"]
+__all__ = ["by_name", "canonical", "decode_arguments"]
 
 T = TypeVar("T", bound=Struct)
 
@@ -95,6 +95,19 @@ def canonical(arguments: Struct) -> bytes:
         arguments, builtin_types=(Decimal, datetime), str_keys=True, order="sorted"
     )
     return _encode(_by_value(plain))
+
+
+def by_name(arguments: Struct) -> dict[str, Any]:
+    """Arguments as plain data for rules: as in JSON, but decimal numbers are numbers."""
+    plain = msgspec.to_builtins(arguments, builtin_types=(Decimal,), str_keys=True, order="sorted")
+    return {name: _as_in_json(value) for name, value in plain.items()}
+
+
+def _as_in_json(value: Any) -> Any:  # noqa: ANN401 - JSON of any kind
+    """A value with a list for each tuple."""
+    if isinstance(value, dict):
+        return {key: _as_in_json(each) for key, each in value.items()}
+    return [_as_in_json(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _by_value(value: Any) -> Any:  # noqa: ANN401 - JSON of any kind

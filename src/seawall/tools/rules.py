@@ -36,7 +36,8 @@ def compile_rule(rule: str, parameters: Iterable[str]) -> None:
     Raises:
         ValueError: It is not an expression, or uses a name that does not exist.
     """
-    known = {*parameters, *_OTHER_NAMES}
+    own = set(parameters)
+    known = own | _OTHER_NAMES
     nodes = list(ast.walk(_parse(rule)))
     functions = {each.func for each in nodes if isinstance(each, ast.Call)}
     for each in nodes:
@@ -48,6 +49,11 @@ def compile_rule(rule: str, parameters: Iterable[str]) -> None:
         elif isinstance(each, ast.Name) and each.id not in known and each not in functions:
             names = ", ".join(sorted(known))
             raise ValueError(f"the rule {rule!r} uses {each.id!r}; known: {names}")
+        elif isinstance(each, ast.Name) and each.id in own & _OTHER_NAMES:
+            raise ValueError(
+                f"the rule {rule!r} uses {each.id!r}, a parameter that has the name of something "
+                "that all rules have; rename it"
+            )
         elif isinstance(each, ast.Attribute):
             _check_member(rule, each)
 

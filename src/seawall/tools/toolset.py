@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Struct, field
 
 from seawall.models.port import ToolSpec
-from seawall.tools.arguments import canonical, decode_arguments
+from seawall.tools.arguments import by_name, canonical, decode_arguments
 from seawall.tools.execution import CallExecutor, CallRefused, CallResult
 from seawall.turn import Principal
 
@@ -40,6 +40,7 @@ __all__ = [
 _MAX_RESULT_BYTES = 32_768  # a result is part of the prompt of every later model call
 _MAX_REFUSAL_BYTES = 4_096
 _MAX_ARGUMENT_CHARACTERS = 65_536
+_MAX_EFFECT_BYTES = 65_536  # so that its records fit into the store, also once edited
 _CLOSE_SECONDS = 3.0
 
 _log = logging.getLogger("seawall.tools")
@@ -87,11 +88,15 @@ class ToolOutcome(Struct, frozen=True):
         content: The text.
         failed: Whether it is an error.
         unknown: Whether a tool that changes something may have changed it nevertheless.
+        started: Whether the function was called.
+        running: Whether it has not returned, in a thread that cannot be stopped.
     """
 
     content: str
     failed: bool = False
     unknown: bool = False
+    started: bool = True
+    running: bool = False
 
 
 class ReadCache(Protocol):
@@ -160,7 +165,7 @@ class Tool(Struct, frozen=True, eq=False):
         try:
             values = decode_arguments(arguments, self.arguments)
             keyed = self.mutating or self.read_cache is not None
-            return PreparedCall(values, canonical(values) if keyed else b"")
+            plain = canonical(values) if keyed else b""
         except (msgspec.DecodeError, ValueError) as error:
             raise ToolError(truncate(f"Invalid arguments for {self.name}: {error}")) from error
         except RecursionError:
@@ -168,6 +173,9 @@ class Tool(Struct, frozen=True, eq=False):
         except BaseException as defect:  # of the types of its parameters, which are foreign code
             _log.error("tool %s cannot take its arguments", self.name, exc_info=defect)
             raise ToolError(f"{self.name} failed.") from defect
+        if self.mutating and len(plain) > _MAX_EFFECT_BYTES:
+            raise ToolError(f"Arguments exceed {_MAX_EFFECT_BYTES} bytes.")
+        return PreparedCall(values, plain)
 
     async def call(self, arguments: str, context: ToolContext) -> ToolOutcome:
         """Validate JSON `arguments` and call the function.
@@ -216,8 +224,8 @@ class Tool(Struct, frozen=True, eq=False):
 
             owner = context.principal
             caller = {"tenant": owner.tenant, "subject": owner.subject, "roles": owner.roles}
-            names = msgspec.json.decode(prepared.canonical)
             try:
+                names = by_name(prepared.values)
                 return holds(approval.when, {**names, "caller": caller, "agent": context.agent})
             except Exception as error:  # noqa: BLE001 - deny by default
                 _log.warning("tool %s: the rule %r failed: %s", self.name, approval.when, error)
@@ -278,9 +286,9 @@ class Tool(Struct, frozen=True, eq=False):
                     self.name, lambda: self._outcome(function()), context.deadline
                 )
         except CallRefused as refusal:
-            return ToolOutcome(str(refusal), True)
+            return ToolOutcome(str(refusal), True, started=False)
         except TimeoutError:
-            return self._timed_out()
+            return self._timed_out(running=not self.is_async)
         if ended.error is not None:
             return self._failed(ended.error)
         if self.cache_seconds is not None and context.state:
@@ -309,8 +317,9 @@ class Tool(Struct, frozen=True, eq=False):
         _log.error("tool %s failed", self.name, exc_info=error)
         return ToolOutcome(f"{self.name} failed.", True, unknown=self.mutating)
 
-    def _timed_out(self) -> ToolOutcome:
-        return ToolOutcome(f"{self.name} did not answer in time.", True, unknown=self.mutating)
+    def _timed_out(self, *, running: bool = False) -> ToolOutcome:
+        text = f"{self.name} did not answer in time."
+        return ToolOutcome(text, True, unknown=self.mutating, running=running)
 
 
 class PreparedCall(Struct, frozen=True):
