@@ -265,8 +265,7 @@ async def _assemble(
     agents = {
         name: _build_agent(name, each, models, tools) for name, each in registered.agents.items()
     }
-    if not agents:
-        raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
+    _check_agents(agents, settings)
     cacheable = {
         name: each.cache for name, each in registered.agents.items() if each.cache is not None
     }
@@ -438,6 +437,23 @@ def _build_agent(
         output=output,
         reasoning=settings.reasoning,
     )
+
+
+def _check_agents(agents: Mapping[str, Agent], settings: Settings) -> None:
+    """Check that there are agents, and leases under which their journals are written.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    if not agents:
+        raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
+    for agent in agents.values() if not settings.sessions.lease_seconds else ():
+        for each in agent.tools.values():
+            if each.mutating:
+                raise ConfigError(
+                    f"sessions.lease_seconds: must be more than 0, because the tool {each.name} "
+                    f"of the agent {agent.name} changes something"
+                )
 
 
 async def _open_store_and_tools(

@@ -110,9 +110,11 @@ async def test_edited_arguments_are_validated_and_used(place: SessionSettings) -
         wrong = Verdict(decision="edit", arguments={"order": "o1", "amount": "much"})
         with pytest.raises(InvalidField, match="amount"):
             await app.engine.pipeline.decide(ANN, turn, "c1", wrong)
-        right = Verdict(decision="edit", arguments={"order": "o1", "amount": 20})
+        right = Verdict(decision="edit", arguments={"order": "o1", "amount": "20.0"})
         events = await _decide(app, turn, right)
         assert service.calls[0][:2] == ("o1", 20)
+        for each in (await app.engine.store.audit(limit=10)).records:
+            assert each.arguments == '{"amount":20,"order":"o1","reason":""}'
         returned = next(each for each in events if isinstance(each, ToolReturned))
         assert '"amount":20' in returned.content
 

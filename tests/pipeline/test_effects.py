@@ -2,12 +2,16 @@
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
+from seawall import Orchestrator, ScriptedModel
 from seawall.agents.definition import AgentLimits
-from seawall.errors import ServerStopping, SessionConflict
+from seawall.config import AgentSettings, Settings
+from seawall.errors import ConfigError, ServerStopping, SessionConflict
 from seawall.pipeline.decisions import Verdict
 from seawall.storage.audit import verify
 from seawall.storage.port import Begin, JournalWrite
@@ -416,3 +420,16 @@ async def test_all_effects_of_a_step_can_end_at_once(place: SessionSettings) -> 
         live = app.engine.pipeline.run_job(claimed)
         assert type([event async for _, event in live.follow()][-1]).__name__ == "TurnCompleted"
         assert not service.calls
+
+
+async def test_effects_need_leases(tmp_path: Path) -> None:
+    place = SessionSettings(path=str(tmp_path / "sessions.db"), lease_seconds=0)
+    app = Orchestrator(Settings(sessions=place))
+    app.model("m", ScriptedModel(Script()))
+    app.tool(RefundService().look_up)
+    app.agent("a", AgentSettings(instructions="x", model="m", tools=("look_up",)))
+    async with app:
+        assert (await ask(app)).problem is None
+    with pytest.raises(ConfigError, match=r"sessions\.lease_seconds: .* the tool refund of the a"):
+        async with shop(place, Script(), RefundService()):
+            pass

@@ -23,7 +23,7 @@ from seawall.errors import (
 from seawall.intents.definition import Detection
 from seawall.pipeline.context import Ports, TurnContext
 from seawall.pipeline.leases import TurnLease
-from seawall.pipeline.replay import reported_outcomes
+from seawall.pipeline.replay import call_limit, reported_outcomes
 from seawall.pipeline.routing import Route
 from seawall.pipeline.stages import Stage
 from seawall.storage.port import AuditRecord, BackgroundJob, JournalWrite, Session, Wait
@@ -223,7 +223,7 @@ class TurnJournal:
             elif time.time() >= wait.expires_at:
                 expired = Decision("expire", "", time.time())
                 audit = decision_record(wait, expired)
-                async with asyncio.timeout(self._ports.limits.session):
+                async with call_limit(self._ports.limits.session):
                     if await self._ports.store.decide(wait, expired, audit):
                         found[effect.id] = expired
         return found
@@ -283,16 +283,9 @@ class TurnJournal:
         Raises:
             Problem: The store did not answer.
         """
-        tenant, seconds = self._origin.key.tenant, self._ports.limits.session
-        try:
-            async with asyncio.timeout(seconds):
-                page = await self._ports.store.waits(
-                    tenant, turn=self._origin.turn, limit=_MAX_WAITS
-                )
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"The session store did not answer within {seconds:g} s.", field="session"
-            ) from error
+        tenant = self._origin.key.tenant
+        async with call_limit(self._ports.limits.session):
+            page = await self._ports.store.waits(tenant, turn=self._origin.turn, limit=_MAX_WAITS)
         return {each.id: each for each in page.waits}
 
     async def _store(self, write: JournalWrite, status: str) -> None:

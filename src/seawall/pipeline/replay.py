@@ -55,6 +55,7 @@ from seawall.turn import (
 __all__ = [
     "advance",
     "attempt_offset",
+    "call_limit",
     "events_after",
     "find_older",
     "paused",
@@ -291,7 +292,7 @@ async def _is_unfinished_job(
     Raises:
         Problem: why it failed.
     """
-    async with _call_limit(call_seconds):
+    async with call_limit(call_seconds):
         known = await store.find_job(Principal(key.tenant, key.subject), turn)
     if isinstance(known, JobFailure):
         raise problem_from(known.problem)
@@ -306,7 +307,7 @@ async def _find(
     Raises:
         TurnNotFound: it is neither in progress nor stored.
     """
-    async with _call_limit(call_seconds):
+    async with call_limit(call_seconds):
         read = Begin(key=key, turn="", turns=_NEWEST_TURNS, until=None)
         snapshot = await store.begin(read)
     lease = snapshot.session_lease
@@ -336,7 +337,7 @@ async def find_older(
     earliest = time_of(turn) - _MAX_CLOCK_SKEW_SECONDS
     cursor: str | None = None
     for _ in range(_MAX_PAGES):
-        async with _call_limit(call_seconds):
+        async with call_limit(call_seconds):
             try:
                 page = await store.turns(key, limit=_PAGE, cursor=cursor)
             except SessionNotFound as error:
@@ -351,7 +352,12 @@ async def find_older(
 
 
 @asynccontextmanager
-async def _call_limit(seconds: float) -> AsyncGenerator[None, None]:
+async def call_limit(seconds: float) -> AsyncGenerator[None, None]:
+    """The time limit of a call of the session store.
+
+    Raises:
+        DeadlineExceeded: it took longer.
+    """
     try:
         async with asyncio.timeout(seconds):
             yield
