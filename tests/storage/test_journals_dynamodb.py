@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import structs
 
 from seawall.errors import CommitUnknown, SessionConflict
 from seawall.turn import Decision
+from tests.faulty_server import Answer
 from tests.storage.calls import KEY, NOW, begin, commit
 from tests.storage.test_dynamodb_faults import Proxy, behind_proxy, everything
 from tests.storage.test_journals import ADA, audit_of, journal, paused, sleeping_job, wait_of
@@ -112,6 +114,37 @@ async def test_erasing_a_subject_leaves_nothing(dynamodb: str) -> None:
         assert sorted(left) == ["A#", "O#"]
         await store.erase(ADA)
         assert await everything(store) == []
+
+
+async def test_erasing_a_subject_removes_what_is_written_meanwhile(dynamodb: str) -> None:
+    async with behind_proxy(dynamodb) as (store, proxy):
+        await store.journal(paused())
+
+        async def decided(_: dict[str, Any]) -> None:
+            proxy.faults.clear()
+            assert await store.decide(wait_of(), APPROVED, audit_of())
+            return None
+
+        proxy.faults["UpdateItem"] = decided  # which ends the session
+        assert await store.erase(ADA) == 1
+        assert await everything(store) == []
+
+
+async def test_another_transaction_is_no_other_decision(dynamodb: str) -> None:
+    """Also when a record was appended to the chain at the same time."""
+    async with behind_proxy(dynamodb) as (store, proxy):
+        await store.journal(paused())
+
+        async def cancelled(document: dict[str, Any]) -> Answer:
+            proxy.faults.clear()
+            reasons = [{"Code": "None"}] * len(document["TransactItems"])
+            reasons[0] = {"Code": "TransactionConflict"}
+            reasons[-2] = {"Code": "ConditionalCheckFailed"}
+            said = {"__type": "x#TransactionCanceledException", "CancellationReasons": reasons}
+            return Answer(400, msgspec.json.encode(said))
+
+        proxy.faults["TransactWriteItems"] = cancelled
+        assert await store.decide(wait_of(), APPROVED, audit_of())
 
 
 def calls(proxy: Proxy) -> list[str]:

@@ -336,8 +336,11 @@ class DynamoDBStore:
         """See `SessionStore.erase`."""
         from seawall.storage.dynamodb.archives import erase_subject  # noqa: PLC0415 - as above
 
-        await self._jobs.delete(owner)
-        return await erase_subject(self.table, owner)
+        count = 0
+        for _ in range(2):  # once its sessions have ended, nothing more is written: what was until
+            await self._jobs.delete(owner)
+            count += await erase_subject(self.table, owner)
+        return count
 
     @_translated
     async def archives(self, *, limit: int, cursor: str | None = None) -> ArchivePage:
