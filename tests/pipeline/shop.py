@@ -48,6 +48,7 @@ class RefundService:
         entered: Set when a call begins.
         gate: Waited for in each call.
         checks: Number of look-ups.
+        says: What it adds to its answers.
     """
 
     def __init__(self) -> None:
@@ -58,6 +59,7 @@ class RefundService:
         self.gate = asyncio.Event()
         self.gate.set()
         self.checks = 0
+        self.says = ""
 
     async def refund(
         self,
@@ -73,7 +75,7 @@ class RefundService:
         self.done.append(order)
         if self.faults:
             raise self.faults.pop()
-        return f"refunded {order} {amount:g}"
+        return f"refunded {order} {amount:g} {self.says}".strip()
 
     async def find_refund(self, order: str, **_: object) -> str | None:
         """Whether an order was refunded."""

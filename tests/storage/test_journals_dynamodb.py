@@ -123,7 +123,6 @@ async def test_erasing_a_subject_removes_what_is_written_meanwhile(dynamodb: str
         async def decided(_: dict[str, Any]) -> None:
             proxy.faults.clear()
             assert await store.decide(wait_of(), APPROVED, audit_of())
-            return None
 
         proxy.faults["UpdateItem"] = decided  # which ends the session
         assert await store.erase(ADA) == 1

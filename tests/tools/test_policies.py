@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall import Approval, Principal, Tool, ToolContext, tool
-from seawall.tools.policy import EffectPolicy, make_policy, redacted
+from seawall.tools.policy import EffectPolicy, make_policy, redacted, without_redacted
 
 
 def _context(*roles: str) -> ToolContext:
@@ -176,6 +176,31 @@ documents = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=10,
 )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("paid with 4711 0815 of Ann", "paid with [redacted] of [redacted]"),
+        ("Annual fee of 12", "Annual fee of [redacted]"),
+        ('{"holder":"Ann","cvc":120,"number":"4711 0815"}', None),
+        ("to x@y.example\\n, at 4711", "to [redacted], at 4711"),
+        ("", ""),
+    ],
+)
+def test_outcomes_do_not_repeat_what_is_redacted(text: str, said: str | None) -> None:
+    paths = ("card", "cvc", "to.mail", "lines.note")
+    arguments = {
+        "card": {"number": "4711 0815", "holder": "Ann", "valid": True, "old": None},
+        "cvc": 12,
+        "to": {"mail": "x@y.example\n", "city": "Oslo"},
+        "lines": [{"note": " "}, {"amount": 4711}],
+    }
+    plain = json.dumps(arguments)
+    shown = redacted(EffectPolicy(redact=paths), plain)
+    expected = '{"holder":"[redacted]","cvc":120,"number":"[redacted]"}' if said is None else said
+    assert without_redacted(text, plain, shown) == expected
+    assert without_redacted(text, plain, "") == text
 
 
 @given(card=documents, amount=st.integers())

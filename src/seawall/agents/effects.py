@@ -89,7 +89,13 @@ async def run_step(
         await run.take_decisions()
     else:
         await run.plan()
-        await emit(*(ToolCalled(each.id, each.name, each.arguments) for each in step.calls))
+        shown = {each.call: each.shown for each in step.effects if each.shown}
+        await emit(
+            *(
+                ToolCalled(each.id, each.name, shown.get(each.id, each.arguments))
+                for each in step.calls
+            )
+        )
     while True:
         outcomes = await run.run(emit)
         if len(outcomes) == len(step.calls):
@@ -228,6 +234,7 @@ class _StepRun:
                 status="planned",
                 arguments=decision.arguments,
                 shown=redacted(policy, decision.arguments) if policy and policy.redact else "",
+                asked=effect.asked or effect.shown,
             )
             self._step.effects = [
                 effect if each.id == effect.id else each for each in self._step.effects

@@ -27,6 +27,7 @@ from seawall.pipeline.replay import call_limit, reported_outcomes
 from seawall.pipeline.routing import Route
 from seawall.pipeline.stages import Stage
 from seawall.storage.port import AuditRecord, BackgroundJob, JournalWrite, Session, Wait
+from seawall.tools.policy import without_redacted
 from seawall.tools.toolset import truncate
 from seawall.turn import (
     AssistantMessage,
@@ -493,7 +494,9 @@ def effect_record(effect: Effect, key: SessionKey, turn: TurnRecord) -> AuditRec
         agent=effect.agent,
         arguments=effect.shown or effect.arguments,
         status=effect.status,
-        outcome=truncate(outcome, _MAX_OUTCOME_BYTES),
+        outcome=truncate(
+            without_redacted(outcome, effect.arguments, effect.shown), _MAX_OUTCOME_BYTES
+        ),
         idempotency_key=effect.key,
         began_at=effect.began_at,
         at=effect.ended_at,

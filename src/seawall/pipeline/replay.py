@@ -122,6 +122,8 @@ def _replay(turn: TurnRecord, session: str) -> Iterator[Event]:
     completed = turn.status == "completed"
     messages = turn.messages if completed else turn.messages + reported_outcomes(turn)
     resumptions = list(turn.journal.resumptions) if turn.journal is not UNSET else []
+    effects = turn.journal.effects if turn.journal is not UNSET else ()
+    shown = {each.call: each.asked or each.shown for each in effects if each.shown}
     for index in range(1, len(messages)):
         message = messages[index]
         if not isinstance(message, AssistantMessage):
@@ -129,7 +131,7 @@ def _replay(turn: TurnRecord, session: str) -> Iterator[Event]:
         if message.text:
             yield TextDelta(message.text)
         for call in message.tool_calls:
-            yield ToolCalled(call.id, call.name, call.arguments)
+            yield ToolCalled(call.id, call.name, shown.get(call.id, call.arguments))
         results = messages[index + 1 : index + 1 + len(message.tool_calls)]
         for count, result in enumerate((None, *results), index + 1):
             if isinstance(result, ToolMessage):
