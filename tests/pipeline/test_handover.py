@@ -21,7 +21,7 @@ from seawall.tools.handover import HAND_OVER
 from seawall.tools.policy import Approval, EffectPolicy
 from seawall.transport.webhook import decode_secret, sign
 from seawall.turn import Principal, ToolCall, ToolMessage
-from tests.pipeline.shop import ANN, STAFF, Script, ask, waits
+from tests.pipeline.shop import ANN, STAFF, Script, ask, stored, waits
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 ASK_PERSON = ToolCall("c1", HAND_OVER, '{"reason": "wants a person"}')
@@ -35,12 +35,14 @@ class Receiver:
         received: Headers and body of each request.
         statuses: Of the next answers; 0 for none, the connection stays open.
         again: Set by the second request.
+        together: Whether the first is answered only after that.
     """
 
     def __init__(self, *statuses: int) -> None:
         self.statuses = list(statuses)
         self.received: list[tuple[dict[str, str], bytes]] = []
         self.again = asyncio.Event()
+        self.together = False
         self.port = 0
 
     @asynccontextmanager
@@ -60,6 +62,8 @@ class Receiver:
         self.received.append((headers, body))
         if len(self.received) > 1:
             self.again.set()
+        if self.together:
+            await self.again.wait()
         status = self.statuses.pop(0) if self.statuses else 204
         if not status:
             await reader.read()  # until the sender gives up
@@ -198,6 +202,20 @@ async def test_a_notification_is_repeated_by_another_server_until_it_arrives(
         events = await _return(app, wait)
         assert type(events[-1]).__name__ == "TurnCompleted"
         assert len(script.requests) == 2
+
+
+async def test_notifications_of_a_step_do_not_wait_for_each_other(
+    place: SessionSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver = Receiver()
+    receiver.together = True
+    calls = (ASK_PERSON, ToolCall("c2", HAND_OVER, '{"reason": "and about another order"}'))
+    async with receiver.open() as url, desk(place, Script(calls), url, monkeypatch) as app:
+        asked = await ask(app)
+        (turn,) = await stored(app, asked.request.session)
+        assert turn.journal
+        effects = turn.journal.effects
+        assert [each.request and each.request.notified for each in effects] == [True, True]
 
 
 async def test_a_person_who_does_not_answer_in_time(

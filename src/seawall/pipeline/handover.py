@@ -4,6 +4,7 @@ What was delivered is in the turn's journal. While it was not, the paused turn's
 again, in any process, until the wait expires.
 """
 
+import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -36,7 +37,8 @@ async def notify(
     Returns:
         The effects, with what became of their notifications.
     """
-    return [await _notified(deliver, each, key, turn) for each in effects]
+    notified = (_notified(deliver, each, key, turn) for each in effects)
+    return list(await asyncio.gather(*notified))
 
 
 async def _notified(

@@ -195,7 +195,10 @@ class _Reply:
         waits = ", ".join(
             f"{each['tool']} (decide at {each['decide']})" for each in self._pause.approvals()
         )
-        return f"This waits for approval: {waits}."
+        if waits:
+            return f"This waits for approval: {waits}."
+        person = "person" in self._pause.kinds()
+        return "A person was asked to take over." if person else "This waits for its client."
 
     def extension(self) -> dict[str, object]:
         """The member `seawall` of a turn that has paused; empty for any other."""
