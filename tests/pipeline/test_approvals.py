@@ -1,20 +1,30 @@
 """Calls that need approval: the turn pauses, is decided once, and goes on."""
 
 import asyncio
+import time
 from typing import Any
 
 import msgspec
 import pytest
 
 from seawall import Orchestrator
-from seawall.errors import AlreadyDecided, Forbidden, InvalidField, Problem, TurnNotFound
+from seawall.errors import (
+    AlreadyDecided,
+    EffectUnknown,
+    Forbidden,
+    InvalidField,
+    Problem,
+    TurnNotFound,
+)
 from seawall.events import ApprovalRequested, Event, ToolReturned, TurnPaused
-from seawall.pipeline.decisions import Verdict, decide_call
+from seawall.identity.port import Trusted
+from seawall.pipeline.decisions import Verdict, decide_call, resolve_effect
+from seawall.pipeline.identifiers import new_request
 from seawall.pipeline.live import LiveTurn
 from seawall.storage.audit import verify
 from seawall.storage.settings import SessionSettings
 from seawall.tools.policy import Approval
-from seawall.turn import Principal, ToolCall, ToolMessage
+from seawall.turn import Decision, Principal, ToolCall, ToolMessage
 from tests.pipeline.shop import (
     ANN,
     STAFF,
@@ -247,6 +257,57 @@ async def test_the_next_message_while_a_turn_is_paused(place: SessionSettings, p
         turns = await stored(app, session)
         assert {each.status for each in turns} == {"completed"}
         assert len(turns) == (1 if policy == "refuse" else 2)
+
+
+async def test_a_turn_that_is_interrupted_waits_no_more(place: SessionSettings) -> None:
+    service = RefundService()
+    service.faults = [ConnectionError("reset")]
+    calls = (refund("o1", call="c1"), refund("o2", call="c2"))
+    async with shop(place, Script(calls), service, approve="always") as app:
+        turn = (await ask(app, idempotency_key="k")).request.id
+        with pytest.raises(EffectUnknown):
+            await _decide(app, turn, call="c1")
+        (unknown,) = await waits(app)
+        assert (unknown.kind, unknown.call) == ("unknown", "c1")
+        with pytest.raises(TurnNotFound):
+            await app.engine.pipeline.decide(ANN, turn, "c2", APPROVE)
+        found = Decision("done", "olga", time.time(), result="refunded")
+        await resolve_effect(app.engine.store, unknown, found)
+        again = await ask(app, idempotency_key="k")
+        assert again.kinds[-1] == "TurnPaused"
+        assert [(each.kind, each.call) for each in await waits(app)] == [("approval", "c2")]
+        await _decide(app, turn, call="c2")
+        assert service.done == ["o1", "o2"]
+
+
+async def test_a_background_turn_keeps_its_callers_roles(place: SessionSettings) -> None:
+    """A rule may ask because of a role, so that a caller without roles would not be asked."""
+    service, quick = RefundService(), {"lease_seconds": 0.5}
+    blocked = asyncio.Event()
+
+    async def wait(*_: object) -> None:
+        blocked.set()
+        await asyncio.sleep(60)
+
+    policy: dict[str, Any] = {"approve": "'trial' in caller.roles"}
+    script = Script((refund("o1"),))
+    async with (
+        shop(place, script, service, sessions=quick, **policy) as first,
+        shop(place, script, service, sessions=quick, **policy) as second,
+    ):
+        store: Any = first.engine.store
+        store.journal = wait
+        request = new_request("Refund it", background=True)
+        trial = Principal("shop", "ann", ("trial",))
+        live = first.engine.pipeline.start(request, Trusted(trial))
+        await blocked.wait()
+        store.renew = wait
+        await asyncio.sleep(0.6)
+        await _recover(second)
+        events = [each for _, each in await _events(second, request.id)]
+        assert type(events[-1]).__name__ == "TurnPaused"
+        assert not service.calls
+        await live.wait(cancel=True)
 
 
 async def _recover(app: Orchestrator) -> None:

@@ -208,7 +208,14 @@ class TurnJournal:
         answer = msgspec.structs.replace(
             answer, messages=messages, agent=record.agent, steps=record.journal.steps
         )
-        await self._write(answer, "interrupted", outcomes, problem, keep_lease=keep_lease)
+        await self._write(
+            answer,
+            "interrupted",
+            outcomes,
+            problem,
+            keep_lease=keep_lease,
+            given_up=await self._undecided(),
+        )
 
     async def decisions(self, waiting: Sequence[Effect]) -> Mapping[str, Decision]:
         """See `StepJournal`."""
@@ -229,6 +236,20 @@ class TurnJournal:
                         found[effect.id] = expired
         return found
 
+    async def _undecided(self) -> tuple[str, ...]:
+        """What still waits in this turn, as far as it can be read; an attempt may ask again."""
+        if all(each.status != "waiting" for each in self.effects):
+            return ()
+        try:
+            stored = await self._waits()
+        except Problem:
+            return ()
+        self._listed |= stored.keys()
+        waiting = {each.id for each in self.effects if each.status == "waiting"}
+        return tuple(
+            each.id for each in stored.values() if each.id in waiting and each.decision is None
+        )
+
     async def _write(
         self,
         answer: Answer,
@@ -237,8 +258,11 @@ class TurnJournal:
         problem: Problem | None = None,
         *,
         keep_lease: bool = False,
+        given_up: tuple[str, ...] = (),
     ) -> TurnRecord:
         write = self._next(answer, status, outcomes, problem)
+        if given_up:
+            write = msgspec.structs.replace(write, ended=(*write.ended, *given_up))
         if keep_lease and self._lease.seconds:
             until = time.time() + self._lease.seconds
             write = msgspec.structs.replace(write, until=until)
@@ -265,6 +289,7 @@ class TurnJournal:
         ]
         self._audited |= {(each.effect, each.status) for each in write.audit}
         self._listed |= {each.id for each in write.waits}
+        self._listed -= set(given_up)
         if write.until is not None:
             self._lease.taken()
         elif status != "interrupted":  # then the lease's end says what becomes of the job
@@ -429,6 +454,7 @@ class TurnJournal:
             ends_at=expires_at + self._ports.sessions.background_seconds,
             attempt=self._attempt,
             handovers=self._attempt,
+            roles=origin.roles,
         )
 
 
