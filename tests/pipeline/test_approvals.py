@@ -129,6 +129,17 @@ async def test_edited_arguments_are_validated_and_used(place: SessionSettings) -
         assert '"amount":20' in returned.content
 
 
+async def test_long_edited_arguments_are_cut_for_the_model(place: SessionSettings) -> None:
+    service = RefundService()
+    async with shop(place, Script((refund("o1"),)), service, approve="always") as app:
+        turn = (await ask(app)).request.id
+        new: dict[str, object] = {"order": "o1", "amount": 20, "reason": "x" * 60_000}
+        events = await _decide(app, turn, Verdict(decision="edit", arguments=new))
+        returned = next(each for each in events if isinstance(each, ToolReturned))
+        assert len(returned.content) < 8_192
+        assert returned.content.endswith("refunded o1 20")
+
+
 async def test_who_may_decide(place: SessionSettings) -> None:
     service = RefundService()
     async with shop(place, Script((refund("o1", 150),)), service, approve=BY_STAFF) as app:

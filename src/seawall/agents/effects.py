@@ -377,7 +377,7 @@ class _StepRun:
                 if outcome.failed or outcome.unknown:
                     span.end("tool_failed")
         if _is_edited(effect):
-            arguments = effect.shown or effect.arguments
+            arguments = truncate(effect.shown or effect.arguments)
             note = f"[The arguments were changed before approval: {arguments}]\n"
             outcome = structs.replace(outcome, content=note + outcome.content)
         status = "unknown" if outcome.unknown else "failed" if outcome.failed else "done"

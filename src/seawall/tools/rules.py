@@ -8,6 +8,7 @@ docs/decisions/015-approval-rules.md compares it with others.
 
 import ast
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +24,7 @@ _NODES = (
     *(ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.IfExp, ast.Call),
     *(ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Compare, ast.cmpop),
 )
+_VALUES = (dict, list, str, int, float, Decimal, type(None))
 _FUNCTIONS = {"abs": abs, "len": len, "lower": str.lower}
 
 
@@ -70,6 +72,11 @@ def _check_member(rule: str, member: ast.Attribute) -> None:
     if member.attr.startswith("_") or (of_caller and member.attr not in _CALLER):
         whole = ast.unparse(member)
         raise ValueError(f"the rule {rule!r} uses {whole}, which does not exist")
+    if any(hasattr(each, member.attr) for each in _VALUES):  # it would not be the member
+        value = ast.unparse(member.value)
+        raise ValueError(
+            f"the rule {rule!r} uses {value}.{member.attr}; write {value}[{member.attr!r}]"
+        )
 
 
 def holds(rule: str, names: Mapping[str, Any]) -> bool:
