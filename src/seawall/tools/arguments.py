@@ -69,7 +69,7 @@ def _finite(value: object) -> bool:
         return math.isfinite(value)
     if isinstance(value, dict):
         return all(_finite(each) for each in value.values())
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return all(_finite(each) for each in value)
     return True
 
@@ -81,7 +81,7 @@ def _rounded(written: Any, taken: Any) -> bool:  # noqa: ANN401 - JSON of any ki
         return fraction and abs(taken) >= _EXACT and written != str(taken)
     if isinstance(written, dict) and isinstance(taken, dict):
         return any(_rounded(written[key], taken[key]) for key in written.keys() & taken.keys())
-    if isinstance(written, list) and isinstance(taken, list):
+    if isinstance(written, list) and isinstance(taken, list | tuple):
         return any(map(_rounded, written, taken))
     return False
 
