@@ -96,13 +96,30 @@ async def test_round_trips(dynamodb: str) -> None:
 
 
 async def test_sleeping_jobs_are_no_part_of_the_scan(dynamodb: str) -> None:
-    async with behind_proxy(dynamodb) as (store, _):
+    async with behind_proxy(dynamodb) as (store, proxy):
         await store.journal(paused())
-        partitions = {item["pk"]["S"][:2] for item in await everything(store)}
-        assert partitions == {"O#", "T#", "W#", "D#"}
+        (alarm,) = (each for each in await everything(store) if each["pk"]["S"].startswith("P#"))
+        assert "r" not in alarm
+        calls(proxy)
+        assert await store.orphaned_jobs(limit=9) == ()
+        assert calls(proxy) == ["Query"] * 4
         await store.decide(wait_of(), APPROVED, audit_of())
-        partitions = {item["pk"]["S"][:2] for item in await everything(store)}
-        assert partitions == {"O#", "T#", "W#", "P#", "A#"}
+        (job,) = (each for each in await everything(store) if each["pk"]["S"].startswith("P#"))
+        assert "r" in job
+
+
+async def test_of_many_alarms_the_first_are_read(dynamodb: str) -> None:
+    async with behind_proxy(dynamodb) as (store, proxy):
+        for number in range(9):
+            name, key = f"t{number}", structs.replace(KEY, session=f"s{number}")
+            asleep = sleeping_job(turn=name, key=key)
+            write = paused(key=key, waits=(), sleeps=asleep, sleeps_until=NOW - number)
+            turn = structs.replace(write.turn, id=name)
+            await store.journal(structs.replace(write, turn=turn, lease_owner=name))
+        calls(proxy)
+        found = await store.orphaned_jobs(limit=2)
+        assert [each.request.id for each in found] == ["t8", "t7"]
+        assert calls(proxy) == ["GetItem"] * 2 + ["Query"] * 4
 
 
 async def test_erasing_a_subject_leaves_nothing(dynamodb: str) -> None:

@@ -329,17 +329,17 @@ class DynamoDBStore:
 
         if not (is_key(key) and await delete_session(self.table, key)):
             raise SessionNotFound
-        await self._jobs.delete(key, key.session)
+        await self._jobs.delete(key, {key.session})
 
     @_translated
     async def erase(self, owner: Principal) -> int:
         """See `SessionStore.erase`."""
         from seawall.storage.dynamodb.archives import erase_subject  # noqa: PLC0415 - as above
 
-        count = 0
-        for _ in range(2):  # once its sessions have ended, nothing more is written: what was until
-            await self._jobs.delete(owner)
-            count += await erase_subject(self.table, owner)
+        await self._jobs.delete(owner)
+        count, sessions = await erase_subject(self.table, owner)
+        if sessions:  # their turns may have written a job until they ended
+            await self._jobs.delete(owner, sessions)
         return count
 
     @_translated
