@@ -270,6 +270,24 @@ async def test_the_next_message_while_a_turn_is_paused(place: SessionSettings, p
         assert len(turns) == (1 if policy == "refuse" else 2)
 
 
+async def test_a_paused_turn_that_cannot_go_on_does_not_block_its_session(
+    place: SessionSettings,
+) -> None:
+    """As when its agent was renamed: its job has failed, and nothing continues it."""
+    script = Script((refund("o1"),))
+    sessions, brief = {"background_seconds": 0.5}, Approval(expires_seconds=0.5)
+    async with shop(place, script, RefundService(), sessions=sessions, approve=brief) as app:
+        pipeline = app.engine.pipeline
+        pipeline.ports = _with_policy(pipeline.ports, "refuse")
+        session = (await ask(app)).request.session
+        script.steps = ()
+        problem = (await ask(app, "And?", session=session)).problem
+        assert problem is not None
+        assert problem.code == "turn-paused"
+        await asyncio.sleep(1.1)
+        assert (await ask(app, "And?", session=session)).problem is None
+
+
 async def test_a_turn_that_is_interrupted_waits_no_more(place: SessionSettings) -> None:
     service = RefundService()
     service.faults = [ConnectionError("reset")]

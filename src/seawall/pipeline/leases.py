@@ -383,7 +383,8 @@ class _Acquisition(Struct):
             lease.begin, self.left = self.begin, None
             return None
         lease.continues = left
-        paused = [each for each in snapshot.turns if each.status == "paused"]
+        over = time.time() - self.settings.background_seconds  # their jobs have ended
+        paused = [each for each in snapshot.turns if _waits_until(each) > over]
         handed_over = any(map(_waits_for_person, paused))
         answers = self.next_message == "answer" and not handed_over
         if left is not None or answers or not paused:
@@ -398,6 +399,14 @@ class _Acquisition(Struct):
         if self.next_message == "refuse":
             raise problem
         return problem
+
+
+def _waits_until(turn: TurnRecord) -> float:
+    """When what a paused turn waits for expires, in Unix seconds; 0 for any other turn."""
+    if turn.journal is UNSET or turn.status != "paused":
+        return 0.0
+    effects = turn.journal.effects
+    return max((each.request.expires_at for each in effects if each.request is not None), default=0)
 
 
 def _waits_for_person(turn: TurnRecord) -> bool:
