@@ -3,7 +3,7 @@
 import asyncio
 import json
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -62,6 +62,48 @@ def test_mistakes_are_found_where_they_are_made(options: dict[str, Any], said: s
     assert said in str(raised.value)
 
 
+class Holder(msgspec.Struct, rename="camel"):
+    full_name: str
+
+
+class Card(msgspec.Struct):
+    number: str
+    holder: Holder
+
+
+@pytest.mark.parametrize(
+    ("path", "exists"),
+    [
+        ("cards", True),
+        ("cards.number", True),
+        ("cards.holder.fullName", True),
+        ("cards.holder.full_name", False),  # in JSON it has the other name
+        ("cards.numbr", False),
+        ("pair.number", True),
+        ("by_name.ann.number", True),
+        ("by_name.ann.pin", False),
+        ("anything.at.all", True),
+        ("order.number", False),
+        ("amount", False),
+    ],
+)
+def test_what_redact_names_exists(path: str, exists: bool) -> None:
+    def pay(
+        order: Annotated[str, msgspec.Meta(max_length=9)],
+        cards: list[Card] | None,
+        pair: tuple[str, Card],
+        by_name: dict[str, Card],
+        anything: Any,
+    ) -> None:
+        """Pay."""
+
+    if exists:
+        assert tool(pay, mutating=True, redact=(path,)).policy
+        return
+    with pytest.raises(TypeError, match=f"redact names '{path}'"):
+        tool(pay, mutating=True, redact=(path,))
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -82,7 +124,7 @@ def test_a_tool_that_reads_has_no_policy(options: dict[str, Any]) -> None:
 
 def test_what_is_not_declared_is_the_careful_choice() -> None:
     assert _refund().policy == EffectPolicy(None, None, "refuse", False, None, ())
-    assert make_policy("read", (), mutating=False) is None
+    assert make_policy("read", msgspec.defstruct("None", ()), mutating=False) is None
 
 
 async def test_who_is_asked_depends_on_arguments_and_caller() -> None:

@@ -46,7 +46,7 @@ def _changed(tool: Tool, own: EffectPolicy, settings: ToolPolicySettings) -> Eff
     retry = own.retry if settings.retry is None else settings.retry
     return make_policy(
         tool.name,
-        tool.arguments.__struct_fields__,
+        tool.arguments,
         mutating=True,
         retry=None if retry == "never" else retry,
         check=own.check,

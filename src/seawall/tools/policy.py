@@ -1,7 +1,7 @@
 """Declarations of tools that change something: retries, checks, order, approval, redaction."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -59,7 +59,7 @@ class EffectPolicy(Struct, frozen=True):
 
 def make_policy(
     tool: str,
-    parameters: Iterable[str],
+    arguments: type[Struct],
     *,
     mutating: bool,
     retry: Literal["key"] | None = None,
@@ -73,7 +73,7 @@ def make_policy(
 
     Args:
         tool: Its name.
-        parameters: Names of its parameters.
+        arguments: The type of its arguments.
         mutating: Whether it changes something.
         retry: As in `EffectPolicy`.
         check: As in `EffectPolicy`.
@@ -92,7 +92,6 @@ def make_policy(
                 "for a tool that changes something (mutating=True)"
             )
         return None
-    known = set(parameters)
     if retry not in (None, "key"):
         raise TypeError(f'tool {tool}: retry must be "key" or None, not {retry!r}')
     if duplicates not in (None, "refuse", "allow"):
@@ -100,8 +99,13 @@ def make_policy(
     if check is not None and not callable(check):
         raise TypeError(f"tool {tool}: check must be a function")
     for path in redact:
-        if path.partition(".")[0] not in known:
-            raise TypeError(f"tool {tool}: redact names {path!r}, which is no parameter")
+        from seawall.tools.members import has_member  # noqa: PLC0415 - only where it is declared
+
+        if not has_member(arguments, path.split(".")):
+            raise TypeError(
+                f"tool {tool}: redact names {path!r}, which is no parameter or member of one"
+            )
+    known = set(arguments.__struct_fields__)
     approval = _checked(tool, known, approve) if approve is not None else None
     return EffectPolicy(retry, check, duplicates or "refuse", independent, approval, tuple(redact))
 

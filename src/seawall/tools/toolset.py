@@ -498,6 +498,7 @@ def tool(
             f"tool {tool_name}: only a tool that reads can be cacheable, for more than 0 s; only a "
             "cacheable tool without ToolContext can be shared"
         )
+    arguments = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, kw_only=True)
     declared = retry or check or duplicates or independent or approve is not None or redact
     policy = None
     if mutating or declared:
@@ -505,7 +506,7 @@ def tool(
 
         policy = make_policy(
             tool_name,
-            [each[0] for each in fields],
+            arguments,
             mutating=mutating,
             retry=retry,
             check=check,
@@ -514,7 +515,6 @@ def tool(
             approve=approve,
             redact=redact,
         )
-    arguments = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, kw_only=True)
     return Tool(
         spec=ToolSpec(tool_name, description, _schema(tool_name, arguments)),
         policy=policy,
