@@ -109,13 +109,13 @@ def _places(value: Any) -> Any:
 def test_a_document_with_anything_in_it_is_read_or_refused(seed: int) -> None:
     random = Random(seed)
     read = 0
-    for _ in range(number_of_examples(400, 20_000)):
+    for _ in range(number_of_examples(150, 20_000)):
         text = json.dumps(mutated(random)).encode()
         with suppress(DocumentFault):
             for operation in read_operations(Document("api.json", text, None), ["*"]).usable:
                 _use(operation)
                 read += 1
-    assert read > 100
+    assert read > 30
 
 
 def _use(operation: Operation) -> None:

@@ -203,13 +203,13 @@ def test_servers_have_variables_and_the_closest_one_counts() -> None:
 
 
 def test_a_crowd_of_operations_is_refused() -> None:
-    paths: dict[str, Any] = {f"/p{each}": {"get": {}} for each in range(100_000)}
+    paths: dict[str, Any] = {f"/p{each}": {"get": {}} for each in range(30_000)}
     document = document_of(paths)
-    with pytest.raises(DocumentFault, match="100000 operations are chosen; at most 2000 can be"):
+    with pytest.raises(DocumentFault, match="30000 operations are chosen; at most 2000 can be"):
         read_operations(document, ["*"])
-    assert len(read_operations(document, ["GET /p99999"]).usable) == 1
+    assert len(read_operations(document, ["GET /p29999"]).usable) == 1
     with pytest.raises(DocumentFault, match="it has no operation"):
-        read_operations(document, ["GET /q99999"])
+        read_operations(document, ["GET /q29999"])
 
 
 def test_a_path_may_have_a_query_or_a_fragment() -> None:

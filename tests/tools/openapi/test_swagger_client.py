@@ -56,7 +56,7 @@ def case(random: Random, location: str) -> dict[str, Any]:
 def test_parameters_are_sent_as_another_client_sends_them(location: str) -> None:
     require(missing_openapi())
     random = Random(location)
-    cases = [case(random, location) for _ in range(number_of_examples(150, 3_000))]
+    cases = [case(random, location) for _ in range(number_of_examples(80, 3_000))]
     lines, ours = [], []
     for each in cases:
         name = each["parameter"]["name"]
