@@ -146,7 +146,7 @@ def test_types_of_answers_are_asked_for_json_first() -> None:
     assert operation_of(document_of(one_operation({}))).accept == "application/json, */*;q=0.1"
 
 
-@pytest.mark.parametrize("method", ["get", "head", "post", "put", "patch", "delete"])
+@pytest.mark.parametrize("method", ["get", "head", "post", "put", "patch", "delete", "options"])
 def test_effects_carry_their_key(method: str) -> None:
     parameters = [{"name": "paypal-request-id", "in": "header", "required": True, "schema": {}}]
     document = document_of({"/a": {method: {"parameters": parameters}}})

@@ -22,7 +22,7 @@ from seawall.tools.openapi.selection import Chosen, choose, name_operation
 
 __all__ = ["Operation", "Operations", "read_operations"]
 
-_READS = ("GET", "HEAD", "OPTIONS", "TRACE")
+_READS = ("GET", "HEAD")
 _SHOWN = 200  # characters of a path in a message
 _LONGEST_DESCRIPTION = 1_024  # characters; OpenAI refuses longer ones
 # What the client itself sends; the document has no say in it (and says nothing of it, by the
