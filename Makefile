@@ -18,6 +18,9 @@ RELEASE := $(VENV)/.release
 EMBEDDING_MODEL := $(VENV)/.embedding-model
 LOCAL_MODEL := $(VENV)/.local-model
 
+# Tests start hundreds of interpreters; without bytecode on disk each would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup dev parts local-model demo test test-fast test-long fuzz lint types docs package check lock clean
 
@@ -27,8 +30,8 @@ help: ## list the targets
 
 # --- using it
 
-demo: $(DEMO) $(if $(filter local,$(MODEL)),$(LOCAL_MODEL)) ## a conversation and a crowd, on simulated models; MODEL=local: a real small one
-	$(BIN)/seawall demo $(if $(MODEL),--model $(MODEL))
+demo: $(DEMO) $(if $(filter local,$(MODEL)),$(LOCAL_MODEL)) $(if $(filter mcp,$(TOOLS)),$(DEV)) ## a conversation and a crowd, on simulated models; MODEL=local: a real small one; TOOLS=openapi, TOOLS=mcp: tools elsewhere
+	$(BIN)/seawall demo $(if $(MODEL),--model $(MODEL)) $(if $(TOOLS),--tools $(TOOLS))
 
 # --- changing it
 
@@ -38,7 +41,7 @@ dev: $(DEV) ## Python packages for development only
 
 test: setup ## all tests: in parallel, then those that need the machine for themselves (SEAWALL_SYSTEM_PARTS=skip: install no system packages)
 	@status=0; \
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup -m "not alone" --durations 20 || status=1; \
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) -m "not alone" --durations 20 || status=1; \
 	$(BIN)/python -m pytest -n 1 -m alone --durations 20 || status=1; \
 	if [ $$status != 0 ]; then \
 		echo "What failed runs once more, one test at a time: only what fails again counts."; \
@@ -49,7 +52,7 @@ test-fast: $(DEV) ## tests that start no process and take little time
 	$(BIN)/python -m pytest -n auto --fast
 
 test-long: setup ## the long form of property tests
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m hypothesis --hypothesis-profile long
+	$(BIN)/python -m pytest -n auto -m hypothesis --hypothesis-profile long
 
 fuzz: $(DEV) ## coverage-guided fuzzing of all targets for FUZZ_SECONDS, an hour by default
 	$(BIN)/python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),3600)
@@ -83,8 +86,8 @@ package: $(RELEASE) ## wheel, source archive and software bill of materials: dis
 # Resolve for every supported Python and platform; needs uv (`pipx install uv`).
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 lock: ## resolve all dependencies anew
-	$(COMPILE) pyproject.toml --extra serve --extra embeddings --extra local --extra plan --group dev -o requirements/dev.lock
-	$(COMPILE) pyproject.toml --extra serve --group build --constraint requirements/dev.lock -o requirements/demo.lock
+	$(COMPILE) pyproject.toml --extra serve --extra tools --extra embeddings --extra local --extra plan --group dev -o requirements/dev.lock
+	$(COMPILE) pyproject.toml --extra serve --extra tools --group build --constraint requirements/dev.lock -o requirements/demo.lock
 	$(COMPILE) pyproject.toml --extra serve --constraint requirements/dev.lock -o deploy/image/requirements.lock
 	$(COMPILE) pyproject.toml --extra local --constraint requirements/dev.lock -o requirements/local-model.lock
 	for group in docs release; do $(COMPILE) --group $$group --constraint requirements/dev.lock -o requirements/$$group.lock || exit 1; done

@@ -79,7 +79,7 @@ if TYPE_CHECKING:
         UsageReported,
     )
     from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
-    from seawall.models.port import (
+    from seawall.models import (
         Finish,
         Model,
         ModelEvent,
@@ -271,7 +271,7 @@ _NAMES = {
         ToolReturned TurnCompleted TurnFailed TurnPaused TurnResumed TurnStarted UsageReported
     """,
     "seawall.identity.settings": "ApiKeySettings IdentitySettings JwtSettings",
-    "seawall.models.port": """
+    "seawall.models": """
         Finish Model ModelEvent ModelRequest Progress Prompt Text ToolCalls ToolSpec
     """,
     "seawall.models.scripted": "ScriptedModel",

@@ -7,7 +7,7 @@ adapters that need them, all while `compose` runs: databases, keys, schemas, cla
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -26,8 +26,8 @@ from seawall.identity import Authenticator, Credential
 from seawall.identity.authenticator import build_authenticator
 from seawall.intents import IntentDefinition
 from seawall.intents.cascade import IntentDetector, build_detector
+from seawall.models import Model
 from seawall.models.open import open_models, open_upstreams
-from seawall.models.port import Model
 from seawall.models.upstream import Upstream
 from seawall.pipeline.context import Observe, Observers, Ports
 from seawall.pipeline.live import LiveTurn
@@ -37,7 +37,7 @@ from seawall.storage.port import SessionStore
 from seawall.tools.port import Tool
 from seawall.tools.toolset import Toolset, close_toolset
 from seawall.transport.connection import TransportError
-from seawall.transport.http_client import Endpoint, HttpClient
+from seawall.transport.http_client import Endpoint, HttpClient, Origin
 from seawall.turn import Principal, TurnReport, TurnRequest
 
 if TYPE_CHECKING:
@@ -47,7 +47,15 @@ if TYPE_CHECKING:
     from seawall.telemetry.open import Telemetry
     from seawall.tools.catalog import ToolCatalog
 
-__all__ = ["Engine", "OpenTools", "Registrations", "compose", "isolated_engine", "open_tools"]
+__all__ = [
+    "Engine",
+    "OpenTools",
+    "Registrations",
+    "compose",
+    "isolated_engine",
+    "open_client",
+    "open_tools",
+]
 
 _MAX_FETCH_BYTES = 1 << 20
 _LOOP_PASSES = 6  # of the event loop, until tasks that were started have sent their requests
@@ -240,11 +248,7 @@ async def compose(
     """
     if concurrency is not None:
         settings = _cap_warm_connections(settings, concurrency)
-    client = HttpClient(
-        max_connections=max(
-            (model.max_connections for model in settings.models.values()), default=1_024
-        )
-    )
+    client = open_client(settings)
     authenticator = build_authenticator(settings.identity, _fetcher(client))
     store, toolsets = await _open_store_and_tools(settings, authenticator, environment)
     catalog: ToolCatalog | None = None
@@ -268,6 +272,40 @@ async def compose(
             await catalog.close()
         await store.close()
         raise
+
+
+def open_client(settings: Settings) -> HttpClient:
+    """The HTTP client of models, key sets and notifications.
+
+    Raises:
+        ConfigError: A file of authorities cannot be used.
+    """
+    client = HttpClient(
+        max_connections=max(
+            (model.max_connections for model in settings.models.values()), default=1_024
+        )
+    )
+    files: dict[Origin, str] = {}
+    for key, url, file in _authorities(settings):
+        from seawall.transport.tls import tls_context  # noqa: PLC0415 - only if configured
+
+        origin = Endpoint.parse(url).origin
+        if files.setdefault(origin, file) != file:
+            raise ConfigError(f"{key}: {files[origin]} is set for {origin.host}:{origin.port}")
+        client.trust(origin, tls_context(file, key=key))
+    return client
+
+
+def _authorities(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """The files of authorities: their keys, the addresses that they are for, and their paths."""
+    for name, model in settings.models.items():
+        if model.ca_file:
+            yield f"models.{name}.ca_file", model.base_url, model.ca_file
+    jwt, handover = settings.identity.jwt, settings.handover
+    if jwt is not None and jwt.ca_file:
+        yield "identity.jwt.ca_file", jwt.jwks_url, jwt.ca_file
+    if handover.ca_file:
+        yield "handover.ca_file", handover.url, handover.ca_file
 
 
 def _cap_warm_connections(settings: Settings, connections: int) -> Settings:
@@ -332,6 +370,7 @@ async def _assemble(
     offer()
     if not agents:
         raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
+    _check_exposed(settings, agents)
     answers = _open_answers(settings, registered, agents)
     default = settings.routing.default_agent or next(iter(agents))
     detector = await _open_detector(settings, models, light=light)
@@ -382,6 +421,13 @@ async def _assemble(
         offer=offer if answers is None else partial(_offer_anew, offer, answers),
         telemetry=telemetry,
     )
+
+
+def _check_exposed(settings: Settings, agents: Mapping[str, Agent]) -> None:
+    """Check that the agents of `[mcp]` are there; settings from a file were checked before."""
+    for name in settings.mcp.agents if settings.mcp is not None else ():
+        if name not in agents:
+            raise ConfigError(f'mcp.agents: unknown agent "{name}"; known: {", ".join(agents)}')
 
 
 def _open_answers(
@@ -575,6 +621,7 @@ def _build_agent(
         temperature=settings.temperature,
         output=output,
         reasoning=settings.reasoning,
+        description=settings.description,
     )
 
 

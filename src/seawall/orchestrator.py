@@ -11,7 +11,7 @@ from seawall.config import AgentSettings, Settings, load_settings
 from seawall.errors import ConfigError, Overloaded, Problem
 from seawall.events import Event, TurnFailed
 from seawall.identity import Trusted
-from seawall.models.port import Model
+from seawall.models import Model
 from seawall.pipeline.context import Observe, Observers
 from seawall.requests import new_request
 from seawall.tools.port import Tool

@@ -10,7 +10,7 @@ from seawall.agents.calls import AgentTurn, Answer
 from seawall.agents.loop import run_agent
 from seawall.errors import Problem, TurnLimitReached, UpstreamFailed
 from seawall.events import Event, ReasoningDelta, ToolReturned
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Progress, Text, ToolCalls
+from seawall.models import Finish, ModelEvent, ModelRequest, Progress, Text, ToolCalls
 from seawall.tools.toolset import tool
 from seawall.turn import Principal, ToolCall, Usage, UserMessage
 

@@ -18,7 +18,7 @@ from seawall.agents.output import OutputCheck, build_output
 from seawall.config import parse_settings
 from seawall.errors import ConfigError, InvalidOutput, Problem, UpstreamFailed
 from seawall.events import Event, TextDelta
-from seawall.models.port import Finish, FinishReason, ModelEvent, ModelRequest, Text, ToolCalls
+from seawall.models import Finish, FinishReason, ModelEvent, ModelRequest, Text, ToolCalls
 from seawall.settings import OutputSettings
 from seawall.tools.toolset import tool
 from seawall.turn import AssistantMessage, Principal, ToolCall, Usage, UserMessage

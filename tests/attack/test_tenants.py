@@ -22,7 +22,7 @@ from seawall import Orchestrator, Principal, ToolContext
 from seawall.agents import HAND_OFF
 from seawall.config import parse_settings
 from seawall.events import TextDelta, ToolReturned, TurnCompleted
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Text, ToolCalls
+from seawall.models import Finish, ModelEvent, ModelRequest, Text, ToolCalls
 from seawall.requests import new_request
 from seawall.turn import AssistantMessage, ToolCall, ToolMessage, Usage, UserMessage
 from tests.hosts.conftest import identity

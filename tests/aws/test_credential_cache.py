@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from seawall.aws import Credentials, CredentialsError, CredentialsUnavailable
 from seawall.aws.credential_cache import CredentialCache
-from seawall.aws.credentials import Credentials, CredentialsError, CredentialsUnavailable
 
 NOW = 1_700_000_000.0
 

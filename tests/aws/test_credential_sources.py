@@ -10,18 +10,19 @@ import pytest
 from botocore.loaders import create_loader
 from botocore.regions import EndpointResolver
 
-from seawall.aws.container import ContainerSource
-from seawall.aws.credential_cache import CredentialChain, default_chain
-from seawall.aws.credentials import (
+from seawall.aws import (
     Credentials,
     CredentialSource,
     CredentialsUnavailable,
     EnvironmentSource,
     NoCredentials,
+    endpoint_url,
+    find_region,
 )
+from seawall.aws.container import ContainerSource
+from seawall.aws.credential_cache import CredentialChain, default_chain
 from seawall.aws.instance_metadata import InstanceMetadataSource
 from seawall.aws.profile import Profiles, ProfileSource
-from seawall.aws.region import endpoint_url, find_region
 from seawall.aws.web_identity import WebIdentitySource
 from seawall.transport.http_client import HttpClient
 from tests.faulty_server import DROP, HANG, Answer, FaultyServer, Handler, Request, script, serving

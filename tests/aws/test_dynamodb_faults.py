@@ -11,22 +11,30 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
+from seawall.aws import Credentials, EnvironmentSource
 from seawall.aws.credential_cache import CredentialCache
-from seawall.aws.credentials import Credentials, EnvironmentSource
 from seawall.aws.dynamodb import CallLimits, DynamoDBClient
 from seawall.aws.dynamodb_batches import batch_delete, batch_get, batch_put
-from seawall.aws.dynamodb_calls import GET, QUERY, UPDATE, Get, GetOutput, Item, Put, Query, Update
-from seawall.aws.dynamodb_errors import (
+from seawall.aws.dynamodb_calls import (
+    GET,
+    QUERY,
+    UPDATE,
     AccessDenied,
     ConditionFailed,
     Contended,
     DynamoDBError,
+    Get,
+    GetOutput,
     InvalidCall,
+    Item,
     NoSuchTable,
+    Put,
+    Query,
     TableInUse,
     Throttled,
     TransactionCancelled,
     Unavailable,
+    Update,
 )
 from seawall.resilience import RetryBudget
 from seawall.transport.http_client import HttpClient

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from msgspec import Struct
 
+from seawall.aws import EnvironmentSource
 from seawall.aws.credential_cache import CredentialCache
-from seawall.aws.credentials import EnvironmentSource
 from seawall.aws.dynamodb import DynamoDBClient
 from seawall.aws.dynamodb_batches import batch_delete, batch_get, batch_put
 from seawall.aws.dynamodb_calls import (
@@ -23,22 +23,20 @@ from seawall.aws.dynamodb_calls import (
     UPDATE,
     UPDATE_TTL,
     ConditionCheck,
+    ConditionFailed,
     Delete,
     Get,
     GetOutput,
+    InvalidCall,
     Item,
+    NoSuchTable,
     Operation,
     Put,
     Query,
     Table,
-    Update,
-)
-from seawall.aws.dynamodb_errors import (
-    ConditionFailed,
-    InvalidCall,
-    NoSuchTable,
     TableInUse,
     TransactionCancelled,
+    Update,
 )
 from seawall.transport.http_client import HttpClient
 from tests.dynamodb_local import ENVIRONMENT

@@ -6,12 +6,12 @@ from email.utils import formatdate
 import msgspec
 import pytest
 
+from seawall.aws import ServerClock
 from seawall.aws.dynamodb import DynamoDBClient
-from seawall.aws.dynamodb_errors import AccessDenied
-from seawall.aws.signature import ServerClock
+from seawall.aws.dynamodb_calls import AccessDenied
 from seawall.errors import UpstreamRefused
+from seawall.models import Finish, ModelRequest, Prompt, Text
 from seawall.models.bedrock import BedrockModel, BedrockSettings
-from seawall.models.port import Finish, ModelRequest, Prompt, Text
 from seawall.transport.http_client import HttpClient
 from seawall.turn import UserMessage
 from tests.aws.test_dynamodb_faults import FOUND, ITEM, against, failing, get, soon

@@ -12,8 +12,7 @@ from botocore.awsrequest import AWSRequest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.aws.credentials import Credentials
-from seawall.aws.signature import Signer
+from seawall.aws import Credentials, Signer
 
 # AWS's Signature Version 4 test suite, each request with its published signature. Written down
 # here in our own form from the files that AWS distributed as aws-sig-v4-test-suite.

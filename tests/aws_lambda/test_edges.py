@@ -18,7 +18,7 @@ from seawall.hosts.aws_lambda.runtime_api import InvocationContext
 from seawall.hosts.aws_lambda.target import LambdaSettings, Target
 from seawall.hosts.http.app import HttpApplication
 from seawall.identity.settings import IdentitySettings
-from seawall.models.port import ModelRequest
+from seawall.models import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator
 from seawall.settings import SessionSettings

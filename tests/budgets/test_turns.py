@@ -20,7 +20,7 @@ from seawall.events import (
     TurnFailed,
     UsageReported,
 )
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
+from seawall.models import Finish, ModelEvent, ModelRequest, Text
 from seawall.requests import new_request
 from seawall.turn import Usage
 

@@ -11,7 +11,7 @@ from seawall.agents.calls import AgentTurn, Answer
 from seawall.caches.answers import AnswerCache
 from seawall.errors import DeadlineExceeded
 from seawall.events import Event, TextDelta
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
+from seawall.models import Finish, ModelEvent, ModelRequest, Text
 from seawall.settings import AnswerCacheSettings, CacheLimits
 from seawall.turn import Usage, UserMessage
 

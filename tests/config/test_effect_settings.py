@@ -11,7 +11,7 @@ from seawall import Orchestrator, ScriptedModel
 from seawall.config import AgentSettings, parse_settings
 from seawall.errors import ConfigError
 from seawall.events import ApprovalRequested, Event, TurnCompleted, TurnFailed, TurnPaused
-from seawall.models.port import ModelRequest
+from seawall.models import ModelRequest
 from seawall.requests import new_request
 from seawall.turn import Principal, ToolCall, ToolMessage
 

@@ -4,7 +4,7 @@ import os
 
 from seawall import Orchestrator
 from seawall.config import parse_settings
-from seawall.models.port import ModelRequest
+from seawall.models import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.tools.handover import HAND_OVER
 from seawall.turn import ToolCall, ToolMessage

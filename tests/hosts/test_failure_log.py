@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from seawall.config import AgentSettings, Settings
-from seawall.models.port import ModelRequest
+from seawall.models import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator
 from seawall.settings import SessionSettings

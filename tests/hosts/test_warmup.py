@@ -11,7 +11,7 @@ import httpx2
 
 from seawall.composition import isolated_engine
 from seawall.hosts.http.warmup import _ask, warm_up
-from seawall.models.port import ModelRequest
+from seawall.models import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator
 from seawall.turn import Principal, ToolCall, ToolMessage

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from seawall import Orchestrator, ToolContext, ToolError
 from seawall.config import parse_settings
 from seawall.errors import UpstreamFailed
-from seawall.models.port import ModelRequest
+from seawall.models import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.turn import AssistantMessage, ToolCall, UserMessage
 

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from seawall.errors import Unauthenticated
-from seawall.hosts.http.credentials import read_credential
+from seawall.hosts.http.exchange import read_credential
 from seawall.identity import Anonymous
 from seawall.identity.authenticator import build_authenticator
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings

@@ -9,7 +9,7 @@ from seawall.errors import ConfigError, UpstreamFailed
 from seawall.intents import Detection, IntentDefinition
 from seawall.intents.cascade import IntentDetector, build_detector
 from seawall.intents.classifier import train
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
+from seawall.models import Finish, ModelEvent, ModelRequest, Text
 from seawall.turn import Usage
 
 DEFINITIONS = (

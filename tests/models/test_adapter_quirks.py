@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from seawall.errors import UpstreamFailed
+from seawall.models import Finish, ModelRequest, Progress, Prompt, Text, ToolCalls, ToolSpec
 from seawall.models.assembly import Assembly
-from seawall.models.port import Finish, ModelRequest, Progress, Prompt, Text, ToolCalls, ToolSpec
 from seawall.turn import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 from tests.models.player import Recording
 from tests.models.test_contract import TEXTS, answer_to, each_wire, problem_of, text_of

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from seawall.models.port import ModelRequest, OutputFormat, Prompt
+from seawall.models import ModelRequest, OutputFormat, Prompt
 from seawall.models.schemas import ANY_OBJECT
 from seawall.models.wrappers import StopSequenceModel
 from seawall.turn import UserMessage

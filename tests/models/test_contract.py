@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.errors import DeadlineExceeded, Problem, UpstreamFailed, UpstreamThrottled
-from seawall.models.port import Finish, Model, ModelEvent, ModelRequest, Prompt, Text, ToolCalls
+from seawall.models import Finish, Model, ModelEvent, ModelRequest, Prompt, Text, ToolCalls
 from seawall.transport.http_client import HttpClient
 from seawall.turn import ToolCall, Usage, UserMessage
 from tests.models.player import Player, Recording, playing

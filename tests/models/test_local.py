@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from seawall.errors import ConfigError, DeadlineExceeded
+from seawall.models import Finish, ModelEvent, ModelRequest, OutputFormat, Prompt, Text
 from seawall.models.local import LocalModel, open_local
-from seawall.models.port import Finish, ModelEvent, ModelRequest, OutputFormat, Prompt, Text
 from seawall.settings import ModelSettings
 from seawall.turn import UserMessage
 from tests.parts import require

@@ -13,8 +13,8 @@ from seawall.errors import (
     UpstreamThrottled,
 )
 from seawall.lab.sim_model.limits import SimLimits
+from seawall.models import Finish, ModelRequest, Prompt, Text
 from seawall.models.openai import OpenAIModel, OpenAISettings
-from seawall.models.port import Finish, ModelRequest, Prompt, Text
 from seawall.turn import UserMessage
 from tests.lab.simulated import Simulated, play, until
 

@@ -15,7 +15,7 @@ from seawall.errors import (
     UpstreamThrottled,
     UpstreamUnavailable,
 )
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Prompt, Text
+from seawall.models import Finish, ModelEvent, ModelRequest, Prompt, Text
 from seawall.models.resilient import ResilientModel
 from seawall.models.upstream import Upstream
 from seawall.settings import QuotaSettings, ResilienceSettings

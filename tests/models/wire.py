@@ -12,12 +12,12 @@ from zlib import crc32
 
 from msgspec import Struct
 
-from seawall.aws.credentials import Credentials
+from seawall.aws import Credentials
+from seawall.models import Model
 from seawall.models.anthropic import AnthropicModel, AnthropicReader, AnthropicSettings
 from seawall.models.assembly import Reader
 from seawall.models.bedrock import BedrockModel, BedrockReader, BedrockSettings
 from seawall.models.openai import OpenAIModel, OpenAIReader, OpenAISettings
-from seawall.models.port import Model
 from seawall.models.responses import ResponsesModel, ResponsesReader, ResponsesSettings
 from seawall.transport.http_client import HttpClient
 

@@ -16,6 +16,7 @@ _MISSING = (
     tools.missing_locust,
     tools.missing_crds,
     mcp_parts.missing,
+    tools.missing_oidc,
 )
 
 

@@ -13,7 +13,7 @@ from seawall.config import AgentSettings, Settings
 from seawall.errors import Problem, UpstreamFailed
 from seawall.events import Event
 from seawall.identity import Trusted
-from seawall.models.port import ModelRequest
+from seawall.models import ModelRequest
 from seawall.requests import new_request
 from seawall.settings import SessionSettings
 from seawall.storage.port import Wait

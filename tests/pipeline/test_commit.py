@@ -16,7 +16,7 @@ from seawall.config import parse_settings
 from seawall.errors import CommitUnknown, SessionBusy
 from seawall.events import Event, TurnCompleted
 from seawall.identity import Trusted
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
+from seawall.models import Finish, ModelEvent, ModelRequest, Text
 from seawall.requests import new_request
 from seawall.turn import SessionKey, TurnReport, TurnRequest, Usage
 

@@ -12,7 +12,7 @@ from seawall.config import parse_settings
 from seawall.errors import UpstreamFailed
 from seawall.events import TurnCompleted
 from seawall.identity import Trusted
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Text
+from seawall.models import Finish, ModelEvent, ModelRequest, Text
 from seawall.pipeline.live import LiveTurn
 from seawall.requests import new_request
 from seawall.turn import Usage

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from seawall.aws.dynamodb_calls import DELETE, Delete, Operation
 from seawall.errors import ConfigError, StoreUnavailable, TurnLimitReached
-from seawall.storage.dynamodb.items import (
+from seawall.storage.dynamodb import (
     number,
     owner_partition,
     session_key_of,

@@ -29,7 +29,7 @@ from seawall.config import AgentSettings
 from seawall.errors import Problem, ServerStopping, UpstreamFailed
 from seawall.events import Event, ToolReturned, TurnCompleted, TurnPaused, TurnStarted
 from seawall.identity import Trusted
-from seawall.models.port import ModelRequest
+from seawall.models import ModelRequest
 from seawall.pipeline.decisions import Verdict
 from seawall.pipeline.live import LiveTurn
 from seawall.settings import SessionSettings

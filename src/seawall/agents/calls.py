@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from seawall.agents import HAND_OFF, Agent
 from seawall.events import Event
-from seawall.models.port import Meter
+from seawall.models import Meter
 from seawall.spans import Span, within_span
 from seawall.tools.arguments import decode_arguments
 from seawall.tools.port import ToolContext, ToolError, ToolOutcome, truncate

@@ -18,7 +18,7 @@ from seawall.events import (
     ToolCalled,
     ToolReturned,
 )
-from seawall.models.port import (
+from seawall.models import (
     Finish,
     FinishReason,
     ModelRequest,

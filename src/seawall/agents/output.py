@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import ConfigError
-from seawall.models.port import OutputFormat
+from seawall.models import OutputFormat
 from seawall.settings import OutputSettings
 
 __all__ = ["OutputCheck", "build_output"]

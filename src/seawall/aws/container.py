@@ -7,7 +7,7 @@ import asyncio
 import ipaddress
 from collections.abc import Mapping
 
-from seawall.aws.credentials import Credentials, CredentialsUnavailable, parse_issued, read_token
+from seawall.aws import Credentials, CredentialsUnavailable, parse_issued, read_token
 from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 

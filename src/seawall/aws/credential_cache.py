@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from seawall.aws.credentials import (
+from seawall.aws import (
     Credentials,
     CredentialsError,
     CredentialSource,

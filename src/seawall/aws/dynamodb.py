@@ -1,6 +1,6 @@
 """DynamoDB client: signed calls over the shared HTTP client, with bounded retries.
 
-Requests and answers are in `dynamodb_calls`, errors in `dynamodb_errors`.
+Requests, answers and errors are in `dynamodb_calls`.
 docs/decisions/002-dynamodb-client.md has the figures behind a client of our own.
 
 An attempt whose answer is lost is repeated, so any write may reach DynamoDB twice. Transactions
@@ -20,33 +20,29 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from seawall.aws import Credentials, CredentialsError, ServerClock, Signer, endpoint_url
 from seawall.aws.credential_cache import CredentialCache
-from seawall.aws.credentials import Credentials, CredentialsError
 from seawall.aws.dynamodb_calls import (
+    EXPIRED_TOKEN_CODES,
     TRANSACT_GET,
     TRANSACT_WRITE,
+    AccessDenied,
     ConditionCheck,
     Delete,
+    DynamoDBError,
     Get,
+    InvalidCall,
     Item,
     Operation,
     Put,
+    RetryableFailure,
     TransactGetOutput,
     TransactWriteOutput,
-    Update,
-)
-from seawall.aws.dynamodb_errors import (
-    EXPIRED_TOKEN_CODES,
-    AccessDenied,
-    DynamoDBError,
-    InvalidCall,
-    RetryableFailure,
     Unavailable,
+    Update,
     classify_refusal,
     parse_refusal,
 )
-from seawall.aws.region import endpoint_url
-from seawall.aws.signature import ServerClock, Signer
 from seawall.resilience import RetryBudget, full_jitter
 from seawall.transport.connection import ConnectFailed, TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient

@@ -8,8 +8,7 @@ import random
 from collections.abc import Callable, Sequence
 
 from seawall.aws.dynamodb import DynamoDBClient
-from seawall.aws.dynamodb_calls import BATCH_GET, BATCH_WRITE, Item
-from seawall.aws.dynamodb_errors import Throttled
+from seawall.aws.dynamodb_calls import BATCH_GET, BATCH_WRITE, Item, Throttled
 from seawall.resilience import full_jitter
 
 __all__ = ["MAX_READS", "MAX_WRITES", "batch_delete", "batch_get", "batch_put"]

@@ -7,7 +7,7 @@ import asyncio
 import re
 from collections.abc import Mapping
 
-from seawall.aws.credentials import Credentials, CredentialsUnavailable, parse_issued
+from seawall.aws import Credentials, CredentialsUnavailable, parse_issued
 from seawall.transport.connection import TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
-from seawall.aws.credentials import Credentials, CredentialsUnavailable
+from seawall.aws import Credentials, CredentialsUnavailable
 
 __all__ = ["ProfileSource", "Profiles", "load_profile"]
 

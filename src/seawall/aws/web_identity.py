@@ -8,9 +8,8 @@ import time
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
-from seawall.aws.credentials import Credentials, CredentialsUnavailable, parse_time, read_token
+from seawall.aws import Credentials, CredentialsUnavailable, endpoint_url, parse_time, read_token
 from seawall.aws.profile import Profiles, load_profile
-from seawall.aws.region import endpoint_url
 from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient
 

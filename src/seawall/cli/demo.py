@@ -36,6 +36,13 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         help="simulated model, or a small real one in the server itself (default: %(default)s)",
     )
     parser.add_argument(
+        "--tools",
+        choices=["python", "openapi", "mcp"],
+        default="python",
+        help="where the store's tools run: in the server, in an HTTP service with an OpenAPI "
+        "document, or in an MCP server, which needs the package mcp (default: %(default)s)",
+    )
+    parser.add_argument(
         "--seed",
         type=integer(0, 2**63 - 1),
         default=0,
@@ -99,6 +106,7 @@ def _run_simulated(arguments: argparse.Namespace) -> int:
                 example=example,
                 turns=arguments.turns,
                 seed=arguments.seed,
+                tools=arguments.tools,
                 write_line=lambda line: write(line + "\n"),
                 write=write,
                 progress=show_progress(),

@@ -9,13 +9,13 @@ from seawall.errors import DeadlineExceeded, UpstreamFailed
 from seawall.intents import NO_INTENT, Detection, IntentDefinition
 from seawall.intents.features import MAX_CHARACTERS
 from seawall.intents.rules import Negations, Rules
-from seawall.models.port import Meter, Model
+from seawall.models import Meter, Model
 
 if TYPE_CHECKING:
     from seawall.intents.blend import BatchWorker
 from contextlib import aclosing
 
-from seawall.models.port import Finish, ModelRequest, Prompt, Text
+from seawall.models import Finish, ModelRequest, Prompt, Text
 from seawall.turn import Usage, UserMessage
 
 __all__ = ["Classifier", "IntentDetector", "ModelDetector", "build_detector"]

@@ -1,12 +1,14 @@
 """The demo: a conversation, then a surge, on real processes."""
 
 import asyncio
+import re
 import sqlite3
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
+from typing import Literal
 from urllib.parse import quote
 
 import msgspec
@@ -35,6 +37,8 @@ __all__ = [
 _ISSUER = "https://demo.seawall.example"
 _AUDIENCE = "seawall-demo"
 _TURN_SECONDS = 60.0
+_STORE_TABLE = "[tools.store]"
+_STORE_DATABASE = "SEAWALL_TOOLS__STORE__DATABASE"
 
 
 class DemoResult(Struct, frozen=True, kw_only=True):
@@ -80,6 +84,7 @@ class Demo(Struct, frozen=True, kw_only=True):
         example: Folder of the store example.
         turns: Size of the surge.
         seed: Of the simulated model.
+        tools: Where the tools run: in the server, in an HTTP service, or in an MCP server.
         write_line: Called with lines of text.
         write: Called with pieces of text.
         progress: Called with the progress of the surge.
@@ -88,6 +93,7 @@ class Demo(Struct, frozen=True, kw_only=True):
     example: Path
     turns: int
     seed: int
+    tools: Literal["python", "openapi", "mcp"] = "python"
     write_line: Callable[[str], None]
     write: Callable[[str], None]
     progress: Callable[[Progress], None]
@@ -110,11 +116,12 @@ async def run_demo(demo: Demo) -> DemoResult:
                 *("--script", str(conversation)),
             )
         )
+        config, environment = demo.example / "seawall.toml", server_environment(folder, model)
+        if demo.tools != "python":
+            config = await _tools_elsewhere(demo, stack, folder)
+            del environment[_STORE_DATABASE]
         server = await stack.enter_async_context(
-            run_service(
-                *("serve", str(demo.example / "seawall.toml"), "--port", "0", "--json"),
-                environment=server_environment(folder, model),
-            )
+            run_service(*("serve", str(config), "--port", "0", "--json"), environment=environment)
         )
         demo.write_line(f"simulated model at {model.url}, server at {server.url}\n")
         await _show_conversation(demo, server, issuer, questions)
@@ -132,6 +139,27 @@ async def run_demo(demo: Demo) -> DemoResult:
         result, use = await drive_watched(scenario, [server.pid], demo.progress)
         durable = _count_durable(folder / "sessions.db", result)
     return _result(result, use, durable)
+
+
+async def _tools_elsewhere(demo: Demo, stack: AsyncExitStack, folder: Path) -> Path:
+    """Start the service of the tools; the configuration of a server that uses it."""
+    checkout = str(demo.example.resolve().parents[1])
+    service = await stack.enter_async_context(
+        run_service(
+            *("--port", "0", "--database", str(folder / "store.db")),
+            *(["--mcp"] if demo.tools == "mcp" else []),
+            module="examples.store.service",
+            environment={"PYTHONPATH": checkout},
+        )
+    )
+    demo.write_line(f"tools at {service.url}")
+    tables = (demo.example / f"tools-{demo.tools}.toml").read_text(encoding="utf-8")
+    before, after = (demo.example / "seawall.toml").read_text(encoding="utf-8").split(_STORE_TABLE)
+    rest = after.partition("\n[")[2]
+    tables = re.sub(r"http://127\.0\.0\.1:\d+", service.url, tables)
+    config = folder / "seawall.toml"
+    config.write_text(f"{before}{tables}\n[{rest}", encoding="utf-8")
+    return config
 
 
 class DemoIssuer:
@@ -164,7 +192,7 @@ def server_environment(folder: Path, model: Service) -> dict[str, str]:
     return {
         "SEAWALL_MODELS__DEFAULT__BASE_URL": model.url,
         "SEAWALL_SESSIONS__PATH": str(folder / "sessions.db"),
-        "SEAWALL_TOOLS__STORE__DATABASE": str(folder / "store.db"),
+        _STORE_DATABASE: str(folder / "store.db"),
         "SEAWALL_IDENTITY__ANONYMOUS": "false",
         "SEAWALL_IDENTITY__JWT__ISSUER": _ISSUER,
         "SEAWALL_IDENTITY__JWT__AUDIENCE": _AUDIENCE,

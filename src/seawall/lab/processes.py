@@ -91,15 +91,17 @@ class _Announcement(Struct):
 @asynccontextmanager
 async def run_service(
     *arguments: str,
+    module: str = "seawall",
     environment: Mapping[str, str] | None = None,
     seconds: float = 30.0,
     before: Callable[[], None] | None = None,
     log: Path | None = None,
 ) -> AsyncGenerator[Service, None]:
-    """Run `python -m seawall ARGUMENTS` until the block ends; it must announce its URL as JSON.
+    """Run `python -m MODULE ARGUMENTS` until the block ends; it must announce its URL as JSON.
 
     Args:
         arguments: Of the command.
+        module: What is run.
         environment: Added to the current environment.
         seconds: Until it must have announced its URL.
         before: Called in the child before exec; see `parent_death_signal`.
@@ -110,7 +112,7 @@ async def run_service(
     """
     with log.open("ab") if log is not None else nullcontext() as errors:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "seawall", *arguments),
+            *(sys.executable, "-m", module, *arguments),
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=errors,
@@ -119,7 +121,7 @@ async def run_service(
         )
     try:
         try:
-            announced = await _announced(process, arguments[0], seconds)
+            announced = await _announced(process, arguments[0] if arguments else module, seconds)
         except SeawallError as error:
             tail = _tail(log) if log is not None else ""
             raise SeawallError(f"{error}: {tail}" if tail else str(error)) from error

@@ -1,1 +1,193 @@
-"""Models: the port, the adapters of providers, and resilient calls over them."""
+"""Models. This is their port: requests, events and the interface that every provider implements."""
+
+from collections.abc import AsyncGenerator
+from typing import Literal, Protocol
+from weakref import WeakKeyDictionary
+
+import msgspec
+from msgspec import Struct
+
+from seawall.turn import (
+    AssistantMessage,
+    Message,
+    OutputFormat,
+    ToolCall,
+    ToolMessage,
+    Usage,
+)
+
+__all__ = [
+    "CHARACTERS_PER_TOKEN",
+    "Finish",
+    "FinishReason",
+    "Meter",
+    "Model",
+    "ModelEvent",
+    "ModelRequest",
+    "OutputFormat",
+    "Progress",
+    "Prompt",
+    "Text",
+    "ToolCalls",
+    "ToolSpec",
+    "estimate_prompt_tokens",
+]
+
+CHARACTERS_PER_TOKEN = 4
+"""In English text (https://platform.openai.com/tokenizer)."""
+_MESSAGE_OVERHEAD = 16  # characters' worth of tokens that frame each message
+
+
+class ToolSpec(Struct, frozen=True):
+    """A tool as a model sees it; `parameters` is a JSON Schema object."""
+
+    name: str
+    description: str
+    parameters: dict[str, object]
+
+
+class Prompt(Struct, frozen=True, eq=False, weakref=True):
+    """The part of a request that is the same for every turn of an agent.
+
+    Built once at start and compared by identity, so that an adapter can encode it once.
+
+    Attributes:
+        instructions: The system prompt.
+        tools: Tools that the model may call.
+        output: Format requested from the provider, which may not keep to it: the caller checks.
+    """
+
+    instructions: str
+    tools: tuple[ToolSpec, ...] = ()
+    output: OutputFormat | None = None
+
+
+class Meter(Protocol):
+    """Records what the model calls of one turn cost, as soon as that is known."""
+
+    def charge(self, model: str, usage: Usage, cost: int, *, estimated: bool) -> None:
+        """Record a call that has ended, successfully or not.
+
+        Args:
+            model: Name of the model in the configuration.
+            usage: Tokens of the call.
+            cost: In billionths of the currency; 0 where there is no price.
+            estimated: The provider did not report the usage.
+        """
+        ...
+
+
+class ModelRequest(Struct, frozen=True):
+    """One call: the agent's fixed prompt and the conversation so far.
+
+    Attributes:
+        prompt: What is the same for every turn of the agent.
+        messages: The conversation, oldest first.
+        max_tokens: Limit on completion tokens; None for the provider's default.
+        temperature: None for the provider's default.
+        meter: Of the turn; every attempt that is made for this call is charged to it.
+        stop: Texts that end the answer. A provider may ignore them; see `StopSequenceModel`.
+    """
+
+    prompt: Prompt
+    messages: tuple[Message, ...]
+    max_tokens: int | None = None
+    temperature: float | None = None
+    meter: Meter | None = None
+    stop: tuple[str, ...] = ()
+
+
+class Text(Struct, frozen=True):
+    """The next piece of text; pieces that arrived together are one event."""
+
+    text: str
+
+
+class Progress(Struct, frozen=True):
+    """The model is producing something other than text: reasoning, or a tool call.
+
+    Attributes:
+        reasoning: The next piece of its reasoning; empty where the provider hides it.
+    """
+
+    reasoning: str = ""
+
+
+class ToolCalls(Struct, frozen=True):
+    """The tool calls of this step.
+
+    Attributes:
+        calls: Complete calls.
+        unfinished: Calls whose arguments are not complete JSON, because the answer was cut off or
+            the model wrote something else; never executed.
+    """
+
+    calls: tuple[ToolCall, ...]
+    unfinished: tuple[ToolCall, ...] = ()
+
+
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
+"""Why an answer ended; `length`: a limit on its tokens cut it off, also where there are calls."""
+
+
+class Finish(Struct, frozen=True):
+    """The end of the call. `usage` is zero where the provider does not report it."""
+
+    reason: FinishReason
+    usage: Usage
+
+
+ModelEvent = Text | Progress | ToolCalls | Finish
+
+
+class Model(Protocol):
+    """A model endpoint.
+
+    `stream` yields Text and Progress, then ToolCalls at most once, then one Finish. Closing the
+    generator, or cancelling the task that reads it, closes the upstream request.
+    """
+
+    def stream(self, request: ModelRequest, *, deadline: float) -> AsyncGenerator[ModelEvent, None]:
+        """Call the model.
+
+        Args:
+            request: The prompt and the conversation.
+            deadline: Seconds on the event loop's clock.
+
+        Raises:
+            UpstreamFailed: The endpoint failed or broke off; its subclasses distinguish a request
+                that is refused permanently from a throttled one.
+            DeadlineExceeded: The call did not finish in time.
+        """
+        ...
+
+    async def warm(self) -> None:
+        """Open connections, or load the model, before the first turn. Never raises."""
+        ...
+
+    async def close(self) -> None:
+        """Release every connection."""
+        ...
+
+
+# A prompt lives as long as its agent and is measured once.
+_prompt_characters: WeakKeyDictionary[Prompt, int] = WeakKeyDictionary()
+
+
+def estimate_prompt_tokens(request: ModelRequest) -> int:
+    """Estimate the tokens of a request, including the agent's fixed part."""
+    prompt = request.prompt
+    fixed = _prompt_characters.get(prompt)
+    if fixed is None:
+        fixed = len(prompt.instructions) + len(msgspec.json.encode(prompt.tools))
+        _prompt_characters[prompt] = fixed
+    return (fixed + sum(map(_characters, request.messages))) // CHARACTERS_PER_TOKEN + 1
+
+
+def _characters(message: Message) -> int:
+    if isinstance(message, ToolMessage):
+        return _MESSAGE_OVERHEAD + len(message.content)
+    if isinstance(message, AssistantMessage):
+        called = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+        return _MESSAGE_OVERHEAD + len(message.text) + called
+    return _MESSAGE_OVERHEAD + len(message.text)

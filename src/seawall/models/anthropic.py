@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from seawall.models import Finish, ModelRequest, Prompt, ToolCalls, ToolSpec
 from seawall.models.assembly import SseReader, UnreadableLog, as_object
 from seawall.models.failures import codes_in
 from seawall.models.history import (
@@ -30,7 +31,6 @@ from seawall.models.http_model import (
     count_of,
     encode,
 )
-from seawall.models.port import Finish, ModelRequest, Prompt, ToolCalls, ToolSpec
 from seawall.transport.http_client import HttpClient
 from seawall.turn import AssistantMessage, Message, Usage, UserMessage
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import msgspec
 
 from seawall.errors import UpstreamFailed
-from seawall.models.port import Finish, FinishReason, Progress, ToolCalls
+from seawall.models import Finish, FinishReason, Progress, ToolCalls
 from seawall.transport.sse import SseParser
 from seawall.turn import ToolCall, Usage
 

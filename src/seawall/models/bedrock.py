@@ -13,11 +13,17 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from seawall.aws.credentials import Credentials, CredentialsError, CredentialsUnavailable
+from seawall.aws import (
+    Credentials,
+    CredentialsError,
+    CredentialsUnavailable,
+    ServerClock,
+    Signer,
+    endpoint_url,
+)
 from seawall.aws.event_stream import EventMessage, EventStreamParser
-from seawall.aws.region import endpoint_url
-from seawall.aws.signature import ServerClock, Signer
 from seawall.errors import UpstreamFailed, UpstreamRefused
+from seawall.models import Finish, ModelRequest, Prompt, ToolCalls, ToolSpec
 from seawall.models.assembly import Reader, UnreadableLog, as_object
 from seawall.models.history import (
     NO_CONTENT,
@@ -37,7 +43,6 @@ from seawall.models.http_model import (
     count_of,
     encode,
 )
-from seawall.models.port import Finish, ModelRequest, Prompt, ToolCalls, ToolSpec
 from seawall.transport.http_client import HttpClient, Response
 from seawall.turn import AssistantMessage, Message, Usage, UserMessage
 

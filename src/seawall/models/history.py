@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-from seawall.models.port import Prompt, ToolSpec
+from seawall.models import Prompt, ToolSpec
 from seawall.turn import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
 
 __all__ = [

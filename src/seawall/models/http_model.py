@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import DeadlineExceeded, UpstreamFailed
+from seawall.models import ModelEvent, ModelRequest, OutputFormat, Prompt, Text
 from seawall.models.assembly import Reader, UnreadableLog
 from seawall.models.history import call_origin
-from seawall.models.port import ModelEvent, ModelRequest, OutputFormat, Prompt, Text
 from seawall.spans import current_span
 from seawall.transport.connection import TransportError, TransportTimeout
 from seawall.transport.http_client import Endpoint, HttpClient, Response

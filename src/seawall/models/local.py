@@ -19,8 +19,8 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import ConfigError, DeadlineExceeded, UpstreamFailed
+from seawall.models import ModelEvent, ModelRequest, Text
 from seawall.models.openai import OpenAIModel, OpenAISettings
-from seawall.models.port import ModelEvent, ModelRequest, Text
 from seawall.settings import ModelSettings
 from seawall.transport.connection import TransportError
 from seawall.transport.http_client import Endpoint, HttpClient

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from seawall.errors import UpstreamFailed
-from seawall.models.port import (
+from seawall.models import (
     CHARACTERS_PER_TOKEN,
     Finish,
     Meter,

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from seawall.errors import ConfigError
-from seawall.models.port import Model
+from seawall.models import Model
 from seawall.models.resilient import ResilientModel
 from seawall.models.upstream import Upstream
 from seawall.settings import ModelSettings
@@ -114,9 +114,8 @@ def _bedrock(
     environment: Mapping[str, str],
     common: dict[str, Any],
 ) -> Model:
+    from seawall.aws import CredentialsError, find_region  # noqa: PLC0415
     from seawall.aws.credential_cache import CredentialCache, default_chain  # noqa: PLC0415
-    from seawall.aws.credentials import CredentialsError  # noqa: PLC0415
-    from seawall.aws.region import find_region  # noqa: PLC0415
     from seawall.models.bedrock import BedrockModel, BedrockSettings  # noqa: PLC0415
 
     try:

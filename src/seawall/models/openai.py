@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct, field
 
+from seawall.models import Finish, ModelRequest, Prompt, ToolCalls
 from seawall.models.assembly import SseReader, UnreadableLog, as_object
 from seawall.models.history import (
     NINE_CHARACTER_IDS,
@@ -28,7 +29,6 @@ from seawall.models.http_model import (
     count_of,
     encode,
 )
-from seawall.models.port import Finish, ModelRequest, Prompt, ToolCalls
 from seawall.transport.http_client import HttpClient
 from seawall.turn import AssistantMessage, Message, ToolCall, Usage, UserMessage
 

@@ -18,7 +18,7 @@ from seawall.errors import (
     UpstreamThrottled,
     UpstreamUnavailable,
 )
-from seawall.models.port import (
+from seawall.models import (
     Finish,
     ModelEvent,
     ModelRequest,

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from seawall.models import ModelRequest, Prompt, ToolSpec
 from seawall.models.assembly import SseReader, UnreadableLog, as_object
 from seawall.models.failures import codes_in
 from seawall.models.history import NO_CONTENT, WORD_IDS, CallIds, tool_name, without_blanks
@@ -25,7 +26,6 @@ from seawall.models.http_model import (
     count_of,
     encode,
 )
-from seawall.models.port import ModelRequest, Prompt, ToolSpec
 from seawall.transport.http_client import HttpClient
 from seawall.transport.sse import ServerSentEvent
 from seawall.turn import AssistantMessage, Message, Usage, UserMessage

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from seawall.models.port import OutputFormat, Prompt
+from seawall.models import OutputFormat, Prompt
 
 __all__ = ["ANY_OBJECT", "is_strict", "schema_instructions", "simplify_schema", "split_output"]
 

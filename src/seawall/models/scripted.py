@@ -12,7 +12,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 
-from seawall.models.port import Finish, ModelEvent, ModelRequest, Text, ToolCalls
+from seawall.models import Finish, ModelEvent, ModelRequest, Text, ToolCalls
 from seawall.turn import ToolCall, Usage
 
 __all__ = ["ScriptedModel"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from msgspec import Struct
 
 from seawall.errors import UpstreamThrottled, UpstreamUnavailable
-from seawall.models.port import Model
+from seawall.models import Model
 from seawall.resilience import (
     BreakerState,
     CircuitBreaker,

@@ -8,7 +8,7 @@ from msgspec import structs
 
 from seawall.cancellation import is_own_cancellation
 from seawall.errors import InternalError
-from seawall.models.port import (
+from seawall.models import (
     CHARACTERS_PER_TOKEN,
     Finish,
     Model,

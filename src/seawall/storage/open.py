@@ -68,10 +68,9 @@ def _dynamodb(
     settings: SessionSettings, environment: Mapping[str, str], audit_keep_seconds: float
 ) -> SessionStore:
     # Only if it is configured: every import makes the start slower.
+    from seawall.aws import CredentialsError, find_region  # noqa: PLC0415
     from seawall.aws.credential_cache import CredentialCache, default_chain  # noqa: PLC0415
-    from seawall.aws.credentials import CredentialsError  # noqa: PLC0415
     from seawall.aws.dynamodb import CallLimits, DynamoDBClient  # noqa: PLC0415
-    from seawall.aws.region import find_region  # noqa: PLC0415
     from seawall.storage.dynamodb.store import DynamoDBStore  # noqa: PLC0415
     from seawall.transport.http_client import HttpClient  # noqa: PLC0415
 
@@ -82,6 +81,12 @@ def _dynamodb(
     if not region:
         raise ConfigError("sessions.region: not set, neither here nor as AWS_REGION")
     http = HttpClient(max_connections=settings.connections)
+    if settings.ca_file:
+        from seawall.transport.http_client import Endpoint  # noqa: PLC0415
+        from seawall.transport.tls import tls_context  # noqa: PLC0415
+
+        context = tls_context(settings.ca_file, key="sessions.ca_file")
+        http.trust(Endpoint.parse(settings.endpoint).origin, context)
     credentials = CredentialCache(default_chain(environment, http, region=region))
 
     async def close() -> None:

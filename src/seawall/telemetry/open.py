@@ -8,7 +8,7 @@ from importlib.metadata import version
 from urllib.parse import unquote
 
 from seawall.errors import ConfigError
-from seawall.models.port import Model
+from seawall.models import Model
 from seawall.settings import ModelSettings, TelemetrySettings
 from seawall.spans import Attribute, current_span
 from seawall.telemetry.export import Exporter
@@ -100,6 +100,7 @@ def open_telemetry(
             headers=_parse_pairs(environment, "OTEL_EXPORTER_OTLP_HEADERS"),
             resource=_resource(settings, environment, release),
             version=release,
+            ca_file=settings.ca_file or environment.get("OTEL_EXPORTER_OTLP_CERTIFICATE", ""),
         )
     except ValueError as error:
         raise ConfigError(f"telemetry.endpoint: {error}") from error

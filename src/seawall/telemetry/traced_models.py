@@ -12,7 +12,7 @@ from contextlib import aclosing
 import msgspec
 from msgspec import Struct
 
-from seawall.models.port import Finish, Model, ModelEvent, ModelRequest, Text, ToolCalls
+from seawall.models import Finish, Model, ModelEvent, ModelRequest, Text, ToolCalls
 from seawall.settings import ModelSettings
 from seawall.spans import Span, current_span, error_type
 from seawall.telemetry.histograms import Distributions, Key

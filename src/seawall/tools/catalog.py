@@ -14,7 +14,7 @@ from functools import partial
 from msgspec import Struct
 
 from seawall.errors import ConfigError, did_you_mean
-from seawall.models.port import ToolSpec
+from seawall.models import ToolSpec
 from seawall.tools.pins import LOCK_FILE, Pins, digest
 from seawall.tools.policy import EffectPolicy
 from seawall.tools.port import Tool

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, json, structs
 
-from seawall.models.port import ToolSpec
+from seawall.models import ToolSpec
 from seawall.turn import Principal
 
 if TYPE_CHECKING:

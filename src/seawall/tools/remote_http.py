@@ -7,7 +7,7 @@ to `UpstreamFault`.
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 from seawall.identity.outbound.port import CredentialsUnavailable, OutboundCredentials
 from seawall.tools.port import ToolContext
@@ -31,6 +31,7 @@ __all__ = ["RemoteHttp", "status_fault"]
 
 _log = logging.getLogger("seawall.tools")
 _MAX_REDIRECTS = 3
+_MAX_RENEWALS = 2  # of credentials: a token, and then one with the scopes that are asked for
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAFE = frozenset({"GET", "HEAD"})
 _DRAIN_SECONDS = 0.2
@@ -50,6 +51,7 @@ class RemoteHttp:
         allowed: Sequence[str],
         credentials: OutboundCredentials,
         headers: Sequence[Header] = (),
+        session_header: str = "",
         max_response_bytes: int = 1 << 20,
     ) -> None:
         """Create it without connections.
@@ -59,12 +61,14 @@ class RemoteHttp:
             allowed: URLs whose origins may be called.
             credentials: Owned from now on.
             headers: Sent with every request.
+            session_header: Carries the id of the session; empty for none.
             max_response_bytes: Of an answer.
         """
         self.client = client
         self._allowed = frozenset(Endpoint.parse(each).origin for each in allowed)
         self._credentials = credentials
         self._headers = tuple(headers)
+        self._session_header = session_header.lower().encode()
         self._limit = max_response_bytes
 
     def allow(self, url: str) -> None:
@@ -140,7 +144,9 @@ class RemoteHttp:
         common = [*self._headers, *headers]
         if context is not None and context.traceparent:
             common.append((b"traceparent", context.traceparent.encode()))
-        redirects, again = 0, True
+        if context is not None and self._session_header:
+            common.append((self._session_header, quote(context.session, safe="").encode()))
+        redirects, renewals = 0, 0
         while True:
             endpoint = self._checked(url)
             try:
@@ -166,10 +172,10 @@ class RemoteHttp:
                 )
                 if (
                     refused
-                    and again
+                    and renewals < _MAX_RENEWALS
                     and self._credentials.rejected(principal, token, own, challenge)
                 ):
-                    again = False
+                    renewals += 1
                     await response.drain(seconds=_DRAIN_SECONDS)
                     continue
                 location = response.headers.get("location", "")

@@ -110,6 +110,7 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         max_result_bytes: Of a result as a model gets it; what is cut is said.
         max_response_bytes: Of an answer as it comes; a longer one is an error.
         headers: Sent with every request.
+        session_header: Header that carries the id of the session; empty for none.
         overrides: What is changed in single tools, by the source's name of them.
         limits: How it is called.
         auth: With whose credentials.
@@ -124,6 +125,7 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_result_bytes: Annotated[int, Meta(ge=256, le=1 << 20)] = 16_384
     max_response_bytes: Annotated[int, Meta(ge=1_024, le=64 << 20)] = 1 << 20
     headers: dict[_Header, str] = field(default_factory=dict)
+    session_header: _Header | Literal[""] = ""
     overrides: dict[str, OperationSettings] = field(default_factory=dict)
     limits: SourceLimits = SourceLimits()
     auth: AuthSettings = NoAuth()

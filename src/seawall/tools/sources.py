@@ -102,6 +102,7 @@ def _open(
             allowed=urls,
             credentials=credentials,
             headers=headers,
+            session_header=settings.session_header,
             max_response_bytes=settings.max_response_bytes,
         )
 

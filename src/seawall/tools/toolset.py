@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 import msgspec
 from msgspec import Struct, field
 
-from seawall.models.port import ToolSpec
+from seawall.models import ToolSpec
 from seawall.tools.arguments import canonical, decode_arguments
 from seawall.tools.execution import CallExecutor, CallRefused, CallResult
 from seawall.tools.port import (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from seawall.errors import Problem
 from seawall.requests import new_request, session_of
-from seawall.storage.dynamodb.items import head_key, key_record_key, turn_items
+from seawall.storage.dynamodb import head_key, key_record_key, turn_items
 from seawall.storage.port import BackgroundJob, Begin, Commit, SessionStore
 from seawall.storage.sqlite.store import SqliteStore
 from seawall.turn import AssistantMessage, Principal, SessionKey, TurnRecord, Usage, UserMessage

@@ -7,7 +7,6 @@ client does what an agent's tools do: it lists, and calls what it finds.
 import asyncio
 import os
 import sys
-from typing import Any
 
 import msgspec
 
@@ -21,8 +20,7 @@ _NUMBERS = {"a": 2, "b": 3}
 
 def _arguments(tool: Tool) -> str:
     """Arguments for what a scenario offers: two numbers, or none."""
-    properties: dict[str, Any] = tool.spec.parameters.get("properties", {})
-    return msgspec.json.encode({name: _NUMBERS.get(name, 1) for name in properties}).decode()
+    return msgspec.json.encode({name: _NUMBERS.get(name, 1) for name in tool.parameters}).decode()
 
 
 async def _main(url: str) -> int:

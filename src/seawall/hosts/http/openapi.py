@@ -11,7 +11,7 @@ import msgspec
 from seawall import errors
 from seawall.config import ServerSettings
 from seawall.events import Event
-from seawall.hosts.http.bodies import TurnBody
+from seawall.hosts.http.bodies import IDENTIFIER_PATTERN, KEY_PATTERN, TurnBody
 from seawall.hosts.http.chat_body import ChatBody
 from seawall.hosts.http.sessions import SessionTurn
 
@@ -23,8 +23,6 @@ _TEXT: Schema = {"type": "string"}
 _NUMBER: Schema = {"type": "number"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _OBJECT: Schema = {"type": "object"}
-_IDENTIFIER = "^[A-Za-z0-9_-]{1,64}$"
-_KEY = "^[\\x21-\\x7E]{1,255}$"
 
 # Statuses of any request; of authenticated ones; of those that read or write an object; of turns.
 _ANY = (400, 405, 408, 431, 500, 503)
@@ -151,7 +149,7 @@ def _bound_turn(fields: dict[str, Schema], settings: ServerSettings) -> None:
     """Limits that are not part of the types."""
     fields["text"] = _message_text(settings)
     for name in ("session", "agent"):
-        fields[name] = _nullable({"type": "string", "pattern": _IDENTIFIER})
+        fields[name] = _nullable({"type": "string", "pattern": IDENTIFIER_PATTERN})
 
 
 def _bound_chat(schemas: dict[str, Schema], settings: ServerSettings) -> None:
@@ -292,7 +290,7 @@ def _paths() -> dict[str, Any]:
         ),
         _parameter("cursor", "query", "The value from the previous page.", _TEXT),
     ]
-    name = {"type": "string", "pattern": _KEY}
+    name = {"type": "string", "pattern": KEY_PATTERN}
     key = _parameter("Idempotency-Key", "header", "A retry with it returns the first answer.", name)
     frames = {"text/event-stream": {"schema": _ref("Frame")}}
     chunks = {"text/event-stream": {"schema": _closed({"data": _TEXT})}}
@@ -415,7 +413,7 @@ def _paths() -> dict[str, Any]:
                         "Seawall-Session",
                         "header",
                         "The session to continue.",
-                        {"type": "string", "pattern": _IDENTIFIER},
+                        {"type": "string", "pattern": IDENTIFIER_PATTERN},
                     ),
                 ],
             )

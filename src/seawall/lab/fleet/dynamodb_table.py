@@ -6,12 +6,10 @@ from contextlib import suppress
 
 from msgspec import structs
 
+from seawall.aws import CredentialsError, find_region
 from seawall.aws.credential_cache import CredentialCache, default_chain
-from seawall.aws.credentials import CredentialsError
 from seawall.aws.dynamodb import DynamoDBClient
-from seawall.aws.dynamodb_calls import DELETE_TABLE
-from seawall.aws.dynamodb_errors import DynamoDBError, NoSuchTable
-from seawall.aws.region import find_region
+from seawall.aws.dynamodb_calls import DELETE_TABLE, DynamoDBError, NoSuchTable
 from seawall.errors import ConfigError, SeawallError
 from seawall.settings import SessionSettings
 from seawall.storage.open import open_store

@@ -1,9 +1,8 @@
 """Whole sessions in DynamoDB: exported, restored, deleted. Not on a turn's path."""
 
-from seawall.aws.dynamodb_calls import Item
-from seawall.aws.dynamodb_errors import ConditionFailed, InvalidCall
+from seawall.aws.dynamodb_calls import ConditionFailed, InvalidCall, Item
 from seawall.errors import InvalidField
-from seawall.storage.dynamodb.items import (
+from seawall.storage.dynamodb import (
     DELETED,
     audit_partition,
     head_key,

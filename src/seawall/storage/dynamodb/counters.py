@@ -10,10 +10,9 @@ processes add blocks, about one a second each, not single calls.
 import os
 
 from seawall.aws.dynamodb import DynamoDBClient
-from seawall.aws.dynamodb_calls import Item
-from seawall.aws.dynamodb_errors import ConditionFailed
+from seawall.aws.dynamodb_calls import ConditionFailed, Item
 from seawall.storage.counters import Addition, Count, fit_to_limits
-from seawall.storage.dynamodb.items import text, time_to_live
+from seawall.storage.dynamodb import text, time_to_live
 from seawall.storage.dynamodb.table import SessionTable, translate_errors
 
 __all__ = ["DynamoDBCounters"]

@@ -12,10 +12,18 @@ import zlib
 
 import msgspec
 
-from seawall.aws.dynamodb_calls import ConditionCheck, Delete, Item, Put, Update, Value
-from seawall.aws.dynamodb_errors import ConditionFailed, TransactionCancelled
+from seawall.aws.dynamodb_calls import (
+    ConditionCheck,
+    ConditionFailed,
+    Delete,
+    Item,
+    Put,
+    TransactionCancelled,
+    Update,
+    Value,
+)
 from seawall.errors import InvalidField, TurnLimitReached
-from seawall.storage.dynamodb.items import (
+from seawall.storage.dynamodb import (
     head_key,
     key_record_key,
     number,

@@ -12,16 +12,17 @@ from msgspec import UNSET, Struct, structs
 from seawall.aws.dynamodb_calls import (
     ConditionCheck,
     Delete,
+    InvalidCall,
     Item,
     Operation,
     Page,
     Put,
+    TransactionCancelled,
     Update,
 )
-from seawall.aws.dynamodb_errors import InvalidCall, TransactionCancelled
 from seawall.errors import InvalidField, SessionConflict, StoreUnavailable, TurnLimitReached
 from seawall.storage.audit import chained, decode_audit
-from seawall.storage.dynamodb.items import (
+from seawall.storage.dynamodb import (
     audit_partition,
     audit_pointer_key,
     audit_prefix,

@@ -7,9 +7,8 @@ import asyncio
 
 from msgspec import structs
 
-from seawall.aws.dynamodb_calls import Item
-from seawall.aws.dynamodb_errors import ConditionFailed, Contended
-from seawall.storage.dynamodb.items import (
+from seawall.aws.dynamodb_calls import ConditionFailed, Contended, Item
+from seawall.storage.dynamodb import (
     alive,
     head_key,
     key_record_key,

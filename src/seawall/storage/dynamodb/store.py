@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from seawall.aws.dynamodb import DynamoDBClient
-from seawall.aws.dynamodb_calls import ConditionCheck, Delete, Item, Put, Update
-from seawall.aws.dynamodb_errors import Contended, DynamoDBError, TransactionCancelled
+from seawall.aws.dynamodb_calls import (
+    ConditionCheck,
+    Contended,
+    Delete,
+    DynamoDBError,
+    Item,
+    Put,
+    TransactionCancelled,
+    Update,
+)
 from seawall.errors import (
     CommitUnknown,
     InvalidField,
@@ -21,7 +29,7 @@ from seawall.errors import (
     SessionNotFound,
     TurnLimitReached,
 )
-from seawall.storage.dynamodb.items import (
+from seawall.storage.dynamodb import (
     head_key,
     head_time_to_live,
     key_record_key,

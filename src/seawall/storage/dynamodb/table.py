@@ -18,26 +18,24 @@ from seawall.aws.dynamodb_calls import (
     QUERY,
     UPDATE,
     UPDATE_TTL,
+    ConditionFailed,
     Delete,
+    DynamoDBError,
     Get,
+    InvalidCall,
     Item,
+    NoSuchTable,
     Page,
     Put,
     Query,
     Returned,
     Table,
+    TableInUse,
     TableOutput,
     Update,
 )
-from seawall.aws.dynamodb_errors import (
-    ConditionFailed,
-    DynamoDBError,
-    InvalidCall,
-    NoSuchTable,
-    TableInUse,
-)
 from seawall.errors import ConfigError, StoreUnavailable
-from seawall.storage.dynamodb.items import (
+from seawall.storage.dynamodb import (
     TurnAssembler,
     alive,
     head_key,
