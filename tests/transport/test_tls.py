@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from seawall.pipeline.identifiers import new_request
 
+from seawall import new_request
 from seawall.composition import _fetcher, open_client
 from seawall.config import Settings, load_settings
 from seawall.errors import ConfigError, StoreUnavailable
