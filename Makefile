@@ -18,6 +18,9 @@ RELEASE := $(VENV)/.release
 EMBEDDING_MODEL := $(VENV)/.embedding-model
 LOCAL_MODEL := $(VENV)/.local-model
 
+# Tests start hundreds of interpreters; without bytecode on disk each would compile all it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup dev parts local-model demo test test-fast test-long fuzz lint types docs package check lock clean
 
@@ -38,7 +41,7 @@ dev: $(DEV) ## Python packages for development only
 
 test: setup ## all tests: in parallel, then those that need the machine for themselves (SEAWALL_SYSTEM_PARTS=skip: install no system packages)
 	@status=0; \
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadgroup -m "not alone" --durations 20 || status=1; \
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) -m "not alone" --durations 20 || status=1; \
 	$(BIN)/python -m pytest -n 1 -m alone --durations 20 || status=1; \
 	if [ $$status != 0 ]; then \
 		echo "What failed runs once more, one test at a time: only what fails again counts."; \
@@ -49,7 +52,7 @@ test-fast: $(DEV) ## tests that start no process and take little time
 	$(BIN)/python -m pytest -n auto --fast
 
 test-long: setup ## the long form of property tests
-	$(BIN)/python -m pytest -n auto --dist loadgroup -m hypothesis --hypothesis-profile long
+	$(BIN)/python -m pytest -n auto -m hypothesis --hypothesis-profile long
 
 fuzz: $(DEV) ## coverage-guided fuzzing of all targets for FUZZ_SECONDS, an hour by default
 	$(BIN)/python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),3600)

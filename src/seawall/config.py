@@ -31,6 +31,7 @@ from seawall.settings import (
     CacheLimits,
     EffectSettings,
     HandoverSettings,
+    McpSettings,
     ModelSettings,
     OutputSettings,
     QuotaSettings,
@@ -106,6 +107,10 @@ class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         "content-type",
         "idempotency-key",
         "last-event-id",
+        "mcp-method",
+        "mcp-name",
+        "mcp-protocol-version",
+        "mcp-session-id",
         "seawall-session",
         "traceparent",
         "tracestate",
@@ -129,9 +134,11 @@ class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     )
     expose: tuple[str, ...] = (
         "location",
+        "mcp-session-id",
         "retry-after",
         "seawall-session",
         "server-timing",
+        "www-authenticate",
         "x-request-id",
     )
     credentials: bool = False
@@ -238,7 +245,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     Attributes:
         instructions: The system prompt.
-        description: What it is for; not sent to models.
+        description: What it is for; not sent to its model. Agents of `[mcp]` need one.
         model: Name of a table of `[models]`, or of a model that was registered in code.
         tools: Names of the tools that it may call.
         handoffs: Names of the agents that it may hand over to.
@@ -308,6 +315,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     routing: RoutingSettings = RoutingSettings()
     effects: EffectSettings = EffectSettings()
     handover: HandoverSettings = HandoverSettings()
+    mcp: McpSettings | None = None
     budgets: BudgetSettings = BudgetSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     quotas: dict[str, QuotaSettings] = field(default_factory=dict)
@@ -517,6 +525,7 @@ _plain_sections: dict[str, type[Struct]] = {
     "routing": RoutingSettings,
     "effects": EffectSettings,
     "handover": HandoverSettings,
+    "mcp": McpSettings,
     "budgets": BudgetSettings,
     "telemetry": TelemetrySettings,
 }
@@ -756,10 +765,30 @@ def _check_references(settings: Settings, source: _Source) -> None:
     for path, message in (
         *model_faults(settings.models),
         *budget_faults(settings.budgets, settings.models),
+        *_mcp_faults(settings),
     ):
         raise source.error(path, message)
     if len(settings.agents) > 1 and not routing.default_agent:
         raise source.error(("routing", "default_agent"), "must name the default agent")
+
+
+def _mcp_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What agents lack to be tools for others, and tokens to be accepted for that."""
+    if settings.mcp is None:
+        return
+    for name in settings.mcp.agents:
+        if name not in settings.agents:
+            meant, known = did_you_mean(name, settings.agents), ", ".join(sorted(settings.agents))
+            yield ("mcp", "agents"), f'unknown agent "{name}"{meant}; known: {known}'
+        elif not settings.agents[name].description:
+            message = "must say what the agent is for: it is a tool of [mcp]"
+            yield ("agents", name, "description"), message
+    jwt = settings.identity.jwt
+    if jwt is not None and not settings.mcp.url:
+        yield ("mcp", "url"), "must be set: clients request tokens for this address"
+    if jwt is not None and not jwt.audience:
+        message = "must be set: the endpoint of [mcp] may only accept tokens that are meant for it"
+        yield ("identity", "jwt", "audience"), message
 
 
 def _check_tenants(settings: Settings, source: _Source) -> None:

@@ -5,7 +5,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from msgspec import Meta, Struct, field
 
@@ -20,6 +20,7 @@ __all__ = [
     "CacheLimits",
     "EffectSettings",
     "HandoverSettings",
+    "McpSettings",
     "ModelSettings",
     "OutputSettings",
     "PriceSettings",
@@ -41,6 +42,12 @@ _Seconds = Annotated[float, Meta(gt=0, le=3_600)]
 _Share = Annotated[float, Meta(ge=0, le=1)]
 
 _CENTURY_SECONDS = 100 * 365 * 86_400.0  # databases do not store infinity
+
+
+def _is_safe(url: SplitResult) -> bool:
+    """Whether what is sent there cannot be read on the way."""
+    local = url.hostname in ("localhost", "127.0.0.1", "::1")
+    return url.scheme == "https" or (url.scheme == "http" and local)
 
 
 class ToolPolicySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -97,6 +104,7 @@ class HandoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ca_file: Authorities that are trusted for `url`; empty for those of the system.
         role: The role of the people who may answer, never the customer.
         seconds: How long a person may take; then the model reads that none has answered.
+        notice: Answer to the user's messages while a person has the conversation; empty for none.
         description: Of the tool `hand_over_to_person`, for models.
     """
 
@@ -106,6 +114,7 @@ class HandoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ca_file: str = ""
     role: Annotated[str, Meta(max_length=128)] = ""
     seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 86_400.0
+    notice: Annotated[str, Meta(max_length=4_096)] = ""
     description: Annotated[str, Meta(min_length=1, max_length=4_096)] = (
         "Give the conversation to a person, if the user asks for one or you cannot help."
     )
@@ -114,10 +123,9 @@ class HandoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         if not self.url:
             return
         parts = urlsplit(self.url)
-        local = parts.hostname in ("localhost", "127.0.0.1", "::1")
         if not parts.hostname or parts.username or parts.password:
             raise ValueError("url must be an absolute URL without a user name or password")
-        if parts.scheme != "https" and not (parts.scheme == "http" and local):
+        if not _is_safe(parts):
             raise ValueError("url must begin with https://, or be http to a loopback address")
         if not self.role:
             raise ValueError("role must name the role of the people who may answer")
@@ -125,6 +133,30 @@ class HandoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("secret_env or secret_file must say where the secret is")
         if self.ca_file and parts.scheme != "https":
             raise ValueError("ca_file has no effect: url is not https")
+
+
+class McpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Agents as tools of the Model Context Protocol, at `/mcp`.
+
+    Attributes:
+        agents: Names of the agents that are tools; their descriptions are those of the tools.
+        url: The address that clients use, such as `https://agents.example.com/mcp`; tokens must be
+            requested for it.
+    """
+
+    agents: Annotated[tuple[str, ...], Meta(min_length=1, max_length=256)]
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        if len(set(self.agents)) < len(self.agents):
+            raise ValueError("agents must name each agent once")
+        if not self.url:
+            return
+        parts = urlsplit(self.url)
+        if not _is_safe(parts):
+            raise ValueError("url must begin with https://, or be http to a loopback address")
+        if not parts.hostname or parts.username or parts.query or parts.fragment:
+            raise ValueError("url must be an address without user name, query and fragment")
 
 
 class ResilienceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

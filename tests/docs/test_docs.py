@@ -31,6 +31,7 @@ from seawall.settings import (
     CacheLimits,
     EffectSettings,
     HandoverSettings,
+    McpSettings,
     ModelSettings,
     OutputSettings,
     PriceSettings,
@@ -56,6 +57,7 @@ BY_HAND = {
     "handover.md",
     "intents.md",
     "lambda.md",
+    "mcp-server.md",
     "python-api.md",
     "testing.md",
 }
@@ -64,6 +66,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[server.cors]": CorsSettings,
     "[effects]": EffectSettings,
     "[handover]": HandoverSettings,
+    "[mcp]": McpSettings,
     "[effects.tools.NAME]": ToolPolicySettings,
     "[turn]": StageLimits,
     "[admission]": AdmissionSettings,

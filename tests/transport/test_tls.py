@@ -23,6 +23,7 @@ from seawall.identity.authenticator import build_authenticator
 from seawall.identity.outbound.port import CredentialsUnavailable
 from seawall.models.open import open_upstreams
 from seawall.orchestrator import Orchestrator
+from seawall.requests import new_request
 from seawall.storage.open import open_store
 from seawall.telemetry.open import open_telemetry
 from seawall.transport.connection import ConnectFailed

@@ -64,6 +64,7 @@ class Agent(Struct, frozen=True, eq=False):
         output: Check of its answer; None for plain text.
         reasoning: Whether clients get the model's reasoning.
         may_be_empty: Whether an answer may be empty, because a client named stop texts.
+        description: What it is for, for those that choose an agent.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Agent(Struct, frozen=True, eq=False):
     output: "OutputCheck | None" = None
     reasoning: bool = False
     may_be_empty: bool = False
+    description: str = ""
 
 
 def build_agent(
@@ -90,6 +92,7 @@ def build_agent(
     temperature: float | None = None,
     output: "OutputCheck | None" = None,
     reasoning: bool = False,
+    description: str = "",
 ) -> Agent:
     """Build an agent and its prompt; the arguments are the attributes of `Agent`.
 
@@ -116,6 +119,7 @@ def build_agent(
         temperature=temperature,
         output=output,
         reasoning=reasoning,
+        description=description,
     )
 
 

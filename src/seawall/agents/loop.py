@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from seawall.agents import HAND_OFF, Agent
 from seawall.agents.calls import AgentTurn, Answer, Emit, Step, call_tool, effect_key
+from seawall.agents.window import with_interludes
 from seawall.errors import InvalidOutput, TurnLimitReached, UpstreamFailed
 from seawall.events import (
     AgentSelected,
@@ -251,7 +252,10 @@ async def _call_model(
     if tokens <= 0:
         raise TurnLimitReached("The agent has used all its output tokens of this turn.")
     tokens = min(tokens, agent.limits.call_tokens or tokens)
-    messages = turn.history + answer.messages + repair
+    said = answer.messages
+    if turn.interludes:
+        said = with_interludes(said, turn.interludes)
+    messages = turn.history + said + repair
     prompt = agent.closing_prompt if last else agent.prompt
     request = ModelRequest(prompt, messages, tokens, agent.temperature, turn.meter)
     deadline = min(turn.deadline, clock() + agent.limits.model_seconds)

@@ -4,7 +4,7 @@ A turn is left when its process is gone, when it was interrupted, or when it has
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -13,6 +13,7 @@ from msgspec import UNSET
 from seawall.agents import Route
 from seawall.agents.calls import AgentTurn, Answer, Step
 from seawall.agents.effects import settle_step
+from seawall.agents.window import Interludes, estimate_tokens, interludes
 from seawall.errors import InternalError, Problem, ServerStopping, TurnInterrupted
 from seawall.events import Event, TurnResumed
 from seawall.intents import Detection
@@ -32,6 +33,7 @@ __all__ = [
     "left_answer",
     "open_journal",
     "pending_step",
+    "said_meanwhile",
     "settle_left_turn",
 ]
 
@@ -62,6 +64,33 @@ def pending_step(left: TurnRecord) -> Step:
         reported=len(reported_outcomes(left)),
         resumed=True,
     )
+
+
+def said_meanwhile(
+    left: TurnRecord, turns: Sequence[TurnRecord], *, max_tokens: int
+) -> tuple[Interludes, int]:
+    """What was said while a person had the conversation of a turn that was left.
+
+    Args:
+        left: The turn.
+        turns: Of its session, oldest first.
+        max_tokens: Estimated tokens at most; what was said last is kept.
+
+    Returns:
+        By the index of the result among the messages of the answer, and its estimated tokens.
+    """
+    kept: list[TurnRecord] = []
+    tokens = 0
+    for turn in reversed(turns):
+        if turn.during is UNSET or turn.number < left.number:
+            continue
+        size = sum(map(estimate_tokens, turn.messages))
+        if tokens + size > max_tokens:
+            break
+        tokens += size
+        kept.append(turn)
+    said = interludes(left, kept[::-1])
+    return {index - 1: messages for index, messages in said.items()}, tokens
 
 
 def continued_events(left: TurnRecord, session: str, attempt: int) -> Iterator[Event]:

@@ -22,10 +22,18 @@ from seawall.errors import (
     StoreUnavailable,
 )
 from seawall.intents import Detection
-from seawall.pipeline.context import Ports, Stage, TurnContext
+from seawall.pipeline.context import Ports, Stage, StageTimings, TurnContext
 from seawall.pipeline.leases import TurnLease
 from seawall.pipeline.replay import reported_outcomes
-from seawall.storage.port import AuditRecord, BackgroundJob, JournalWrite, Session, Wait
+from seawall.storage.port import (
+    AuditRecord,
+    BackgroundJob,
+    JournalWrite,
+    Notification,
+    Session,
+    SessionStore,
+    Wait,
+)
 from seawall.tools.port import truncate
 from seawall.turn import (
     AssistantMessage,
@@ -47,6 +55,7 @@ __all__ = [
     "decision_record",
     "effect_record",
     "resumption",
+    "store_journal",
     "wait_of",
 ]
 
@@ -158,11 +167,6 @@ class TurnJournal:
             DecidedMeanwhile: It was to pause, and a decision has just been taken.
             Problem: It is not written, or it is not known whether it is.
         """
-        if pausing and self._ports.deliver is not None:
-            from seawall.pipeline.handover import notify  # noqa: PLC0415 - only if configured
-
-            key = self._origin.key
-            step.effects = await notify(self._ports.deliver, step.effects, key, self._origin.turn)
         self._effects |= {each.id: each for each in step.effects}
         outcomes = tuple(
             ToolMessage(call.id, call.name, outcome.content, outcome.failed)
@@ -262,6 +266,8 @@ class TurnJournal:
         ]
         self._audited |= {(each.effect, each.status) for each in write.audit}
         self._listed |= {each.id for each in write.waits}
+        if write.notifications and self._ports.notifications is not None:
+            self._ports.notifications.offer(write.notifications)
         if write.until is not None:
             self._lease.taken()
         elif status != "interrupted":  # then the lease's end says what becomes of the job
@@ -294,32 +300,12 @@ class TurnJournal:
         return {each.id: each for each in page.waits}
 
     async def _store(self, write: JournalWrite, status: str) -> None:
-        """Write it; repeat it while the store does not say whether it is applied.
-
-        A write is idempotent. What comes after an effect may take longer than the turn.
-        """
-        clock = asyncio.get_running_loop().time
-        limits, context = self._ports.limits, self._context
-        latest = clock() + limits.commit
+        """Write it. What comes after an effect may take longer than the turn."""
+        latest = asyncio.get_running_loop().time() + self._ports.limits.commit
         if self._record is None:
-            latest = min(latest, context.deadline)
+            latest = min(latest, self._context.deadline)
         stage = "commit" if status in ("completed", "interrupted") else "journal"
-        while True:
-            try:
-                async with Stage(stage, latest - clock(), latest, context.timings):
-                    return await self._ports.store.journal(write)
-            except (CommitUnknown, StoreUnavailable, DeadlineExceeded) as failure:
-                if clock() + _PAUSE_SECONDS >= latest:
-                    if isinstance(failure, StoreUnavailable):
-                        raise
-                    raise CommitUnknown(
-                        "The session store did not report in time whether the turn is stored. "
-                        "Send the same request again with its Idempotency-Key; without one, check "
-                        f"whether the session {write.key.session} has the turn {write.turn.id}.",
-                        field="session",
-                        retry_after=1.0,
-                    ) from failure
-            await asyncio.sleep(_PAUSE_SECONDS)
+        await store_journal(self._ports.store, write, stage, latest, self._context.timings)
 
     def _next(
         self,
@@ -344,7 +330,6 @@ class TurnJournal:
             listed += [each for each in waiting if each.id not in self._listed]
         requests = [each.request for each in waiting if each.request is not None]
         expiries = [each.expires_at for each in requests]
-        wakes = [*expiries, *(each.notice_at for each in requests if each.notice_at)]
         job = origin.job
         return JournalWrite(
             key=origin.key,
@@ -360,18 +345,40 @@ class TurnJournal:
             attempt=job.attempt if job is not None else 0,
             ends_job=job is not None and status in ("completed", "paused"),
             sleeps=self._sleeping_job(now, max(expiries)) if pauses else None,
-            sleeps_until=min(wakes) if pauses else 0.0,
+            sleeps_until=min(expiries) if pauses else 0.0,
             waits=tuple(wait_of(each, origin.key, record) for each in listed),
             undecided=tuple(each.id for each in waiting if each.id in self._listed)
             if pauses
             else (),
-            ended=tuple(
-                each.id
-                for each in new
-                if each.status != "unknown" and (each.request is not None or origin.stored)
-            ),
+            ended=self._ended_waits(new, status),
             audit=tuple(effect_record(each, origin.key, record) for each in new),
+            notifications=self._notifications((*new, *listed), record),
         )
+
+    def _ended_waits(self, new: Sequence[Effect], status: str) -> tuple[str, ...]:
+        """Waits that are over; that of a hand-over when its turn is, so that it can be repeated."""
+        ended = [
+            each
+            for each in new
+            if each.status != "unknown"
+            and (each.request is not None or self._origin.stored)
+            and not _is_handover(each)
+        ]
+        if status in ("completed", "interrupted"):
+            ended += [e for e in self.effects if e.status in _FINAL and _is_handover(e)]
+        return tuple(each.id for each in ended)
+
+    def _notifications(
+        self, changed: Sequence[Effect], record: TurnRecord
+    ) -> tuple[Notification, ...]:
+        """Of hand-overs that begin or have ended with this write."""
+        handed_over = [each for each in changed if _is_handover(each)]
+        if not handed_over or self._ports.notifications is None:
+            return ()
+        from seawall.pipeline.notifications import handover_notification  # noqa: PLC0415 - seldom
+
+        key = self._origin.key
+        return tuple(handover_notification(each, key, record) for each in handed_over)
 
     def _turn(
         self,
@@ -434,6 +441,41 @@ class TurnJournal:
             attempt=self._attempt,
             handovers=self._attempt,
         )
+
+
+async def store_journal(
+    store: SessionStore, write: JournalWrite, stage: str, latest: float, timings: StageTimings
+) -> None:
+    """Write a journal; repeat it while the store does not say whether it is applied.
+
+    Args:
+        store: The session store.
+        write: What is written; it is idempotent.
+        stage: The name of the stage.
+        latest: When it must have succeeded, on the event loop's clock.
+        timings: Of the turn.
+
+    Raises:
+        CommitUnknown: It may be applied or not.
+        Problem: It is not applied.
+    """
+    clock = asyncio.get_running_loop().time
+    while True:
+        try:
+            async with Stage(stage, latest - clock(), latest, timings):
+                return await store.journal(write)
+        except (CommitUnknown, StoreUnavailable, DeadlineExceeded) as failure:
+            if clock() + _PAUSE_SECONDS >= latest:
+                if isinstance(failure, StoreUnavailable):
+                    raise
+                raise CommitUnknown(
+                    "The session store did not report in time whether the turn is stored. "
+                    "Send the same request again with its Idempotency-Key; without one, check "
+                    f"whether the session {write.key.session} has the turn {write.turn.id}.",
+                    field="session",
+                    retry_after=1.0,
+                ) from failure
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def resumption(stored: TurnRecord, attempt: int) -> Resumption:
@@ -529,6 +571,10 @@ def decision_record(wait: Wait, decision: Decision) -> AuditRecord:
         at=decision.at,
         decision=decision,
     )
+
+
+def _is_handover(effect: Effect) -> bool:
+    return effect.request is not None and effect.request.kind == "person"
 
 
 def _is_result(message: Message) -> bool:

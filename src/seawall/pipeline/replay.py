@@ -121,7 +121,7 @@ def _replay(turn: TurnRecord, session: str) -> Iterator[Event]:
     completed = turn.status == "completed"
     messages = turn.messages if completed else turn.messages + reported_outcomes(turn)
     resumptions = list(turn.journal.resumptions) if turn.journal is not UNSET else []
-    for index in range(1, len(messages)):
+    for index in range(len(messages)):
         message = messages[index]
         if not isinstance(message, AssistantMessage):
             continue

@@ -36,6 +36,7 @@ _log = logging.getLogger("seawall.http")
 _DEADLINE_TICK = 0.05
 _RESOLUTION = "/resolution"
 _MESSAGES = "/messages"
+_MCP_PATHS = ("/mcp", "/.well-known/oauth-protected-resource")
 _OTHER_APIS = ("/v1/chat/", "/v1/models", "/v1/sessions", "/v1/approvals", "/v1/effects")
 _SCRAPE_SECONDS = 1.0
 
@@ -195,6 +196,9 @@ class HttpApplication:
         if endpoints is None and path.startswith(_OTHER_APIS):
             self._import_other_apis()
             endpoints = self._routes.get(path)
+        if endpoints is None and path.startswith(_MCP_PATHS):
+            self._import_mcp()
+            endpoints = self._routes.get(path)
         if endpoints is not None:
             return endpoints
         for prefix, endpoints_below in _PREFIXES.items():
@@ -218,6 +222,13 @@ class HttpApplication:
         self._routes["/v1/sessions"] = {"GET": list_sessions}
         self._routes["/v1/approvals"] = {"GET": list_approvals}
         self._routes["/v1/effects"] = {"GET": list_effects}
+
+    def _import_mcp(self) -> None:
+        """Add the endpoint of the Model Context Protocol, if it is configured and not there yet."""
+        if self._orchestrator.settings.mcp is not None and "/mcp" not in self._routes:
+            from seawall.hosts.http.mcp import McpEndpoint  # noqa: PLC0415 - as above
+
+            self._routes |= McpEndpoint(self._orchestrator).routes()
 
     async def _fail(self, exchange: Exchange, problem: Problem) -> None:
         if exchange.started:

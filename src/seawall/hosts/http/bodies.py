@@ -12,9 +12,13 @@ from seawall.requests import new_request
 from seawall.turn import TurnRequest
 
 __all__ = [
+    "IDENTIFIER_PATTERN",
+    "KEY_PATTERN",
     "TurnBody",
+    "checked_key",
     "checked_text",
     "decode",
+    "field_error",
     "idempotency_key",
     "identifier",
     "is_identifier",
@@ -23,11 +27,15 @@ __all__ = [
 
 T = TypeVar("T")
 
+# As in JSON Schema.
+IDENTIFIER_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
+KEY_PATTERN = "^[\\x21-\\x7E]{1,255}$"
+
 _where = re.compile(r" - at `\$\.?(.+)`$")
 _unknown = re.compile(r"unknown field `(.+?)`")
 _missing = re.compile(r"missing required field `(.+?)`")
-_identifier = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
-_key = re.compile(r"[\x21-\x7e]{1,255}\Z")
+_identifier = re.compile(IDENTIFIER_PATTERN[:-1] + r"\Z")
+_key = re.compile(KEY_PATTERN[:-1] + r"\Z")
 
 
 class TurnBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -63,7 +71,7 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _field_error(str(error)) from error
+        raise field_error(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         if path := _lone_surrogate(body):
             raise InvalidField("The text has a lone surrogate.", field=path) from error
@@ -97,13 +105,21 @@ def idempotency_key(header: bytes | None) -> str | None:
     Raises:
         InvalidField: The value is not 1 to 255 visible ASCII characters.
     """
-    if header is None:
-        return None
-    key = header.decode("latin-1")
+    return None if header is None else checked_key(header.decode("latin-1"), "Idempotency-Key")
+
+
+def checked_key(key: str, field: str) -> str:
+    """The idempotency key in a field.
+
+    Args:
+        key: As sent.
+        field: Its name.
+
+    Raises:
+        InvalidField: The key is not 1 to 255 visible ASCII characters.
+    """
     if not _key.match(key):
-        raise InvalidField(
-            "The header must have 1 to 255 visible ASCII characters.", field="Idempotency-Key"
-        )
+        raise InvalidField("Must be 1 to 255 visible ASCII characters.", field=field)
     return key
 
 
@@ -150,7 +166,7 @@ def identifier(value: str | None, field: str) -> str | None:
     return value
 
 
-def _field_error(message: str) -> InvalidField:
+def field_error(message: str) -> InvalidField:
     """Extract the field from a message of msgspec."""
     where = _where.search(message)
     path = where[1] if where else ""

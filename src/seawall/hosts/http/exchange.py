@@ -41,6 +41,7 @@ __all__ = [
     "Receive",
     "Scope",
     "Send",
+    "is_loopback",
     "read_credential",
 ]
 
@@ -102,6 +103,11 @@ def read_credential(
     return Bearer(secret, key.decode("ascii", "replace") if key else "")
 
 
+def is_loopback(host: bytes) -> bool:
+    """Whether a Host header, in lower case, names this machine."""
+    return _loopback_host.match(host.decode("latin-1")) is not None
+
+
 def _bearer(authorization: bytes) -> str:
     scheme, _, secret = _ascii(authorization, "Authorization").partition(" ")
     if scheme.lower() != "bearer" or not secret.strip():
@@ -116,7 +122,7 @@ def _remote_reason(
     if client is None or not (client[0] == "::1" or client[0].startswith(_PEERS)):
         return "the connection does not come from this machine"
     host = headers.get(b"host", b"").lower()
-    if not _loopback_host.match(host.decode("latin-1")):
+    if not is_loopback(host):
         return "the Host header does not name this machine: it must be localhost or 127.0.0.1"
     if http_version not in ("1.1", "2"):
         return "HTTP/1.0 is used by proxies"
@@ -236,6 +242,10 @@ _SINGLE = {
         "Host",
         "Idempotency-Key",
         "Last-Event-ID",
+        "MCP-Protocol-Version",
+        "Mcp-Method",
+        "Mcp-Name",
+        "Mcp-Session-Id",
         "Origin",
         "Seawall-Session",
         "Traceparent",

@@ -11,7 +11,7 @@ import msgspec
 from seawall import errors
 from seawall.config import ServerSettings
 from seawall.events import Event
-from seawall.hosts.http.bodies import TurnBody
+from seawall.hosts.http.bodies import IDENTIFIER_PATTERN, KEY_PATTERN, TurnBody
 from seawall.hosts.http.chat_body import ChatBody
 from seawall.hosts.http.sessions import SessionTurn
 
@@ -23,8 +23,6 @@ _TEXT: Schema = {"type": "string"}
 _NUMBER: Schema = {"type": "number"}
 _COUNT: Schema = {"type": "integer", "minimum": 0}
 _OBJECT: Schema = {"type": "object"}
-_IDENTIFIER = "^[A-Za-z0-9_-]{1,64}$"
-_KEY = "^[\\x21-\\x7E]{1,255}$"
 
 # Statuses of any request; of authenticated ones; of those that read or write an object; of turns.
 _ANY = (400, 405, 408, 431, 500, 503)
@@ -80,14 +78,23 @@ _RESOLUTION: Schema = {
 }
 _PERSON_MESSAGE: Schema = {
     "type": "object",
-    "required": ["turn", "return"],
+    "required": ["turn"],
     "properties": {
         "turn": {"type": "string"},
-        "return": {"const": True},
-        "text": {"type": "string", "maxLength": 16_384},
+        "return": {"type": "boolean"},
+        "text": {"type": "string", "maxLength": 16_384, "pattern": "^[^\\u0000]*$"},
         "note": {"type": "string", "maxLength": 2_000},
     },
     "additionalProperties": False,
+    "description": "Without `return`, a message: its `text` is not blank, and it has no `note`.",
+    "if": {"required": ["return"], "properties": {"return": {"const": True}}},
+    "else": {
+        "required": ["text"],
+        "properties": {
+            "text": {"pattern": "^[^\\u0000]*\\S[^\\u0000]*$"},
+            "note": {"const": ""},
+        },
+    },
 }
 _CALL_FIELDS: dict[str, Schema] = {
     "turn": _TEXT,
@@ -151,7 +158,7 @@ def _bound_turn(fields: dict[str, Schema], settings: ServerSettings) -> None:
     """Limits that are not part of the types."""
     fields["text"] = _message_text(settings)
     for name in ("session", "agent"):
-        fields[name] = _nullable({"type": "string", "pattern": _IDENTIFIER})
+        fields[name] = _nullable({"type": "string", "pattern": IDENTIFIER_PATTERN})
 
 
 def _bound_chat(schemas: dict[str, Schema], settings: ServerSettings) -> None:
@@ -243,6 +250,14 @@ def _answers() -> dict[str, Schema]:
         "HandedBack": _closed(
             {"session": _TEXT, "turn": _TEXT, "status": {"const": "returned"}, "events": _TEXT}
         ),
+        "MessageStored": _closed(
+            {
+                "session": _TEXT,
+                "turn": _TEXT,
+                "status": {"const": "stored"},
+                "message": _closed({"id": _TEXT, "number": _COUNT, "created_at": _NUMBER}),
+            }
+        ),
         "UnknownEffect": _closed(_CALL_FIELDS | {"effect": _TEXT}),
         "EffectList": _closed(
             {"effects": _list_of(_ref("UnknownEffect")), "cursor": {"type": ["string", "null"]}}
@@ -258,11 +273,8 @@ def _answers() -> dict[str, Schema]:
                 "usage": _closed(used),
             },
             seawall=_closed(
-                {
-                    "status": {"const": "paused"},
-                    "turn": _TEXT,
-                    "approvals": _list_of(_ref("RequestedApproval")),
-                }
+                {"status": {"enum": ["paused", "person"]}, "turn": _TEXT},
+                approvals=_list_of(_ref("RequestedApproval")),
             ),
         ),
         "Model": model,
@@ -292,7 +304,7 @@ def _paths() -> dict[str, Any]:
         ),
         _parameter("cursor", "query", "The value from the previous page.", _TEXT),
     ]
-    name = {"type": "string", "pattern": _KEY}
+    name = {"type": "string", "pattern": KEY_PATTERN}
     key = _parameter("Idempotency-Key", "header", "A retry with it returns the first answer.", name)
     frames = {"text/event-stream": {"schema": _ref("Frame")}}
     chunks = {"text/event-stream": {"schema": _closed({"data": _TEXT})}}
@@ -365,11 +377,20 @@ def _paths() -> dict[str, Any]:
         },
         "/v1/sessions/{session}/messages": {
             "post": _operation(
-                "Hand a conversation back that waits for a person; its turn continues",
-                {"200": _answer("It continues.", _json("HandedBack"))},
+                "A person's message in a conversation that was handed over, or its hand-back",
+                {
+                    "200": _answer(
+                        "The message is stored, or the turn continues.",
+                        {
+                            "application/json": {
+                                "schema": {"anyOf": [_ref("MessageStored"), _ref("HandedBack")]}
+                            }
+                        },
+                    )
+                },
                 _DECIDED,
                 body="PersonMessage",
-                parameters=[session],
+                parameters=[session, key],
             )
         },
         "/v1/effects": {
@@ -415,7 +436,7 @@ def _paths() -> dict[str, Any]:
                         "Seawall-Session",
                         "header",
                         "The session to continue.",
-                        {"type": "string", "pattern": _IDENTIFIER},
+                        {"type": "string", "pattern": IDENTIFIER_PATTERN},
                     ),
                 ],
             )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["LIVENESS_TARGET", "TURN_TARGETS", "PreAdmissionCheck", "is_public"]
 
-TURN_TARGETS = frozenset((b"/v1/turns", b"/v1/chat/completions"))
+TURN_TARGETS = frozenset((b"/v1/turns", b"/v1/chat/completions", b"/mcp"))
 LIVENESS_TARGET = b"/livez"
 _PUBLIC_TARGETS = frozenset((LIVENESS_TARGET, b"/readyz", b"/metrics", b"/openapi.json"))
 _LIVENESS_BODY = encode({"status": "alive"})
@@ -128,4 +128,5 @@ def is_public(method: bytes, path: bytes) -> bool:
         method: Of the request.
         path: As sent, percent-encoded.
     """
-    return path in _PUBLIC_TARGETS or method == b"OPTIONS" or b"%" in path
+    well_known = path.startswith(b"/.well-known/")
+    return path in _PUBLIC_TARGETS or well_known or method == b"OPTIONS" or b"%" in path

@@ -49,11 +49,13 @@ if TYPE_CHECKING:
 __all__ = [
     "EVENT_STREAM",
     "Pause",
+    "Reply",
     "answer_turn",
     "answer_turn_events",
     "check_capacity",
     "claimed_tenant",
     "run_turn",
+    "while_connected",
 ]
 
 EVENT_STREAM = [
@@ -91,13 +93,15 @@ class Pause:
         elif type(event) is TurnResumed:
             self.paused = None
 
+    def waits(self) -> list[ApprovalRequested]:
+        """What the turn waits for; empty if it has not paused."""
+        return [self._requested[each] for each in self.paused.waits] if self.paused else []
+
     def approvals(self) -> list[dict[str, object]]:
         """What waits for a decision, and where it is taken."""
         from seawall.hosts.http.effects import requested_approval  # noqa: PLC0415 - seldom
 
-        waits = self.paused.waits if self.paused is not None else ()
-        requested = (self._requested[each] for each in waits)
-        return [requested_approval(each) for each in requested if each.kind == "approval"]
+        return [requested_approval(each) for each in self.waits() if each.kind == "approval"]
 
 
 async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:
@@ -133,9 +137,7 @@ async def answer_turn_events(orchestrator: "Orchestrator", exchange: Exchange, t
     owner = await authenticated_owner(orchestrator, exchange)
     await exchange.body(limit=0, seconds=orchestrator.settings.server.body_seconds)
     try:
-        await _while_connected(
-            exchange, _forward_events(orchestrator, exchange, owner, turn, after)
-        )
+        await while_connected(exchange, _forward_events(orchestrator, exchange, owner, turn, after))
     except ServerStopping:  # the stream breaks off; another server can resume it
         if not exchange.started:
             raise
@@ -200,7 +202,7 @@ async def run_turn(
     else:
         running = orchestrator.engine.execute(request, credential, emit)
     try:
-        await _while_connected(exchange, running)
+        await while_connected(exchange, running)
     except (Problem, ClientDisconnected):
         raise
     except Exception as error:
@@ -208,7 +210,7 @@ async def run_turn(
         raise InternalError("Internal error; the details are in the log of the server.") from error
 
 
-async def _while_connected(exchange: Exchange, work: Awaitable[object]) -> None:
+async def while_connected(exchange: Exchange, work: Awaitable[object]) -> None:
     """Await the work; cancel it when the client disconnects.
 
     Raises:
@@ -297,7 +299,7 @@ async def _respond_json(
 
     With 202 if it has paused.
     """
-    reply = _Reply()
+    reply = Reply()
 
     async def emit(*events: Event) -> None:
         for event in events:
@@ -312,8 +314,16 @@ async def _respond_json(
     await exchange.answer(answer, headers=[(b"server-timing", timing.encode())])
 
 
-class _Reply:
-    """What the events of a turn add up to."""
+class Reply:
+    """What the events of a turn add up to.
+
+    Attributes:
+        answer: Members of the answer.
+        calls: Tool calls.
+        pause: Whether the turn has paused.
+        text: Pieces of the text.
+        timings: Milliseconds by stage.
+    """
 
     __slots__ = ("answer", "calls", "pause", "text", "timings")
 
