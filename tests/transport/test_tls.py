@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from seawall import new_request
 from seawall.composition import _fetcher, open_client
 from seawall.config import Settings, load_settings
 from seawall.errors import ConfigError, StoreUnavailable

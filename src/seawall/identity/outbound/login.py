@@ -40,11 +40,11 @@ _MAX_REQUEST_BYTES = 16_384
 _ANSWER_SECONDS = 5.0
 _PAGE = "<!doctype html><title>Seawall</title><p>{}</p>"
 # Requests without a token; some servers want one for the first of these only.
-_PROBES = (
-    b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}',
+_INITIALIZE = (
     b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25",'
-    b'"capabilities":{},"clientInfo":{"name":"seawall","version":"1"}}}',
+    b'"capabilities":{},"clientInfo":{"name":"seawall","version":"1"}}}'
 )
+_PROBES = (b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}', _INITIALIZE)
 
 
 class _Return(Struct, frozen=True):
