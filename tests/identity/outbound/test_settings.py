@@ -88,8 +88,7 @@ include = ["*"]
     [
         (
             '[tools.orders.auth]\nkind = "client-credential"',
-            ":7: tools.orders.auth.kind: must be one of: none, static, client-credentials, token-"
-            'exchange, subject-store, pass-through, mcp; did you mean "client-credentials"?',
+            'subject-store, pass-through, mcp; did you mean "client-credentials"?',
         ),
         ('[tools.orders.auth]\nsecret_env = "X"', ":6: tools.orders.auth.kind: must be one of: "),
         (
