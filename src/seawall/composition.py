@@ -371,16 +371,14 @@ async def _assemble(
 
     def offer() -> None:
         tools = _offered(settings, registered.tools, toolsets, catalog, built_in)
-        agents.update(
-            {
-                name: _build_agent(name, each, models, tools, catalog)
-                for name, each in registered.agents.items()
-            }
-        )
+        made = {
+            name: _build_agent(name, each, models, tools, catalog)
+            for name, each in registered.agents.items()
+        }
+        _check_agents(made, settings)
+        agents.update(made)
 
     offer()
-    if not agents:
-        raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
     _check_exposed(settings, agents)
     answers = _open_answers(settings, registered, agents)
     default = settings.routing.default_agent or next(iter(agents))
@@ -674,6 +672,23 @@ def _tool_names(
             meant = did_you_mean(each, tools)
             raise ConfigError(f'agents.{agent}.tools: unknown tool "{each}"{meant}; known: {known}')
     return tuple(names), missing
+
+
+def _check_agents(agents: Mapping[str, Agent], settings: Settings) -> None:
+    """Check that there are agents, and leases under which their journals are written.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    if not agents:
+        raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
+    for agent in agents.values() if not settings.sessions.lease_seconds else ():
+        for each in agent.tools.values():
+            if each.mutating:
+                raise ConfigError(
+                    f"sessions.lease_seconds: must be more than 0, because the tool {each.name} "
+                    f"of the agent {agent.name} changes something"
+                )
 
 
 async def _open_store_and_tools(

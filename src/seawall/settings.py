@@ -564,7 +564,7 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
         busy_seconds: How long it waits at most.
         lease_seconds: How long a turn's lease of its session lasts without renewal; it is renewed
             every third of that. 0: no leases; of two concurrent turns, the second to finish is
-            refused.
+            refused, and tools must not change anything.
         background_seconds: An interrupted background turn is run again until so long after it was
             accepted.
         background_attempts: And so many times at most.

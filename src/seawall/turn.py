@@ -282,6 +282,7 @@ class Effect(Struct, frozen=True, omit_defaults=True):
         began_at: Unix seconds; 0 before.
         ended_at: Unix seconds; 0 before.
         request: The approval that it needs; None for none.
+        asked: As `shown`, of the model's own arguments, if others were approved.
     """
 
     id: str
@@ -296,6 +297,7 @@ class Effect(Struct, frozen=True, omit_defaults=True):
     began_at: float = 0.0
     ended_at: float = 0.0
     request: ApprovalRequest | None = None
+    asked: str = ""
 
 
 class Resumption(Struct, frozen=True, omit_defaults=True):

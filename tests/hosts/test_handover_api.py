@@ -40,6 +40,10 @@ async def test_a_hand_over_survives_its_server_and_is_answered_once(tmp_path: Pa
                 await receiver.until(2)
             async with httpx2.AsyncClient(base_url=server.url, timeout=20) as client:
                 await _hand_back(client, receiver)
+                chat = {"model": "only", "messages": [{"role": "user", "content": "A person!"}]}
+                said = await Caller(client, "bob").post("/v1/chat/completions", chat)
+                message = said.json()["choices"][0]["message"]
+                assert message["content"] == "A person has this conversation now."
     for name in ("first", "second"):
         assert SECRET not in (tmp_path / name / "log").read_text()
 

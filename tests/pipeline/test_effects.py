@@ -1,14 +1,22 @@
 """Turns with effects: journaled, continued and interrupted; effects happen once."""
 
 import asyncio
+import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
-from seawall.errors import ServerStopping, SessionConflict
+from seawall import Orchestrator, ScriptedModel
+from seawall.agents import AgentLimits
+from seawall.config import AgentSettings, Settings
+from seawall.errors import ConfigError, ServerStopping, SessionConflict
+from seawall.pipeline.decisions import Verdict
 from seawall.settings import SessionSettings
 from seawall.storage.audit import verify
 from seawall.storage.port import Begin, JournalWrite
+from seawall.tools.policy import Approval
 from seawall.tools.port import ToolError
 from seawall.turn import ToolCall, ToolMessage
 from tests.pipeline.shop import (
@@ -365,3 +373,63 @@ async def test_calls_of_one_step_with_the_same_id(place: SessionSettings) -> Non
         outcome = await ask(app)
         assert outcome.problem is None
         assert service.done == ["o0", "o1", "o2", "o3"]
+
+
+async def test_calls_of_several_steps_with_the_same_id(place: SessionSettings) -> None:
+    service = RefundService()
+    script = Script((refund("o1", call="x"),), (refund("o2", call="x"),))
+    async with shop(place, script, service, approve="always") as app:
+        first = await ask(app)
+        turn = first.request.id
+        _, live = await app.engine.pipeline.decide(ANN, turn, "x", Verdict(decision="approve"))
+        assert live is not None
+        second = [event async for _, event in live.follow()]
+        assert second[: len(first.events)] == first.events
+        (waiting,) = await waits(app)
+        assert waiting.call == "x_1"
+        _, live = await app.engine.pipeline.decide(ANN, turn, "x_1", Verdict(decision="approve"))
+        assert live is not None
+        third = [event async for _, event in live.follow()]
+        assert third[: len(second)] == second
+        assert service.done == ["o1", "o2"]
+
+
+async def test_arguments_that_no_record_could_hold_are_refused(place: SessionSettings) -> None:
+    most = len('{"amount":5,"order":"o1","reason":""}')
+    for reason, calls in (("\u6c49" * 50_000, 0), ('"' * ((65_536 - most) // 2), 1)):
+        service, script = RefundService(), Script((refund("o1", reason=reason),))
+        async with shop(place, script, service) as app:
+            outcome = await ask(app)
+            assert outcome.problem is None
+            assert len(service.calls) == calls
+            script.steps = ()
+            assert (await ask(app, "next", session=outcome.request.session)).problem is None
+
+
+async def test_all_effects_of_a_step_can_end_at_once(place: SessionSettings) -> None:
+    calls = tuple(refund(f"o{number}", call=f"c{number}") for number in range(60))
+    service, limits = RefundService(), AgentLimits(tool_calls=100)
+    brief = Approval(expires_seconds=1.0)
+    async with shop(place, Script(calls), service, limits=limits, approve=brief) as app:
+        outcome = await ask(app)
+        assert outcome.kinds[-1] == "TurnPaused"
+        await asyncio.sleep(1.1)
+        (job,) = await app.engine.store.orphaned_jobs(limit=1)
+        claimed = await app.engine.store.claim_job(job, until=time.time() + 20)
+        assert claimed is not None
+        live = app.engine.pipeline.run_job(claimed)
+        assert type([event async for _, event in live.follow()][-1]).__name__ == "TurnCompleted"
+        assert not service.calls
+
+
+async def test_effects_need_leases(tmp_path: Path) -> None:
+    place = SessionSettings(path=str(tmp_path / "sessions.db"), lease_seconds=0)
+    app = Orchestrator(Settings(sessions=place))
+    app.model("m", ScriptedModel(Script()))
+    app.tool(RefundService().look_up)
+    app.agent("a", AgentSettings(instructions="x", model="m", tools=("look_up",)))
+    async with app:
+        assert (await ask(app)).problem is None
+    with pytest.raises(ConfigError, match=r"sessions\.lease_seconds: .* the tool refund of the a"):
+        async with shop(place, Script(), RefundService()):
+            pass

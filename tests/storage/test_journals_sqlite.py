@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from seawall.errors import ConfigError
-from seawall.storage.sqlite import schema
+from seawall.storage.sqlite import file as schema
 from seawall.storage.sqlite.store import SqliteStore
 from tests.storage.calls import KEY, NOW, Clock, commit
 from tests.storage.test_background_jobs import accept, new_job

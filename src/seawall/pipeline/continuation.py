@@ -21,7 +21,14 @@ from seawall.pipeline.context import Ports, TurnContext
 from seawall.pipeline.journal import JournalOrigin, TurnJournal
 from seawall.pipeline.leases import TurnLease, describe_effects, is_retried_later
 from seawall.pipeline.opening import Opened
-from seawall.pipeline.replay import advance, attempt_offset, paused, replay, reported_outcomes
+from seawall.pipeline.replay import (
+    advance,
+    attempt_offset,
+    call_limit,
+    paused,
+    replay,
+    reported_outcomes,
+)
 from seawall.requests import fingerprint
 from seawall.tools.port import ToolOutcome
 from seawall.turn import AssistantMessage, TurnRecord, UserMessage
@@ -194,7 +201,7 @@ async def settle_left_turn(ports: Ports, context: TurnContext, opened: Opened) -
     if (
         left is None or left.status != "open"
     ):  # the newest may be too large to be loaded with others
-        async with asyncio.timeout(ports.limits.session):
+        async with call_limit(ports.limits.session):
             page = await ports.store.turns(opened.key, limit=1)
         if page.turns[0].status != "open":
             return opened

@@ -238,19 +238,19 @@ def _check_permission(caller: Principal, wait: Wait) -> None:
 
 
 def _edited(ports: Ports, wait: Wait, arguments: dict[str, object]) -> tuple[str, str]:
-    """The new arguments as JSON, and redacted."""
+    """The new arguments in canonical JSON, and redacted."""
     agent = ports.agents.get(wait.agent)
     tool = agent.tools.get(wait.tool) if agent is not None else None
     if tool is None:
         raise InvalidField(f"The tool {wait.tool} is not configured any more.", field="arguments")
-    written = msgspec.json.encode(arguments).decode()
     try:
-        tool.prepare(written)
+        prepared = tool.prepare(msgspec.json.encode(arguments).decode())
     except ToolError as refusal:
         found = (pattern.search(str(refusal)) for pattern in (_place, _named))
         path = ".".join(("arguments", *(each[1] for each in found if each is not None)))
         raise InvalidField(str(refusal), field=path) from refusal
-    return written, redacted(tool.policy, written) if tool.policy is not None else written
+    plain = prepared.canonical.decode()
+    return plain, redacted(tool.policy, plain) if tool.policy is not None else plain
 
 
 async def claim_woken(ports: Ports, wait: Wait) -> BackgroundJob | None:

@@ -24,7 +24,7 @@ from seawall.errors import (
 from seawall.intents import Detection
 from seawall.pipeline.context import Ports, Stage, StageTimings, TurnContext
 from seawall.pipeline.leases import TurnLease
-from seawall.pipeline.replay import reported_outcomes
+from seawall.pipeline.replay import call_limit, reported_outcomes
 from seawall.storage.port import (
     AuditRecord,
     BackgroundJob,
@@ -34,6 +34,7 @@ from seawall.storage.port import (
     SessionStore,
     Wait,
 )
+from seawall.tools.policy import without_redacted
 from seawall.tools.port import truncate
 from seawall.turn import (
     AssistantMessage,
@@ -60,6 +61,7 @@ __all__ = [
 ]
 
 _MAX_OUTCOME_BYTES = 4_096
+_MAX_NOTE_BYTES = 8_192
 _PAUSE_SECONDS = 0.1
 _MAX_WAITS = 1_000
 _UNKNOWN_SECONDS = 400 * 86_400.0
@@ -209,7 +211,14 @@ class TurnJournal:
         answer = msgspec.structs.replace(
             answer, messages=messages, agent=record.agent, steps=record.journal.steps
         )
-        await self._write(answer, "interrupted", outcomes, problem, keep_lease=keep_lease)
+        await self._write(
+            answer,
+            "interrupted",
+            outcomes,
+            problem,
+            keep_lease=keep_lease,
+            given_up=await self._undecided(),
+        )
 
     async def decisions(self, waiting: Sequence[Effect]) -> Mapping[str, Decision]:
         """See `StepJournal`."""
@@ -225,10 +234,24 @@ class TurnJournal:
             elif time.time() >= wait.expires_at:
                 expired = Decision("expire", "", time.time())
                 audit = decision_record(wait, expired)
-                async with asyncio.timeout(self._ports.limits.session):
+                async with call_limit(self._ports.limits.session):
                     if await self._ports.store.decide(wait, expired, audit):
                         found[effect.id] = expired
         return found
+
+    async def _undecided(self) -> tuple[str, ...]:
+        """What still waits in this turn, as far as it can be read; an attempt may ask again."""
+        if all(each.status != "waiting" for each in self.effects):
+            return ()
+        try:
+            stored = await self._waits()
+        except Problem:
+            return ()
+        self._listed |= stored.keys()
+        waiting = {each.id for each in self.effects if each.status == "waiting"}
+        return tuple(
+            each.id for each in stored.values() if each.id in waiting and each.decision is None
+        )
 
     async def _write(
         self,
@@ -238,8 +261,11 @@ class TurnJournal:
         problem: Problem | None = None,
         *,
         keep_lease: bool = False,
+        given_up: tuple[str, ...] = (),
     ) -> TurnRecord:
         write = self._next(answer, status, outcomes, problem)
+        if given_up:
+            write = msgspec.structs.replace(write, ended=(*write.ended, *given_up))
         if keep_lease and self._lease.seconds:
             until = time.time() + self._lease.seconds
             write = msgspec.structs.replace(write, until=until)
@@ -259,6 +285,16 @@ class TurnJournal:
         except BaseException:
             self._lost = True
             raise
+        self._written(write)
+        self._listed -= set(given_up)
+        if write.until is not None:
+            self._lease.taken()
+        elif status != "interrupted":  # then the lease's end says what becomes of the job
+            self._lease.ended()
+        return write.turn
+
+    def _written(self, write: JournalWrite) -> None:
+        """Take note of what has been written."""
         self._record = write.turn
         self._context.report.effects += [
             (each.tool, each.status, each.decision.verdict if each.decision else "none")
@@ -268,11 +304,6 @@ class TurnJournal:
         self._listed |= {each.id for each in write.waits}
         if write.notifications and self._ports.notifications is not None:
             self._ports.notifications.offer(write.notifications)
-        if write.until is not None:
-            self._lease.taken()
-        elif status != "interrupted":  # then the lease's end says what becomes of the job
-            self._lease.ended()
-        return write.turn
 
     async def _is_decided(self, undecided: tuple[str, ...]) -> bool:
         try:
@@ -287,16 +318,9 @@ class TurnJournal:
         Raises:
             Problem: The store did not answer.
         """
-        tenant, seconds = self._origin.key.tenant, self._ports.limits.session
-        try:
-            async with asyncio.timeout(seconds):
-                page = await self._ports.store.waits(
-                    tenant, turn=self._origin.turn, limit=_MAX_WAITS
-                )
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"The session store did not answer within {seconds:g} s.", field="session"
-            ) from error
+        tenant = self._origin.key.tenant
+        async with call_limit(self._ports.limits.session):
+            page = await self._ports.store.waits(tenant, turn=self._origin.turn, limit=_MAX_WAITS)
         return {each.id: each for each in page.waits}
 
     async def _store(self, write: JournalWrite, status: str) -> None:
@@ -440,6 +464,7 @@ class TurnJournal:
             ends_at=expires_at + self._ports.sessions.background_seconds,
             attempt=self._attempt,
             handovers=self._attempt,
+            roles=origin.roles,
         )
 
 
@@ -540,7 +565,9 @@ def effect_record(effect: Effect, key: SessionKey, turn: TurnRecord) -> AuditRec
         agent=effect.agent,
         arguments=effect.shown or effect.arguments,
         status=effect.status,
-        outcome=truncate(outcome, _MAX_OUTCOME_BYTES),
+        outcome=truncate(
+            without_redacted(outcome, effect.arguments, effect.shown), _MAX_OUTCOME_BYTES
+        ),
         idempotency_key=effect.key,
         began_at=effect.began_at,
         at=effect.ended_at,
@@ -549,11 +576,22 @@ def effect_record(effect: Effect, key: SessionKey, turn: TurnRecord) -> AuditRec
 
 
 def _shown_decision(effect: Effect) -> Decision | None:
-    """The decision about an effect, with arguments redacted."""
+    """The decision about an effect as it is recorded, with arguments redacted."""
     decision = effect.request.decision if effect.request is not None else None
-    if decision is None or not decision.arguments or not effect.shown:
-        return decision
-    return msgspec.structs.replace(decision, arguments=effect.shown)
+    if decision is None:
+        return None
+    if decision.arguments and effect.shown:
+        decision = msgspec.structs.replace(decision, arguments=effect.shown)
+    return _bounded(decision)
+
+
+def _bounded(decision: Decision) -> Decision:
+    """A decision with as much of its texts as a record has; the turn has the whole result."""
+    return msgspec.structs.replace(
+        decision,
+        note=truncate(decision.note, _MAX_NOTE_BYTES),
+        result=truncate(decision.result, _MAX_OUTCOME_BYTES),
+    )
 
 
 def decision_record(wait: Wait, decision: Decision) -> AuditRecord:
@@ -569,7 +607,7 @@ def decision_record(wait: Wait, decision: Decision) -> AuditRecord:
         arguments=wait.arguments,
         status=decision.verdict,
         at=decision.at,
-        decision=decision,
+        decision=_bounded(decision),
     )
 
 

@@ -405,7 +405,8 @@ class _Acquisition(Struct):
                     field="session",
                     retry_after=1.0,
                 )
-        paused = [each for each in snapshot.turns if each.status == "paused"]
+        over = time.time() - self.settings.background_seconds  # their jobs have ended
+        paused = [each for each in snapshot.turns if _waits_until(each) > over]
         if self.next_message == "answer" or not paused:
             return snapshot
         await lease.release()
@@ -450,6 +451,14 @@ def _handed_over(turns: tuple[TurnRecord, ...]) -> str | None:
             if effect.status == "waiting" and request is not None and request.kind == "person":
                 return turn.id
     return None
+
+
+def _waits_until(turn: TurnRecord) -> float:
+    """When what a paused turn waits for expires, in Unix seconds; 0 for any other turn."""
+    if turn.journal is UNSET or turn.status != "paused":
+        return 0.0
+    effects = turn.journal.effects
+    return max((each.request.expires_at for each in effects if each.request is not None), default=0)
 
 
 def _is_left(turn: TurnRecord, job: BackgroundJob | None) -> bool:

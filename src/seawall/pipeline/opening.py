@@ -179,6 +179,7 @@ class Opening(Struct, frozen=True, kw_only=True):
             request=msgspec.structs.replace(request, deadline=None),
             accepted_at=now,
             ends_at=now + sessions.background_seconds,
+            roles=self.principal.roles,
         )
 
     def _no_lease(self) -> TurnLease:

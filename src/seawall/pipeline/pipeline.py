@@ -179,7 +179,7 @@ class Pipeline:
 
     def run_job(self, job: BackgroundJob) -> LiveTurn:
         """Run a background turn that was claimed, perhaps from another process."""
-        owner = Principal(job.key.tenant, job.key.subject)
+        owner = Principal(job.key.tenant, job.key.subject, job.roles)
         left = job.ends_at - time.time()
         deadline = asyncio.get_running_loop().time() + left
         request = msgspec.structs.replace(job.request, deadline=deadline)

@@ -137,6 +137,7 @@ class BackgroundJob(Struct, frozen=True, kw_only=True):
         attempt: Number of claims, of which accepting it is the first.
         handovers: How many of these attempts were handed over on purpose, by a process that was
             shut down.
+        roles: Of the caller.
     """
 
     key: SessionKey
@@ -145,6 +146,7 @@ class BackgroundJob(Struct, frozen=True, kw_only=True):
     ends_at: float
     attempt: int = 1
     handovers: int = field(default=0, name="handed")
+    roles: tuple[str, ...] = ()
 
     @property
     def lease_owner(self) -> str:

@@ -65,7 +65,7 @@ _MAX_TURN_BYTES = 32 << 20
 _MAX_NAME_BYTES = 1_000  # of the 1,024 of a sort key of DynamoDB
 _MAX_OWNER_BYTES = 1_024
 _MAX_LIMIT = 1_000_000
-_MAX_RECORD_BYTES = 100_000
+_MAX_RECORD_BYTES = 380_000  # of the 400 KB of an item of DynamoDB
 _MAX_NOTIFICATION_BYTES = 300_000
 
 _encode = msgspec.json.Encoder().encode

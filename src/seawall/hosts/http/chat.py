@@ -195,12 +195,13 @@ class _Reply:
         """
         if self._pause.paused is None or self._text:
             return ""
-        if not self._pause.approvals():
-            return "A person has this conversation now."
         waits = ", ".join(
             f"{each['tool']} (decide at {each['decide']})" for each in self._pause.approvals()
         )
-        return f"This waits for approval: {waits}."
+        if waits:
+            return f"This waits for approval: {waits}."
+        person = "person" in self._pause.kinds()
+        return "A person has this conversation now." if person else "This waits for its client."
 
     def extension(self) -> dict[str, object]:
         """The member `seawall` of a turn that has paused, or while a person has the conversation.

@@ -186,7 +186,7 @@ class JournalTable:
             refused = await self._transact(parts)
             if refused is None:
                 return True
-            if refused.reasons[0].code != "None":
+            if refused.reasons[0].code == "ConditionalCheckFailed":
                 stored = await self._table.get(wait_key(key.tenant, wait.id))
                 return bool(refused.uncertain and stored and stored.get("d") == text(decided))
         raise _busy()

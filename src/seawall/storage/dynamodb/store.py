@@ -364,7 +364,7 @@ class DynamoDBStore:
 
         if not (is_key(key) and await delete_session(self.table, key)):
             raise SessionNotFound
-        await self._jobs.delete(key, key.session)
+        await self._jobs.delete(key, {key.session})
         await self._notifications().delete(key, key.session)
 
     @_translated
@@ -374,7 +374,10 @@ class DynamoDBStore:
 
         await self._jobs.delete(owner)
         await self._notifications().delete(owner)
-        return await erase_subject(self.table, owner)
+        count, sessions = await erase_subject(self.table, owner)
+        if sessions:  # their turns may have written a job until they ended
+            await self._jobs.delete(owner, sessions)
+        return count
 
     @_translated
     async def archives(self, *, limit: int, cursor: str | None = None) -> ArchivePage:
