@@ -23,6 +23,15 @@ from seawall.config import (
 from seawall.errors import Problem
 from seawall.events import Event
 from seawall.hosts.aws_lambda.target import LambdaSettings
+from seawall.identity.outbound.settings import (
+    ClientCredentialsAuth,
+    McpAuth,
+    OAuthClientAuth,
+    PassThroughAuth,
+    StaticAuth,
+    SubjectStoreAuth,
+    TokenExchangeAuth,
+)
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
 from seawall.settings import (
     AdmissionSettings,
@@ -88,6 +97,11 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[agents.NAME.output]": OutputSettings,
     "[agents.NAME.cache]": AnswerCacheSettings,
     "[telemetry]": TelemetrySettings,
+    "Credentials: static": StaticAuth,
+    "Credentials: client-credentials": ClientCredentialsAuth,
+    "Credentials: subject-store": SubjectStoreAuth,
+    "Credentials: pass-through": PassThroughAuth,
+    "Credentials: mcp": McpAuth,
 }
 
 
@@ -178,6 +192,16 @@ def test_every_key_is_documented_with_its_default(section: str) -> None:
         field.encode_name: _default(field) for field in msgspec.structs.fields(SECTIONS[section])
     }
     assert documented == true
+
+
+def test_every_key_of_token_exchange_beyond_those_of_a_client_is_documented() -> None:
+    documented = {cells[0]: cells[1] for cells in rows("configuration.md", _EXCHANGE)}
+    fields = {each.name: _default(each) for each in msgspec.structs.fields(TokenExchangeAuth)}
+    client = {each.name for each in msgspec.structs.fields(OAuthClientAuth)}
+    assert documented == {name: each for name, each in fields.items() if name not in client}
+
+
+_EXCHANGE = "Credentials: token-exchange"
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:

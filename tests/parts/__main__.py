@@ -15,8 +15,13 @@ _MISSING = (
     tools.missing_sam,
     tools.missing_locust,
     tools.missing_crds,
+<<<<<<< HEAD
     mcp_parts.missing,
     tools.missing_oidc,
+=======
+    tools.missing_oidc,
+    mcp_parts.missing,
+>>>>>>> outbound
 )
 
 
