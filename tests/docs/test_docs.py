@@ -67,6 +67,7 @@ BY_HAND = {
     "intents.md",
     "lambda.md",
     "mcp-server.md",
+    "openapi-tools.md",
     "python-api.md",
     "testing.md",
 }

@@ -18,10 +18,14 @@ _MISSING = (
 <<<<<<< HEAD
     mcp_parts.missing,
     tools.missing_oidc,
+<<<<<<< HEAD
 =======
     tools.missing_oidc,
     mcp_parts.missing,
 >>>>>>> outbound
+=======
+    tools.missing_openapi,
+>>>>>>> openapi
 )
 
 
