@@ -8,6 +8,7 @@ import os
 import sys
 
 from tests.parts import dynamodb_local, mcp_parts, system, tools
+from tests.parts import dynamodb_local, mcp_clients, mcp_parts, system, tools
 
 _MISSING = (
     dynamodb_local.missing,
@@ -15,6 +16,7 @@ _MISSING = (
     tools.missing_sam,
     tools.missing_locust,
     tools.missing_crds,
+<<<<<<< HEAD
 <<<<<<< HEAD
     mcp_parts.missing,
     tools.missing_oidc,
@@ -26,6 +28,10 @@ _MISSING = (
 =======
     tools.missing_openapi,
 >>>>>>> openapi
+=======
+    mcp_parts.missing,
+    mcp_clients.missing,
+>>>>>>> mcpserver
 )
 
 
@@ -40,6 +46,10 @@ def main() -> int:
     failure = dynamodb_local.install()
     tools.install()
     mcp_parts.install()
+<<<<<<< HEAD
+=======
+    mcp_clients.install()
+>>>>>>> mcpserver
     reasons = dict.fromkeys(filter(None, [failure, *(missing() for missing in _MISSING)]))
     for reason in reasons:
         sys.stderr.write(f"{reason}; tests that need it are skipped\n")
