@@ -7,7 +7,6 @@ a part its tests are skipped; with SEAWALL_REQUIRE_ALL=1 a missing part is an er
 import os
 import sys
 
-from tests.parts import dynamodb_local, mcp_parts, system, tools
 from tests.parts import dynamodb_local, mcp_clients, mcp_parts, system, tools
 
 _MISSING = (
@@ -16,22 +15,10 @@ _MISSING = (
     tools.missing_sam,
     tools.missing_locust,
     tools.missing_crds,
-<<<<<<< HEAD
-<<<<<<< HEAD
-    mcp_parts.missing,
     tools.missing_oidc,
-<<<<<<< HEAD
-=======
-    tools.missing_oidc,
-    mcp_parts.missing,
->>>>>>> outbound
-=======
     tools.missing_openapi,
->>>>>>> openapi
-=======
     mcp_parts.missing,
     mcp_clients.missing,
->>>>>>> mcpserver
 )
 
 
@@ -46,10 +33,7 @@ def main() -> int:
     failure = dynamodb_local.install()
     tools.install()
     mcp_parts.install()
-<<<<<<< HEAD
-=======
     mcp_clients.install()
->>>>>>> mcpserver
     reasons = dict.fromkeys(filter(None, [failure, *(missing() for missing in _MISSING)]))
     for reason in reasons:
         sys.stderr.write(f"{reason}; tests that need it are skipped\n")
