@@ -280,7 +280,7 @@ def dynamodb() -> str:
     require_dynamodb()
     # Workers of pytest-xdist are children of the process that the run ends with.
     owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-    return shared_dynamodb(Path(os.environ[RUN_FOLDER]), owner)
+    return shared_dynamodb(owner)
 
 
 @pytest.fixture(autouse=True)
