@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
@@ -73,12 +73,13 @@ class Receiver:
         async with self.changed:
             self.received.append((headers, body))
             self.changed.notify_all()
-        if not status:
-            await reader.read()  # until the sender gives up
-        else:
-            writer.write(f"HTTP/1.1 {status} X\r\nconnection: close\r\n".encode())
-            writer.write(b"\r\n" if status == 204 else b"content-length: 0\r\n\r\n")
-            await writer.drain()
+        with suppress(ConnectionError):  # the sender is killed
+            if not status:
+                await reader.read()  # until the sender gives up
+            else:
+                writer.write(f"HTTP/1.1 {status} X\r\nconnection: close\r\n".encode())
+                writer.write(b"\r\n" if status == 204 else b"content-length: 0\r\n\r\n")
+                await writer.drain()
         writer.close()
 
 
