@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from seawall import Orchestrator, ScriptedModel
-from seawall.config import AgentSettings, Settings
+from seawall.config import AgentSettings, IntentSettings, RoutingSettings, Settings
 from seawall.errors import AlreadyDecided, ConfigError, Forbidden, TurnNotFound
 from seawall.events import Event, TurnPaused
 from seawall.pipeline.decisions import hand_back, return_result
@@ -92,14 +92,21 @@ async def desk(
     *,
     seconds: float = 3_600.0,
     notice: str = "",
+    judge: Script | None = None,
 ) -> AsyncGenerator[Orchestrator, None]:
     """An agent that may hand over."""
     monkeypatch.setenv("DESK_SECRET", SECRET)
     handover = HandoverSettings(
         url=url, secret_env="DESK_SECRET", role="staff", seconds=seconds, notice=notice
     )
-    app = Orchestrator(Settings(sessions=place, handover=handover))
+    settings = Settings(sessions=place, handover=handover)
+    if judge is not None:  # which is asked for the intent
+        settings.intents["return"] = IntentSettings(description="Return something.")
+        settings = msgspec.structs.replace(settings, routing=RoutingSettings(intent_model="judge"))
+    app = Orchestrator(settings)
     app.model("m", ScriptedModel(script))
+    if judge is not None:
+        app.model("judge", ScriptedModel(judge))
     app.agent("a", AgentSettings(instructions="x", model="m", handover=True))
     async with app:
         yield app
