@@ -411,7 +411,7 @@ class ModelSpend(Struct):
 
 
 class TurnReport(Struct):
-    """The report of a finished turn; filled in while the turn runs.
+    """The report of a turn that has ended or paused; filled in while the turn runs.
 
     Attributes:
         turn: Its id.
@@ -445,3 +445,8 @@ class TurnReport(Struct):
     cached: bool = False
     tenant: str = ""
     effects: list[tuple[str, str, str]] = []
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its outcome is none of a problem, and it was not cancelled."""
+        return self.outcome in ("completed", "replayed", "paused", "person")

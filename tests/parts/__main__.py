@@ -7,7 +7,7 @@ a part its tests are skipped; with SEAWALL_REQUIRE_ALL=1 a missing part is an er
 import os
 import sys
 
-from tests.parts import dynamodb_local, system, tools
+from tests.parts import dynamodb_local, mcp_clients, mcp_parts, system, tools
 
 _MISSING = (
     dynamodb_local.missing,
@@ -17,6 +17,8 @@ _MISSING = (
     tools.missing_crds,
     tools.missing_oidc,
     tools.missing_openapi,
+    mcp_parts.missing,
+    mcp_clients.missing,
 )
 
 
@@ -27,9 +29,11 @@ def main() -> int:
         sys.stdout.write(" ".join(names) + "\n")
         return 0
     system.install_packages()
-    sys.stdout.write("Checking DynamoDB Local, SAM, Locust and validators under .venv ...\n")
+    sys.stdout.write("Checking DynamoDB Local, SAM, Locust, validators, MCP under .venv ...\n")
     failure = dynamodb_local.install()
     tools.install()
+    mcp_parts.install()
+    mcp_clients.install()
     reasons = dict.fromkeys(filter(None, [failure, *(missing() for missing in _MISSING)]))
     for reason in reasons:
         sys.stderr.write(f"{reason}; tests that need it are skipped\n")

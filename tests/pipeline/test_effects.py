@@ -12,13 +12,15 @@ from seawall import Orchestrator, ScriptedModel
 from seawall.agents import AgentLimits
 from seawall.config import AgentSettings, Settings
 from seawall.errors import ConfigError, ServerStopping, SessionConflict
+from seawall.identity import Trusted
 from seawall.pipeline.decisions import Verdict
+from seawall.requests import fingerprint, new_request
 from seawall.settings import SessionSettings
 from seawall.storage.audit import verify
-from seawall.storage.port import Begin, JournalWrite
+from seawall.storage.port import BackgroundJob, Begin, JournalWrite
 from seawall.tools.policy import Approval
 from seawall.tools.port import ToolError
-from seawall.turn import ToolCall, ToolMessage
+from seawall.turn import SessionKey, ToolCall, ToolMessage, TurnRequest
 from tests.pipeline.shop import (
     ANN,
     RefundService,
@@ -351,6 +353,57 @@ def _stop_writing(app: object) -> None:
     store = app.engine.store  # type: ignore[attr-defined]
     for name in ("journal", "commit", "renew", "release"):
         setattr(store, name, refuse)
+
+
+async def test_a_job_continues_the_turn_of_another_with_its_key(place: SessionSettings) -> None:
+    """Regression: an acknowledgement was lost, and the client sent the turn again.
+
+    The second request bound the key, and its server died. Each attempt of the first one's job
+    continued that turn, and was refused, because the turn's job was not its own.
+    """
+    service, script = RefundService(), Script()
+    quick = {"lease_seconds": 0.5}
+    async with (
+        shop(place, script, service, sessions=quick, retry="key") as first,
+        shop(place, script, service, sessions=quick, retry="key") as second,
+    ):
+        session = (await ask(second, "Hello")).request.session
+        store, script.steps = second.engine.store, ((refund("o1"),),)
+        job = BackgroundJob(
+            key=SessionKey("shop", "ann", session),
+            request=_in_background(session),
+            accepted_at=time.time(),
+            ends_at=time.time() + 60,
+        )
+        await store.begin(
+            Begin(
+                key=job.key,
+                turn=job.request.id,
+                turns=1,
+                until=time.time() + 0.1,
+                idempotency_key="k",
+                fingerprint=fingerprint(job.request),
+                background_job=job,
+            )
+        )
+        await asyncio.sleep(0.2)
+        service.gate.clear()
+        again = first.engine.pipeline.start(_in_background(session), Trusted(ANN))
+        await service.entered.wait()
+        _stop_writing(first)
+        service.gate.set()
+        assert second.engine.orphan_recovery is not None
+        async with asyncio.timeout(15):
+            while (await stored(second, session))[-1].status != "completed":
+                await second.engine.orphan_recovery.recover_orphaned_turns()
+                await asyncio.sleep(0.2)
+        assert (await stored(second, session))[-1].id == again.id
+        assert len({key for _, _, key in service.calls}) == 1
+        await again.wait(cancel=True)
+
+
+def _in_background(session: str) -> TurnRequest:
+    return new_request("Refund it", session=session, idempotency_key="k", background=True)
 
 
 async def test_retries_while_the_model_is_down_use_up_no_step(place: SessionSettings) -> None:

@@ -4,14 +4,14 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
 import pytest
 
 from seawall import Orchestrator, ScriptedModel
-from seawall.config import AgentSettings, Settings
+from seawall.config import AgentSettings, IntentSettings, RoutingSettings, Settings
 from seawall.errors import AlreadyDecided, ConfigError, Forbidden, TurnNotFound
 from seawall.events import Event, TurnPaused
 from seawall.pipeline.decisions import hand_back, return_result
@@ -72,12 +72,13 @@ class Receiver:
         async with self.changed:
             self.received.append((headers, body))
             self.changed.notify_all()
-        if not status:
-            await reader.read()  # until the sender gives up
-        else:
-            writer.write(f"HTTP/1.1 {status} X\r\nconnection: close\r\n".encode())
-            writer.write(b"\r\n" if status == 204 else b"content-length: 0\r\n\r\n")
-            await writer.drain()
+        with suppress(ConnectionError):  # the sender is killed
+            if not status:
+                await reader.read()  # until the sender gives up
+            else:
+                writer.write(f"HTTP/1.1 {status} X\r\nconnection: close\r\n".encode())
+                writer.write(b"\r\n" if status == 204 else b"content-length: 0\r\n\r\n")
+                await writer.drain()
         writer.close()
 
 
@@ -90,14 +91,21 @@ async def desk(
     *,
     seconds: float = 3_600.0,
     notice: str = "",
+    judge: Script | None = None,
 ) -> AsyncGenerator[Orchestrator, None]:
     """An agent that may hand over."""
     monkeypatch.setenv("DESK_SECRET", SECRET)
     handover = HandoverSettings(
         url=url, secret_env="DESK_SECRET", role="staff", seconds=seconds, notice=notice
     )
-    app = Orchestrator(Settings(sessions=place, handover=handover))
+    settings = Settings(sessions=place, handover=handover)
+    if judge is not None:  # which is asked for the intent
+        settings.intents["return"] = IntentSettings(description="Return something.")
+        settings = msgspec.structs.replace(settings, routing=RoutingSettings(intent_model="judge"))
+    app = Orchestrator(settings)
     app.model("m", ScriptedModel(script))
+    if judge is not None:
+        app.model("judge", ScriptedModel(judge))
     app.agent("a", AgentSettings(instructions="x", model="m", handover=True))
     async with app:
         yield app

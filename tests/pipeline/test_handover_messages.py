@@ -290,12 +290,17 @@ async def test_a_turn_may_hand_over_twice(
 async def test_no_model_and_no_budget_is_used_meanwhile(
     place: SessionSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    receiver, script = Receiver(), Script((ASK_PERSON,))
-    async with receiver.open() as url, desk(place, script, url, monkeypatch) as app:
+    receiver, script, judge = Receiver(), Script((ASK_PERSON,)), Script()
+    async with (
+        receiver.open() as url,
+        desk(place, script, url, monkeypatch, judge=judge) as app,
+    ):
         turn = (await ask(app)).request
+        assert len(judge.requests) == 1
         reports: list[Any] = []
         app.observe(reports.append)
         await ask(app, "Hello?", session=turn.session)
+        assert (len(judge.requests), len(script.requests)) == (1, 1)
         (report,) = reports
         assert (report.outcome, report.usage.model_calls, report.agent) == ("person", 0, "a")
 

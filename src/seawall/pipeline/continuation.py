@@ -120,8 +120,11 @@ def open_journal(
 ) -> TurnJournal:
     """The journal of a turn that begins, or continues one that was left."""
     request, left = context.request, opened.lease.continues
+    turn, job = left.id if left is not None else request.id, opened.lease.begin.background_job
+    if job is not None and job.request.id != turn:  # of another request with the same key
+        job = None
     origin = JournalOrigin(
-        turn=left.id if left is not None else request.id,
+        turn=turn,
         key=opened.key,
         session=opened.snapshot.session,
         route=route,
@@ -129,7 +132,7 @@ def open_journal(
         fingerprint=fingerprint(request) if request.idempotency_key is not None else None,
         roles=_roles(left) if left is not None else opened.principal.roles,
         stored=left,
-        job=opened.lease.begin.background_job,
+        job=job,
     )
     return TurnJournal(ports, context, opened.lease, origin, state)
 

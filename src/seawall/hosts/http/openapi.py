@@ -116,11 +116,12 @@ _SESSION_FIELDS: dict[str, Schema] = {
 }
 
 
-def openapi_document(settings: ServerSettings) -> bytes:
+def openapi_document(settings: ServerSettings, *, mcp: bool = False) -> bytes:
     """Build the OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0).
 
     Args:
         settings: Their limits become part of the schemas.
+        mcp: Whether there is the endpoint of the Model Context Protocol.
 
     Returns:
         JSON.
@@ -139,7 +140,7 @@ def openapi_document(settings: ServerSettings) -> bytes:
     document = {
         "openapi": "3.1.0",
         "info": {"title": "Seawall", "version": "1"},
-        "paths": _paths(),
+        "paths": _paths() | (_mcp_paths() if mcp else {}),
         "security": [{"bearer": []}, {"apiKey": []}],
         "components": {
             "schemas": schemas,
@@ -493,6 +494,36 @@ def _open(summary: str, description: str, content: Schema, *more: int) -> dict[s
     """A path that needs no credential."""
     answers = {"200": _answer(description, content)}
     return {"get": _operation(summary, answers, (*_ANY, *more), security=[])}
+
+
+def _mcp_paths() -> dict[str, Any]:
+    """The endpoint of the Model Context Protocol, which describes its messages itself."""
+    message: Schema = {
+        "type": "object",
+        "required": ["jsonrpc"],
+        "properties": {
+            "jsonrpc": {"const": "2.0"},
+            "id": {"type": ["string", "integer"]},
+            "method": _TEXT,
+            "params": _OBJECT,
+        },
+    }
+    json = {"application/json": {"schema": message}}
+    frames = {"text/event-stream": {"schema": _closed({"event": _TEXT, "data": _TEXT})}}
+    error = "A JSON-RPC error, or problem details (RFC 9457)."
+    either = json | {"application/problem+json": {"schema": _ref("Problem")}}
+    answers = {
+        "200": _answer("The response, or a stream with progress that ends with it.", json | frames),
+        "202": _answer("The notification was taken."),
+        **{str(status): _answer(error, either) for status in (400, 403, 404, 406, 415, 503)},
+    }
+    versions = "https://modelcontextprotocol.io/specification"
+    post = _operation(
+        "One message of the Model Context Protocol", answers, (401, 405, 408, 413, 431, 500, 504)
+    )
+    post["requestBody"] = {"required": True, "content": json}
+    post["externalDocs"] = {"url": versions}
+    return {"/mcp": {"post": post}}
 
 
 def _operation(
