@@ -58,6 +58,7 @@ BY_HAND = {
     "intents.md",
     "lambda.md",
     "mcp-server.md",
+    "mcp-tools.md",
     "python-api.md",
     "testing.md",
 }
