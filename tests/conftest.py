@@ -85,6 +85,7 @@ _SLOW = {
     "storage/test_any_sequence.py",
     "store/test_interruptions.py",
     "store/test_oracle.py",
+    "tools/mcp/test_hostile.py",
 }
 _FAST_CPU_SECONDS = 5.0  # of one test; machines that are shared count more than it takes alone
 

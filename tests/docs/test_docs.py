@@ -67,6 +67,7 @@ BY_HAND = {
     "lambda.md",
     "mcp-server.md",
     "openapi-tools.md",
+    "mcp-tools.md",
     "python-api.md",
     "testing.md",
 }
