@@ -51,6 +51,7 @@ from seawall.settings import (
     TenantSettings,
     ToolPolicySettings,
 )
+from seawall.tools.settings import OpenApiSettings, OperationSettings, SourceLimits, TlsSettings
 from tests.docs.blocks import Reader, blocks_of
 from tests.docs.conftest import Site
 from tests.servers import ROOT
@@ -79,6 +80,10 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[effects]": EffectSettings,
     "[handover]": HandoverSettings,
     "[mcp]": McpSettings,
+    "[tools.NAME]`: openapi": OpenApiSettings,
+    "[tools.NAME.overrides.OPERATION]": OperationSettings,
+    "[tools.NAME.limits]": SourceLimits,
+    "[tools.NAME.tls]": TlsSettings,
     "[effects.tools.NAME]": ToolPolicySettings,
     "[turn]": StageLimits,
     "[admission]": AdmissionSettings,
