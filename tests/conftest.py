@@ -17,6 +17,7 @@ makes sure of it: starting a process fails, and so does a test of several second
 
 import asyncio
 import functools
+import gc
 import logging
 import os
 import re
@@ -27,15 +28,17 @@ import tempfile
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from inspect import iscoroutinefunction, isgeneratorfunction
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, NoReturn
 
+import httpcore2
 import hypothesis
 import pytest
 
 from seawall.hosts.log_filter import FloodFilter
 from tests.dynamodb_local import require_dynamodb, shared_dynamodb
+from tests.groups import GroupScheduling, write_groups
 from tests.parts import DATA
 from tests.servers import RUN_FOLDER
 
@@ -44,6 +47,8 @@ from tests.servers import RUN_FOLDER
 hypothesis.settings.register_profile("short", deadline=None)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=1_000)
 hypothesis.settings.load_profile("short")
+# Of each HTTP client that a test makes, 30 of 31 ms would be reading the machine's certificates.
+httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
 
 # Tests, or files of tests, that are marked `alone`.
 _ALONE = {
@@ -60,7 +65,7 @@ _ALONE = {
 }
 # Not among the fast tests: files whose text says that they start processes, these, and DynamoDB.
 _STARTS_PROCESSES = re.compile(
-    r"\b(subprocess|multiprocessing|running_\w+|LocalFunction"
+    r"\b(subprocess|multiprocessing|pty|running_\w+|LocalFunction|bench\.effects\.servers"
     r"|tests\.(servers|attack|aws_lambda\.running|hosts\.conftest|lab\.conftest|plan\.browser))\b"
 )
 _SLOW = {
@@ -113,12 +118,16 @@ def pytest_report_header() -> str:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """With --fast, files that do not belong to it are not even imported."""
-    if not config.getoption("--fast") or not collection_path.name.startswith("test_"):
+    """Files without a test that could be selected are not imported, with --fast and `-m alone`."""
+    fast, alone = config.getoption("--fast"), config.getoption("-m") == "alone"
+    if not (fast or alone) or not collection_path.name.startswith("test_"):
         return None
     relative = collection_path.relative_to(_HERE).as_posix()
     text = collection_path.read_text(encoding="utf-8")
-    return True if relative in _SLOW or _STARTS_PROCESSES.search(text) else None
+    if fast:
+        return True if relative in _SLOW or _STARTS_PROCESSES.search(text) else None
+    listed = any(name.partition("::")[0] == relative for name in _ALONE)
+    return None if listed or "alone" in text else True
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -127,12 +136,32 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         file = item.path.relative_to(_HERE).as_posix()
         if file in _ALONE or f"{file}::{getattr(item, 'originalname', '')}" in _ALONE:
             item.add_marker(pytest.mark.alone)
-        if group := _group(item):
-            item.add_marker(pytest.mark.xdist_group(group))
     if config.getoption("--fast"):
         left_out = {item for item in items if _is_alone(item) or _needs_dynamodb(item)}
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+    return GroupScheduling(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is collected stays, so no collection of garbage looks at it, now or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        write_groups(session.items)
 
 
 def _is_alone(item: pytest.Item) -> bool:
@@ -152,22 +181,6 @@ def _needs_dynamodb(item: pytest.Item) -> bool:
     parameters = getattr(item, "callspec", None)
     named = parameters is not None and "dynamodb" in parameters.params.values()
     return named or "dynamodb" in getattr(item, "fixturenames", ())
-
-
-def _group(item: pytest.Item) -> str:
-    """The name of the group that it belongs to, because they share a fixture; "" without."""
-    for name, definitions in _fixtures(item):
-        definition = definitions[-1]
-        module_wide = definition.scope in ("module", "package")
-        server = definition.scope == "session" and isgeneratorfunction(definition.func)
-        if (module_wide or server) and definition.baseid not in ("", "tests"):
-            return f"{definition.baseid}:{name}"
-    return ""
-
-
-def _fixtures(item: pytest.Item) -> list[tuple[str, Any]]:
-    info = getattr(item, "_fixtureinfo", None)
-    return sorted(info.name2fixturedefs.items()) if info is not None else []
 
 
 class TookTooLong(BaseException):
@@ -279,7 +292,7 @@ def dynamodb() -> str:
     require_dynamodb()
     # Workers of pytest-xdist are children of the process that the run ends with.
     owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-    return shared_dynamodb(Path(os.environ[RUN_FOLDER]), owner)
+    return shared_dynamodb(owner)
 
 
 @pytest.fixture(autouse=True)

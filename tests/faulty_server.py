@@ -1,6 +1,7 @@
 """HTTP server on loopback that answers, breaks off or hangs on request of a test."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -94,7 +95,9 @@ def encode(answer: Answer) -> bytes:
 
 
 @asynccontextmanager
-async def serving(handler: Handler, port: int = 0) -> AsyncGenerator[FaultyServer, None]:
+async def serving(
+    handler: Handler, port: int = 0, *, tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[FaultyServer, None]:
     """Serve until the block ends; hanging connections are closed then."""
     server = FaultyServer(handler)
     tasks: set[asyncio.Task[None]] = set()
@@ -104,8 +107,9 @@ async def serving(handler: Handler, port: int = 0) -> AsyncGenerator[FaultyServe
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    listening = await asyncio.start_server(accept, "127.0.0.1", port)
-    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    listening = await asyncio.start_server(accept, "127.0.0.1", port, ssl=tls)
+    scheme = "http" if tls is None else "https"
+    server.url = f"{scheme}://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
     server.stop_listening = listening.close
     try:
         yield server

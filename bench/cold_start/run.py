@@ -84,9 +84,17 @@ def rest_event() -> bytes:
     return json.dumps(event).encode()
 
 
-async def start_once(settings: FunctionSettings, event: bytes, needle: bytes) -> dict[str, float]:
-    """One cold start: seconds from the start of the process, and its memory."""
+async def start_once(
+    settings: FunctionSettings, event: bytes, needle: bytes, *, count_modules: bool = False
+) -> dict[str, float]:
+    """One cold start: seconds from the start of the process, and its memory.
+
+    count_modules: Also the modules that are imported until the end of the turn; slows the start.
+    """
     lines: list[str] = []
+    if count_modules:
+        counted = settings.environment | {"PYTHONPROFILEIMPORTTIME": "1"}
+        settings = structs.replace(settings, environment=counted)
     async with LocalFunction(settings, log=lines.append) as function:
         invocation = function.invoke(event)
         head = await invocation.head()
@@ -105,6 +113,10 @@ async def start_once(settings: FunctionSettings, event: bytes, needle: bytes) ->
             "cpu_ms": cpu,
             "memory_mb": consumption(environment.pid).resident_bytes / 2**20,
         }
+    if count_modules:
+        imported = {line.rpartition("|")[2].strip() for line in lines if "import time:" in line}
+        figures["modules"] = len(imported)
+        figures["of_seawall"] = sum(f"{each}.".startswith("seawall.") for each in imported)
     if not first_text or (head.streaming and b'"turn.completed"' not in received):
         raise SystemExit(f"no answer: {received!r}\n" + "\n".join(lines))
     return figures
@@ -134,6 +146,7 @@ async def measure(
     """
     found: dict[str, list[dict[str, float]]] = {name: [] for name in cases}
     restored: dict[str, list[float]] = {name: [] for name in cases}
+    counts: dict[str, tuple[int, int]] = {}
     bare: list[float] = []
     for number in range(rounds + 1):
         sys.stderr.write(f"round {number} of {rounds}\n")
@@ -143,6 +156,8 @@ async def measure(
             if number:
                 found[name].append(figures)
             else:
+                counted = await start_once(settings, event, needle, count_modules=True)
+                counts[name] = (int(counted["modules"]), int(counted["of_seawall"]))
                 sys.stderr.write(f"first start of {name}: {figures['first_byte'] * 1e3:.0f} ms\n")
             if number % 3 == 1:
                 snapped = structs.replace(settings, snapstart=True)
@@ -169,6 +184,8 @@ async def measure(
             "first_text_ms": round(median(each["first_text"] for each in starts) * 1e3, 1),
             "init_ms": round(median(each["init"] for each in starts) * 1e3, 1),
             "memory_mb": round(median(each["memory_mb"] for each in starts), 1),
+            "modules": counts[name][0],
+            "of_seawall": counts[name][1],
         }
     return table
 

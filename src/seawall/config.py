@@ -416,9 +416,15 @@ def _sections(document: dict[str, Any], source: "_Source") -> dict[str, Any]:
         elif section == "tenants":
             from seawall.tools.settings import TenantTables  # noqa: PLC0415 - if there are
 
+            tenants = source.table(value, (section,))
+            for key, entry in tenants.items():
+                path = (section, key, "tools")
+                own = source.table(source.table(entry, path[:2]).get("tools", {}), path)
+                for name, table in own.items():
+                    _check_auth(source.table(table, (*path, name)), source, (*path, name))
             sections[section] = {
                 key: source.convert(entry, TenantTables, (section, key))
-                for key, entry in source.table(value, (section,)).items()
+                for key, entry in tenants.items()
             }
         else:
             known = sorted([*_plain_sections, *_named_sections, "tools", "tenants"])
@@ -465,11 +471,20 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
     jwt = settings.identity.jwt
     if jwt is not None and jwt.jwks_file:
         jwt = replace(jwt, jwks_file=at(jwt.jwks_file, "identity", "jwt", "jwks_file"))
+    if jwt is not None and jwt.ca_file:
+        jwt = replace(jwt, ca_file=at(jwt.ca_file, "identity", "jwt", "ca_file"))
     routing = settings.routing
     return replace(
         settings,
         identity=replace(settings.identity, jwt=jwt),
-        sessions=replace(settings.sessions, path=at(settings.sessions.path, "sessions", "path")),
+        sessions=replace(
+            settings.sessions,
+            path=at(settings.sessions.path, "sessions", "path"),
+            ca_file=at(settings.sessions.ca_file, "sessions", "ca_file"),
+        ),
+        telemetry=replace(
+            settings.telemetry, ca_file=at(settings.telemetry.ca_file, "telemetry", "ca_file")
+        ),
         routing=replace(
             routing,
             embedding_model=at(routing.embedding_model, "routing", "embedding_model"),
@@ -478,11 +493,13 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
         handover=replace(
             settings.handover,
             secret_file=at(settings.handover.secret_file, "handover", "secret_file"),
+            ca_file=at(settings.handover.ca_file, "handover", "ca_file"),
         ),
         models={
             name: replace(
                 each,
                 api_key_file=at(each.api_key_file, "models", name, "api_key_file"),
+                ca_file=at(each.ca_file, "models", name, "ca_file"),
                 path=at(each.path, "models", name, "path"),
             )
             for name, each in settings.models.items()
@@ -615,6 +632,21 @@ def _struct_in(annotation: object) -> type[Struct] | None:
     return next((each for each in inner if each is not None), None)
 
 
+def _check_auth(table: dict[str, Any], source: _Source, path: tuple[str, ...]) -> None:
+    """Check the table `auth` in a table, as one of its kind: errors name the keys of that."""
+    if "auth" not in table:
+        return
+    from seawall.identity.outbound.settings import AUTH_KINDS  # noqa: PLC0415 - if there is one
+
+    path = (*path, "auth")
+    auth = source.table(table["auth"], path)
+    kind = auth.get("kind", "")
+    if not isinstance(kind, str) or kind not in AUTH_KINDS:
+        meant = did_you_mean(str(kind), AUTH_KINDS) if kind else ""
+        raise source.error((*path, "kind"), f"must be one of: {', '.join(AUTH_KINDS)}{meant}")
+    source.convert(auth, AUTH_KINDS[kind], path)
+
+
 def _tools(tables: dict[str, Any], source: _Source) -> dict[str, Any]:
     """The sections that tables `[tools.NAME]` belong to."""
     toolsets: dict[str, ToolsetSettings] = {}
@@ -626,6 +658,7 @@ def _tools(tables: dict[str, Any], source: _Source) -> dict[str, Any]:
             continue
         from seawall.tools.settings import McpSettings, OpenApiSettings  # noqa: PLC0415 - if any
 
+        _check_auth(table, source, ("tools", key))
         kind = OpenApiSettings if "openapi" in table else McpSettings
         sources[key] = source.convert(table, kind, ("tools", key))
     return {"tools": toolsets, "sources": sources}

@@ -101,16 +101,20 @@ class HandoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         url: Where it is notified; https, or http to a loopback address. Empty for no hand-over.
         secret_env: Environment variable with the secret that signs notifications (`whsec_…`).
         secret_file: File with it, instead.
+        ca_file: Authorities that are trusted for `url`; empty for those of the system.
         role: The role of the people who may answer, never the customer.
         seconds: How long a person may take; then the model reads that none has answered.
+        notice: Answer to the user's messages while a person has the conversation; empty for none.
         description: Of the tool `hand_over_to_person`, for models.
     """
 
     url: str = ""
     secret_env: str = ""
     secret_file: str = ""
+    ca_file: str = ""
     role: Annotated[str, Meta(max_length=128)] = ""
     seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 86_400.0
+    notice: Annotated[str, Meta(max_length=4_096)] = ""
     description: Annotated[str, Meta(min_length=1, max_length=4_096)] = (
         "Give the conversation to a person, if the user asks for one or you cannot help."
     )
@@ -127,6 +131,8 @@ class HandoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("role must name the role of the people who may answer")
         if bool(self.secret_env) == bool(self.secret_file):
             raise ValueError("secret_env or secret_file must say where the secret is")
+        if self.ca_file and parts.scheme != "https":
+            raise ValueError("ca_file has no effect: url is not https")
 
 
 class McpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -320,6 +326,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         region: AWS region; empty for that of the environment.
         api_key_env: Environment variable with the secret.
         api_key_file: File with the secret.
+        ca_file: Authorities that are trusted for `base_url`; empty for those of the system.
         length_field: The name under which the server accepts the limit on completion tokens.
         prompt_cache: None for the default of the kind.
         thinking: Empty for the model's default.
@@ -342,6 +349,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     region: str = ""
     api_key_env: str = ""
     api_key_file: str = ""
+    ca_file: str = ""
     length_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     prompt_cache: Literal["off", "prefix", "conversation"] | None = None
     thinking: Literal["", "adaptive", "between_tools", "disabled"] = ""
@@ -372,6 +380,7 @@ _KINDS_OF_KEY = {
     "model": _HTTP,
     "api_key_env": _HTTP,
     "api_key_file": _HTTP,
+    "ca_file": _HTTP,
     "prompt_cache": _HTTP,
     "max_connections": _HTTP,
     "warm_connections": _HTTP,
@@ -411,6 +420,8 @@ def invalid_setting(settings: ModelSettings, given: Collection[str]) -> tuple[st
         return "base_url", fault
     if settings.api_key_env and settings.api_key_file:
         return "api_key_file", "api_key_env is set already"
+    if settings.ca_file and not settings.base_url.startswith("https:"):
+        return "ca_file", "has no effect: base_url is not https"
     return None
 
 
@@ -510,6 +521,8 @@ class TelemetrySettings(Struct, frozen=True, forbid_unknown_fields=True):
         endpoint: An OTLP/HTTP receiver, without `/v1/traces`; if empty, that of
             OTEL_EXPORTER_OTLP_ENDPOINT, and without one nothing is exported. Its headers, which
             may be secret, are read from OTEL_EXPORTER_OTLP_HEADERS only.
+        ca_file: Authorities that are trusted for the receiver; if empty, those of
+            OTEL_EXPORTER_OTLP_CERTIFICATE, or those of the system.
         service: If empty, OTEL_SERVICE_NAME, or "seawall".
         sample: Share of turns that are traced, of those whose caller has not decided it.
         follow: Whether the caller's trace is continued and its decision kept; otherwise each turn
@@ -521,6 +534,7 @@ class TelemetrySettings(Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     endpoint: str = ""
+    ca_file: str = ""
     service: str = ""
     sample: Annotated[float, Meta(ge=0, le=1)] = 1.0
     follow: bool = True
@@ -540,6 +554,7 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
         table: The DynamoDB table.
         region: Of DynamoDB; empty for the environment's.
         endpoint: Of DynamoDB; empty for the region's.
+        ca_file: Authorities that are trusted for `endpoint`; empty for those of the system.
         create_table: Create the table if there is none.
         connections: Open to DynamoDB at most, in one process.
         history_turns: Earlier turns included in a prompt, at most.
@@ -549,7 +564,7 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
         busy_seconds: How long it waits at most.
         lease_seconds: How long a turn's lease of its session lasts without renewal; it is renewed
             every third of that. 0: no leases; of two concurrent turns, the second to finish is
-            refused.
+            refused, and tools must not change anything.
         background_seconds: An interrupted background turn is run again until so long after it was
             accepted.
         background_attempts: And so many times at most.
@@ -561,6 +576,7 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     table: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{3,255}$")] = "seawall-sessions"
     region: str = ""
     endpoint: str = ""
+    ca_file: str = ""
     create_table: bool = False
     connections: Annotated[int, Meta(ge=1, le=4_096)] = 128
     history_turns: Annotated[int, Meta(ge=0, le=1_000)] = 20
@@ -572,6 +588,11 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
     background_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 3_600.0
     background_attempts: Annotated[int, Meta(ge=1)] = 5
     orphan_scan_seconds: Annotated[float, Meta(ge=0, le=_CENTURY_SECONDS)] = 5.0
+
+    def __post_init__(self) -> None:
+        """Check the authorities."""
+        if self.ca_file and not self.endpoint.startswith("https:"):
+            raise ValueError("ca_file has no effect: endpoint is not https")
 
 
 _StageSeconds = Annotated[float, Meta(gt=0, le=86_400)]

@@ -5,10 +5,9 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
-import openai
 import pytest
 
 from seawall.config import load_settings
@@ -18,6 +17,9 @@ from tests.aws_lambda.running import Site, running
 from tests.hosts.conftest import API_KEY, identity
 from tests.issuer import Issuer
 from tests.servers import ROOT, ServerProcess, running_model
+
+if TYPE_CHECKING:  # slow to import
+    import openai
 
 STORE = "examples/store/seawall.toml"
 QUESTION = "Where is my order #W1005754?"
@@ -83,7 +85,9 @@ async def store(
         yield site
 
 
-def client_of(site: Site, key: str) -> openai.AsyncOpenAI:
+def client_of(site: Site, key: str) -> "openai.AsyncOpenAI":
+    import openai  # noqa: PLC0415 - slow to import
+
     url = f"{site.client.base_url}".rstrip("/") + "/v1"
     return openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0)
 
@@ -92,6 +96,8 @@ def client_of(site: Site, key: str) -> openai.AsyncOpenAI:
 async def test_it_answers_streams_keeps_its_session_and_drains(
     mode: str, tmp_path: Path, model: ServerProcess, issuer: Issuer
 ) -> None:
+    import openai  # noqa: PLC0415 - slow to import
+
     async with (
         store(tmp_path, model, issuer, shutdown_seconds=5, **MODES[mode]) as site,
         client_of(site, issuer.token("ada")) as client,

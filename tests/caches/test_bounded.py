@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.caches.bounded import BoundedCache
+from seawall.caches import BoundedCache
 
 STEPS = st.lists(
     st.tuples(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.caches.single_flight import SingleFlight, Sink
+from seawall.caches import SingleFlight, Sink
 from seawall.errors import UpstreamFailed
 
 

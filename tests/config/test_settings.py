@@ -190,6 +190,12 @@ classifier_cache = "trained"
 base_url = "http://127.0.0.1:1/v1"
 model = "m"
 api_key_file = "keys/model"
+[models.secure]
+base_url = "https://127.0.0.1:1/v1"
+model = "m"
+ca_file = "ca/models.pem"
+[telemetry]
+ca_file = "ca/telemetry.pem"
 [models.near]
 kind = "local"
 path = "/weights.gguf"
@@ -215,6 +221,8 @@ def paths_of(path: Path, **environment: str) -> dict[str, str]:
         "classifier_cache": settings.routing.classifier_cache,
         "api_key_file": settings.models["default"].api_key_file,
         "weights": settings.models["near"].path,
+        "model_ca": settings.models["secure"].ca_file,
+        "telemetry_ca": settings.telemetry.ca_file,
         "schema_file": output.schema_file,
     }
 
@@ -231,6 +239,8 @@ def test_relative_paths_start_at_the_file(tmp_path: Path) -> None:
         "classifier_cache": f"{at}/trained",
         "api_key_file": f"{at}/keys/model",
         "weights": "/weights.gguf",
+        "model_ca": f"{at}/ca/models.pem",
+        "telemetry_ca": f"{at}/ca/telemetry.pem",
         "schema_file": f"{at}/schema.json",
     }
 

@@ -326,7 +326,7 @@ def test_headers_that_are_lists_may_be_repeated(alone: Pair) -> None:
     [
         ("gzip", gzip.compress(b'{"text": "hello"}'), 200),
         ("identity", b'{"text": "hello"}', 200),
-        ("GZIP", gzip.compress(b"[" + b" " * 50 * MIB + b"]"), 413),
+        ("GZIP", gzip.compress(b"[" + b" " * 50 * MIB + b"]", 1), 413),
         ("gzip", gzip.compress(b'{"text": "hello"}')[:-4], 400),
         ("gzip", gzip.compress(b'{"text": "hello"}') * 2, 400),
         ("gzip", b'{"text": "hello"}', 400),

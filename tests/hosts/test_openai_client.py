@@ -1,22 +1,27 @@
 """The official client, unmodified."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-import openai
 import pytest
 
 from tests.hosts.conftest import Pair
 
+if TYPE_CHECKING:  # slow to import
+    import openai
+
 
 @pytest.fixture
-def client(pair: Pair) -> Iterator[openai.OpenAI]:
+def client(pair: Pair) -> "Iterator[openai.OpenAI]":
+    import openai  # noqa: PLC0415 - slow to import
+
     with openai.OpenAI(
         base_url=f"{pair.url}/v1", api_key=pair.issuer.token("openai"), max_retries=0
     ) as made:
         yield made
 
 
-def test_it_streams(client: openai.OpenAI) -> None:
+def test_it_streams(client: "openai.OpenAI") -> None:
     stream = client.chat.completions.create(
         model="auto",
         messages=[{"role": "user", "content": "Where is my order?"}],
@@ -32,7 +37,7 @@ def test_it_streams(client: openai.OpenAI) -> None:
     assert {each.model for each in chunks} == {"orders"}
 
 
-def test_it_drives_a_session_over_several_turns(client: openai.OpenAI) -> None:
+def test_it_drives_a_session_over_several_turns(client: "openai.OpenAI") -> None:
     session = ""
     for number in range(3):
         raw = client.chat.completions.with_raw_response.create(
@@ -48,7 +53,7 @@ def test_it_drives_a_session_over_several_turns(client: openai.OpenAI) -> None:
     assert shown["version"] == 3
 
 
-def test_without_a_session_the_messages_are_the_history(client: openai.OpenAI) -> None:
+def test_without_a_session_the_messages_are_the_history(client: "openai.OpenAI") -> None:
     answer = client.chat.completions.create(
         model="concierge",
         messages=[
@@ -62,11 +67,13 @@ def test_without_a_session_the_messages_are_the_history(client: openai.OpenAI) -
     assert answer.usage.prompt_tokens > 1_000  # the model has seen them
 
 
-def test_agents_are_its_models(client: openai.OpenAI) -> None:
+def test_agents_are_its_models(client: "openai.OpenAI") -> None:
     assert [each.id for each in client.models.list()] == ["auto", "concierge", "orders", "returns"]
 
 
-def test_its_errors_are_typed(client: openai.OpenAI, pair: Pair) -> None:
+def test_its_errors_are_typed(client: "openai.OpenAI", pair: Pair) -> None:
+    import openai  # noqa: PLC0415 - slow to import
+
     with pytest.raises(openai.NotFoundError) as unknown:
         client.chat.completions.create(
             model="unknown", messages=[{"role": "user", "content": "hi"}]

@@ -1,23 +1,19 @@
 """The providers' own clients as oracles: they read our recordings and check our requests."""
 
 import asyncio
+import importlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-import anthropic
 import botocore.session
-import openai
 import pytest
-from anthropic.types.message_create_params import MessageCreateParamsStreaming
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.validate import ParamValidator
-from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
-from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 from pydantic import TypeAdapter
 
 from seawall.models import Model, ModelRequest, OutputFormat, Prompt, ToolSpec
@@ -81,16 +77,28 @@ async def test_requests_match_the_documented_format(
         report = ParamValidator().validate({"modelId": "m", **document}, shape)
         assert not report.has_errors(), report.generate_report()
         return
-    kinds: dict[str, Any] = {
-        "anthropic": MessageCreateParamsStreaming,
-        "openai": CompletionCreateParamsStreaming,
-        "responses": ResponseCreateParamsStreaming,
-    }
-    TypeAdapter(kinds[wire.name]).validate_python(document)
+    kind = _parameters(wire)
+    TypeAdapter(kind).validate_python(document)
     # Models before Claude 4.7 take it, and ours sends it only if an agent has one; the maker's
     # client has dropped it.
     known = {"temperature"} if wire is ANTHROPIC else set()
-    assert set(document) <= set(kinds[wire.name].__annotations__) | known
+    assert set(document) <= set(kind.__annotations__) | known
+
+
+def _parameters(wire: Wire) -> Any:
+    """Of a request, as the maker's client declares them; the clients take seconds to import."""
+    module, name = {
+        "anthropic": ("anthropic.types.message_create_params", "MessageCreateParamsStreaming"),
+        "openai": (
+            "openai.types.chat.completion_create_params",
+            "CompletionCreateParamsStreaming",
+        ),
+        "responses": (
+            "openai.types.responses.response_create_params",
+            "ResponseCreateParamsStreaming",
+        ),
+    }[wire.name]
+    return getattr(importlib.import_module(module), name)
 
 
 async def test_anthropic_request() -> None:
@@ -113,6 +121,8 @@ async def test_anthropic_request() -> None:
 
 
 async def test_the_schema_is_simplified_as_anthropic_does_it() -> None:
+    import anthropic  # noqa: PLC0415 - slow to import
+
     asked: Any = (await sent(ANTHROPIC, FULL)).document
     assert asked["output_config"]["format"]["schema"] == anthropic.transform_schema(SCHEMA)
     bedrock: Any = (await sent(BEDROCK, FULL)).document
@@ -160,6 +170,8 @@ async def with_player(
 
 
 async def test_anthropics_client_reads_the_recording() -> None:
+    import anthropic  # noqa: PLC0415 - slow to import
+
     async def do(player: Player) -> None:
         client = anthropic.AsyncAnthropic(base_url=player.url, api_key="x", max_retries=0)
         async with (
@@ -184,6 +196,8 @@ async def test_anthropics_client_reads_the_recording() -> None:
 
 
 async def test_openais_client_reads_the_recordings() -> None:
+    import openai  # noqa: PLC0415 - slow to import
+
     async def chat(player: Player) -> None:
         async with (
             openai.AsyncOpenAI(base_url=f"{player.url}/v1", api_key="x", max_retries=0) as client,

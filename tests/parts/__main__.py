@@ -15,6 +15,8 @@ _MISSING = (
     tools.missing_sam,
     tools.missing_locust,
     tools.missing_crds,
+    tools.missing_oidc,
+    tools.missing_openapi,
     mcp_parts.missing,
     mcp_clients.missing,
 )

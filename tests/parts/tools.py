@@ -2,8 +2,9 @@
 
 AWS's SAM CLI and Locust have environments of their own because of what they pin; their versions
 and hashes are in `requirements/`. The validators of Kubernetes' custom resources come from the
-npm packages @kubernetes-models/*, which compile them from the projects' own definitions; their
-install scripts are not run.
+npm packages @kubernetes-models/*, which compile them from the projects' own definitions; the
+authorization server is the npm package oidc-provider; Prism plays services of OpenAPI documents,
+and swagger-client calls them. Install scripts of npm packages are not run.
 """
 
 import shutil
@@ -13,7 +14,19 @@ from pathlib import Path
 
 from tests.parts.system import missing_node
 
-__all__ = ["CRDS", "install", "locust", "missing_crds", "missing_locust", "missing_sam", "sam"]
+__all__ = [
+    "CRDS",
+    "OIDC",
+    "OPENAPI",
+    "install",
+    "locust",
+    "missing_crds",
+    "missing_locust",
+    "missing_oidc",
+    "missing_openapi",
+    "missing_sam",
+    "sam",
+]
 
 _ROOT = Path(__file__).resolve().parents[2]
 _VENV = _ROOT / ".venv"
@@ -25,6 +38,10 @@ _MODELS = {
     "keda": "0.4.2",
     "prometheus-operator": "6.0.0",
 }
+OIDC = _VENV / ".oidc"
+_OIDC_PACKAGE = "oidc-provider@9.13.3"
+OPENAPI = _VENV / ".openapi"
+_OPENAPI_PACKAGES = ("@stoplight/prism-cli@5.14.2", "swagger-client@3.37.3")
 
 
 def sam() -> Path:
@@ -54,6 +71,19 @@ def missing_crds() -> str:
     return missing_node() or ("" if there else no_validators)
 
 
+def missing_oidc() -> str:
+    """Why the authorization server cannot run here; empty if it can."""
+    there = (OIDC / "node_modules/oidc-provider").is_dir()
+    return missing_node() or ("" if there else "oidc-provider is not installed: make parts")
+
+
+def missing_openapi() -> str:
+    """Why no service of an OpenAPI document can be played here; empty if it can."""
+    names = [each.rpartition("@")[0] for each in _OPENAPI_PACKAGES]
+    there = all((OPENAPI / "node_modules" / name).is_dir() for name in names)
+    return missing_node() or ("" if there else "Prism or swagger-client is missing: make parts")
+
+
 def install() -> None:
     """Install what is missing."""
     for command, lock in ((sam(), "sam.lock"), (locust(), "locust.lock")):
@@ -70,11 +100,20 @@ def install() -> None:
                 "-r",
                 lock_file,
             )
-    if missing_crds() and (npm := shutil.which("npm")) is not None:
-        CRDS.mkdir(parents=True, exist_ok=True)
-        wanted = [f"@kubernetes-models/{name}@{version}" for name, version in _MODELS.items()]
+    if missing_crds():
+        models = [f"@kubernetes-models/{name}@{version}" for name, version in _MODELS.items()]
+        _install_from_npm(CRDS, *models)
+    if missing_oidc():
+        _install_from_npm(OIDC, _OIDC_PACKAGE)
+    if missing_openapi():
+        _install_from_npm(OPENAPI, *_OPENAPI_PACKAGES)
+
+
+def _install_from_npm(folder: Path, *packages: str) -> None:
+    if (npm := shutil.which("npm")) is not None:
+        folder.mkdir(parents=True, exist_ok=True)
         options = ("--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save")
-        _run(npm, "install", *options, "--prefix", str(CRDS), *wanted)
+        _run(npm, "install", *options, "--prefix", str(folder), *packages)
 
 
 def _run(*command: str) -> None:

@@ -16,8 +16,7 @@ from msgspec import Struct
 from seawall.agents import Agent
 from seawall.agents.calls import AgentTurn, Answer, Emit
 from seawall.agents.loop import run_agent
-from seawall.caches.bounded import BoundedCache
-from seawall.caches.single_flight import SingleFlight, Sink
+from seawall.caches import BoundedCache, SingleFlight, Sink
 from seawall.errors import ConfigError, DeadlineExceeded
 from seawall.events import Event, TextDelta
 from seawall.settings import AnswerCacheSettings, CacheLimits

@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 
-from seawall.caches.bounded import BoundedCache
-from seawall.caches.single_flight import SingleFlight, Sink
+from seawall.caches import BoundedCache, SingleFlight, Sink
 from seawall.settings import CacheLimits
 from seawall.tools.port import Tool, ToolContext, ToolOutcome
 

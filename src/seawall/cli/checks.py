@@ -19,7 +19,7 @@ from msgspec import Struct, structs
 
 from seawall.cli.arguments import plural
 from seawall.config import Settings
-from seawall.errors import SeawallError
+from seawall.errors import ConfigError, SeawallError
 from seawall.settings import ModelSettings, SessionSettings
 from seawall.transport.connection import TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
@@ -69,7 +69,8 @@ async def run_checks(settings: Settings, report: Report) -> None:
     """
     for check in (_versions(), *_identity(settings), *_limits(settings)):
         report(check)
-    client = HttpClient()
+    receiver = settings.telemetry.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    client = _client(settings, receiver, report)
     clock = _Clock()
     try:
         checks: list[Awaitable[Check]] = [_store(settings.sessions)]
@@ -79,7 +80,6 @@ async def run_checks(settings: Settings, report: Report) -> None:
         jwt = settings.identity.jwt
         if jwt is not None and jwt.jwks_url:
             checks.append(_key_set(jwt.jwks_url, client, clock))
-        receiver = settings.telemetry.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
         if receiver:
             checks.append(_receiver(receiver, client, clock))
         for done in asyncio.as_completed(checks):
@@ -89,6 +89,23 @@ async def run_checks(settings: Settings, report: Report) -> None:
     for check in clock.findings():
         report(check)
     report(await _start(settings))
+
+
+def _client(settings: Settings, receiver: str, report: Report) -> HttpClient:
+    """What the upstreams are reached with, and verified by."""
+    from seawall.composition import open_client  # noqa: PLC0415 - imports much
+    from seawall.transport.tls import tls_context  # noqa: PLC0415 - only here
+
+    file = settings.telemetry.ca_file or os.environ.get("OTEL_EXPORTER_OTLP_CERTIFICATE", "")
+    try:
+        client = open_client(settings)
+        if file and receiver:
+            context = tls_context(file, key="telemetry.ca_file")
+            client.trust(Endpoint.parse(receiver).origin, context)
+    except (ConfigError, ValueError) as error:
+        report(Check("certificates", "failed", str(error), "check the file and its path"))
+        return HttpClient()
+    return client
 
 
 def _versions() -> Check:

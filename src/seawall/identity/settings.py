@@ -60,6 +60,7 @@ class JwtSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         audience: One that every token must be for; empty accepts any.
         jwks_url: Where the issuer publishes its key set.
         jwks_file: A file with the key set.
+        ca_file: Authorities that are trusted for `jwks_url`; empty for those of the system.
         leeway_seconds: Tolerated difference between the issuer's clock and this one's.
         tenant: The tenant of all subjects; if empty, it is read from `tenant_claim`.
         tenant_claim: Name of a claim, or a dotted path.
@@ -75,6 +76,7 @@ class JwtSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     audience: Annotated[str, Meta(max_length=_MAX_NAME_CHARACTERS)] = ""
     jwks_url: str = ""
     jwks_file: str = ""
+    ca_file: str = ""
     leeway_seconds: Annotated[float, Meta(ge=0, le=300)] = 30.0
     tenant: str = ""
     tenant_claim: _Name = "tenant"
@@ -90,6 +92,8 @@ class JwtSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             raise ValueError("set exactly one of jwks_url and jwks_file")
         if self.jwks_url and not _is_safe(self.jwks_url):
             raise ValueError("jwks_url must be https; http is for this machine only")
+        if self.ca_file and not self.jwks_url.startswith("https:"):
+            raise ValueError("ca_file has no effect: jwks_url is not https")
         if self.tenant:
             _check_field("tenant", self.tenant)
 

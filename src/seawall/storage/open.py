@@ -81,6 +81,12 @@ def _dynamodb(
     if not region:
         raise ConfigError("sessions.region: not set, neither here nor as AWS_REGION")
     http = HttpClient(max_connections=settings.connections)
+    if settings.ca_file:
+        from seawall.transport.http_client import Endpoint  # noqa: PLC0415
+        from seawall.transport.tls import tls_context  # noqa: PLC0415
+
+        context = tls_context(settings.ca_file, key="sessions.ca_file")
+        http.trust(Endpoint.parse(settings.endpoint).origin, context)
     credentials = CredentialCache(default_chain(environment, http, region=region))
 
     async def close() -> None:

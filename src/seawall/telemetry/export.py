@@ -48,6 +48,7 @@ class Exporter:
         headers: Mapping[str, str],
         resource: Mapping[str, Attribute],
         version: str,
+        ca_file: str = "",
     ) -> None:
         """Create an exporter; nothing is sent before `start` or `flush`.
 
@@ -57,9 +58,11 @@ class Exporter:
             headers: Sent with every request; may be secret.
             resource: Attributes of this process.
             version: Of Seawall.
+            ca_file: Authorities that are trusted; empty for those of the system.
 
         Raises:
             ValueError: The endpoint is not an HTTP URL.
+            ConfigError: The file of authorities cannot be used.
         """
         root = endpoint.rstrip("/")
         self._traces = Endpoint.parse(root + "/v1/traces")
@@ -71,7 +74,12 @@ class Exporter:
         self._settings = settings
         self._resource = resource
         self._version = version
-        self._client = HttpClient(max_connections=2)
+        context = None
+        if ca_file:
+            from seawall.transport.tls import tls_context  # noqa: PLC0415 - only if configured
+
+            context = tls_context(ca_file, key="telemetry.ca_file")
+        self._client = HttpClient(max_connections=2, ssl_context=context)
         self._waiting: deque[RecordedSpan] = deque()
         self._delivering = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []

@@ -100,6 +100,7 @@ def open_telemetry(
             headers=_parse_pairs(environment, "OTEL_EXPORTER_OTLP_HEADERS"),
             resource=_resource(settings, environment, release),
             version=release,
+            ca_file=settings.ca_file or environment.get("OTEL_EXPORTER_OTLP_CERTIFICATE", ""),
         )
     except ValueError as error:
         raise ConfigError(f"telemetry.endpoint: {error}") from error

@@ -31,6 +31,7 @@ __all__ = ["RemoteHttp", "status_fault"]
 
 _log = logging.getLogger("seawall.tools")
 _MAX_REDIRECTS = 3
+_MAX_RENEWALS = 2  # of credentials: a token, and then one with the scopes that are asked for
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAFE = frozenset({"GET", "HEAD"})
 _DRAIN_SECONDS = 0.2
@@ -145,7 +146,7 @@ class RemoteHttp:
             common.append((b"traceparent", context.traceparent.encode()))
         if context is not None and self._session_header:
             common.append((self._session_header, quote(context.session, safe="").encode()))
-        redirects, again = 0, True
+        redirects, renewals = 0, 0
         while True:
             endpoint = self._checked(url)
             try:
@@ -171,10 +172,10 @@ class RemoteHttp:
                 )
                 if (
                     refused
-                    and again
+                    and renewals < _MAX_RENEWALS
                     and self._credentials.rejected(principal, token, own, challenge)
                 ):
-                    again = False
+                    renewals += 1
                     await response.drain(seconds=_DRAIN_SECONDS)
                     continue
                 location = response.headers.get("location", "")

@@ -87,10 +87,11 @@ def _open(
             tenant_key=lambda tenant: f"tenants.{tenant}.{key}.auth",
         )
         ca_file = settings.tls.ca_file and beside("", settings.tls.ca_file)
+        secure = ca_file or not all(each.startswith("http://") for each in urls)
         client = HttpClient(
             max_connections=settings.limits.concurrency + _MORE_CONNECTIONS,
             connect_seconds=settings.limits.connect_seconds,
-            ssl_context=tls_context(ca_file, key=f"{key}.tls.ca_file"),
+            ssl_context=tls_context(ca_file, key=f"{key}.tls.ca_file") if secure else None,
             public_only=public_only,
         )
         headers = [

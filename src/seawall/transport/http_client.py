@@ -5,6 +5,7 @@ docs/decisions/001-http-client.md compares its cost with other clients'.
 
 import asyncio
 import re
+import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
@@ -174,10 +175,20 @@ class HttpClient:
         self._max_header_bytes = max_header_bytes
         self._ssl_context = ssl_context
         self._public_only = public_only
+        self._contexts: dict[Origin, ssl.SSLContext] = {}
         self._pools: dict[Origin, _Pool] = {}
         self._wheel = TimingWheel(_DEADLINE_TICK)
         self._sweeping: asyncio.TimerHandle | None = None
         self.open_streams = 0
+
+    def trust(self, origin: Origin, context: ssl.SSLContext) -> None:
+        """Verify the server of an origin with a context of its own.
+
+        Args:
+            origin: Of the server.
+            context: See `tls_context`.
+        """
+        self._contexts[origin] = context
 
     @asynccontextmanager
     async def stream(
@@ -347,18 +358,18 @@ class HttpClient:
 
     async def _connect(self, origin: Origin, pool: _Pool, deadline: float) -> Connection:
         loop = asyncio.get_running_loop()
-        context = self._tls() if origin.secure else None
+        context = self._tls(origin) if origin.secure else None
         pool.open += 1
         try:
             async with Deadline(self._wheel, min(deadline, loop.time() + self._connect_seconds)):
-                transport, connection = await loop.create_connection(
+                host = await _public_address(origin) if self._public_only else origin.host
+                _, connection = await loop.create_connection(
                     lambda: Connection(loop, self._wheel, self._max_header_bytes),
-                    origin.host,
+                    host,
                     origin.port,
                     ssl=context,
+                    server_hostname=origin.host if context is not None else None,
                 )
-            if self._public_only:
-                _check_public(transport)
         except BaseException as error:
             pool.open -= 1
             _wake_next(pool)
@@ -371,7 +382,9 @@ class HttpClient:
             raise
         return connection
 
-    def _tls(self) -> ssl.SSLContext:
+    def _tls(self, origin: Origin) -> ssl.SSLContext:
+        if (own := self._contexts.get(origin)) is not None:
+            return own
         if self._ssl_context is None:
             from seawall.transport.tls import tls_context  # noqa: PLC0415 - only for https
 
@@ -411,28 +424,30 @@ class HttpClient:
 
 
 def _reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        from seawall.transport.tls import certificate_fault  # noqa: PLC0415 - only for this error
-
-        return certificate_fault(error)
     if isinstance(error, ssl.SSLError):
-        return f"no TLS connection: {error.reason or error}"
-    return str(error)
+        from seawall.transport.tls import handshake_fault  # noqa: PLC0415 - only for this error
+
+        return handshake_fault(error)
+    return str(error) or "the connection was closed while it was being made"
 
 
-def _check_public(transport: asyncio.Transport) -> None:
-    """Check the address that a host was resolved to.
+async def _public_address(origin: Origin) -> str:
+    """The address that a host is resolved to, once: what is connected to has been checked.
 
     Raises:
-        ConnectFailed: It is not a public one; the connection is closed.
+        ConnectFailed: One of its addresses is not public.
+        OSError: It cannot be resolved.
     """
     from ipaddress import ip_address  # noqa: PLC0415 - seldom needed
 
-    address = transport.get_extra_info("peername")[0]
-    found = ip_address(address.partition("%")[0])
-    if not (getattr(found, "ipv4_mapped", None) or found).is_global:
-        transport.abort()
-        raise ConnectFailed(f"{address} is not a public address")
+    loop = asyncio.get_running_loop()
+    resolved = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
+    addresses = [str(each[4][0]) for each in resolved]
+    for address in addresses:
+        found = ip_address(address.partition("%")[0])
+        if not (getattr(found, "ipv4_mapped", None) or found).is_global:
+            raise ConnectFailed(f"{origin.host}: {address} is not a public address")
+    return next((each for each in addresses if ":" not in each), addresses[0])
 
 
 def _wake_next(pool: _Pool) -> None:

@@ -1,19 +1,27 @@
-"""TLS of clients: the context of a setting `ca_file`, and what is wrong with a certificate."""
+"""TLS of clients: the context of a setting `ca_file`, and why there is no connection."""
 
 import ssl
 
 from seawall.errors import ConfigError
 
-__all__ = ["certificate_fault", "tls_context"]
+__all__ = ["handshake_fault", "tls_context"]
 
-# X509_V_ERR_… of OpenSSL's x509_vfy.h
-_NOT_YET_VALID = 9
-_EXPIRED = 10
-_HOSTNAME_MISMATCH = 62
-_ADDRESS_MISMATCH = 64
-_SELF_SIGNED = frozenset({18, 19})
-_NO_ISSUER = frozenset({2, 20, 21})
 _SET = "set ca_file to the certificate of its authority"
+_NO_ISSUER = f"its certificate is signed by an authority that is not trusted here: {_SET}"
+_SELF_SIGNED = f"its certificate is signed by itself or by an authority not trusted here: {_SET}"
+_OTHER_HOST = "its certificate is for another host"
+_FAULTS = {  # X509_V_ERR_… of OpenSSL's x509_vfy.h
+    2: _NO_ISSUER,
+    9: "its certificate is not valid yet (or this clock is wrong)",
+    10: "its certificate has expired: it has to be renewed there (or this clock is wrong)",
+    18: _SELF_SIGNED,
+    19: _SELF_SIGNED,
+    20: _NO_ISSUER,
+    21: _NO_ISSUER,
+    62: _OTHER_HOST,
+    64: _OTHER_HOST,
+}
+_OLD_PROTOCOL = frozenset({"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION"})
 
 
 def tls_context(ca_file: str = "", *, key: str = "ca_file") -> ssl.SSLContext:
@@ -37,21 +45,18 @@ def tls_context(ca_file: str = "", *, key: str = "ca_file") -> ssl.SSLContext:
     return context
 
 
-def certificate_fault(error: ssl.SSLCertVerificationError) -> str:
-    """Which check a server's certificate did not pass, and what to do about it.
+def handshake_fault(error: ssl.SSLError) -> str:
+    """Why there is no TLS connection to a server, and what to do about it.
 
     Args:
         error: Of the handshake.
     """
-    code = error.verify_code
-    if code == _EXPIRED:
-        return "its certificate has expired: it has to be renewed there (or this clock is wrong)"
-    if code == _NOT_YET_VALID:
-        return "its certificate is not valid yet (or this clock is wrong)"
-    if code in (_HOSTNAME_MISMATCH, _ADDRESS_MISMATCH):
-        return f"its certificate is for another host: {error.verify_message.rstrip('.')}"
-    if code in _SELF_SIGNED:
-        return f"its certificate is signed by itself or by an authority not trusted here: {_SET}"
-    if code in _NO_ISSUER:
-        return f"its certificate is signed by an authority that is not trusted here: {_SET}"
-    return f"its certificate is not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        said = error.verify_message.rstrip(".")
+        fault = _FAULTS.get(error.verify_code, "its certificate is not accepted")
+        return f"{fault} ({said})"
+    if error.reason in _OLD_PROTOCOL:
+        return "it does not speak TLS 1.2 or later"
+    if error.reason == "WRONG_VERSION_NUMBER":
+        return "it does not speak TLS at this port"
+    return f"no TLS connection: {error.reason or error}"

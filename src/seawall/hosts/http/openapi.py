@@ -78,14 +78,23 @@ _RESOLUTION: Schema = {
 }
 _PERSON_MESSAGE: Schema = {
     "type": "object",
-    "required": ["turn", "return"],
+    "required": ["turn"],
     "properties": {
         "turn": {"type": "string"},
-        "return": {"const": True},
-        "text": {"type": "string", "maxLength": 16_384},
+        "return": {"type": "boolean"},
+        "text": {"type": "string", "maxLength": 16_384, "pattern": "^[^\\u0000]*$"},
         "note": {"type": "string", "maxLength": 2_000},
     },
     "additionalProperties": False,
+    "description": "Without `return`, a message: its `text` is not blank, and it has no `note`.",
+    "if": {"required": ["return"], "properties": {"return": {"const": True}}},
+    "else": {
+        "required": ["text"],
+        "properties": {
+            "text": {"pattern": "^[^\\u0000]*\\S[^\\u0000]*$"},
+            "note": {"const": ""},
+        },
+    },
 }
 _CALL_FIELDS: dict[str, Schema] = {
     "turn": _TEXT,
@@ -242,6 +251,14 @@ def _answers() -> dict[str, Schema]:
         "HandedBack": _closed(
             {"session": _TEXT, "turn": _TEXT, "status": {"const": "returned"}, "events": _TEXT}
         ),
+        "MessageStored": _closed(
+            {
+                "session": _TEXT,
+                "turn": _TEXT,
+                "status": {"const": "stored"},
+                "message": _closed({"id": _TEXT, "number": _COUNT, "created_at": _NUMBER}),
+            }
+        ),
         "UnknownEffect": _closed(_CALL_FIELDS | {"effect": _TEXT}),
         "EffectList": _closed(
             {"effects": _list_of(_ref("UnknownEffect")), "cursor": {"type": ["string", "null"]}}
@@ -257,11 +274,8 @@ def _answers() -> dict[str, Schema]:
                 "usage": _closed(used),
             },
             seawall=_closed(
-                {
-                    "status": {"const": "paused"},
-                    "turn": _TEXT,
-                    "approvals": _list_of(_ref("RequestedApproval")),
-                }
+                {"status": {"enum": ["paused", "person"]}, "turn": _TEXT},
+                approvals=_list_of(_ref("RequestedApproval")),
             ),
         ),
         "Model": model,
@@ -364,11 +378,20 @@ def _paths() -> dict[str, Any]:
         },
         "/v1/sessions/{session}/messages": {
             "post": _operation(
-                "Hand a conversation back that waits for a person; its turn continues",
-                {"200": _answer("It continues.", _json("HandedBack"))},
+                "A person's message in a conversation that was handed over, or its hand-back",
+                {
+                    "200": _answer(
+                        "The message is stored, or the turn continues.",
+                        {
+                            "application/json": {
+                                "schema": {"anyOf": [_ref("MessageStored"), _ref("HandedBack")]}
+                            }
+                        },
+                    )
+                },
                 _DECIDED,
                 body="PersonMessage",
-                parameters=[session],
+                parameters=[session, key],
             )
         },
         "/v1/effects": {

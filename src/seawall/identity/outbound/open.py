@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from seawall.errors import ConfigError
 from seawall.identity.outbound.port import OutboundCredentials
 from seawall.identity.outbound.settings import (
     AuthSettings,
@@ -20,10 +19,11 @@ from seawall.identity.outbound.settings import (
 )
 
 if TYPE_CHECKING:
+    from seawall.identity.outbound.registration import ConfiguredClient
     from seawall.identity.outbound.token_endpoint import TokenEndpoint
     from seawall.transport.http_client import HttpClient
 
-__all__ = ["FindObject", "open_credentials"]
+__all__ = ["FindObject", "open_credentials", "open_login"]
 
 FindObject = Callable[[str], Any]
 """The object of `module:name`; raises ConfigError."""
@@ -89,7 +89,7 @@ def _open(
 
             return PassThrough(settings, addresses, key=key)
         case McpAuth():
-            raise ConfigError(f'{key}.kind: "mcp" is not supported yet')
+            return _mcp(settings, key, addresses, environment)
         case SubjectStoreAuth():
             return _subject_store(settings, key, find, environment)
         case _:
@@ -135,6 +135,126 @@ def _oauth(
     else:
         source = ClientCredentials(settings, endpoint)
     return CachedTokens(source, TokenCache(fetch_seconds=settings.timeout_seconds), http)
+
+
+def _mcp(
+    settings: McpAuth, key: str, addresses: Sequence[str], environment: Mapping[str, str]
+) -> OutboundCredentials:
+    from seawall.identity.outbound.discovery import Discovery  # noqa: PLC0415
+    from seawall.identity.outbound.login_file import LoginFile  # noqa: PLC0415
+    from seawall.identity.outbound.mcp import (  # noqa: PLC0415
+        ClientGrant,
+        ExchangeGrant,
+        LoginGrant,
+        McpCredentials,
+        McpGrant,
+    )
+    from seawall.identity.outbound.tokens import TokenCache  # noqa: PLC0415
+
+    configured = _configured_client(settings, key, environment)
+    grant: McpGrant
+    if settings.grant == "login":
+        grant = LoginGrant(configured, LoginFile(settings.login_file))
+    elif settings.grant == "token-exchange":
+        grant = ExchangeGrant(configured)
+    else:
+        grant = ClientGrant(configured)
+    http, public = _mcp_clients(settings, key)
+    return McpCredentials(
+        Discovery(addresses[0], settings.issuers, http=http, public=public),
+        grant,
+        TokenCache(fetch_seconds=settings.timeout_seconds),
+        scope=settings.scope,
+        clients=(http, public),
+    )
+
+
+def _configured_client(
+    settings: McpAuth, key: str, environment: Mapping[str, str]
+) -> "ConfiguredClient":
+    """What the configuration says about the client of an MCP server.
+
+    Raises:
+        ConfigError: A secret or key is not there.
+    """
+    from seawall.identity.outbound.registration import ConfiguredClient  # noqa: PLC0415
+    from seawall.identity.outbound.secrets import Secret  # noqa: PLC0415
+
+    secret = private = None
+    if settings.client_secret_env or settings.client_secret_file:
+        secret = Secret(
+            settings.client_secret_env,
+            settings.client_secret_file,
+            key=f"{key}.client_secret",
+            environment=environment,
+        ).value
+    if settings.private_key_file:
+        private = Secret(
+            "", settings.private_key_file, key=f"{key}.private_key", environment=environment
+        ).value
+    return ConfiguredClient(
+        settings.client_id, settings.client_auth, secret, private, settings.key_id
+    )
+
+
+def _mcp_clients(settings: McpAuth, key: str) -> "tuple[HttpClient, HttpClient]":
+    """The HTTP clients for configured addresses, and for those that documents name.
+
+    Raises:
+        ConfigError: The file of authorities cannot be used.
+    """
+    from seawall.transport.http_client import HttpClient  # noqa: PLC0415
+    from seawall.transport.tls import tls_context  # noqa: PLC0415
+
+    context = tls_context(settings.ca_file, key=f"{key}.ca_file") if settings.ca_file else None
+    return (
+        HttpClient(max_connections=_MAX_CONNECTIONS, ssl_context=context),
+        HttpClient(max_connections=_MAX_CONNECTIONS, public_only=True),
+    )
+
+
+async def open_login(
+    settings: McpAuth,
+    url: str,
+    *,
+    key: str,
+    show: Callable[[str], None],
+    environment: Mapping[str, str] = os.environ,
+) -> None:
+    """Sign in to an MCP server, and keep what is issued in `login_file`.
+
+    Args:
+        settings: Of the server.
+        url: Of the server.
+        key: The table, for errors.
+        show: Called with the address that a browser has to open.
+        environment: Environment variables, for secrets.
+
+    Raises:
+        ConfigError: The settings are of no sign-in, or a secret is missing.
+        CredentialsUnavailable: The sign-in failed, was refused, or took too long.
+    """
+    from seawall.errors import ConfigError  # noqa: PLC0415
+    from seawall.identity.outbound.discovery import Discovery  # noqa: PLC0415
+    from seawall.identity.outbound.login import log_in  # noqa: PLC0415
+    from seawall.identity.outbound.login_file import LoginFile  # noqa: PLC0415
+
+    if settings.grant != "login":
+        raise ConfigError(f'{key}.grant: is "{settings.grant}"; "login" is signed in for')
+    http, public = _mcp_clients(settings, key)
+    try:
+        login = await log_in(
+            url,
+            discovery=Discovery(url, settings.issuers, http=http, public=public),
+            configured=_configured_client(settings, key, environment),
+            http=http,
+            scope=settings.scope,
+            show=show,
+        )
+    finally:
+        await http.close()
+        await public.close()
+    LoginFile(settings.login_file).write(login)
 
 
 def _subject_store(

@@ -1,12 +1,13 @@
 """Settings of outbound credentials: the tables `[tools.NAME.auth]`, told apart by `kind`."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct, field, structs
 
 __all__ = [
+    "AUTH_KINDS",
     "AuthSettings",
     "ClientCredentialsAuth",
     "McpAuth",
@@ -237,7 +238,8 @@ class McpAuth(
 
     Attributes:
         issuers: Authorization servers that may be used; without any, the one that the server
-            names, if its address is public or as near as the server's own.
+            names, if its address is public or the server's own. Needed wherever a client secret or
+            callers' tokens are sent, which no server may choose the place for.
         grant: How tokens are obtained: as this server, by exchange of the caller's token, or by
             the refresh token of a person who has signed in with `seawall tools login`.
         client_id: Of this server; empty where it may be registered (RFC 7591). An https URL is
@@ -277,8 +279,16 @@ class McpAuth(
                 self.client_secret_file,
                 self.private_key_file,
             )
+        secret = self.client_secret_env or self.client_secret_file
         if self.client_secret_env and self.client_secret_file:
             raise ValueError("client_secret_file: client_secret_env is set already")
+        if (secret or self.private_key_file) and not self.client_id:
+            raise ValueError("client_id: is needed with a secret or a private key")
+        if not self.issuers and (secret or self.grant == "token-exchange"):
+            raise ValueError(
+                "issuers: name the authorization server that client secrets and callers' tokens "
+                "may be sent to"
+            )
         if (self.grant == "login") != bool(self.login_file):
             raise ValueError('login_file: is needed for grant = "login", and for nothing else')
 
@@ -292,6 +302,12 @@ AuthSettings = (
     | PassThroughAuth
     | McpAuth
 )
+
+
+AUTH_KINDS: dict[str, type[Struct]] = {
+    str(kind.__struct_config__.tag): kind for kind in get_args(AuthSettings)
+}
+"""The settings of each `kind`."""
 
 
 def resolve_files(settings: AuthSettings, at: Callable[[str, str], str]) -> AuthSettings:

@@ -17,10 +17,10 @@ from seawall.settings import SessionSettings
 __all__ = ["fleet_overrides"]
 
 _STORE_TOOLS = "examples.store.tools:open_store"
-_SESSIONS = ("store", "path", "endpoint", "table", "region", "create_table")
+_SESSIONS = ("store", "path", "endpoint", "ca_file", "table", "region", "create_table")
 # Address and credentials of a model, and settings of other kinds of models.
 _DROPPED_KEYS = {
-    *("kind", "base_url", "api_key_env", "api_key_file", "region", "thinking"),
+    *("kind", "base_url", "api_key_env", "api_key_file", "ca_file", "region", "thinking"),
     *("path", "context_tokens", "generations", "threads"),
 }
 
@@ -52,7 +52,8 @@ def fleet_overrides(
     for name, table in _tables(document, "models"):
         kept = {key: value for key, value in table.items() if key not in _DROPPED_KEYS}
         kept["model"] = kept.get("model") or "simulated"
-        own = {"kind": "openai", "base_url": model, "api_key_env": "", "api_key_file": ""}
+        own = {"kind": "openai", "base_url": model}
+        own |= {"api_key_env": "", "api_key_file": "", "ca_file": ""}
         variable = _variable(source, "models", name)
         found[variable] = _toml(kept | own)
         for key, value in own.items():  # the current environment may set these too

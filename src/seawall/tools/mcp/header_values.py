@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["InvalidHeader", "encode_value", "mirrored_headers", "parameter_headers"]
+__all__ = ["InvalidHeader", "Paths", "encode_value", "mirrored_headers", "parameter_headers"]
 
 _MAX_HEADERS = 32
 _SAFE_INTEGER = 2**53 - 1

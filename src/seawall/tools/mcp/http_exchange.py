@@ -30,7 +30,7 @@ from seawall.tools.mcp.protocol import (
 from seawall.tools.mcp.wire import Header, Request
 from seawall.tools.port import ToolContext
 from seawall.tools.remote_http import RemoteHttp, status_fault
-from seawall.tools.upstream import UpstreamFault
+from seawall.tools.upstream import FaultKind, UpstreamFault
 from seawall.transport.connection import TransportError, TransportTimeout
 from seawall.transport.http_client import Response
 from seawall.transport.sse import SseParser
@@ -238,12 +238,15 @@ class HttpExchanges:
     async def _read_body(self, response: Response, exchange: Exchange) -> Message:
         status = response.status
         fault = status_fault(response)
+        # Statuses of 4xx refuse a request before it is executed, but for 408, which ends a wait.
+        executed = status == 408 or not 400 <= status < 500
         if fault is not None and fault.kind != "failed":
+            fault.sent = fault.sent and executed
             raise fault
         body = await response.read(limit=self._limit)
         if exchange.session.id and _is_lost(status, body):
             raise SessionLost
-        detail = f"HTTP {status}"
+        detail = f"status {status}"
         if response.headers.get("content-type", "").lower().startswith("application/json"):
             try:
                 for message in decode(body):
@@ -256,7 +259,8 @@ class HttpExchanges:
         elif status < 300:
             detail += " with another type than JSON or a stream of events"
         exchange.other_server = exchange.session.modern and status in (400, 404, 405)
-        raise fault or UpstreamFault("broken", detail)
+        kind: FaultKind = "refused" if status == 403 else "broken"
+        raise fault or UpstreamFault(kind, detail, sent=executed)
 
     async def read_stream(self, response: Response, exchange: Exchange) -> Message | None:
         """Read a stream of events.

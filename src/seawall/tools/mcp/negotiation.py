@@ -11,7 +11,7 @@ from msgspec import Raw, Struct
 
 from seawall.tools.mcp.jsonrpc import UNSUPPORTED_VERSION, RpcError
 from seawall.tools.mcp.protocol import (
-    CAPABILITIES,
+    LEGACY_CAPABILITIES,
     LEGACY_VERSIONS,
     MODERN_VERSION,
     Discovered,
@@ -113,7 +113,7 @@ async def initialize(link: Link, info: dict[str, str]) -> Server:
     """
     params = {
         "protocolVersion": LEGACY_VERSIONS[0],
-        "capabilities": CAPABILITIES,
+        "capabilities": LEGACY_CAPABILITIES,
         "clientInfo": info,
     }
     result = await link.send("initialize", params, "")

@@ -19,6 +19,7 @@ from seawall.tools.mcp.jsonrpc import (
 )
 
 __all__ = [
+    "LEGACY_CAPABILITIES",
     "LEGACY_VERSIONS",
     "MODERN_VERSION",
     "Discovered",
@@ -35,9 +36,11 @@ __all__ = [
 MODERN_VERSION = "2026-07-28"
 LEGACY_VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 
-# Elicitation is offered so that a server says what it needs to know. It is always declined, and the
-# question is passed on to the model: there is nobody to ask while a call runs.
-CAPABILITIES: dict[str, Any] = {"elicitation": {"form": {}}}
+# Nobody can be asked while a call runs, so what a server asks for is declined. To a modern server
+# elicitation is offered nevertheless: its question comes as a result, and is passed on to the
+# model. A legacy server may send its question on a stream that is not open, and then wait.
+_MODERN_CAPABILITIES: dict[str, Any] = {"elicitation": {"form": {}}}
+LEGACY_CAPABILITIES: dict[str, Any] = {}
 
 _MAX_QUESTION_CHARACTERS = 1_000
 _MAX_PROGRESS_CHARACTERS = 200
@@ -108,7 +111,7 @@ def modern_meta(info: dict[str, str]) -> dict[str, Any]:
     return {
         "io.modelcontextprotocol/protocolVersion": MODERN_VERSION,
         "io.modelcontextprotocol/clientInfo": info,
-        "io.modelcontextprotocol/clientCapabilities": CAPABILITIES,
+        "io.modelcontextprotocol/clientCapabilities": _MODERN_CAPABILITIES,
     }
 
 

@@ -143,7 +143,8 @@ class StdioWire:
                 chance=random.random(),  # noqa: S311 - a pause
             )
             _log.warning("%s: %s; it is started again in %.1f s", self._name, reason, pause)
-            self._channel = loop.create_future()
+            if self._channel is None or self._channel.done():
+                self._channel = loop.create_future()
             self._channel.set_exception(UpstreamFault("unreachable", reason))
             self._channel.exception()  # it may well be that nothing asks for it
             await asyncio.sleep(pause)
@@ -230,11 +231,14 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_EXIT_SECONDS):
                     await process.wait()
-                    return
+                return
             _signal(process, number)
         await process.wait()
     finally:
         _signal(process, signal.SIGKILL)
+        # Unread output keeps the pipes open; asyncio has no public way to close them.
+        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+        await asyncio.sleep(0)
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

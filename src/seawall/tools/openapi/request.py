@@ -12,6 +12,8 @@ from seawall.tools.openapi.bodies import Body, Encoding
 from seawall.tools.openapi.operations import Operation
 from seawall.tools.openapi.parameters import Parameter
 from seawall.tools.openapi.styles import (
+    COOKIE,
+    RESERVED,
     form_pairs,
     path_text,
     query_pairs,
@@ -69,11 +71,11 @@ def build_request(
     for parameter in given.values():
         value = arguments[parameter.argument]
         if parameter.location == "query":
-            query += _query(parameter, value)
+            query += _pairs(parameter, value, RESERVED if parameter.reserved else "")
         elif parameter.location == "header" and value is not None:
             headers.append((parameter.name.encode("ascii"), _header(parameter, value)))
         elif parameter.location == "cookie":
-            cookies += _query(parameter, value)
+            cookies += _pairs(parameter, value, COOKIE)
     if cookies:
         headers.append((b"cookie", "; ".join(cookies).encode("ascii")))
     content = b""
@@ -119,13 +121,11 @@ def _content_text(parameter: Parameter, value: Any) -> str:  # noqa: ANN401 - JS
     return msgspec.json.encode(value).decode()
 
 
-def _query(parameter: Parameter, value: Any) -> list[str]:  # noqa: ANN401 - JSON
+def _pairs(parameter: Parameter, value: Any, safe: str) -> list[str]:  # noqa: ANN401 - JSON
     style = parameter.style
     if style in ("json", "text"):
         value, style = _content_text(parameter, value), "form"
-    return query_pairs(
-        style, parameter.name, value, explode=parameter.explode, reserved=parameter.reserved
-    )
+    return query_pairs(style, parameter.name, value, explode=parameter.explode, safe=safe)
 
 
 def _header(parameter: Parameter, value: Any) -> bytes:  # noqa: ANN401 - JSON
@@ -175,7 +175,11 @@ def _form(name: str, value: Any, encoding: Encoding) -> list[str]:  # noqa: ANN4
     if not encoding.style:
         return form_pairs(name, value)
     return query_pairs(
-        encoding.style, name, value, explode=encoding.explode, reserved=encoding.reserved
+        encoding.style,
+        name,
+        value,
+        explode=encoding.explode,
+        safe=RESERVED if encoding.reserved else "",
     )
 
 

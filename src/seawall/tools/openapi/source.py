@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from msgspec import structs
 
-from seawall.errors import ConfigError, did_you_mean
+from seawall.errors import ConfigError
 from seawall.tools.openapi.answer import Selector, answer_text, compile_select, error_text
 from seawall.tools.openapi.document import (
     MAX_DOCUMENT_BYTES,
@@ -24,7 +24,7 @@ from seawall.tools.openapi.request import UnsendableArgument, build_request
 from seawall.tools.port import ToolContext, ToolOutcome
 from seawall.tools.remote import RemoteOperation
 from seawall.tools.remote_http import RemoteHttp, status_fault
-from seawall.tools.settings import OpenApiSettings, OperationSettings
+from seawall.tools.settings import OpenApiSettings
 from seawall.tools.upstream import UpstreamFault
 
 __all__ = ["OpenApiSource"]
@@ -85,8 +85,7 @@ class OpenApiSource:
         if not settings.base_url:
             for server in sorted({each.server for each in found.usable}):
                 self._allow(server)
-        overrides = self._overrides(found.usable)
-        return tuple(self._listed(each, overrides.get(each.name)) for each in found.usable)
+        return tuple(map(self._listed, found.usable))
 
     def subscribe(self, changed: Callable[[], None]) -> None:
         """See `ToolSource.subscribe`. A document does not say when it changes."""
@@ -120,7 +119,7 @@ class OpenApiSource:
             settings.include,
             base_url=settings.base_url,
             location=settings.openapi if self._documents is not None else "",
-            headers=settings.headers,
+            headers=(*settings.headers, settings.session_header),
             key_header=settings.key_header,
         )
 
@@ -139,30 +138,15 @@ class OpenApiSource:
             )
         self._http.allow(server)
 
-    def _overrides(self, operations: tuple[Operation, ...]) -> dict[str, OperationSettings]:
-        """What the configuration changes, by the name of the operation."""
-        known = {
-            key: each.name
-            for each in operations
-            for key in (each.reference, each.operation_id, each.name)
-            if key
-        }
-        found: dict[str, OperationSettings] = {}
-        for key, settings in self._settings.overrides.items():
-            if key not in known:
-                raise ConfigError(
-                    f"tools.{self._name}.overrides: no operation {key!r} is included"
-                    f"{did_you_mean(key, known)}"
-                )
-            found[known[key]] = settings
-        return found
-
-    def _listed(self, operation: Operation, settings: OperationSettings | None) -> RemoteOperation:
-        if settings is not None and settings.changes is not None:
-            operation = structs.replace(operation, changes=settings.changes)
+    def _listed(self, operation: Operation) -> RemoteOperation:
+        aliases = tuple(filter(None, (operation.reference, operation.operation_id)))
+        changed = self._settings.overrides
+        own = next((changed[each] for each in (operation.name, *aliases) if each in changed), None)
+        if own is not None and own.changes is not None:  # whether it has an idempotency key
+            operation = structs.replace(operation, changes=own.changes)
         expression = self._settings.select
-        if settings is not None and settings.select is not None:
-            expression = settings.select
+        if own is not None and own.select is not None:
+            expression = own.select
         try:
             select = compile_select(expression)
         except ValueError as error:
@@ -171,7 +155,7 @@ class OpenApiSource:
             ) from None
         return RemoteOperation(
             name=operation.name,
-            aliases=tuple(filter(None, (operation.reference, operation.operation_id))),
+            aliases=aliases,
             description=operation.description,
             schema=operation.schema,
             changes=operation.changes,

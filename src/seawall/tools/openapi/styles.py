@@ -10,7 +10,17 @@ from urllib.parse import quote
 
 import msgspec
 
-__all__ = ["STYLES", "escape", "form_pairs", "path_text", "query_pairs", "simple_text", "text_of"]
+__all__ = [
+    "COOKIE",
+    "RESERVED",
+    "STYLES",
+    "escape",
+    "form_pairs",
+    "path_text",
+    "query_pairs",
+    "simple_text",
+    "text_of",
+]
 
 STYLES: dict[str, tuple[str, ...]] = {
     "path": ("simple", "label", "matrix"),
@@ -20,23 +30,26 @@ STYLES: dict[str, tuple[str, ...]] = {
 }
 """The styles of each location, its default first."""
 
-# Reserved characters that `allowReserved` leaves as they are; not those that end a name, a value
-# or a query, nor `%`.
-_RESERVED = ":/?@!$'()*,"
+RESERVED = ":/?@!$'()*,"
+"""Characters that `allowReserved` leaves as they are; none that ends a name, a value or a query."""
+
+COOKIE = "!#$%&'()*+-./:<=>?@[]^_`{|}~"
+"""Characters that cookies may have (RFC 6265 §4.1.1): most servers do not decode them."""
+
 _EXACT = 1 << 53
 _MOST_LEVELS = 8  # of deepObject
 
 _SEPARATORS = {"spaceDelimited": "%20", "pipeDelimited": "%7C"}
 
 
-def escape(text: str, *, reserved: bool = False) -> str:
-    """Percent-encode; only unreserved characters are left.
+def escape(text: str, safe: str = "") -> str:
+    """Percent-encode; unreserved characters are left.
 
     Args:
         text: The text.
-        reserved: Leave reserved characters that do not change what the rest of a query means.
+        safe: Characters that are left, too.
     """
-    return quote(text, safe=_RESERVED if reserved else "", errors="replace")
+    return quote(text, safe=safe, errors="replace")
 
 
 def text_of(value: Any) -> str:  # noqa: ANN401 - JSON
@@ -86,7 +99,7 @@ def query_pairs(
     value: Any,  # noqa: ANN401 - JSON
     *,
     explode: bool,
-    reserved: bool = False,
+    safe: str = "",
 ) -> list[str]:
     """A query or form parameter as `name=value` pairs, percent-encoded; none if it is not there.
 
@@ -95,20 +108,19 @@ def query_pairs(
         name: Its name.
         value: Its value.
         explode: Whether each item is a pair of its own.
-        reserved: See `escape`.
+        safe: See `escape`.
     """
     if style == "deepObject" and isinstance(value, dict | list):
-        return _deep_pairs(escape(name), value, reserved=reserved, level=0)
+        return _deep_pairs(escape(name), value, safe=safe, level=0)
     key = escape(name)
     if value is None:
         return []
     if not isinstance(value, dict | list):
-        return [f"{key}={escape(text_of(value), reserved=reserved)}"]
+        return [f"{key}={escape(text_of(value), safe=safe)}"]
     if explode:
-        items = _items(value, explode=True, encoded=True, reserved=reserved)
+        items = _items(value, explode=True, encoded=True, safe=safe)
         return items if isinstance(value, dict) else [f"{key}={each}" for each in items]
-    # within a value the separator is always escaped, whatever is allowed
-    items = _items(value, explode=False, encoded=True)
+    items = _items(value, explode=False, encoded=True, safe=safe.replace(",", ""))
     return [f"{key}={_SEPARATORS.get(style, ',').join(items)}"] if items else []
 
 
@@ -124,13 +136,13 @@ def _items(
     *,
     explode: bool,
     encoded: bool,
-    reserved: bool = False,
+    safe: str = "",
 ) -> list[str]:
     """A single value, the items of a list, or names and values of an object."""
 
     def written(each: Any) -> str:  # noqa: ANN401 - JSON
         text = text_of(each)
-        return escape(text, reserved=reserved) if encoded else text
+        return escape(text, safe=safe) if encoded else text
 
     if isinstance(value, list):
         return [written(each) for each in value if each is not None]
@@ -146,7 +158,7 @@ def _deep_pairs(
     name: str,
     value: Any,  # noqa: ANN401 - JSON
     *,
-    reserved: bool,
+    safe: str,
     level: int,
 ) -> list[str]:
     if value is None:
@@ -157,7 +169,7 @@ def _deep_pairs(
             pair
             for key, each in members
             for pair in _deep_pairs(
-                f"{name}%5B{escape(str(key))}%5D", each, reserved=reserved, level=level + 1
+                f"{name}%5B{escape(str(key))}%5D", each, safe=safe, level=level + 1
             )
         ]
-    return [f"{name}={escape(text_of(value), reserved=reserved)}"]
+    return [f"{name}={escape(text_of(value), safe=safe)}"]

@@ -202,9 +202,10 @@ class _Reader:
 
 def _resolved(event: yaml.ScalarEvent) -> object:
     text = event.value
-    if event.tag is None or event.tag == "!":
-        plain = event.implicit[0] and not event.style
-        return _plain(text) if plain else text
+    if event.tag is None:
+        return text if event.style else _plain(text)
+    if event.tag == "!":
+        return text
     kind = event.tag.removeprefix(_TAG)
     if kind == "str":
         return text

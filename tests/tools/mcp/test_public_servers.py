@@ -1,0 +1,126 @@
+"""Public servers, driven through real turns: a model's calls, the agent loop, effects and all."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from seawall import Orchestrator, ScriptedModel
+from seawall.agents import AgentLimits
+from seawall.config import AgentSettings, Settings
+from seawall.events import ToolReturned
+from seawall.models import ModelRequest
+from seawall.settings import SessionSettings
+from seawall.tools.settings import McpSettings, SourceLimits
+from seawall.turn import ToolCall, ToolMessage
+from tests.parts import mcp_parts, require
+from tests.pipeline.shop import ask
+
+LIMITS = SourceLimits(list_seconds=30.0)
+
+
+def once(*calls: tuple[str, dict[str, Any]]) -> Callable[[ModelRequest], Any]:
+    """The script of a model that makes these calls in one step, then answers."""
+    made = tuple(
+        ToolCall(f"c{index}", name, msgspec.json.encode(arguments).decode())
+        for index, (name, arguments) in enumerate(calls)
+    )
+
+    def script(request: ModelRequest) -> Any:
+        done = any(isinstance(each, ToolMessage) for each in request.messages)
+        return "Done." if done else made
+
+    return script
+
+
+@asynccontextmanager
+async def assistant(
+    place: Path, settings: McpSettings, script: Callable[[ModelRequest], Any]
+) -> AsyncIterator[Orchestrator]:
+    """An agent that has all tools of a server."""
+    sessions = SessionSettings(path=str(place / "sessions.db"))
+    app = Orchestrator(Settings(sessions=sessions, sources={"server": settings}))
+    app.model("m", ScriptedModel(script))
+    limits = AgentLimits(tool_calls=16)
+    agent = AgentSettings(instructions="x", model="m", tools=("server.*",), limits=limits)
+    app.agent("a", agent)
+    async with app:
+        yield app
+
+
+async def results(app: Orchestrator) -> list[ToolReturned]:
+    """What came back of the calls of a turn."""
+    outcome = await ask(app)
+    assert outcome.problem is None
+    return [each for each in outcome.events if isinstance(each, ToolReturned)]
+
+
+async def test_the_server_with_everything(tmp_path: Path) -> None:
+    require(mcp_parts.missing())
+    settings = McpSettings(
+        command=(*mcp_parts.server("everything"), "stdio"),
+        trust_annotations=True,
+        resources=True,
+        prompts=True,
+        limits=LIMITS,
+    )
+    script = once(
+        ("echo", {"message": "hello"}),
+        ("get-sum", {"a": 2, "b": 3}),
+        ("get-tiny-image", {}),
+        ("get-structured-content", {"location": "Chicago"}),
+        ("get-resource-links", {"count": 2}),
+        ("get-resource-reference", {"resourceType": "Text", "resourceId": 1}),
+        ("trigger-long-running-operation", {"duration": 1, "steps": 2}),
+        ("list_resources", {}),
+        ("get_prompt", {"name": "args-prompt", "arguments": {"city": "Bern"}}),
+        ("get-sum", {"a": "two"}),
+    )
+    async with assistant(tmp_path, settings, script) as app:
+        found = [each.content for each in await results(app)]
+    echo, total, image, structured, links, reference, long, resources, prompt, wrong = found
+    assert echo == "Echo: hello"
+    assert "5" in total
+    assert "[image image/png" in image
+    assert msgspec.json.decode(structured)["conditions"]
+    assert links.count("[resource ") == 2
+    assert "[resource demo://resource/dynamic/text/1 text/plain]" in reference
+    assert "completed" in long
+    assert "demo://resource/static/document/" in resources
+    assert "Bern" in prompt
+    assert wrong.startswith("Invalid arguments for get-sum")
+
+
+async def test_the_file_server(tmp_path: Path) -> None:
+    """Writing is an effect: it goes through the journal, and its outcome is recorded."""
+    require(mcp_parts.missing())
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    settings = McpSettings(
+        command=(*mcp_parts.server("filesystem"), str(shared)),
+        trust_annotations=True,
+        limits=LIMITS,
+    )
+    script = once(
+        ("write_file", {"path": str(shared / "a.txt"), "content": "hello"}),
+        ("read_text_file", {"path": str(tmp_path / "sessions.db")}),
+    )
+    async with assistant(tmp_path, settings, script) as app:
+        written, refused = await results(app)
+        assert not written.failed
+        assert (shared / "a.txt").read_text() == "hello"
+        assert refused.failed
+        assert "denied" in refused.content
+
+
+async def test_the_memory_server(tmp_path: Path) -> None:
+    require(mcp_parts.missing())
+    settings = McpSettings(command=mcp_parts.server("memory"), limits=LIMITS)
+    entity = {"name": "Ann", "entityType": "customer", "observations": ["likes tea"]}
+    script = once(("create_entities", {"entities": [entity]}), ("search_nodes", {"query": "tea"}))
+    async with assistant(tmp_path, settings, script) as app:
+        created, found = await results(app)
+    assert not created.failed
+    assert "likes tea" in found.content

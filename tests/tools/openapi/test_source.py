@@ -1,0 +1,234 @@
+"""A document as a source of tools: what a model reads when something goes wrong."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from seawall.errors import ConfigError
+from seawall.tools.port import Tool, ToolOutcome
+from tests.tools.openapi.services import context, opened, served
+
+
+async def answer(request: Request) -> Response:
+    """What the path says."""
+    kind = request.path_params["kind"]
+    status = int(request.query_params.get("status", 200))
+    body = await request.body()
+    seen = {
+        "method": request.method,
+        "headers": {
+            name: value
+            for name, value in request.headers.items()
+            if name in ("idempotency-key", "x-shop", "x-session", "content-type")
+        },
+        "body": body.decode(),
+    }
+    answers: dict[str, Any] = {
+        "echo": lambda: JSONResponse(seen),
+        "problem": lambda: JSONResponse(
+            {"title": "Out of stock", "detail": "Only 2 are left."},
+            status,
+            media_type="application/problem+json",
+        ),
+        "page": lambda: Response(b"<html>secret</html>", status, media_type="text/html"),
+        "busy": lambda: PlainTextResponse("busy", 429, {"retry-after": "7"}),
+        "elsewhere": lambda: RedirectResponse("http://127.0.0.2:1/", status),
+        "none": lambda: Response(status_code=204),
+        "list": lambda: JSONResponse({"items": [{"id": n, "text": "x" * 50} for n in range(500)]}),
+        "image": lambda: Response(b"\x89PNG", media_type="image/png"),
+        "broken": lambda: Response(b"{", media_type="application/json"),
+        "long": lambda: PlainTextResponse("x" * 3_000_000),
+    }
+    found: Response = answers[kind]()
+    return found
+
+
+app = Starlette(routes=[Route("/{kind}", answer, methods=["GET", "POST", "DELETE"])])
+PARAMETERS = [
+    {"name": "kind", "in": "path", "required": True, "schema": {"type": "string"}},
+    {"name": "status", "in": "query", "schema": {"type": "integer"}},
+]
+DOCUMENT = {
+    "openapi": "3.1.0",
+    "paths": {
+        "/{kind}": {
+            "parameters": PARAMETERS,
+            "get": {"operationId": "look"},
+            "post": {
+                "operationId": "change",
+                "requestBody": {
+                    "content": {
+                        "application/json": {
+                            "schema": {"type": "object", "properties": {"amount": {}}}
+                        }
+                    }
+                },
+            },
+            "delete": {"parameters": [{"name": "x", "in": "bad"}]},
+        }
+    },
+}
+
+
+def written(folder: Path, **changes: Any) -> dict[str, Any]:
+    """Settings whose document is in the folder."""
+    (folder / "api.json").write_text(json.dumps({**DOCUMENT, **changes}))
+    return {"folder": folder, "openapi": "api.json"}
+
+
+async def call(tool: Tool, **arguments: Any) -> ToolOutcome:
+    return await tool.call(json.dumps(arguments), context())
+
+
+async def test_effects_carry_their_key_and_reads_none(tmp_path: Path) -> None:
+    settings = written(tmp_path) | {
+        "headers": {"X-Shop": "de"},
+        "session_header": "X-Session",
+        "overrides": {"look": {"name": "see", "changes": True}},
+    }
+    async with served(app) as address, opened(base_url=address, **settings) as tools:
+        assert set(tools) == {"see", "change"}
+        seen = json.loads((await call(tools["change"], kind="echo", amount=5)).content)
+        assert seen["headers"] == {
+            "idempotency-key": "key-1",
+            "x-shop": "de",
+            "x-session": "s",
+            "content-type": "application/json",
+        }
+        assert seen["body"] == '{"amount":5}'
+        assert tools["see"].mutating
+        seen = json.loads((await call(tools["see"], kind="echo")).content)
+        assert seen["headers"]["idempotency-key"] == "key-1"
+    async with (
+        served(app) as address,
+        opened(
+            **written(tmp_path), base_url=address, overrides={"POST /{kind}": {"changes": False}}
+        ) as tools,
+    ):
+        assert not tools["change"].mutating
+        seen = json.loads((await call(tools["change"], kind="echo")).content)
+        assert "idempotency-key" not in seen["headers"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        ({"kind": "problem", "status": 409}, "409 Conflict. {.*Only 2 are left"),
+        ({"kind": "problem", "status": 422}, "422 Unprocessable .*. {.*Only 2 are left"),
+        ({"kind": "problem", "status": 403}, "403 Forbidden. {.*Only 2 are left"),
+        ({"kind": "page", "status": 404}, "^The service refused the call: 404 Not Found.$"),
+        ({"kind": "problem", "status": 401}, "^look is not permitted for this user now"),
+        ({"kind": "problem", "status": 500}, "^look is not available now"),
+        ({"kind": "busy"}, "^look is not available now. It may work again in 7 seconds"),
+        ({"kind": "elsewhere", "status": 302}, "^look is not available now"),
+        ({"kind": "long"}, "^look is not available now"),
+        ({"kind": "..", "status": 200}, "kind must not"),
+        ({"status": 200}, "Invalid arguments for look"),
+        ({"kind": "echo", "x": 1}, "Invalid arguments for look"),
+    ],
+)
+async def test_what_a_model_reads_of_a_call_that_failed(
+    tmp_path: Path, arguments: dict[str, Any], shown: str
+) -> None:
+    limits = {"attempts": 1}
+    async with (
+        served(app) as address,
+        opened(**written(tmp_path), base_url=address, limits=limits) as tools,
+    ):
+        outcome = await call(tools["look"], **arguments)
+        assert outcome.failed
+        assert not outcome.unknown
+
+        assert re.search(shown, outcome.content), outcome.content
+
+
+async def test_an_effect_whose_answer_is_lost_is_unknown(tmp_path: Path) -> None:
+    async with served(app) as address, opened(**written(tmp_path), base_url=address) as tools:
+        assert (await call(tools["change"], kind="problem", status=500)).unknown
+        assert (await call(tools["change"], kind="elsewhere", status=307)).unknown
+        refused = await call(tools["change"], kind="problem", status=409)
+        assert refused.failed
+        assert not refused.unknown
+
+
+@pytest.mark.parametrize(
+    ("kind", "shown"),
+    [
+        ("none", "Done: the service answered 204 without content."),
+        ("image", "The answer is 4 bytes of image/png; it cannot be shown."),
+        ("broken", "{"),
+    ],
+)
+async def test_answers_that_are_no_json(tmp_path: Path, kind: str, shown: str) -> None:
+    async with served(app) as address, opened(**written(tmp_path), base_url=address) as tools:
+        assert await call(tools["look"], kind=kind) == ToolOutcome(shown)
+
+
+async def test_answers_are_reduced_and_bounded(tmp_path: Path) -> None:
+    settings = written(tmp_path) | {"max_result_bytes": 1_000}
+    async with served(app) as address:
+        async with opened(**settings, base_url=address) as tools:
+            outcome = await call(tools["look"], kind="list")
+            assert not outcome.failed
+            assert len(outcome.content.encode()) <= 1_000
+            assert "of 500 items" in outcome.content
+        reduced = {"look": {"select": "items[:3].id"}}
+        async with opened(**settings, base_url=address, overrides=reduced) as tools:
+            assert (await call(tools["look"], kind="list")).content == "[0,1,2]"
+        async with opened(**settings, base_url=address, select="length(items)") as tools:
+            assert (await call(tools["look"], kind="list")).content == "500"
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"include": ["lok"]}, r"tools.api: api.json: include: .*'lok'; near are \"look\""),
+        ({"include": ["DELETE /{kind}"]}, "tools.api: api.json: DELETE /{kind}: a parameter is in"),
+        ({"openapi": "other.yaml"}, "tools.api: .*other.yaml: it cannot be read"),
+        ({"overrides": {"lok": {"name": "a"}}}, "tools.api.overrides: .*lok"),
+        ({"select": "a["}, "tools.api: select of look: 'a\\['"),
+        ({"base_url": ""}, "tools.api: api.json: .*set base_url"),
+    ],
+)
+async def test_a_mistake_in_the_configuration_is_named(
+    tmp_path: Path, settings: dict[str, Any], fault: str
+) -> None:
+    table = written(tmp_path) | {"base_url": "http://127.0.0.1:1", **settings}
+    with pytest.raises(ConfigError, match=fault):
+        async with opened(**table):
+            pass
+
+
+@pytest.mark.parametrize("server", ["http://example.com", "https://example.com/v1"])
+async def test_a_document_from_an_address_sends_nobody_elsewhere(server: str) -> None:
+    document = {**DOCUMENT, "servers": [{"url": server}]}
+
+    async def described(_: Request) -> Response:
+        return JSONResponse(document)
+
+    async with served(Starlette(routes=[Route("/api.json", described)])) as address:
+        with pytest.raises(ConfigError, match="set base_url"):
+            async with opened(openapi=f"{address}/api.json"):
+                pass
+
+
+async def test_a_document_from_a_file_reaches_no_private_address(tmp_path: Path) -> None:
+    async with served(app) as address:
+        port = address.rpartition(":")[2]
+        server = [{"url": f"https://localhost:{port}"}]
+        async with opened(**written(tmp_path, servers=server)) as tools:
+            outcome = await call(tools["look"], kind="echo")
+            assert outcome.failed
+            assert "not available" in outcome.content
+
+
+async def test_a_document_that_is_not_there_leaves_no_tools() -> None:
+    async with served(app) as address, opened(openapi=f"{address}/missing/api.json") as tools:
+        assert tools == {}
