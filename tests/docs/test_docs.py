@@ -79,7 +79,6 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[server.cors]": CorsSettings,
     "[effects]": EffectSettings,
     "[handover]": HandoverSettings,
-    "[mcp]": McpSettings,
     "[tools.NAME]`: openapi": OpenApiSettings,
     "[tools.NAME.overrides.OPERATION]": OperationSettings,
     "[tools.NAME.limits]": SourceLimits,
