@@ -31,7 +31,7 @@ from seawall.settings import (
     CacheLimits,
     EffectSettings,
     HandoverSettings,
-    McpSettings,
+    McpServerSettings,
     ModelSettings,
     OutputSettings,
     QuotaSettings,
@@ -315,7 +315,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     routing: RoutingSettings = RoutingSettings()
     effects: EffectSettings = EffectSettings()
     handover: HandoverSettings = HandoverSettings()
-    mcp: McpSettings | None = None
+    mcp: McpServerSettings | None = None
     budgets: BudgetSettings = BudgetSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     quotas: dict[str, QuotaSettings] = field(default_factory=dict)
@@ -531,7 +531,7 @@ _plain_sections: dict[str, type[Struct]] = {
     "routing": RoutingSettings,
     "effects": EffectSettings,
     "handover": HandoverSettings,
-    "mcp": McpSettings,
+    "mcp": McpServerSettings,
     "budgets": BudgetSettings,
     "telemetry": TelemetrySettings,
 }

@@ -20,7 +20,7 @@ __all__ = [
     "CacheLimits",
     "EffectSettings",
     "HandoverSettings",
-    "McpSettings",
+    "McpServerSettings",
     "ModelSettings",
     "OutputSettings",
     "PriceSettings",
@@ -135,7 +135,7 @@ class HandoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("ca_file has no effect: url is not https")
 
 
-class McpSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class McpServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Agents as tools of the Model Context Protocol, at `/mcp`.
 
     Attributes:
