@@ -7,7 +7,8 @@ own; a test that leaves a task running fails.
 does not end, a hang in C or in an async fixture, `faulthandler_timeout` (pyproject.toml) ends with
 its worker, whose stacks are printed.
 
-**In parallel** (`make test`), tests that share an expensive fixture stay on one worker. Those of
+**In parallel** (`make test`), tests that share an expensive fixture stay on one worker
+(`tests/groups.py`); what several need and only read is made once (`tests/once.py`). Those of
 `_ALONE`, and others that are marked `alone`, run after all others, one at a time: they measure
 time, or fill the machine.
 
@@ -84,6 +85,7 @@ _SLOW = {
     "storage/test_any_sequence.py",
     "store/test_interruptions.py",
     "store/test_oracle.py",
+    "tools/mcp/test_hostile.py",
 }
 _FAST_CPU_SECONDS = 5.0  # of one test; machines that are shared count more than it takes alone
 

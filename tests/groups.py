@@ -30,6 +30,9 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no t
             return
         path = Path(os.environ[RUN_FOLDER]) / _FILE
         self._groups: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        collected = set(next(iter(self.registered_collections.values())))
+        if lost := sorted(self._groups.keys() - collected):
+            raise RuntimeError(f"groups have tests that the scheduler does not know: {lost[:3]}")
         super().schedule()
 
     def _split_scope(self, nodeid: str) -> str:

@@ -51,6 +51,7 @@ from seawall.settings import (
     TenantSettings,
     ToolPolicySettings,
 )
+from seawall.tools.settings import OpenApiSettings, OperationSettings, SourceLimits, TlsSettings
 from tests.docs.blocks import Reader, blocks_of
 from tests.docs.conftest import Site
 from tests.servers import ROOT
@@ -67,6 +68,7 @@ BY_HAND = {
     "lambda.md",
     "mcp-server.md",
     "openapi-tools.md",
+    "mcp-tools.md",
     "python-api.md",
     "testing.md",
 }
@@ -77,6 +79,10 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[server.cors]": CorsSettings,
     "[effects]": EffectSettings,
     "[handover]": HandoverSettings,
+    "[tools.NAME]`: openapi": OpenApiSettings,
+    "[tools.NAME.overrides.OPERATION]": OperationSettings,
+    "[tools.NAME.limits]": SourceLimits,
+    "[tools.NAME.tls]": TlsSettings,
     "[mcp]": McpServerSettings,
     "[effects.tools.NAME]": ToolPolicySettings,
     "[turn]": StageLimits,

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from seawall import Orchestrator, ScriptedModel
 from seawall.agents import AgentLimits
@@ -400,6 +401,39 @@ async def test_a_job_continues_the_turn_of_another_with_its_key(place: SessionSe
         assert (await stored(second, session))[-1].id == again.id
         assert len({key for _, _, key in service.calls}) == 1
         await again.wait(cancel=True)
+
+
+async def test_an_attempt_is_not_superseded_by_an_earlier_one(place: SessionSettings) -> None:
+    """Regression: it took the lease of its own turn for that of another request."""
+    service, script = RefundService(), Script()
+    async with shop(place, script, service) as app:
+        session = (await ask(app, "Hello")).request.session
+        store, script.steps = app.engine.store, ((refund("o1"),),)
+        request = _in_background(session)
+        key, now = SessionKey("shop", "ann", session), time.time()
+        job = BackgroundJob(key=key, request=request, accepted_at=now, ends_at=now + 60)
+        first = Begin(
+            key=key,
+            turn=request.id,
+            turns=1,
+            until=now + 0.3,
+            idempotency_key="k",
+            fingerprint=fingerprint(request),
+            background_job=job,
+        )
+        await store.begin(first)
+        await asyncio.sleep(0.4)
+        second = await store.claim_job(job, until=time.time() + 0.3)
+        assert second is not None
+        await asyncio.sleep(0.4)
+        late = structs.replace(first, until=time.time() + 1.0, background_job=None)
+        assert (await store.begin(late)).session_lease is None
+        third = await store.claim_job(second, until=time.time() + 20)
+        assert third is not None
+        live = app.engine.pipeline.run_job(third)
+        events = [event async for _, event in live.follow()]
+        assert type(events[-1]).__name__ == "TurnCompleted"
+        assert service.done == ["o1"]
 
 
 def _in_background(session: str) -> TurnRequest:

@@ -73,3 +73,9 @@ def test_the_fast_path_gives_the_same_result() -> None:
         ServerSentEvent(b"message", b"a", b""),
         ServerSentEvent(b"message", b"b", b""),
     ]
+
+
+def test_what_a_stream_says_of_its_resumption() -> None:
+    parser = SseParser()
+    assert parser.feed(b"id: 7\nretry: 1500\n\nretry: soon\nid\xc3\xa9: x\n\n") == []
+    assert (parser.last_id, parser.retry_seconds) == (b"7", 1.5)

@@ -25,6 +25,7 @@ from seawall.orchestrator import Orchestrator
 from seawall.requests import new_request
 from seawall.storage.open import open_store
 from seawall.telemetry.open import open_telemetry
+from seawall.tools.sources import open_catalog
 from seawall.transport.connection import ConnectFailed
 from seawall.transport.http_client import Endpoint, HttpClient
 from seawall.transport.tls import tls_context
@@ -282,6 +283,16 @@ async def notify(url: str, folder: Path) -> str:
     return ""
 
 
+async def list_tools(url: str, folder: Path) -> str:
+    text = f'[tools.crm]\nmcp = "{url}"\npin = "off"\n[tools.crm.tls]\nca_file = "authority.pem"\n'
+    settings = load(folder, AGENT + PLAIN_MODEL + text)
+    catalog = open_catalog(settings.sources, folder=settings.folder, environment={})
+    await catalog.list_all()
+    listed = "crm" in catalog.tools
+    await catalog.close()
+    return "" if listed else "not listed"
+
+
 async def get_token(url: str, folder: Path) -> str:
     table = {
         "kind": "client-credentials",
@@ -304,6 +315,7 @@ CLIENTS: dict[str, Callable[[str, Path], Awaitable[str]]] = {
     "sessions": open_sessions,
     "telemetry": export,
     "notifications": notify,
+    "tools": list_tools,
     "tokens": get_token,
 }
 
@@ -311,9 +323,27 @@ CLIENTS: dict[str, Callable[[str, Path], Awaitable[str]]] = {
 def answer(request: Request) -> Answer:
     if request.method == "POST" and b"grant_type" in request.body:
         return Answer(body=TOKEN)
+    if b'"jsonrpc"' in request.body:
+        return _mcp_answer(request)
     if "x-amz-target" in request.headers:
         return Answer(400, b'{"__type": "x#ResourceNotFoundException"}')
     return Answer(body=KEYS)
+
+
+def _mcp_answer(request: Request) -> Answer:
+    results = {
+        "initialize": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "s", "version": "1"},
+        },
+        "tools/list": {"tools": [{"name": "t", "inputSchema": {"type": "object"}}]},
+    }
+    method = request.document["method"]
+    if method not in results:
+        return Answer(400 if "id" in request.document else 202)
+    document = {"jsonrpc": "2.0", "id": request.document["id"], "result": results[str(method)]}
+    return Answer(body=json.dumps(document).encode(), headers={"content-type": "application/json"})
 
 
 @pytest.mark.parametrize("client", CLIENTS)

@@ -277,7 +277,7 @@ class Pipeline:
             context=context,
             principal=principal,
             fingerprint=fingerprint(request) if request.idempotency_key is not None else None,
-            joinable=lambda turn: self.live.get(turn) is not None,
+            joinable=lambda turn: turn != request.id and self.live.get(turn) is not None,
             store_in_doubt=self._store_in_doubt,
         )
         with within_span("opening"):

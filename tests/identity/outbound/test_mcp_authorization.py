@@ -6,7 +6,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote_plus, urlencode, urlsplit
 
 import msgspec
 import pytest
@@ -116,6 +116,39 @@ async def test_a_client_that_is_not_configured_registers_itself(open_provider: P
         assert [await call(credentials, server.url) for _ in range(3)] == [200] * 3
     assert len({each["client_id"] for each in server.served}) == 1
     assert server.served[0]["client_id"] != "basic"
+
+
+async def test_a_server_of_2025_03_26_is_its_own_authorization_server() -> None:
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Answer:
+        asked.append(request)
+        origin = server.url
+        match request.target:
+            case "/.well-known/oauth-authorization-server":
+                document: dict[str, Any] = {
+                    "issuer": origin,
+                    "token_endpoint": f"{origin}/token",
+                    "registration_endpoint": f"{origin}/register",
+                }
+            case "/register":
+                document = {"client_id": "c", "client_secret": "s"}
+            case "/token":
+                document = {"access_token": "good", "token_type": "Bearer", "expires_in": 60}
+            case "/mcp" if request.headers.get("authorization") == "Bearer good":
+                document = {}
+            case "/mcp":
+                return Answer(401)
+            case _:
+                return Answer(404)
+        return Answer(body=json.dumps(document).encode())
+
+    async with serving(answer) as server:
+        url = f"{server.url}/mcp"
+        async with opened({"kind": "mcp"}, address=url) as credentials:
+            assert await call(credentials, url) == 200
+    (grant,) = (each for each in asked if each.target == "/token")
+    assert f"resource={quote_plus(url)}".encode() in grant.body
 
 
 async def test_more_scopes_are_asked_for_when_they_are_needed(open_provider: Provider) -> None:

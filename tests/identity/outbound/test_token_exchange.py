@@ -1,6 +1,7 @@
 """The caller's token, exchanged by a real authorization server; subjects are never mixed up."""
 
 import asyncio
+import logging
 import random
 from typing import Any
 
@@ -79,8 +80,9 @@ async def test_without_a_token_there_is_nothing_to_exchange(
 
 
 async def test_2000_interleaved_calls_of_50_subjects_never_see_anothers_token(
-    provider: Provider, callers: Issuer
+    provider: Provider, callers: Issuer, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.DEBUG)
     steps = random.Random(19)
     names = [f"subject{number}" for number in range(25)]
     # The same names in two tenants, which are other subjects.
@@ -113,3 +115,5 @@ async def test_2000_interleaved_calls_of_50_subjects_never_see_anothers_token(
     fetched = await provider.calls(EXCHANGE) - before
     assert set(owners.values()) == set(subjects)
     assert fetched == len(owners) <= len(subjects) + 20
+    shown = caplog.text + repr(credentials) + repr(vars(credentials))
+    assert not any(each in shown for each in (*owners, *subjects.values()))

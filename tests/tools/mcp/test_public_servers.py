@@ -1,11 +1,15 @@
 """Public servers, driven through real turns: a model's calls, the agent loop, effects and all."""
 
+import asyncio
+import os
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from seawall import Orchestrator, ScriptedModel
 from seawall.agents import AgentLimits
@@ -57,15 +61,35 @@ async def results(app: Orchestrator) -> list[ToolReturned]:
     return [each for each in outcome.events if isinstance(each, ToolReturned)]
 
 
-async def test_the_server_with_everything(tmp_path: Path) -> None:
-    require(mcp_parts.missing())
-    settings = McpSettings(
-        command=(*mcp_parts.server("everything"), "stdio"),
-        trust_annotations=True,
-        resources=True,
-        prompts=True,
-        limits=LIMITS,
+@asynccontextmanager
+async def everything(way: str) -> AsyncIterator[dict[str, Any]]:
+    """Where the server with everything is: over HTTP it has sessions, and streams to resume."""
+    command = mcp_parts.server("everything")
+    if way == "stdio":
+        yield {"command": (*command, "stdio")}
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        "streamableHttp",
+        env=os.environ | {"PORT": str(port)},
+        stderr=asyncio.subprocess.PIPE,
     )
+    try:
+        assert process.stderr is not None
+        while b"listening" not in (line := await process.stderr.readline()):
+            assert line, "it has ended"
+        yield {"mcp": f"http://127.0.0.1:{port}/mcp"}
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+@pytest.mark.parametrize("way", ["stdio", "http"])
+async def test_the_server_with_everything(way: str, tmp_path: Path) -> None:
+    require(mcp_parts.missing())
     script = once(
         ("echo", {"message": "hello"}),
         ("get-sum", {"a": 2, "b": 3}),
@@ -78,7 +102,11 @@ async def test_the_server_with_everything(tmp_path: Path) -> None:
         ("get_prompt", {"name": "args-prompt", "arguments": {"city": "Bern"}}),
         ("get-sum", {"a": "two"}),
     )
-    async with assistant(tmp_path, settings, script) as app:
+    more: dict[str, Any] = {"trust_annotations": True, "resources": True, "prompts": True}
+    async with (
+        everything(way) as where,
+        assistant(tmp_path, McpSettings(**where, **more, limits=LIMITS), script) as app,
+    ):
         found = [each.content for each in await results(app)]
     echo, total, image, structured, links, reference, long, resources, prompt, wrong = found
     assert echo == "Echo: hello"

@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +17,12 @@ from tests.tools.mcp.harness import HERE, call, context, opened, python_server, 
 
 pytest.importorskip("mcp.server.mcpserver")
 LIMITS = SourceLimits(list_seconds=60.0, answer_seconds=20.0)
-MORE = {"trust_annotations": True, "resources": True, "prompts": True, "limits": LIMITS}
+MORE: dict[str, Any] = {
+    "trust_annotations": True,
+    "resources": True,
+    "prompts": True,
+    "limits": LIMITS,
+}
 
 
 @asynccontextmanager

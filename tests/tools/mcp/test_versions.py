@@ -71,6 +71,23 @@ async def test_a_modern_server_gets_all_of_it_in_each_request() -> None:
     assert asked[-1].params["_meta"]["io.github.seawall-project/idempotency-key"] == "k7"
 
 
+async def test_a_server_that_does_not_speak_its_version_any_more_is_asked_again() -> None:
+    replaced = False
+
+    def script(request: Asked) -> Reply:
+        if not replaced:
+            return modern(request)
+        if "mcp-method" not in request.headers:
+            return legacy(request)
+        data = {"supported": ["2025-11-25"], "requested": "2026-07-28"}
+        error = {"code": -32022, "message": "not any more", "data": data}
+        return json_reply({"jsonrpc": "2.0", "id": request.body["id"], "error": error}, 400)
+
+    async with scripted(script) as (url, _), opened(McpSettings(mcp=url)) as catalog:
+        replaced = True
+        assert (await call(catalog, "look_up")).content == "hi"
+
+
 @pytest.mark.parametrize("version", ["2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"])
 async def test_an_older_server_gets_a_handshake_and_its_version_afterwards(version: str) -> None:
     async with (

@@ -28,6 +28,7 @@ def operations(name: str) -> tuple[Operation, ...]:
     return found.usable
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_every_operation_is_loaded_in_bounded_time(name: str) -> None:
     began = time.process_time()

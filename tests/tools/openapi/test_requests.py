@@ -101,7 +101,7 @@ def test_parts_have_types_and_names_that_end_nowhere_else() -> None:
         "properties": {
             "meta": {"type": "object"},
             'a"; filename="x\r\nx-evil: 1': {"type": "string"},
-            "file": {"type": "string", "format": "binary"},
+            "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
             "note": {"type": "string"},
         },
     }
@@ -115,7 +115,7 @@ def test_parts_have_types_and_names_that_end_nowhere_else() -> None:
         }
     }
     operation = operation_of(document_of(one_operation({"requestBody": {"content": media}})))
-    given_values = ({"k": 1}, "v", "a,b\n1,2", "*n*")
+    given_values = ({"k": 1}, "v", ["a,b\n1,2"], "*n*")
     request = build_request(
         operation, dict(zip(operation.schema["properties"], given_values, strict=True))
     )
@@ -146,7 +146,7 @@ def test_types_of_answers_are_asked_for_json_first() -> None:
     assert operation_of(document_of(one_operation({}))).accept == "application/json, */*;q=0.1"
 
 
-@pytest.mark.parametrize("method", ["get", "head", "post", "put", "patch", "delete"])
+@pytest.mark.parametrize("method", ["get", "head", "post", "put", "patch", "delete", "options"])
 def test_effects_carry_their_key(method: str) -> None:
     parameters = [{"name": "paypal-request-id", "in": "header", "required": True, "schema": {}}]
     document = document_of({"/a": {method: {"parameters": parameters}}})
@@ -156,3 +156,5 @@ def test_effects_carry_their_key(method: str) -> None:
     sent = dict(build_request(operation, {}, "k-1").headers)
     assert sent.get(b"PayPal-Request-Id") == (b"k-1" if operation.changes else None)
     assert b"PayPal-Request-Id" not in dict(build_request(operation, {}, "").headers)
+    without = build_request(operation_of(document, key_header=""), {"paypal-request-id": "x"}, "k")
+    assert [name for name, _ in without.headers] == [b"accept", b"paypal-request-id"]

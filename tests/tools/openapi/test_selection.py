@@ -36,6 +36,7 @@ def names(*include: str, paths: dict[str, Any] = SHOP) -> list[str]:
         (["GET /orders/{id}"], ["get_orders_id"]),
         (["get  /orders/{id}", "listOrders"], ["listOrders", "get_orders_id"]),
         (["tag:orders"], ["listOrders", "orders_create"]),
+        (["orders_create", "get_orders_id"], ["orders_create", "get_orders_id"]),
         (["tag:orders", "listOrders"], ["listOrders", "orders_create"]),
         (
             ["*"],

@@ -229,6 +229,18 @@ async def test_a_document_from_a_file_reaches_no_private_address(tmp_path: Path)
             assert "not available" in outcome.content
 
 
+async def test_the_header_of_credentials_is_no_argument(tmp_path: Path) -> None:
+    auth = {"kind": "static", "secret_env": "SECRET", "header": "x-shop", "scheme": ""}
+    parameters = [*PARAMETERS, {"name": "X-Shop", "in": "header", "required": True, "schema": {}}]
+    paths = {"/{kind}": {"get": {"operationId": "look", "parameters": parameters}}}
+    async with (
+        served(app) as address,
+        opened(**written(tmp_path, paths=paths), base_url=address, auth=auth) as tools,
+    ):
+        seen = json.loads((await call(tools["look"], kind="echo")).content)
+        assert seen["headers"] == {"x-shop": "s"}
+
+
 async def test_a_document_that_is_not_there_leaves_no_tools() -> None:
     async with served(app) as address, opened(openapi=f"{address}/missing/api.json") as tools:
         assert tools == {}

@@ -11,8 +11,14 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import structs
 
-from seawall.aws.dynamodb_calls import ConditionCheck, Delete, Item, Put, Update
-from seawall.aws.dynamodb_errors import TransactionCancelled
+from seawall.aws.dynamodb_calls import (
+    ConditionCheck,
+    Delete,
+    Item,
+    Put,
+    TransactionCancelled,
+    Update,
+)
 from seawall.storage.dynamodb.items import number, owner_partition, text, time_to_live
 from seawall.storage.dynamodb.table import SessionTable
 from seawall.storage.port import Notification

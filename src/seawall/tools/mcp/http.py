@@ -21,7 +21,7 @@ from seawall.tools.mcp.http_exchange import (
     SessionLost,
     version_headers,
 )
-from seawall.tools.mcp.jsonrpc import RpcError, encode_notification
+from seawall.tools.mcp.jsonrpc import UNSUPPORTED_VERSION, RpcError, encode_notification
 from seawall.tools.mcp.negotiation import initialize, negotiate
 from seawall.tools.mcp.protocol import Server, client_info, modern_meta
 from seawall.tools.mcp.wire import MAX_MESSAGE_BYTES, Reply, Request
@@ -141,6 +141,11 @@ class HttpWire:
         except UpstreamFault:
             if exchange.other_server:
                 self._forget(session)
+            raise
+        except RpcError as error:
+            if error.code == UNSUPPORTED_VERSION:
+                self._forget(session)
+                raise UpstreamFault("broken", str(error), sent=False) from error
             raise
         finally:
             session.active -= 1

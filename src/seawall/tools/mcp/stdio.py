@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from ctypes import CDLL
+from subprocess import SubprocessError
 from typing import Any
 
 from msgspec import Raw
@@ -81,6 +82,7 @@ class StdioWire:
         self._meta = modern_meta(client_info())
         self._changed: Callable[[], None] | None = None
         self._running: asyncio.Task[None] | None = None
+        self._closed = False
         # The process that runs, that is starting (a future that is not done), or the reason why
         # there is none.
         self._channel: asyncio.Future[tuple[Channel, Server]] | None = None
@@ -108,15 +110,15 @@ class StdioWire:
 
     async def close(self) -> None:
         """Stop the process."""
+        self._closed = True
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
-            self._running = None
-        if self._channel is not None:
-            self._channel.cancel()
-            self._channel = None
+            self._have_none("it was stopped")
 
     async def _ready(self, deadline: float) -> tuple[Channel, Server]:
+        if self._closed:
+            raise UpstreamFault("unreachable", "it was stopped")
         if self._running is None:
             self._channel = asyncio.get_running_loop().create_future()
             self._running = asyncio.create_task(self._keep_running())
@@ -143,12 +145,16 @@ class StdioWire:
                 chance=random.random(),  # noqa: S311 - a pause
             )
             _log.warning("%s: %s; it is started again in %.1f s", self._name, reason, pause)
-            if self._channel is None or self._channel.done():
-                self._channel = loop.create_future()
-            self._channel.set_exception(UpstreamFault("unreachable", reason))
-            self._channel.exception()  # it may well be that nothing asks for it
+            self._have_none(reason)
             await asyncio.sleep(pause)
             self._channel = loop.create_future()
+
+    def _have_none(self, reason: str) -> None:
+        """Let requests fail, those that wait and those to come, until there is another process."""
+        if self._channel is None or self._channel.done():
+            self._channel = asyncio.get_running_loop().create_future()
+        self._channel.set_exception(UpstreamFault("unreachable", reason))
+        self._channel.exception()  # it may well be that nothing asks for it
 
     async def _run_once(self, *, again: bool) -> str:
         """Start the process and wait for its end; return why it ended."""
@@ -164,7 +170,7 @@ class StdioWire:
                 start_new_session=True,
                 preexec_fn=_ending_with_parent(),
             )
-        except OSError as error:
+        except (OSError, ValueError, SubprocessError) as error:
             return f"it cannot be started: {error}"
         channel = Channel(process, self._name, self._limit, self._listing_changed)
         reading = asyncio.create_task(channel.read())

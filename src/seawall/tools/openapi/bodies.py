@@ -177,7 +177,10 @@ def _encodings(
     found: dict[str, Encoding] = {}
     properties = plain.value.get("properties") if isinstance(plain.value, dict) else None
     for name, each in properties.items() if isinstance(properties, dict) else ():
-        schema = document.follow(each, plain.file).value
+        node = document.follow(each, plain.file)
+        schema = node.value
+        if isinstance(schema, dict) and "items" in schema:  # each is a part
+            schema = document.follow(schema["items"], node.file).value
         if isinstance(schema, dict) and (
             schema.get("format") == "binary" or "contentMediaType" in schema
         ):

@@ -170,6 +170,8 @@ class Document:
             raise DocumentFault(
                 f"{name}: it has more than {MAX_DOCUMENT_BYTES >> 20} MiB, files beside it included"
             )
+        if sum(map(text.count, (b",", b"[", b"{"))) > _MAX_VALUES:  # before it takes the memory
+            raise DocumentFault(f"{name}: it has more than {_MAX_VALUES} values")
         try:
             if text.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
                 try:

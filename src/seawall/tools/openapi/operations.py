@@ -22,7 +22,7 @@ from seawall.tools.openapi.selection import Chosen, choose, name_operation
 
 __all__ = ["Operation", "Operations", "read_operations"]
 
-_READS = ("GET", "HEAD", "OPTIONS", "TRACE")
+_READS = ("GET", "HEAD")
 _SHOWN = 200  # characters of a path in a message
 _LONGEST_DESCRIPTION = 1_024  # characters; OpenAI refuses longer ones
 # What the client itself sends; the document has no say in it (and says nothing of it, by the
@@ -51,7 +51,7 @@ class Operation(Struct, frozen=True):
         parameters: Its parameters.
         body: Its body, if it has one.
         accept: The types of answers that it has.
-        key_header: The header that carries the idempotency key.
+        key_header: The header that carries the idempotency key; empty for none.
     """
 
     name: str
@@ -98,7 +98,8 @@ def read_operations(
         base_url: The address that all paths follow; by default what the document's `servers` say.
         location: The address that the document comes from, to which its servers may be relative.
         headers: Names of headers that are sent with every request; they are no arguments.
-        key_header: The header that carries the idempotency key; it is no argument.
+        key_header: The header that carries the idempotency key, which is no argument; empty for
+            none.
 
     Raises:
         DocumentFault: An entry names nothing, two operations would have the same name, or one that

@@ -82,7 +82,7 @@ def build_request(
     if operation.body is not None and (sent := _body_value(operation.body, arguments)) is not None:
         media_type, content = _encoded(operation.body, sent[0])
         headers.append((b"content-type", media_type.encode("ascii")))
-    if idempotency_key and operation.changes:
+    if idempotency_key and operation.changes and operation.key_header:
         headers.append((operation.key_header.encode("ascii"), idempotency_key.encode("ascii")))
     url = operation.server + "".join(path)
     if query:

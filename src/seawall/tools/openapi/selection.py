@@ -63,23 +63,16 @@ def choose(document: Document, include: Sequence[str]) -> list[Chosen]:
 
     Args:
         document: The document.
-        include: Values of `operationId`, "METHOD /path", "tag:NAME", or "*" for all.
+        include: Values of `operationId`, "METHOD /path", "tag:NAME", "*" for all, or names that
+            `name_operation` gives.
 
     Raises:
         DocumentFault: An entry names nothing, or too many are chosen; or the document has no paths.
     """
     operations = list(_operations(document))
-    by_entry: dict[str, list[int]] = {}
-    for index, each in enumerate(operations):
-        for entry in (each.operation_id, each.reference, *(f"tag:{tag}" for tag in each.tags)):
-            if entry:
-                by_entry.setdefault(entry, []).append(index)
+    by_entry = _by_entry(operations)
     chosen: dict[int, bool] = {}
     for entry in include:
-        if entry == "*":
-            for index in range(len(operations)):
-                chosen.setdefault(index, False)
-            continue
         written = _method.fullmatch(entry)
         known = f"{written[1].upper()} {written[2]}" if written else entry
         if known not in by_entry:
@@ -87,7 +80,7 @@ def choose(document: Document, include: Sequence[str]) -> list[Chosen]:
             raise DocumentFault(
                 f"{document.name}: include: it has no operation {entry[:200]!r}{near}"
             )
-        explicit = not known.startswith("tag:")
+        explicit = known != "*" and not known.startswith("tag:")
         for index in by_entry[known]:
             chosen[index] = chosen.get(index, False) or explicit
     if len(chosen) > _MOST_CHOSEN:
@@ -100,6 +93,18 @@ def choose(document: Document, include: Sequence[str]) -> list[Chosen]:
         for index, each in enumerate(operations)
         if index in chosen
     ]
+
+
+def _by_entry(operations: Sequence[Chosen]) -> dict[str, list[int]]:
+    """The operations that each possible entry of an allow-list names, as indices."""
+    found: dict[str, list[int]] = {"*": list(range(len(operations)))}
+    names: dict[str, list[int]] = {}
+    for index, each in enumerate(operations):
+        for entry in (each.operation_id, each.reference, *(f"tag:{tag}" for tag in each.tags)):
+            if entry:
+                found.setdefault(entry, []).append(index)
+        names.setdefault(name_operation(each), []).append(index)
+    return names | found
 
 
 def _operations(document: Document) -> Iterable[Chosen]:

@@ -114,12 +114,13 @@ class OpenApiSource:
 
     def _operations(self, document: Document) -> Operations:
         settings = self._settings
+        own = (settings.session_header, getattr(settings.auth, "header", ""))  # not a model's
         return read_operations(
             document,
             settings.include,
             base_url=settings.base_url,
             location=settings.openapi if self._documents is not None else "",
-            headers=(*settings.headers, settings.session_header),
+            headers=(*settings.headers, *own),
             key_header=settings.key_header,
         )
 
