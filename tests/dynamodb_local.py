@@ -3,7 +3,6 @@
 `python -m tests.dynamodb_local PID` runs one until the process PID ends, and prints its URL.
 """
 
-import fcntl
 import http.client
 import os
 import select
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+from tests.once import once
 from tests.parts import require
 from tests.parts.dynamodb_local import FOLDER, missing
 
@@ -41,33 +41,31 @@ def require_dynamodb() -> None:
     require(missing())
 
 
-def shared_dynamodb(folder: Path, owner: int) -> str:
+def shared_dynamodb(owner: int) -> str:
     """The URL of a server that all processes of a test run share; the first one starts it.
 
     Args:
-        folder: Where they share the URL.
         owner: The process with which the server ends.
     """
-    with (folder / "dynamodb.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        note = folder / "dynamodb.url"
-        if not note.exists():
-            keeper = subprocess.Popen(
-                [sys.executable, "-m", "tests.dynamodb_local", str(owner)],
-                cwd=Path(__file__).resolve().parents[1],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                start_new_session=True,
-                text=True,
-            )
-            _kept.append(keeper)
-            assert keeper.stdout is not None
-            with keeper.stdout as printed:
-                url = printed.readline().strip()
-            if not url:
-                raise RuntimeError("DynamoDB Local did not start")
-            note.write_text(url)
-        return note.read_text()
+    return once("dynamodb.url", lambda: _start(owner))
+
+
+def _start(owner: int) -> str:
+    keeper = subprocess.Popen(
+        [sys.executable, "-m", "tests.dynamodb_local", str(owner)],
+        cwd=Path(__file__).resolve().parents[1],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    _kept.append(keeper)
+    assert keeper.stdout is not None
+    with keeper.stdout as printed:
+        url = printed.readline().strip()
+    if not url:
+        raise RuntimeError("DynamoDB Local did not start")
+    return url
 
 
 @contextmanager

@@ -22,7 +22,7 @@ __all__ = ["GroupScheduling", "group_of", "write_groups"]
 _FILE = "groups.json"
 
 
-class GroupScheduling(LoadScopeScheduling):
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
     """Gives each group to one worker, the largest first, and every other test to any worker."""
 
     def schedule(self) -> None:

@@ -225,7 +225,9 @@ def _listed(evidence: Evidence) -> str:
 def _said(evidence: Evidence, op: str, turns: Sequence[Turn]) -> list[str]:
     """What clients and sessions say about the outcome of an operation."""
     said = [turn.answer for turn in turns if op in turn.answer]
-    for session in {turn.session for turn in turns if turn.session}:
+    sessions = {turn.session for turn in turns if turn.session}
+    sessions |= {each["session"] for each in evidence.effects or ()}
+    for session in sessions:
         for stored in evidence.sessions.get(session, ()):
             said += _results(stored, op)
     return said

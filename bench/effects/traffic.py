@@ -331,10 +331,16 @@ def _code(response: httpx2.Response) -> str:
 async def read_back(
     url: str, turns: list[Turn]
 ) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]] | None]:
-    """All sessions by the public API, oldest turn first; and the effects, where they are listed."""
+    """All sessions by the public API, oldest turn first; and the effects, where they are listed.
+
+    An effect leads to its session, which a client that has only seen a problem does not know.
+    """
     sessions: dict[str, list[dict[str, Any]]] = {}
     async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
-        for session in dict.fromkeys(each.session for each in turns if each.session):
+        effects = await _effects(client)
+        names = [each.session for each in turns if each.session]
+        names += [each["session"] for each in effects or ()]
+        for session in dict.fromkeys(names):
             found: list[dict[str, Any]] = []
             cursor: str | None = None
             while True:
@@ -348,7 +354,7 @@ async def read_back(
                 if cursor is None:
                     break
             sessions[session] = found[::-1]
-        return sessions, await _effects(client)
+        return sessions, effects
 
 
 async def _effects(client: httpx2.AsyncClient) -> list[dict[str, Any]] | None:

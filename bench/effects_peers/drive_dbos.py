@@ -4,15 +4,26 @@ Both tools are DBOS steps, as pydantic-ai's documentation asks for tools with ef
 pending workflows when it is launched; the workflow's id is the same in every attempt.
 """
 
+import asyncio
 import os
 import sys
 
 from dbos import DBOS, SetWorkflowID
 from pydantic_ai import Agent
-from pydantic_ai.durable_exec.dbos import DBOSAgent
+from pydantic_ai.durable_exec.dbos import DBOSDurability
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
-from scenario import ANSWER, ATTEMPT, POINT, QUESTION, interrupt, next_call, refund
+from scenario import (
+    ANSWER,
+    ATTEMPT,
+    COST,
+    POINT,
+    QUESTION,
+    interrupt,
+    measure,
+    next_call,
+    refund,
+)
 
 DBOS(
     config={
@@ -33,7 +44,7 @@ def script(messages: list[ModelMessage], _: AgentInfo) -> ModelResponse:
     return ModelResponse(parts=[ToolCallPart(call[1], call[2], tool_call_id=call[0])])
 
 
-agent = Agent(FunctionModel(script), name="shop")
+agent = Agent(FunctionModel(script), name="shop", capabilities=[DBOSDurability()])
 
 
 @agent.tool_plain
@@ -50,15 +61,33 @@ def refund_order(order: str, reason: str = "") -> str:  # noqa: ARG001 - of the 
     return refund(reason, f"{DBOS.workflow_id}:{DBOS.step_id}")
 
 
-durable = DBOSAgent(agent)
-DBOS.launch()
-# A customer who asks again after a failure starts another workflow.
-again = POINT == "model_dies" and ATTEMPT > 1
-try:
-    with SetWorkflowID("second" if again else "first"):
-        answer = durable.run_sync(QUESTION).output
-except Exception as error:  # noqa: BLE001 - whatever ends the workflow
-    sys.stderr.write(f"{error!r}\n")
-    sys.exit(3)
-interrupt("answered")
-sys.exit(0 if answer == ANSWER else 4)
+@DBOS.workflow()
+async def answer(question: str) -> str:
+    """The turn."""
+    return (await agent.run(question)).output
+
+
+async def turn(workflow: str) -> str:
+    """Run the turn as this workflow."""
+    with SetWorkflowID(workflow):
+        return await answer(QUESTION)
+
+
+async def main() -> None:
+    """Run the turn, or turns that are measured."""
+    DBOS.launch()
+    if COST:
+        await measure(turn)
+        return
+    # A customer who asks again after a failure starts another workflow.
+    again = POINT == "model_dies" and ATTEMPT > 1
+    try:
+        found = await turn("second" if again else "first")
+    except Exception as error:  # noqa: BLE001 - whatever ends the workflow
+        sys.stderr.write(f"{error!r}\n")
+        sys.exit(3)
+    interrupt("answered")
+    sys.exit(0 if found == ANSWER else 4)
+
+
+asyncio.run(main())

@@ -1,20 +1,34 @@
-"""One attempt of the turn in LangGraph's agent with its SQLite checkpointer.
+"""One attempt of the turn in LangGraph's agent with its SQLite or DynamoDB checkpointer.
 
 RETRY=resume invokes the thread with None, RETRY=again with the input again.
 """
 
+import asyncio
 import json
 import os
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
+from langchain.agents import create_agent
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_core.tools import InjectedToolCallId, tool
-from langgraph.checkpoint.sqlite import SqliteSaver
-from langgraph.prebuilt import create_react_agent
-from scenario import ANSWER, ATTEMPT, QUESTION, ModelDied, interrupt, next_call, refund
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from scenario import (
+    ANSWER,
+    ATTEMPT,
+    COST,
+    QUESTION,
+    RUN,
+    ModelDied,
+    interrupt,
+    measure,
+    next_call,
+    refund,
+)
 
 
 class Scripted(BaseChatModel):
@@ -46,15 +60,43 @@ def get_order(order: str) -> str:
 @tool
 def refund_order(order: str, call: Annotated[str, InjectedToolCallId], reason: str = "") -> str:  # noqa: ARG001 - of the signature
     """Refund an order."""
-    return refund(reason, f"thread-1:{call}")
+    return refund(reason, f"{RUN}:{call}")
 
 
-with SqliteSaver.from_conn_string(os.environ["STORE"]) as saver:
-    agent = create_react_agent(Scripted(), [get_order, refund_order], checkpointer=saver)
-    resumes = ATTEMPT > 1 and os.environ["RETRY"] == "resume"
-    given = None if resumes else {"messages": [("user", QUESTION)]}
-    try:
-        agent.invoke(given, {"configurable": {"thread_id": "thread-1"}}, durability="sync")
-    except ModelDied:
-        sys.exit(3)
-interrupt("answered")
+@asynccontextmanager
+async def open_saver() -> AsyncGenerator[BaseCheckpointSaver, None]:
+    """The checkpointer; the module of the other is not imported."""
+    if os.environ["STATE"] == "sqlite":
+        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver  # noqa: PLC0415
+
+        async with AsyncSqliteSaver.from_conn_string(os.environ["STORE"]) as saver:
+            yield saver
+        return
+    from langgraph_checkpoint_aws import DynamoDBSaver  # noqa: PLC0415
+
+    yield DynamoDBSaver("checkpoints", endpoint_url=os.environ["DYNAMODB"])
+
+
+async def main() -> None:
+    """Run the turn, or turns that are measured."""
+    async with open_saver() as saver:
+        agent = create_agent(Scripted(), [get_order, refund_order], checkpointer=saver)
+
+        async def turn(thread: str, given: object = None) -> str:
+            place = {"configurable": {"thread_id": thread}}
+            state = await agent.ainvoke(given, place, durability="sync")
+            return state["messages"][-1].text
+
+        asked = {"messages": [("user", QUESTION)]}
+        if COST:
+            await measure(lambda thread: turn(thread, asked))
+            return
+        resumes = ATTEMPT > 1 and os.environ["RETRY"] == "resume"
+        try:
+            await turn(RUN, None if resumes else asked)
+        except ModelDied:
+            sys.exit(3)
+    interrupt("answered")
+
+
+asyncio.run(main())

@@ -10,11 +10,14 @@ import sys
 from scenario import (
     ANSWER,
     ATTEMPT,
+    COST,
     KEYED,
     POINT,
     QUESTION,
+    RUN,
     ModelDied,
     interrupt,
+    measure,
     next_call,
     refund,
 )
@@ -27,6 +30,7 @@ from seawall import (
     ScriptedModel,
     SessionSettings,
     Settings,
+    TextDelta,
     ToolCall,
     ToolContext,
     ToolMessage,
@@ -62,10 +66,28 @@ async def refund_order(order: str, context: ToolContext, reason: str = "") -> st
     return await asyncio.to_thread(refund, reason, context.idempotency_key)
 
 
+async def answer(app: Orchestrator, principal: Principal) -> str:
+    """The answer of a turn in a new session."""
+    text = ""
+    async for event in app.run(new_request(QUESTION, agent="shop"), principal=principal):
+        if isinstance(event, TurnFailed):
+            sys.exit(f"a turn failed: {event.problem}")
+        text += event.text if isinstance(event, TextDelta) else ""
+    return text
+
+
 async def main() -> None:
-    """Run the turn."""
-    path = os.environ["STORE"]
-    app = Orchestrator(Settings(sessions=SessionSettings(path=path, lease_seconds=2)))
+    """Run the turn, or turns that are measured."""
+    lease = 20 if COST else 2  # seconds; a killed attempt's ends before the next one begins
+    sessions = SessionSettings(path=os.environ["STORE"], lease_seconds=lease)
+    if os.environ["STATE"] == "dynamodb":
+        sessions = SessionSettings(
+            store="dynamodb",
+            endpoint=os.environ["DYNAMODB"],
+            create_table=True,
+            lease_seconds=lease,
+        )
+    app = Orchestrator(Settings(sessions=sessions))
     app.model("scripted", ScriptedModel(script))
     app.tool(get_order)
     app.tool(refund_order, mutating=True, retry="key" if KEYED else None)
@@ -73,8 +95,11 @@ async def main() -> None:
         "shop",
         AgentSettings(instructions="Help.", model="scripted", tools=["get_order", "refund_order"]),
     )
-    ann = Principal("shop", "ann")
+    ann = Principal("shop", RUN)
     async with app:
+        if COST:
+            await measure(lambda _: answer(app, ann))
+            return
         again = POINT == "model_dies" and ATTEMPT > 1  # a new message of the customer
         session = None
         if again:

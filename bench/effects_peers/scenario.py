@@ -4,9 +4,12 @@ The model is the same for all, behind each framework's own model port. It reword
 the turn is attempted again: other call ids, order of keys, reason, and order of calls.
 """
 
+import asyncio
 import os
 import signal
+import time
 import urllib.request
+from collections.abc import Awaitable, Callable
 from json import dumps
 
 POINT = os.environ["POINT"]
@@ -15,6 +18,8 @@ KEYED = os.environ["KEYED"] == "1"
 RUN = os.environ["RUN"]
 QUESTION = "Please refund order 7."
 ANSWER = "Order 7 is refunded."
+COST = POINT == "cost"
+"""Whether turns are measured, without interruption."""
 
 
 class ModelDied(Exception):
@@ -55,3 +60,28 @@ def refund(reason: str, key: str) -> str:
         answer = response.read().decode()
     interrupt("made")
     return answer
+
+
+async def measure(turn: Callable[[str], Awaitable[str]]) -> None:
+    """Print the processor time of a turn of this process in milliseconds, with AT_ONCE in flight.
+
+    Args:
+        turn: Runs a turn of its own session, named by the argument; its answer. The first turns, a
+            few at once, do not count.
+    """
+
+    async def run(count: int, at_once: int, name: str) -> float:
+        left = iter(range(count))
+
+        async def one_after_the_other() -> None:
+            for number in left:
+                if await turn(f"{name}-{number}") != ANSWER:
+                    raise SystemExit("a turn has another answer")
+
+        began = time.process_time()
+        await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+        return (time.process_time() - began) / count * 1e3
+
+    turns, at_once = int(os.environ["TURNS"]), int(os.environ["AT_ONCE"])
+    await run(at_once, 4, f"{RUN}-warm")
+    print(await run(turns, at_once, RUN))

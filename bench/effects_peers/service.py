@@ -33,6 +33,7 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+HTTPServer.request_queue_size = 128
 server = HTTPServer(("127.0.0.1", 0), Handler)
 sys.stdout.write(f"{server.server_port}\n")
 sys.stdout.flush()

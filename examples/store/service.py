@@ -56,11 +56,12 @@ class StoreService:
             call="",
             idempotency_key=key,
             deadline=asyncio.get_running_loop().time() + _CALL_SECONDS,
-            state=self._state(session),
+            state=self.state(session),
         )
         return await self.tools[name].call(arguments, context)
 
-    def _state(self, session: str) -> dict[str, str]:
+    def state(self, session: str) -> dict[str, str]:
+        """The notes of a conversation."""
         if not session:
             return {}
         state = self._states.setdefault(session, {})

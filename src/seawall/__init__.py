@@ -78,6 +78,7 @@ if TYPE_CHECKING:
         TurnStarted,
         UsageReported,
     )
+    from seawall.identity.outbound.subject_store import SubjectToken, SubjectTokens
     from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
     from seawall.models import (
         Finish,
@@ -201,6 +202,8 @@ __all__ = [
     "Settings",
     "StageLimits",
     "StoreUnavailable",
+    "SubjectToken",
+    "SubjectTokens",
     "TelemetrySettings",
     "TenantSettings",
     "Text",
@@ -270,6 +273,7 @@ _NAMES = {
         AgentSelected ApprovalRequested Event IntentDetected ReasoningDelta TextDelta ToolCalled
         ToolReturned TurnCompleted TurnFailed TurnPaused TurnResumed TurnStarted UsageReported
     """,
+    "seawall.identity.outbound.subject_store": "SubjectToken SubjectTokens",
     "seawall.identity.settings": "ApiKeySettings IdentitySettings JwtSettings",
     "seawall.models": """
         Finish Model ModelEvent ModelRequest Progress Prompt Text ToolCalls ToolSpec

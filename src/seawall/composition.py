@@ -42,6 +42,7 @@ from seawall.turn import Principal, TurnReport, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.caches.answers import AnswerCache
+    from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.recovery import OrphanRecovery
     from seawall.storage.counters import Counters
     from seawall.telemetry.open import Telemetry
@@ -68,6 +69,7 @@ class Engine(Struct, frozen=True):
     Attributes:
         catalog: Tools that live elsewhere; None without any.
         offer: Gives the agents the tools that there are now.
+        frozen: Whether the process may be frozen between requests, so that nothing runs then.
     """
 
     pipeline: Pipeline
@@ -85,6 +87,7 @@ class Engine(Struct, frozen=True):
     catalog: "ToolCatalog | None"
     offer: Callable[[], None]
     telemetry: "Telemetry | None"
+    frozen: bool
 
     async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
         """Run a turn; see `Pipeline.execute`."""
@@ -107,7 +110,7 @@ class Engine(Struct, frozen=True):
 
     def start_tasks(self) -> None:
         """Start what runs in the background: telemetry, and recovery of orphaned turns."""
-        if self.orphan_recovery is not None:
+        if self.orphan_recovery is not None and not self.frozen:
             self.orphan_recovery.start()
         if self.catalog is not None:
             self.catalog.start(self.offer)
@@ -120,14 +123,18 @@ class Engine(Struct, frozen=True):
             await self.orphan_recovery.stop()
 
     async def drain(self, seconds: float) -> None:
-        """Wait for background turns and deliver telemetry; for hosts that freeze between turns.
+        """Wait for background turns and deliver what is due; for hosts that freeze between turns.
 
         Args:
             seconds: Background turns that take longer are cancelled.
         """
         clock = asyncio.get_running_loop().time
         until = clock() + seconds
-        await self.pipeline.live.close(seconds)
+        if self.orphan_recovery is not None and self.frozen:
+            await self.orphan_recovery.scan_if_due(seconds)
+        await self.pipeline.live.close(max(0.0, until - clock()))
+        if self.pipeline.ports.notifications is not None:
+            await self.pipeline.ports.notifications.settle(max(0.0, until - clock()))
         if self.telemetry is not None:
             await self.telemetry.flush(min(_FLUSH_SECONDS, max(0.0, until - clock())))
 
@@ -139,6 +146,8 @@ class Engine(Struct, frozen=True):
         """
         await self.stop_recovery()
         await self.pipeline.live.close(seconds)
+        if self.pipeline.ports.notifications is not None:
+            await self.pipeline.ports.notifications.close()
         await self.metering.close()
         await self.store.close()
         self.detector.close()
@@ -265,6 +274,7 @@ async def compose(
             toolsets=toolsets,
             catalog=catalog,
             light=cold_start,
+            frozen=cold_start and (concurrency or 1) == 1,
             environment=environment,
         )
     except BaseException:
@@ -326,6 +336,7 @@ async def _assemble(
     toolsets: tuple[Toolset, ...],
     catalog: "ToolCatalog | None",
     light: bool,
+    frozen: bool,
     environment: Mapping[str, str],
 ) -> Engine:
     """Build everything that uses the open store."""
@@ -353,23 +364,21 @@ async def _assemble(
         }
     if telemetry is not None:
         models = {name: telemetry.trace_chat(name, each) for name, each in models.items()}
-    deliver, built_in = None, dict[str, Tool]()
+    notifications, built_in = None, dict[str, Tool]()
     if settings.handover.url:
-        deliver, built_in = _open_handover(settings, client, environment)
+        notifications, built_in = _open_handover(settings, store, client, environment)
     agents: dict[str, Agent] = {}
 
     def offer() -> None:
         tools = _offered(settings, registered.tools, toolsets, catalog, built_in)
-        agents.update(
-            {
-                name: _build_agent(name, each, models, tools, catalog)
-                for name, each in registered.agents.items()
-            }
-        )
+        made = {
+            name: _build_agent(name, each, models, tools, catalog)
+            for name, each in registered.agents.items()
+        }
+        _check_agents(made, settings)
+        agents.update(made)
 
     offer()
-    if not agents:
-        raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
     _check_exposed(settings, agents)
     answers = _open_answers(settings, registered, agents)
     default = settings.routing.default_agent or next(iter(agents))
@@ -394,15 +403,20 @@ async def _assemble(
         tracer=telemetry.recorder if telemetry is not None else None,
         next_message=settings.effects.next_message,
         approval_seconds=settings.effects.approval_seconds,
-        deliver=deliver,
+        notifications=notifications,
+        person_notice=settings.handover.notice,
     )
     pipeline = Pipeline(ports)
     orphan_recovery = None
-    if not light:  # which does nothing between turns
+    if not light or notifications is not None:
         from seawall.pipeline.recovery import OrphanRecovery  # noqa: PLC0415
 
         orphan_recovery = OrphanRecovery(
-            store, settings.sessions, run=pipeline.run_job, busy=lambda: gate.busy
+            store,
+            settings.sessions,
+            run=pipeline.run_job,
+            busy=lambda: gate.busy,
+            notifications=notifications,
         )
     return Engine(
         pipeline=pipeline,
@@ -420,6 +434,7 @@ async def _assemble(
         catalog=catalog,
         offer=offer if answers is None else partial(_offer_anew, offer, answers),
         telemetry=telemetry,
+        frozen=frozen,
     )
 
 
@@ -508,9 +523,13 @@ def _offered(
 
 
 def _open_handover(
-    settings: Settings, client: HttpClient, environment: Mapping[str, str]
-) -> tuple[Callable[[str, bytes], Awaitable[bool]], dict[str, Tool]]:
+    settings: Settings,
+    store: SessionStore,
+    client: HttpClient,
+    environment: Mapping[str, str],
+) -> "tuple[NotificationDelivery, dict[str, Tool]]":
     """What delivers notifications of the hand-over, and its built-in tool."""
+    from seawall.pipeline.delivery import NotificationDelivery  # noqa: PLC0415 - likewise
     from seawall.tools.handover import HAND_OVER, handover_tool  # noqa: PLC0415 - if configured
     from seawall.transport.webhook import Webhook, decode_secret  # noqa: PLC0415 - likewise
 
@@ -525,7 +544,7 @@ def _open_handover(
     except (OSError, ValueError) as error:
         raise ConfigError(f"handover: secret: {error}") from error
     made = handover_tool(handover.description, role=handover.role, seconds=handover.seconds)
-    return webhook.deliver, {HAND_OVER: made}
+    return NotificationDelivery(store, webhook.deliver), {HAND_OVER: made}
 
 
 def _metered(metering: Metering, name: str, model: Model) -> Model:
@@ -653,6 +672,23 @@ def _tool_names(
             meant = did_you_mean(each, tools)
             raise ConfigError(f'agents.{agent}.tools: unknown tool "{each}"{meant}; known: {known}')
     return tuple(names), missing
+
+
+def _check_agents(agents: Mapping[str, Agent], settings: Settings) -> None:
+    """Check that there are agents, and leases under which their journals are written.
+
+    Raises:
+        ConfigError: There are none.
+    """
+    if not agents:
+        raise ConfigError("there is no agent; add a table [agents.NAME] to the configuration")
+    for agent in agents.values() if not settings.sessions.lease_seconds else ():
+        for each in agent.tools.values():
+            if each.mutating:
+                raise ConfigError(
+                    f"sessions.lease_seconds: must be more than 0, because the tool {each.name} "
+                    f"of the agent {agent.name} changes something"
+                )
 
 
 async def _open_store_and_tools(

@@ -416,9 +416,15 @@ def _sections(document: dict[str, Any], source: "_Source") -> dict[str, Any]:
         elif section == "tenants":
             from seawall.tools.settings import TenantTables  # noqa: PLC0415 - if there are
 
+            tenants = source.table(value, (section,))
+            for key, entry in tenants.items():
+                path = (section, key, "tools")
+                own = source.table(source.table(entry, path[:2]).get("tools", {}), path)
+                for name, table in own.items():
+                    _check_auth(source.table(table, (*path, name)), source, (*path, name))
             sections[section] = {
                 key: source.convert(entry, TenantTables, (section, key))
-                for key, entry in source.table(value, (section,)).items()
+                for key, entry in tenants.items()
             }
         else:
             known = sorted([*_plain_sections, *_named_sections, "tools", "tenants"])
@@ -626,6 +632,21 @@ def _struct_in(annotation: object) -> type[Struct] | None:
     return next((each for each in inner if each is not None), None)
 
 
+def _check_auth(table: dict[str, Any], source: _Source, path: tuple[str, ...]) -> None:
+    """Check the table `auth` in a table, as one of its kind: errors name the keys of that."""
+    if "auth" not in table:
+        return
+    from seawall.identity.outbound.settings import AUTH_KINDS  # noqa: PLC0415 - if there is one
+
+    path = (*path, "auth")
+    auth = source.table(table["auth"], path)
+    kind = auth.get("kind", "")
+    if not isinstance(kind, str) or kind not in AUTH_KINDS:
+        meant = did_you_mean(str(kind), AUTH_KINDS) if kind else ""
+        raise source.error((*path, "kind"), f"must be one of: {', '.join(AUTH_KINDS)}{meant}")
+    source.convert(auth, AUTH_KINDS[kind], path)
+
+
 def _tools(tables: dict[str, Any], source: _Source) -> dict[str, Any]:
     """The sections that tables `[tools.NAME]` belong to."""
     toolsets: dict[str, ToolsetSettings] = {}
@@ -637,6 +658,7 @@ def _tools(tables: dict[str, Any], source: _Source) -> dict[str, Any]:
             continue
         from seawall.tools.settings import McpSettings, OpenApiSettings  # noqa: PLC0415 - if any
 
+        _check_auth(table, source, ("tools", key))
         kind = OpenApiSettings if "openapi" in table else McpSettings
         sources[key] = source.convert(table, kind, ("tools", key))
     return {"tools": toolsets, "sources": sources}

@@ -175,8 +175,8 @@ class TurnCompleted(
         replayed: Whether the answer is that of an earlier request with the same idempotency key.
         timings: Milliseconds by stage.
         cached: Whether the answer was produced for another turn.
-        finish_reason: Why the answer ended: "stop", "length" (a token limit cut it off) or
-            "content_filter".
+        finish_reason: Why the answer ended: "stop", "length" (a token limit cut it off),
+            "content_filter", or "person" (a person has the conversation; no model was called).
     """
 
     turn: str

@@ -104,6 +104,7 @@ class HandoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         ca_file: Authorities that are trusted for `url`; empty for those of the system.
         role: The role of the people who may answer, never the customer.
         seconds: How long a person may take; then the model reads that none has answered.
+        notice: Answer to the user's messages while a person has the conversation; empty for none.
         description: Of the tool `hand_over_to_person`, for models.
     """
 
@@ -113,6 +114,7 @@ class HandoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ca_file: str = ""
     role: Annotated[str, Meta(max_length=128)] = ""
     seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 86_400.0
+    notice: Annotated[str, Meta(max_length=4_096)] = ""
     description: Annotated[str, Meta(min_length=1, max_length=4_096)] = (
         "Give the conversation to a person, if the user asks for one or you cannot help."
     )
@@ -562,7 +564,7 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
         busy_seconds: How long it waits at most.
         lease_seconds: How long a turn's lease of its session lasts without renewal; it is renewed
             every third of that. 0: no leases; of two concurrent turns, the second to finish is
-            refused.
+            refused, and tools must not change anything.
         background_seconds: An interrupted background turn is run again until so long after it was
             accepted.
         background_attempts: And so many times at most.

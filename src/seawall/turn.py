@@ -90,10 +90,17 @@ class UserMessage(Struct, frozen=True, tag="user", tag_field="role"):
 
 
 class AssistantMessage(Struct, frozen=True, tag="assistant", tag_field="role", omit_defaults=True):
-    """A message of the model, and the tool calls that it requests in the same step."""
+    """A message of the model, and the tool calls that it requests in the same step.
+
+    Attributes:
+        text: Its text.
+        tool_calls: Of the same step.
+        by: The subject of the person who wrote it in place of the model; empty for the model.
+    """
 
     text: str = ""
     tool_calls: tuple[ToolCall, ...] = ()
+    by: str = ""
 
 
 class ToolMessage(Struct, frozen=True, tag="tool", tag_field="role", omit_defaults=True):
@@ -249,9 +256,6 @@ class ApprovalRequest(Struct, frozen=True, omit_defaults=True):
         kind: "approval", "person" (the conversation is with a person) or "client" (the client runs
             the tool).
         decision: None while it waits.
-        notices: How often a notification of it was tried.
-        notified: Whether it was delivered.
-        notice_at: When it is tried again, in Unix seconds; 0 for not.
     """
 
     expires_at: float
@@ -259,9 +263,6 @@ class ApprovalRequest(Struct, frozen=True, omit_defaults=True):
     own: bool = False
     kind: str = "approval"
     decision: Decision | None = None
-    notices: int = 0
-    notified: bool = False
-    notice_at: float = 0.0
 
 
 class Effect(Struct, frozen=True, omit_defaults=True):
@@ -281,6 +282,7 @@ class Effect(Struct, frozen=True, omit_defaults=True):
         began_at: Unix seconds; 0 before.
         ended_at: Unix seconds; 0 before.
         request: The approval that it needs; None for none.
+        asked: As `shown`, of the model's own arguments, if others were approved.
     """
 
     id: str
@@ -295,6 +297,7 @@ class Effect(Struct, frozen=True, omit_defaults=True):
     began_at: float = 0.0
     ended_at: float = 0.0
     request: ApprovalRequest | None = None
+    asked: str = ""
 
 
 class Resumption(Struct, frozen=True, omit_defaults=True):
@@ -355,7 +358,8 @@ class TurnRecord(Struct, frozen=True):
         agent: The agent that answered.
         intent: The detected intent; None for none.
         messages: Begin with the `UserMessage`, and end with the final `AssistantMessage` if it is
-            completed.
+            completed. What was said while a person had the conversation is a turn of its own: the
+            user's message, perhaps with a notice as its answer, or one message of the person.
         usage: Tokens of the turn.
         confidence: Of the intent, as in the event `intent.detected`.
         by: As in the event `intent.detected`.
@@ -367,6 +371,8 @@ class TurnRecord(Struct, frozen=True):
         finish_reason: As in the event `turn.completed`; "stop" for turns that were stored without
             it.
         journal: Of a turn with effects.
+        during: Of what was said while a person had the conversation: the id of the hand-over, which
+            is that of the effect that waited.
     """
 
     id: str
@@ -384,6 +390,7 @@ class TurnRecord(Struct, frozen=True):
     cost: Cost | UnsetType = UNSET
     finish_reason: str = "stop"
     journal: Journal | UnsetType = UNSET
+    during: str | UnsetType = UNSET
 
     @property
     def status(self) -> str:
@@ -404,12 +411,12 @@ class ModelSpend(Struct):
 
 
 class TurnReport(Struct):
-    """The report of a finished turn; filled in while the turn runs.
+    """The report of a turn that has ended or paused; filled in while the turn runs.
 
     Attributes:
         turn: Its id.
-        outcome: "completed", "paused", "replayed", "cancelled", or the code of the problem that
-            ended it.
+        outcome: "completed", "paused", "replayed", "cancelled", "person" (a person has the
+            conversation), or the code of the problem that ended it.
         agent: The agent that answered; empty if there was none.
         intent: The detected intent.
         intent_by: The step of the cascade that detected it.
@@ -438,3 +445,8 @@ class TurnReport(Struct):
     cached: bool = False
     tenant: str = ""
     effects: list[tuple[str, str, str]] = []
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether its outcome is none of a problem, and it was not cancelled."""
+        return self.outcome in ("completed", "replayed", "paused", "person")

@@ -11,6 +11,7 @@ from bench.effects.model import reply, wordings
 from bench.effects.wishes import Operation, Wish, parse, render
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 OPERATION = Operation(op="op-1", order="O-1", amount=12.0, tool="refund_unkeyed")
 WISH = Wish(operations=(OPERATION,))
@@ -69,8 +70,11 @@ def evidence(**changes: Any) -> Evidence:
     return Evidence(**known | changes)
 
 
+TWO = structs.replace(
+    WISH, operations=(*WISH.operations, structs.replace(WISH.operations[0], op="op-2"))
+)
 ENDED = {"turn": "", "answer": ""}
-LISTED = [{"id": "t-1.1", "arguments": '{"op": "op-1"}'}]
+LISTED = [{"effect": "t-1.1", "session": "s-1", "arguments": '{"op": "op-1"}'}]
 ANOTHER = refund(2, 13.5)
 RECORDED = Kill(server=0, point="journal.outcome:after", at=11.5, session="s-1", recorded=("op-1",))
 
@@ -109,6 +113,10 @@ def test_what_must_not_happen_is_found(kind: str) -> None:
         evidence(turns=[turn(**ENDED, problem="connection")], refunds=[], sessions={"s-1": []}),
         evidence(
             turns=[turn(**ENDED, problem="effect-unknown")], sessions={"s-1": []}, effects=LISTED
+        ),
+        evidence(  # the session is known only by the effect that is listed
+            turns=[turn(**ENDED, wish=TWO, problem="effect-unknown", session="")],
+            effects=[LISTED[0] | {"arguments": '{"op": "op-2"}'}],
         ),
     ],
 )

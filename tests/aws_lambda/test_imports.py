@@ -36,6 +36,7 @@ NEVER = {
     "seawall.aws.instance_metadata",
     "seawall.aws.profile",
     "seawall.aws.web_identity",
+    "seawall.hosts.http.mcp",
     "seawall.hosts.http.supervisor",
     "seawall.hosts.http.worker",
     "seawall.lab",

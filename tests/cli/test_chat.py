@@ -172,3 +172,27 @@ def test_a_call_that_needs_approval_is_asked_for(shop: Path) -> None:
     chat.type("\x04")
     assert chat.status() == 0
     assert "Traceback" not in chat.written
+
+
+def test_a_conversation_that_a_person_has(tmp_path: Path) -> None:
+    assert seawall("init", folder=tmp_path).returncode == 0
+    configuration = (tmp_path / "seawall.toml").read_text()
+    configuration = configuration.replace('tools = ["opening_hours"]', "handover = true")
+    configuration += (
+        '\n[handover]\nurl = "http://127.0.0.1:9/hook"\nsecret_file = "secret"\nrole = "staff"\n'
+    )
+    (tmp_path / "seawall.toml").write_text(configuration)
+    (tmp_path / "secret").write_text("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    script = (tmp_path / "script.json").read_text().replace("opening_hours", "hand_over_to_person")
+    (tmp_path / "script.json").write_text(script.replace('"city"', '"reason"'))
+    chat = Terminal("chat", "--simulated", folder=tmp_path)
+    chat.wait_for("> ")
+    chat.type("Bergen?\n")
+    chat.wait_for("handed over to a person with the role staff")
+    chat.wait_for("> ")
+    chat.type("Hello?\n")
+    chat.wait_for("a person has the conversation; your message is stored")
+    chat.wait_for("> ")
+    chat.type("\x04")
+    assert chat.status() == 0
+    assert "Traceback" not in chat.written

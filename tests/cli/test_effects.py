@@ -6,12 +6,14 @@ import json
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from seawall.cli.main import main
+from seawall.pipeline.decisions import Verdict, decide_call
 from seawall.settings import SessionSettings
-from tests.pipeline.shop import RefundService, Script, ask, refund, shop, waits
+from tests.pipeline.shop import ANN, RefundService, Script, ask, refund, shop, waits
 
 OF_SHOP = ["--tenant", "shop"]
 
@@ -114,3 +116,34 @@ def test_a_record_that_was_changed_is_named(
     assert out.endswith(": record 1 was changed\n")
     assert main(["effects", "verify", "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["fault"]
+
+
+def test_nothing_controls_a_terminal(effect: str, capsys: pytest.CaptureFixture[str]) -> None:
+    note = "\x1b]0;x\x07 \x9b31m \u202e \U000e0001"
+    printed(capsys, "resolve", effect, *OF_SHOP, "--done", "--result", note, "--note", note)
+    for words in (("show", effect, *OF_SHOP), ("show", effect, *OF_SHOP, "--json"), ("export",)):
+        shown = printed(capsys, *words)
+        assert all(line.isprintable() for line in shown.splitlines()), words
+    exported = [json.loads(line) for line in printed(capsys, "export").splitlines()]
+    assert note in [each.get("decision", {}).get("note") for each in exported]
+
+
+def test_arguments_of_a_decision_are_shown_redacted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "seawall.toml").write_text('[sessions]\npath = "kept.db"\n')
+    monkeypatch.chdir(tmp_path)
+
+    async def fill() -> str:
+        place = SessionSettings(path=str(tmp_path / "kept.db"))
+        policy: dict[str, Any] = {"approve": "always", "redact": ("reason",)}
+        async with shop(place, Script((refund("o1"),)), RefundService(), **policy) as app:
+            asked = await ask(app)
+            new = {"order": "o1", "amount": 5, "reason": "secret"}
+            edit = Verdict(decision="edit", arguments=new)
+            wait = await decide_call(app.engine.pipeline.ports, ANN, asked.request.id, "c1", edit)
+            return wait.id
+
+    wait = asyncio.run(fill())
+    for more in ((), ("--json",)):
+        assert "secret" not in printed(capsys, "show", wait, *OF_SHOP, *more)

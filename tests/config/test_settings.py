@@ -1,5 +1,6 @@
 """Configuration: errors name file, line and key; renamed keys are accepted."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -260,6 +261,38 @@ def test_the_default_store_is_beside_the_file_as_well(tmp_path: Path) -> None:
     path = tmp_path / "seawall.toml"
     path.write_text(GOOD)
     assert load_settings(path, {}).sessions.path == str(tmp_path / "seawall.db")
+
+
+EXPOSED = GOOD + "description = 'Helps.'\n[mcp]\nagents = ['one']\n"
+JWT = "[identity.jwt]\nissuer = 'https://i.example'\njwks_file = 'keys.json'\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (EXPOSED.replace("'one'", "'on'"), 'mcp.agents: unknown agent "on"; did you mean "one"?'),
+        (EXPOSED.replace("'one'", "'one', 'one'"), "mcp: agents must name each agent once"),
+        (EXPOSED.replace("'one'", ""), "mcp.agents: "),
+        (EXPOSED.replace("'Helps.'", "''"), "agents.one.description: must say what the agent is"),
+        (EXPOSED + "url = 'http://a.example/mcp'", "mcp: url must begin with https://"),
+        (EXPOSED + "url = 'https://a.example/mcp?x'", "mcp: url must be an address without"),
+        (EXPOSED + JWT + "audience = 'a'", "mcp.url: must be set"),
+        (EXPOSED + "url = 'https://a.example/mcp'\n" + JWT, "identity.jwt.audience: must be set"),
+    ],
+)
+def test_agents_as_tools_need_a_description_and_tokens_for_them(text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_settings(text, name="shop.toml")
+    assert re.match(rf"shop\.toml:\d+: {re.escape(said)}", str(refused.value)), refused.value
+
+
+def test_agents_as_tools() -> None:
+    url = "https://a.example/mcp"
+    text = EXPOSED + f"url = '{url}'\n" + JWT + "audience = 'a'"
+    settings = parse_settings(text)
+    assert settings.mcp is not None
+    assert (settings.mcp.agents, settings.mcp.url) == (("one",), url)
+    assert parse_settings(GOOD).mcp is None
 
 
 @pytest.mark.parametrize("cut", ["bom", "crlf"])

@@ -3,9 +3,8 @@
 import re
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -23,6 +22,15 @@ from seawall.config import (
 from seawall.errors import Problem
 from seawall.events import Event
 from seawall.hosts.aws_lambda.target import LambdaSettings
+from seawall.identity.outbound.settings import (
+    ClientCredentialsAuth,
+    McpAuth,
+    OAuthClientAuth,
+    PassThroughAuth,
+    StaticAuth,
+    SubjectStoreAuth,
+    TokenExchangeAuth,
+)
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
 from seawall.settings import (
     AdmissionSettings,
@@ -59,9 +67,12 @@ BY_HAND = {
     "lambda.md",
     "mcp-server.md",
     "mcp-tools.md",
+    "openapi-tools.md",
     "python-api.md",
     "testing.md",
 }
+# Pages whose commands need the store's configuration, and no server.
+OFFLINE = {"lab.md", "plan.md", "ship.md", "simulated-model.md"}
 SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[server]": ServerSettings,
     "[server.cors]": CorsSettings,
@@ -89,6 +100,11 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[agents.NAME.output]": OutputSettings,
     "[agents.NAME.cache]": AnswerCacheSettings,
     "[telemetry]": TelemetrySettings,
+    "Credentials: static": StaticAuth,
+    "Credentials: client-credentials": ClientCredentialsAuth,
+    "Credentials: subject-store": SubjectStoreAuth,
+    "Credentials: pass-through": PassThroughAuth,
+    "Credentials: mcp": McpAuth,
 }
 
 
@@ -96,22 +112,30 @@ def page_id(path: Path) -> str:
     return str(path.relative_to(DOCS))
 
 
-def page_parameter(path: Path) -> Any:
-    """A page; one that measures this machine has it for itself."""
-    return pytest.param(path, marks=[pytest.mark.alone] if path.name == "lab.md" else [])
+def pages(where: Callable[[Path], bool]) -> list[Path]:
+    """Pages with code."""
+    return [path for path in PAGES if blocks_of(path) and where(path)]
+
+
+@pytest.mark.parametrize("path", pages(lambda path: path.name in BY_HAND), ids=page_id)
+def test_every_code_block_by_hand_has_the_documented_result(path: Path, tmp_path: Path) -> None:
+    with Reader(tmp_path, "http://127.0.0.1:9", {}) as reader:
+        reader.follow(blocks_of(path))
+
+
+@pytest.mark.parametrize("path", pages(lambda path: path.name in OFFLINE), ids=page_id)
+def test_every_code_block_without_a_server_has_the_documented_result(
+    path: Path, desk: Path
+) -> None:
+    own = {"XDG_STATE_HOME": str(desk / "state")}  # other fleets of the lab are not its own
+    with Reader(desk, "http://127.0.0.1:9", own) as reader:
+        reader.follow(blocks_of(path))
 
 
 @pytest.mark.parametrize(
-    "path", [page_parameter(each) for each in PAGES if blocks_of(each)], ids=page_id
+    "path", pages(lambda path: path.name not in BY_HAND | OFFLINE), ids=page_id
 )
-def test_every_code_block_has_the_documented_result(
-    path: Path, site: Site, desk: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    if path.name in BY_HAND:
-        empty = tmp_path_factory.mktemp("reader")
-        with Reader(empty, "http://127.0.0.1:9", {}) as reader:
-            reader.follow(blocks_of(path))
-        return
+def test_every_code_block_has_the_documented_result(path: Path, site: Site, desk: Path) -> None:
     with Reader(desk, site.url, site.environment) as reader:
         reader.follow(blocks_of(path))
 
@@ -179,6 +203,16 @@ def test_every_key_is_documented_with_its_default(section: str) -> None:
         field.encode_name: _default(field) for field in msgspec.structs.fields(SECTIONS[section])
     }
     assert documented == true
+
+
+def test_every_key_of_token_exchange_beyond_those_of_a_client_is_documented() -> None:
+    documented = {cells[0]: cells[1] for cells in rows("configuration.md", _EXCHANGE)}
+    fields = {each.name: _default(each) for each in msgspec.structs.fields(TokenExchangeAuth)}
+    client = {each.name for each in msgspec.structs.fields(OAuthClientAuth)}
+    assert documented == {name: each for name, each in fields.items() if name not in client}
+
+
+_EXCHANGE = "Credentials: token-exchange"
 
 
 def _default(field: msgspec.structs.FieldInfo) -> str:

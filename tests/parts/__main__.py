@@ -7,7 +7,7 @@ a part its tests are skipped; with SEAWALL_REQUIRE_ALL=1 a missing part is an er
 import os
 import sys
 
-from tests.parts import dynamodb_local, mcp_parts, system, tools
+from tests.parts import dynamodb_local, mcp_clients, mcp_parts, system, tools
 
 _MISSING = (
     dynamodb_local.missing,
@@ -15,8 +15,10 @@ _MISSING = (
     tools.missing_sam,
     tools.missing_locust,
     tools.missing_crds,
-    mcp_parts.missing,
     tools.missing_oidc,
+    tools.missing_openapi,
+    mcp_parts.missing,
+    mcp_clients.missing,
 )
 
 
@@ -31,6 +33,7 @@ def main() -> int:
     failure = dynamodb_local.install()
     tools.install()
     mcp_parts.install()
+    mcp_clients.install()
     reasons = dict.fromkeys(filter(None, [failure, *(missing() for missing in _MISSING)]))
     for reason in reasons:
         sys.stderr.write(f"{reason}; tests that need it are skipped\n")

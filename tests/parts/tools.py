@@ -3,7 +3,8 @@
 AWS's SAM CLI and Locust have environments of their own because of what they pin; their versions
 and hashes are in `requirements/`. The validators of Kubernetes' custom resources come from the
 npm packages @kubernetes-models/*, which compile them from the projects' own definitions; the
-authorization server is the npm package oidc-provider. Install scripts of npm packages are not run.
+authorization server is the npm package oidc-provider; Prism plays services of OpenAPI documents,
+and swagger-client calls them. Install scripts of npm packages are not run.
 """
 
 import shutil
@@ -16,11 +17,13 @@ from tests.parts.system import missing_node
 __all__ = [
     "CRDS",
     "OIDC",
+    "OPENAPI",
     "install",
     "locust",
     "missing_crds",
     "missing_locust",
     "missing_oidc",
+    "missing_openapi",
     "missing_sam",
     "sam",
 ]
@@ -37,6 +40,8 @@ _MODELS = {
 }
 OIDC = _VENV / ".oidc"
 _OIDC_PACKAGE = "oidc-provider@9.13.3"
+OPENAPI = _VENV / ".openapi"
+_OPENAPI_PACKAGES = ("@stoplight/prism-cli@5.14.2", "swagger-client@3.37.3")
 
 
 def sam() -> Path:
@@ -72,6 +77,13 @@ def missing_oidc() -> str:
     return missing_node() or ("" if there else "oidc-provider is not installed: make parts")
 
 
+def missing_openapi() -> str:
+    """Why no service of an OpenAPI document can be played here; empty if it can."""
+    names = [each.rpartition("@")[0] for each in _OPENAPI_PACKAGES]
+    there = all((OPENAPI / "node_modules" / name).is_dir() for name in names)
+    return missing_node() or ("" if there else "Prism or swagger-client is missing: make parts")
+
+
 def install() -> None:
     """Install what is missing."""
     for command, lock in ((sam(), "sam.lock"), (locust(), "locust.lock")):
@@ -93,6 +105,8 @@ def install() -> None:
         _install_from_npm(CRDS, *models)
     if missing_oidc():
         _install_from_npm(OIDC, _OIDC_PACKAGE)
+    if missing_openapi():
+        _install_from_npm(OPENAPI, *_OPENAPI_PACKAGES)
 
 
 def _install_from_npm(folder: Path, *packages: str) -> None:

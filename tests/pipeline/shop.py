@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall import Orchestrator, ScriptedModel, ToolContext
+from seawall.agents import AgentLimits
 from seawall.config import AgentSettings, Settings
 from seawall.errors import Problem, UpstreamFailed
 from seawall.events import Event
@@ -47,6 +48,7 @@ class RefundService:
         entered: Set when a call begins.
         gate: Waited for in each call.
         checks: Number of look-ups.
+        says: What it adds to its answers.
     """
 
     def __init__(self) -> None:
@@ -57,6 +59,7 @@ class RefundService:
         self.gate = asyncio.Event()
         self.gate.set()
         self.checks = 0
+        self.says = ""
 
     async def refund(
         self,
@@ -72,7 +75,7 @@ class RefundService:
         self.done.append(order)
         if self.faults:
             raise self.faults.pop()
-        return f"refunded {order} {amount:g}"
+        return f"refunded {order} {amount:g} {self.says}".strip()
 
     async def find_refund(self, order: str, **_: object) -> str | None:
         """Whether an order was refunded."""
@@ -144,6 +147,7 @@ async def shop(
     service: RefundService,
     *,
     sessions: dict[str, Any] | None = None,
+    limits: AgentLimits | None = None,
     **policy: Any,
 ) -> AsyncGenerator[Orchestrator, None]:
     """The shop, open.
@@ -153,13 +157,20 @@ async def shop(
         script: Of the model.
         service: The refund service.
         sessions: Other settings of sessions.
+        limits: Of the agent.
         policy: Options of the refund tool.
     """
     app = Orchestrator(Settings(sessions=msgspec.structs.replace(place, **(sessions or {}))))
     app.model("m", ScriptedModel(script))
     app.tool(service.refund, mutating=True, **policy)
     app.tool(service.look_up)
-    app.agent("a", AgentSettings(instructions="x", model="m", tools=("refund", "look_up")))
+    agent = AgentSettings(
+        instructions="x",
+        model="m",
+        tools=("refund", "look_up"),
+        limits=limits or AgentLimits(),
+    )
+    app.agent("a", agent)
     async with app:
         yield app
 

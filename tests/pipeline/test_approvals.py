@@ -1,20 +1,30 @@
 """Calls that need approval: the turn pauses, is decided once, and goes on."""
 
 import asyncio
+import time
 from typing import Any
 
 import msgspec
 import pytest
 
 from seawall import Orchestrator
-from seawall.errors import AlreadyDecided, Forbidden, InvalidField, Problem, TurnNotFound
+from seawall.errors import (
+    AlreadyDecided,
+    EffectUnknown,
+    Forbidden,
+    InvalidField,
+    Problem,
+    TurnNotFound,
+)
 from seawall.events import ApprovalRequested, Event, ToolReturned, TurnPaused
-from seawall.pipeline.decisions import Verdict, decide_call
+from seawall.identity import Trusted
+from seawall.pipeline.decisions import Verdict, decide_call, resolve_effect
 from seawall.pipeline.live import LiveTurn
+from seawall.requests import new_request
 from seawall.settings import SessionSettings
 from seawall.storage.audit import verify
 from seawall.tools.policy import Approval
-from seawall.turn import Principal, ToolCall, ToolMessage
+from seawall.turn import Decision, Principal, ToolCall, ToolMessage
 from tests.pipeline.shop import (
     ANN,
     STAFF,
@@ -110,11 +120,24 @@ async def test_edited_arguments_are_validated_and_used(place: SessionSettings) -
         wrong = Verdict(decision="edit", arguments={"order": "o1", "amount": "much"})
         with pytest.raises(InvalidField, match="amount"):
             await app.engine.pipeline.decide(ANN, turn, "c1", wrong)
-        right = Verdict(decision="edit", arguments={"order": "o1", "amount": 20})
+        right = Verdict(decision="edit", arguments={"order": "o1", "amount": "20.0"})
         events = await _decide(app, turn, right)
         assert service.calls[0][:2] == ("o1", 20)
+        for each in (await app.engine.store.audit(limit=10)).records:
+            assert each.arguments == '{"amount":20,"order":"o1","reason":""}'
         returned = next(each for each in events if isinstance(each, ToolReturned))
         assert '"amount":20' in returned.content
+
+
+async def test_long_edited_arguments_are_cut_for_the_model(place: SessionSettings) -> None:
+    service = RefundService()
+    async with shop(place, Script((refund("o1"),)), service, approve="always") as app:
+        turn = (await ask(app)).request.id
+        new: dict[str, object] = {"order": "o1", "amount": 20, "reason": "x" * 60_000}
+        events = await _decide(app, turn, Verdict(decision="edit", arguments=new))
+        returned = next(each for each in events if isinstance(each, ToolReturned))
+        assert len(returned.content) < 8_192
+        assert returned.content.endswith("refunded o1 20")
 
 
 async def test_who_may_decide(place: SessionSettings) -> None:
@@ -245,6 +268,75 @@ async def test_the_next_message_while_a_turn_is_paused(place: SessionSettings, p
         turns = await stored(app, session)
         assert {each.status for each in turns} == {"completed"}
         assert len(turns) == (1 if policy == "refuse" else 2)
+
+
+async def test_a_paused_turn_that_cannot_go_on_does_not_block_its_session(
+    place: SessionSettings,
+) -> None:
+    """As when its agent was renamed: its job has failed, and nothing continues it."""
+    script = Script((refund("o1"),))
+    sessions, brief = {"background_seconds": 0.5}, Approval(expires_seconds=0.5)
+    async with shop(place, script, RefundService(), sessions=sessions, approve=brief) as app:
+        pipeline = app.engine.pipeline
+        pipeline.ports = _with_policy(pipeline.ports, "refuse")
+        session = (await ask(app)).request.session
+        script.steps = ()
+        problem = (await ask(app, "And?", session=session)).problem
+        assert problem is not None
+        assert problem.code == "turn-paused"
+        await asyncio.sleep(1.1)
+        assert (await ask(app, "And?", session=session)).problem is None
+
+
+async def test_a_turn_that_is_interrupted_waits_no_more(place: SessionSettings) -> None:
+    service = RefundService()
+    service.faults = [ConnectionError("reset")]
+    calls = (refund("o1", call="c1"), refund("o2", call="c2"))
+    async with shop(place, Script(calls), service, approve="always") as app:
+        turn = (await ask(app, idempotency_key="k")).request.id
+        with pytest.raises(EffectUnknown):
+            await _decide(app, turn, call="c1")
+        (unknown,) = await waits(app)
+        assert (unknown.kind, unknown.call) == ("unknown", "c1")
+        with pytest.raises(TurnNotFound):
+            await app.engine.pipeline.decide(ANN, turn, "c2", APPROVE)
+        found = Decision("done", "olga", time.time(), result="refunded")
+        await resolve_effect(app.engine.store, unknown, found)
+        again = await ask(app, idempotency_key="k")
+        assert again.kinds[-1] == "TurnPaused"
+        assert [(each.kind, each.call) for each in await waits(app)] == [("approval", "c2")]
+        await _decide(app, turn, call="c2")
+        assert service.done == ["o1", "o2"]
+
+
+async def test_a_background_turn_keeps_its_callers_roles(place: SessionSettings) -> None:
+    """A rule may ask because of a role, so that a caller without roles would not be asked."""
+    service, quick = RefundService(), {"lease_seconds": 0.5}
+    blocked = asyncio.Event()
+
+    async def wait(*_: object) -> None:
+        blocked.set()
+        await asyncio.sleep(60)
+
+    policy: dict[str, Any] = {"approve": "'trial' in caller.roles"}
+    script = Script((refund("o1"),))
+    async with (
+        shop(place, script, service, sessions=quick, **policy) as first,
+        shop(place, script, service, sessions=quick, **policy) as second,
+    ):
+        store: Any = first.engine.store
+        store.journal = wait
+        request = new_request("Refund it", background=True)
+        trial = Principal("shop", "ann", ("trial",))
+        live = first.engine.pipeline.start(request, Trusted(trial))
+        await blocked.wait()
+        store.renew = wait
+        await asyncio.sleep(0.6)
+        await _recover(second)
+        events = [each for _, each in await _events(second, request.id)]
+        assert type(events[-1]).__name__ == "TurnPaused"
+        assert not service.calls
+        await live.wait(cancel=True)
 
 
 async def _recover(app: Orchestrator) -> None:

@@ -1,16 +1,26 @@
 """Turns with effects: journaled, continued and interrupted; effects happen once."""
 
 import asyncio
+import time
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
-from seawall.errors import ServerStopping, SessionConflict
+from seawall import Orchestrator, ScriptedModel
+from seawall.agents import AgentLimits
+from seawall.config import AgentSettings, Settings
+from seawall.errors import ConfigError, ServerStopping, SessionConflict
+from seawall.identity import Trusted
+from seawall.pipeline.decisions import Verdict
+from seawall.requests import fingerprint, new_request
 from seawall.settings import SessionSettings
 from seawall.storage.audit import verify
-from seawall.storage.port import Begin, JournalWrite
+from seawall.storage.port import BackgroundJob, Begin, JournalWrite
+from seawall.tools.policy import Approval
 from seawall.tools.port import ToolError
-from seawall.turn import ToolCall, ToolMessage
+from seawall.turn import SessionKey, ToolCall, ToolMessage, TurnRequest
 from tests.pipeline.shop import (
     ANN,
     RefundService,
@@ -345,6 +355,57 @@ def _stop_writing(app: object) -> None:
         setattr(store, name, refuse)
 
 
+async def test_a_job_continues_the_turn_of_another_with_its_key(place: SessionSettings) -> None:
+    """Regression: an acknowledgement was lost, and the client sent the turn again.
+
+    The second request bound the key, and its server died. Each attempt of the first one's job
+    continued that turn, and was refused, because the turn's job was not its own.
+    """
+    service, script = RefundService(), Script()
+    quick = {"lease_seconds": 0.5}
+    async with (
+        shop(place, script, service, sessions=quick, retry="key") as first,
+        shop(place, script, service, sessions=quick, retry="key") as second,
+    ):
+        session = (await ask(second, "Hello")).request.session
+        store, script.steps = second.engine.store, ((refund("o1"),),)
+        job = BackgroundJob(
+            key=SessionKey("shop", "ann", session),
+            request=_in_background(session),
+            accepted_at=time.time(),
+            ends_at=time.time() + 60,
+        )
+        await store.begin(
+            Begin(
+                key=job.key,
+                turn=job.request.id,
+                turns=1,
+                until=time.time() + 0.1,
+                idempotency_key="k",
+                fingerprint=fingerprint(job.request),
+                background_job=job,
+            )
+        )
+        await asyncio.sleep(0.2)
+        service.gate.clear()
+        again = first.engine.pipeline.start(_in_background(session), Trusted(ANN))
+        await service.entered.wait()
+        _stop_writing(first)
+        service.gate.set()
+        assert second.engine.orphan_recovery is not None
+        async with asyncio.timeout(15):
+            while (await stored(second, session))[-1].status != "completed":
+                await second.engine.orphan_recovery.recover_orphaned_turns()
+                await asyncio.sleep(0.2)
+        assert (await stored(second, session))[-1].id == again.id
+        assert len({key for _, _, key in service.calls}) == 1
+        await again.wait(cancel=True)
+
+
+def _in_background(session: str) -> TurnRequest:
+    return new_request("Refund it", session=session, idempotency_key="k", background=True)
+
+
 async def test_retries_while_the_model_is_down_use_up_no_step(place: SessionSettings) -> None:
     service, script = RefundService(), Script((refund("o1"),), failures=15)
     async with shop(place, script, service) as app:
@@ -365,3 +426,63 @@ async def test_calls_of_one_step_with_the_same_id(place: SessionSettings) -> Non
         outcome = await ask(app)
         assert outcome.problem is None
         assert service.done == ["o0", "o1", "o2", "o3"]
+
+
+async def test_calls_of_several_steps_with_the_same_id(place: SessionSettings) -> None:
+    service = RefundService()
+    script = Script((refund("o1", call="x"),), (refund("o2", call="x"),))
+    async with shop(place, script, service, approve="always") as app:
+        first = await ask(app)
+        turn = first.request.id
+        _, live = await app.engine.pipeline.decide(ANN, turn, "x", Verdict(decision="approve"))
+        assert live is not None
+        second = [event async for _, event in live.follow()]
+        assert second[: len(first.events)] == first.events
+        (waiting,) = await waits(app)
+        assert waiting.call == "x_1"
+        _, live = await app.engine.pipeline.decide(ANN, turn, "x_1", Verdict(decision="approve"))
+        assert live is not None
+        third = [event async for _, event in live.follow()]
+        assert third[: len(second)] == second
+        assert service.done == ["o1", "o2"]
+
+
+async def test_arguments_that_no_record_could_hold_are_refused(place: SessionSettings) -> None:
+    most = len('{"amount":5,"order":"o1","reason":""}')
+    for reason, calls in (("\u6c49" * 50_000, 0), ('"' * ((65_536 - most) // 2), 1)):
+        service, script = RefundService(), Script((refund("o1", reason=reason),))
+        async with shop(place, script, service) as app:
+            outcome = await ask(app)
+            assert outcome.problem is None
+            assert len(service.calls) == calls
+            script.steps = ()
+            assert (await ask(app, "next", session=outcome.request.session)).problem is None
+
+
+async def test_all_effects_of_a_step_can_end_at_once(place: SessionSettings) -> None:
+    calls = tuple(refund(f"o{number}", call=f"c{number}") for number in range(60))
+    service, limits = RefundService(), AgentLimits(tool_calls=100)
+    brief = Approval(expires_seconds=1.0)
+    async with shop(place, Script(calls), service, limits=limits, approve=brief) as app:
+        outcome = await ask(app)
+        assert outcome.kinds[-1] == "TurnPaused"
+        await asyncio.sleep(1.1)
+        (job,) = await app.engine.store.orphaned_jobs(limit=1)
+        claimed = await app.engine.store.claim_job(job, until=time.time() + 20)
+        assert claimed is not None
+        live = app.engine.pipeline.run_job(claimed)
+        assert type([event async for _, event in live.follow()][-1]).__name__ == "TurnCompleted"
+        assert not service.calls
+
+
+async def test_effects_need_leases(tmp_path: Path) -> None:
+    place = SessionSettings(path=str(tmp_path / "sessions.db"), lease_seconds=0)
+    app = Orchestrator(Settings(sessions=place))
+    app.model("m", ScriptedModel(Script()))
+    app.tool(RefundService().look_up)
+    app.agent("a", AgentSettings(instructions="x", model="m", tools=("look_up",)))
+    async with app:
+        assert (await ask(app)).problem is None
+    with pytest.raises(ConfigError, match=r"sessions\.lease_seconds: .* the tool refund of the a"):
+        async with shop(place, Script(), RefundService()):
+            pass

@@ -4,13 +4,14 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
 import msgspec
 import pytest
 
 from seawall import Orchestrator, ScriptedModel
-from seawall.config import AgentSettings, Settings
+from seawall.config import AgentSettings, IntentSettings, RoutingSettings, Settings
 from seawall.errors import AlreadyDecided, ConfigError, Forbidden, TurnNotFound
 from seawall.events import Event, TurnPaused
 from seawall.pipeline.decisions import hand_back, return_result
@@ -19,8 +20,8 @@ from seawall.storage.port import Wait
 from seawall.tools.handover import HAND_OVER
 from seawall.tools.policy import Approval, EffectPolicy
 from seawall.transport.webhook import decode_secret, sign
-from seawall.turn import Principal, ToolCall, ToolMessage
-from tests.pipeline.shop import ANN, STAFF, Script, ask, waits
+from seawall.turn import Principal, ToolCall, ToolMessage, TurnRecord
+from tests.pipeline.shop import ANN, STAFF, Script, ask, stored, waits
 
 SECRET = "whsec_" + base64.b64encode(b"k" * 32).decode()
 ASK_PERSON = ToolCall("c1", HAND_OVER, '{"reason": "wants a person"}')
@@ -33,14 +34,25 @@ class Receiver:
     Attributes:
         received: Headers and body of each request.
         statuses: Of the next answers; 0 for none, the connection stays open.
-        again: Set by the second request.
+        changed: Notified by each request.
     """
 
     def __init__(self, *statuses: int) -> None:
         self.statuses = list(statuses)
         self.received: list[tuple[dict[str, str], bytes]] = []
-        self.again = asyncio.Event()
+        self.changed = asyncio.Condition()
         self.port = 0
+
+    async def until(self, count: int) -> list[dict[str, Any]]:
+        """Wait for so many requests; the bodies of all."""
+        async with asyncio.timeout(30), self.changed:
+            await self.changed.wait_for(lambda: len(self.received) >= count)
+        return self.bodies
+
+    @property
+    def bodies(self) -> list[dict[str, Any]]:
+        """What was received, decoded."""
+        return [json.loads(body) for _, body in self.received]
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[str, None]:
@@ -56,16 +68,17 @@ class Receiver:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[1:-2]
         headers = {name.lower(): value for name, value in (each.split(": ", 1) for each in head)}
         body = await reader.readexactly(int(headers["content-length"]))
-        self.received.append((headers, body))
-        if len(self.received) > 1:
-            self.again.set()
         status = self.statuses.pop(0) if self.statuses else 204
-        if not status:
-            await reader.read()  # until the sender gives up
-        else:
-            writer.write(f"HTTP/1.1 {status} X\r\nconnection: close\r\n".encode())
-            writer.write(b"\r\n" if status == 204 else b"content-length: 0\r\n\r\n")
-            await writer.drain()
+        async with self.changed:
+            self.received.append((headers, body))
+            self.changed.notify_all()
+        with suppress(ConnectionError):  # the sender is killed
+            if not status:
+                await reader.read()  # until the sender gives up
+            else:
+                writer.write(f"HTTP/1.1 {status} X\r\nconnection: close\r\n".encode())
+                writer.write(b"\r\n" if status == 204 else b"content-length: 0\r\n\r\n")
+                await writer.drain()
         writer.close()
 
 
@@ -77,28 +90,47 @@ async def desk(
     monkeypatch: pytest.MonkeyPatch,
     *,
     seconds: float = 3_600.0,
+    notice: str = "",
+    judge: Script | None = None,
 ) -> AsyncGenerator[Orchestrator, None]:
     """An agent that may hand over."""
     monkeypatch.setenv("DESK_SECRET", SECRET)
-    handover = HandoverSettings(url=url, secret_env="DESK_SECRET", role="staff", seconds=seconds)
-    app = Orchestrator(Settings(sessions=place, handover=handover))
+    handover = HandoverSettings(
+        url=url, secret_env="DESK_SECRET", role="staff", seconds=seconds, notice=notice
+    )
+    settings = Settings(sessions=place, handover=handover)
+    if judge is not None:  # which is asked for the intent
+        settings.intents["return"] = IntentSettings(description="Return something.")
+        settings = msgspec.structs.replace(settings, routing=RoutingSettings(intent_model="judge"))
+    app = Orchestrator(settings)
     app.model("m", ScriptedModel(script))
+    if judge is not None:
+        app.model("judge", ScriptedModel(judge))
     app.agent("a", AgentSettings(instructions="x", model="m", handover=True))
     async with app:
         yield app
 
 
-async def _return(app: Orchestrator, wait: Wait) -> list[Event]:
+async def resume(app: Orchestrator, wait: Wait) -> list[Event]:
+    """Continue the turn of a wait that was decided; its events."""
     live = await app.engine.pipeline.wake(wait)
     assert live is not None
     return [event async for _, event in live.follow()]
 
 
-async def _scan(app: Orchestrator, turn: str) -> None:
-    """Scan as a server does, and follow what was recovered."""
+async def scan(app: Orchestrator, turn: str) -> None:
+    """Scan as a server does; follow what was recovered, and wait for deliveries."""
     assert app.engine.orphan_recovery is not None
-    await app.engine.orphan_recovery.recover_orphaned_turns()
+    await app.engine.orphan_recovery.scan()
     _ = [each async for each in app.engine.events(ANN, turn, after=0)]
+    await settled(app)
+
+
+async def settled(app: Orchestrator) -> None:
+    """Wait for the deliveries that have begun."""
+    notifications = app.engine.pipeline.ports.notifications
+    assert notifications is not None
+    await notifications.settle(30)
 
 
 def _result(script: Script) -> ToolMessage:
@@ -125,6 +157,7 @@ async def test_a_person_is_notified_and_hands_back(
     async with receiver.open() as url, desk(place, script, url, monkeypatch) as app:
         paused = await ask(app)
         assert isinstance(paused.events[-1], TurnPaused)
+        await receiver.until(1)
         ((headers, body),) = receiver.received
         notice = json.loads(body)
         assert (notice["type"], notice["reason"]) == ("handover.requested", "wants a person")
@@ -134,10 +167,6 @@ async def test_a_person_is_notified_and_hands_back(
         )
         (wait,) = await waits(app)
         assert (wait.kind, wait.id) == ("person", headers["webhook-id"])
-        silent = await ask(app, "Hello?", session=notice["session"])
-        assert silent.problem is not None
-        assert silent.problem.code == "turn-paused"
-        assert len(script.requests) == 1
         ports, session, turn = app.engine.pipeline.ports, notice["session"], notice["turn"]
         for caller, problem in (
             (Principal("other", "sam", ("staff",)), TurnNotFound),
@@ -156,16 +185,24 @@ async def test_a_person_is_notified_and_hands_back(
         )
         (taken,) = (each for each in answers if isinstance(each, Wait))
         assert sum(isinstance(each, AlreadyDecided) for each in answers) == 1
-        events = await _return(app, taken)
-        assert type(events[-1]).__name__ == "TurnCompleted"
         assert taken.decision is not None
+        by = Principal("shop", taken.decision.by, ("staff",))
+        text, note = taken.decision.result, taken.decision.note
+        retried = await hand_back(ports, by, session, turn, text=text, note=note)
+        assert retried.decision == taken.decision
+        events = await resume(app, taken)
+        assert type(events[-1]).__name__ == "TurnCompleted"
         assert _result(script).content == taken.decision.result
         assert not _result(script).failed
         audit = (await app.engine.store.audit(limit=10)).records
         assert [each.status for each in audit] == ["return", "done"]
         assert audit[0].decision is not None
         assert audit[0].decision.by == taken.decision.by
-        assert len(receiver.received) == 1
+        ended = (await receiver.until(2))[1]
+        assert (ended["type"], ended["outcome"]) == ("handover.ended", "returned")
+        assert (ended["turn"], ended["by"]) == (turn, by.subject)
+        await settled(app)
+        assert len(receiver.received) == 2
         assert not await waits(app)
         assert (await ask(app, "Thanks", session=session)).problem is None
 
@@ -173,30 +210,72 @@ async def test_a_person_is_notified_and_hands_back(
 async def test_a_notification_is_repeated_by_another_server_until_it_arrives(
     place: SessionSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("seawall.pipeline.handover._FIRST_PAUSE_SECONDS", 0.02)
-    receiver, script = Receiver(500, 0), Script((ASK_PERSON,))
+    monkeypatch.setattr("seawall.pipeline.delivery._FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr("seawall.pipeline.delivery._SENDING_SECONDS", 0.05)
+    receiver, script = Receiver(500, 503), Script((ASK_PERSON,))
     async with receiver.open() as url, desk(place, script, url, monkeypatch) as app:
         turn = (await ask(app)).request
     assert len(receiver.received) == 1
+    (before,) = await _turns(place, script, url, turn.session, monkeypatch)
     async with desk(place, script, url, monkeypatch) as app:  # refused: nothing listens
-        await asyncio.sleep(0.1)
-        await _scan(app, turn.id)
+        await asyncio.sleep(0.2)
+        await scan(app, turn.id)
     assert len(receiver.received) == 1
     async with receiver.open(), desk(place, script, url, monkeypatch) as app:
-        for _ in range(2):  # the first is not answered
-            await asyncio.sleep(0.2)
-            await _scan(app, turn.id)
+        for _ in range(3):  # the first is answered with a failure; after the second there is none
+            await asyncio.sleep(0.4)
+            await scan(app, turn.id)
         assert len(receiver.received) == 3
         assert len({headers["webhook-id"] for headers, _ in receiver.received}) == 1
-        await asyncio.sleep(0.2)
-        await _scan(app, turn.id)
-        assert len(receiver.received) == 3
+        assert await stored(app, turn.session) == [before]  # deliveries leave no trace in the turn
         wait = await hand_back(
             app.engine.pipeline.ports, STAFF, turn.session, turn.id, text="Helped."
         )
-        events = await _return(app, wait)
+        events = await resume(app, wait)
         assert type(events[-1]).__name__ == "TurnCompleted"
         assert len(script.requests) == 2
+
+
+async def _turns(
+    place: SessionSettings, script: Script, url: str, session: str, monkeypatch: pytest.MonkeyPatch
+) -> list[TurnRecord]:
+    async with desk(place, script, url, monkeypatch) as app:
+        return await stored(app, session)
+
+
+async def test_the_first_delivery_is_after_the_pause_is_stored(
+    place: SessionSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receiver that hands back while it answers is not too early."""
+    receiver, script = Receiver(0), Script((ASK_PERSON,))
+    async with receiver.open() as url, desk(place, script, url, monkeypatch) as app:
+        asking = asyncio.create_task(ask(app))
+        (notice,) = await receiver.until(1)
+        ports = app.engine.pipeline.ports
+        wait = await hand_back(ports, STAFF, notice["session"], notice["turn"], text="Done.")
+        assert wait.decision is not None
+        assert isinstance((await asking).events[-1], TurnPaused)
+
+
+async def test_a_notification_is_given_up(
+    place: SessionSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("seawall.pipeline.delivery._FIRST_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("seawall.pipeline.delivery._SENDING_SECONDS", 0.0)
+    monkeypatch.setattr("seawall.pipeline.delivery._MAX_DELIVERIES", 3)
+    receiver, script = Receiver(*[500] * 9), Script((ASK_PERSON,))
+    async with receiver.open() as url, desk(place, script, url, monkeypatch) as app:
+        turn = (await ask(app)).request
+        for _ in range(5):
+            await settled(app)
+            await scan(app, turn.id)
+        assert len(receiver.received) == 3
+        assert await app.engine.store.due_notifications(limit=9) == ()
+        assert "given up after 3 deliveries" in caplog.text
+        wait = await hand_back(
+            app.engine.pipeline.ports, STAFF, turn.session, turn.id, text="Helped."
+        )
+        assert type((await resume(app, wait))[-1]).__name__ == "TurnCompleted"
 
 
 async def test_a_person_who_does_not_answer_in_time(
@@ -205,14 +284,17 @@ async def test_a_person_who_does_not_answer_in_time(
     receiver, script = Receiver(), Script((ASK_PERSON,))
     async with (
         receiver.open() as url,
-        desk(place, script, url, monkeypatch, seconds=0.3) as app,
+        desk(place, script, url, monkeypatch, seconds=0.5) as app,
     ):
         turn = (await ask(app)).request
-        await asyncio.sleep(0.4)
+        await receiver.until(1)
+        await asyncio.sleep(0.6)
         with pytest.raises(AlreadyDecided):
             await hand_back(app.engine.pipeline.ports, STAFF, turn.session, turn.id, text="late")
-        await _scan(app, turn.id)
+        await scan(app, turn.id)
         assert "not answered in time" in _result(script).content
+        ended = (await receiver.until(2))[1]
+        assert (ended["type"], ended["outcome"], ended["by"]) == ("handover.ended", "expired", "")
 
 
 async def test_a_client_returns_the_result_of_its_tool(place: SessionSettings) -> None:
@@ -235,7 +317,7 @@ async def test_a_client_returns_the_result_of_its_tool(place: SessionSettings) -
         wait = await return_result(ports, ANN, turn, "c1", "in Kiel")
         with pytest.raises(AlreadyDecided):
             await return_result(ports, ANN, turn, "c1", "in Rome")
-        await _return(app, wait)
+        await resume(app, wait)
         assert _result(script).content == "in Kiel"
 
 

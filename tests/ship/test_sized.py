@@ -17,6 +17,7 @@ from seawall.cli.main import main
 from seawall.errors import ConfigError
 from seawall.plan.decision.answer import CapacityChange
 from seawall.ship.schedule import capacity_schedule, parse_crowd
+from tests.once import once
 from tests.servers import ROOT
 from tests.ship.chart import only, rendered
 from tests.ship.test_templates import load
@@ -29,6 +30,11 @@ CROWD = ("--crowd", "FRI 20:00", "--timezone", "Europe/Berlin")
 
 
 def plan(*flags: str) -> str:
+    """The plan, as JSON; the same question is answered once in a test run."""
+    return once("_".join(("plan", *flags)), lambda: _plan(*flags))
+
+
+def _plan(*flags: str) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "seawall", "plan", "--json", *flags],
         capture_output=True,

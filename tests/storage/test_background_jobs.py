@@ -195,7 +195,7 @@ def test_each_attempt_is_its_own_lease_owner() -> None:
 def test_names_of_stored_fields_do_not_change() -> None:
     """Records of earlier versions are read by later ones, and the other way round."""
     job = msgspec.to_builtins(new_job("t"))
-    assert set(job) == {"key", "request", "accepted_at", "ends_at", "attempt", "handed"}
+    assert set(job) == {"key", "request", "accepted_at", "ends_at", "attempt", "handed", "roles"}
     lease = msgspec.to_builtins(Lease("t", "s", 1.0))
     assert lease == {"turn": "t", "session": "s", "until": 1.0, "fingerprint": None}
     session = Session(KEY, 1, None, {}, NOW, NOW, NOW)

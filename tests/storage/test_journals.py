@@ -433,8 +433,8 @@ async def test_hostile_names_and_texts(store: SessionStore) -> None:
 
 async def test_what_is_too_large_or_misnamed_is_refused(store: SessionStore) -> None:
     for wrong in (
-        journal(1, waits=(structs.replace(wait_of(), arguments="x" * 200_000),)),
-        journal(1, audit=(audit_of(outcome="x" * 200_000),)),
+        journal(1, waits=(structs.replace(wait_of(), arguments="x" * 400_000),)),
+        journal(1, audit=(audit_of(outcome="x" * 400_000),)),
         journal(1, waits=(structs.replace(wait_of(), id="\x00"),)),
         journal(1, ended=("\ud800",)),
         journal(1, key=SessionKey("acme", "ada", "\x00")),

@@ -2,11 +2,13 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from msgspec import structs
 
 from seawall.errors import CommitUnknown, SessionConflict
 from seawall.turn import Decision
+from tests.faulty_server import Answer
 from tests.storage.calls import KEY, NOW, begin, commit
 from tests.storage.test_dynamodb_faults import Proxy, behind_proxy, everything
 from tests.storage.test_journals import ADA, audit_of, journal, paused, sleeping_job, wait_of
@@ -94,13 +96,30 @@ async def test_round_trips(dynamodb: str) -> None:
 
 
 async def test_sleeping_jobs_are_no_part_of_the_scan(dynamodb: str) -> None:
-    async with behind_proxy(dynamodb) as (store, _):
+    async with behind_proxy(dynamodb) as (store, proxy):
         await store.journal(paused())
-        partitions = {item["pk"]["S"][:2] for item in await everything(store)}
-        assert partitions == {"O#", "T#", "W#", "D#"}
+        (alarm,) = (each for each in await everything(store) if each["pk"]["S"].startswith("P#"))
+        assert "r" not in alarm
+        calls(proxy)
+        assert await store.orphaned_jobs(limit=9) == ()
+        assert calls(proxy) == ["Query"] * 4
         await store.decide(wait_of(), APPROVED, audit_of())
-        partitions = {item["pk"]["S"][:2] for item in await everything(store)}
-        assert partitions == {"O#", "T#", "W#", "P#", "A#"}
+        (job,) = (each for each in await everything(store) if each["pk"]["S"].startswith("P#"))
+        assert "r" in job
+
+
+async def test_of_many_alarms_the_first_are_read(dynamodb: str) -> None:
+    async with behind_proxy(dynamodb) as (store, proxy):
+        for number in range(9):
+            name, key = f"t{number}", structs.replace(KEY, session=f"s{number}")
+            asleep = sleeping_job(turn=name, key=key)
+            write = paused(key=key, waits=(), sleeps=asleep, sleeps_until=NOW - number)
+            turn = structs.replace(write.turn, id=name)
+            await store.journal(structs.replace(write, turn=turn, lease_owner=name))
+        calls(proxy)
+        found = await store.orphaned_jobs(limit=2)
+        assert [each.request.id for each in found] == ["t8", "t7"]
+        assert calls(proxy) == ["GetItem"] * 2 + ["Query"] * 4
 
 
 async def test_erasing_a_subject_leaves_nothing(dynamodb: str) -> None:
@@ -112,6 +131,36 @@ async def test_erasing_a_subject_leaves_nothing(dynamodb: str) -> None:
         assert sorted(left) == ["A#", "O#"]
         await store.erase(ADA)
         assert await everything(store) == []
+
+
+async def test_erasing_a_subject_removes_what_is_written_meanwhile(dynamodb: str) -> None:
+    async with behind_proxy(dynamodb) as (store, proxy):
+        await store.journal(paused())
+
+        async def decided(_: dict[str, Any]) -> None:
+            proxy.faults.clear()
+            assert await store.decide(wait_of(), APPROVED, audit_of())
+
+        proxy.faults["UpdateItem"] = decided  # which ends the session
+        assert await store.erase(ADA) == 1
+        assert await everything(store) == []
+
+
+async def test_another_transaction_is_no_other_decision(dynamodb: str) -> None:
+    """Also when a record was appended to the chain at the same time."""
+    async with behind_proxy(dynamodb) as (store, proxy):
+        await store.journal(paused())
+
+        async def cancelled(document: dict[str, Any]) -> Answer:
+            proxy.faults.clear()
+            reasons = [{"Code": "None"}] * len(document["TransactItems"])
+            reasons[0] = {"Code": "TransactionConflict"}
+            reasons[-2] = {"Code": "ConditionalCheckFailed"}
+            said = {"__type": "x#TransactionCanceledException", "CancellationReasons": reasons}
+            return Answer(400, msgspec.json.encode(said))
+
+        proxy.faults["TransactWriteItems"] = cancelled
+        assert await store.decide(wait_of(), APPROVED, audit_of())
 
 
 def calls(proxy: Proxy) -> list[str]:

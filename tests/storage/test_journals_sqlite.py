@@ -9,11 +9,12 @@ import msgspec
 import pytest
 
 from seawall.errors import ConfigError
-from seawall.storage.sqlite import schema
+from seawall.storage.sqlite import file as schema
 from seawall.storage.sqlite.store import SqliteStore
 from tests.storage.calls import KEY, NOW, Clock, commit
 from tests.storage.test_background_jobs import accept, new_job
 from tests.storage.test_journals import ADA, audit_of, journal, paused, sleeping_job
+from tests.storage.test_notifications import notification
 
 
 def columns(path: Path) -> dict[str, list[Any]]:
@@ -30,17 +31,21 @@ def columns(path: Path) -> dict[str, list[Any]]:
     return found
 
 
-async def test_a_file_of_schema_3_is_upgraded_with_its_jobs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [3, 4])
+async def test_an_earlier_file_is_upgraded_with_its_jobs(tmp_path: Path, version: int) -> None:
     new, old = tmp_path / "new.db", tmp_path / "old.db"
     made = SqliteStore(new, clock=Clock())
     await made.open()
     await made.close()
     with sqlite3.connect(old) as connection:
-        before = schema._SCHEMA.removesuffix(schema._JOURNALS)
+        before = schema._SCHEMA.removesuffix(schema._JOURNALS + ";" + schema._NOTIFICATIONS)
         schema._run(connection, before)
-        connection.execute("PRAGMA user_version = 3")
+        if version == 4:
+            schema._run(connection, schema._JOURNALS)
+        connection.execute(f"PRAGMA user_version = {version}")
         connection.execute(
-            "INSERT INTO pending VALUES ('acme', 'ada', 't1', 's1', ?, 1, 0, ?, NULL, NULL)",
+            "INSERT INTO pending (tenant, subject, turn, session, record, attempt, handed, "
+            "held_until) VALUES ('acme', 'ada', 't1', 's1', ?, 1, 0, ?)",
             (msgspec.json.encode(new_job("t1")).decode(), NOW + 10),
         )
     clock = Clock()
@@ -80,7 +85,7 @@ async def test_waits_and_sleeping_jobs_end_with_their_session_and_audit_later(
     )
     await store.open()
     try:
-        await store.journal(paused(audit=(audit_of(),)))
+        await store.journal(paused(audit=(audit_of(),), notifications=(notification(),)))
         other = new_job("t9", msgspec.structs.replace(KEY, session="s9"))
         await accept(store, other)
         async with asyncio.timeout(20):
@@ -88,6 +93,7 @@ async def test_waits_and_sleeping_jobs_end_with_their_session_and_audit_later(
             while await store.find_wait("acme", "t1.1") is not None:  # noqa: ASYNC110 - purged by a thread
                 await asyncio.sleep(0.02)
             assert await store.find_job(ADA, "t1") is None
+            assert await store.due_notifications(limit=9) == ()
             assert await store.find_job(ADA, "t9") == other
             assert len((await store.audit(limit=9)).records) == 1
             clock.now = NOW + 5_001

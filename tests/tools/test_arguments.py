@@ -18,6 +18,7 @@ class Arguments(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     sure: bool = False
     name: str = ""
     items: list[int] = []
+    pair: tuple[int, float] = (0, 0.0)
 
 
 @pytest.mark.parametrize("text", ["", " ", "null", " null\n", "{}", "{ }"])
@@ -61,6 +62,9 @@ def test_the_same_value_in_another_type(written: dict[str, Any], meant: Argument
         {"sure": 2},
         {"name": 3},
         {"items": "1,2"},
+        {"pair": [1, "nan"]},
+        {"pair": [1, "-inf"]},
+        {"pair": [90071992547409930.0, 1]},
         {"unknown": 3.0},
         [],
         "text",

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from typing import Any
+from decimal import Decimal
+from typing import Annotated, Any
 
 import msgspec
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall import Approval, Principal, Tool, ToolContext, tool
-from seawall.tools.policy import EffectPolicy, make_policy, redacted
+from seawall.tools.policy import EffectPolicy, make_policy, redacted, without_redacted
 
 
 def _context(*roles: str) -> ToolContext:
@@ -61,6 +62,48 @@ def test_mistakes_are_found_where_they_are_made(options: dict[str, Any], said: s
     assert said in str(raised.value)
 
 
+class Holder(msgspec.Struct, rename="camel"):
+    full_name: str
+
+
+class Card(msgspec.Struct):
+    number: str
+    holder: Holder
+
+
+@pytest.mark.parametrize(
+    ("path", "exists"),
+    [
+        ("cards", True),
+        ("cards.number", True),
+        ("cards.holder.fullName", True),
+        ("cards.holder.full_name", False),  # in JSON it has the other name
+        ("cards.numbr", False),
+        ("pair.number", True),
+        ("by_name.ann.number", True),
+        ("by_name.ann.pin", False),
+        ("anything.at.all", True),
+        ("order.number", False),
+        ("amount", False),
+    ],
+)
+def test_what_redact_names_exists(path: str, exists: bool) -> None:
+    def pay(
+        order: Annotated[str, msgspec.Meta(max_length=9)],
+        cards: list[Card] | None,
+        pair: tuple[str, Card],
+        by_name: dict[str, Card],
+        anything: Any,
+    ) -> None:
+        """Pay."""
+
+    if exists:
+        assert tool(pay, mutating=True, redact=(path,)).policy
+        return
+    with pytest.raises(TypeError, match=f"redact names '{path}'"):
+        tool(pay, mutating=True, redact=(path,))
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -81,7 +124,7 @@ def test_a_tool_that_reads_has_no_policy(options: dict[str, Any]) -> None:
 
 def test_what_is_not_declared_is_the_careful_choice() -> None:
     assert _refund().policy == EffectPolicy(None, None, "refuse", False, None, ())
-    assert make_policy("read", (), mutating=False) is None
+    assert make_policy("read", (), lambda _: False, mutating=False) is None
 
 
 async def test_who_is_asked_depends_on_arguments_and_caller() -> None:
@@ -92,6 +135,21 @@ async def test_who_is_asked_depends_on_arguments_and_caller() -> None:
     assert not await _asks(made, amount="1e2")  # it is compared by value
     assert not await _asks(_refund())
     assert await _asks(_refund(approve="always"), amount=0)
+
+
+async def test_rules_compare_decimal_numbers_by_value() -> None:
+    def pay(amount: Decimal, parts: tuple[Decimal, ...] = ()) -> None:
+        """Pay."""
+
+    made = tool(pay, mutating=True, approve="amount > 100 or parts != [] and parts[0] > 1")
+    for arguments, asks in (
+        ('{"amount": "100.00"}', False),
+        ('{"amount": 100.01}', True),
+        ('{"amount": "1e3"}', True),
+        ('{"amount": 5, "parts": ["1.50"]}', True),
+    ):
+        prepared = made.prepare(arguments)
+        assert await made.needs_approval(prepared, _context()) is asks
 
 
 async def test_a_rule_that_cannot_be_evaluated_asks() -> None:
@@ -160,6 +218,31 @@ documents = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=10,
 )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("paid with 4711 0815 of Ann", "paid with [redacted] of [redacted]"),
+        ("Annual fee of 12", "Annual fee of [redacted]"),
+        ('{"holder":"Ann","cvc":120,"number":"4711 0815"}', None),
+        ("to x@y.example\\n, at 4711", "to [redacted], at 4711"),
+        ("", ""),
+    ],
+)
+def test_outcomes_do_not_repeat_what_is_redacted(text: str, said: str | None) -> None:
+    paths = ("card", "cvc", "to.mail", "lines.note")
+    arguments = {
+        "card": {"number": "4711 0815", "holder": "Ann", "valid": True, "old": None},
+        "cvc": 12,
+        "to": {"mail": "x@y.example\n", "city": "Oslo"},
+        "lines": [{"note": " "}, {"amount": 4711}],
+    }
+    plain = json.dumps(arguments)
+    shown = redacted(EffectPolicy(redact=paths), plain)
+    expected = '{"holder":"[redacted]","cvc":120,"number":"[redacted]"}' if said is None else said
+    assert without_redacted(text, plain, shown) == expected
+    assert without_redacted(text, plain, "") == text
 
 
 @given(card=documents, amount=st.integers())

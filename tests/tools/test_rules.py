@@ -89,6 +89,24 @@ def test_what_is_refused_at_start(rule: str) -> None:
         compile_rule(rule, PARAMETERS)
 
 
+@pytest.mark.parametrize("member", ["items", "values", "copy", "count", "title", "real"])
+def test_a_member_is_not_taken_for_a_method(member: str) -> None:
+    with pytest.raises(ValueError, match=rf"write to\['{member}'\]"):
+        compile_rule(f"to.{member} == 5", PARAMETERS)
+    rule = f"to['{member}'] == 5"
+    compile_rule(rule, PARAMETERS)
+    assert holds(rule, VALUES | {"to": {member: 5}})
+    with pytest.raises(TypeError):
+        holds(rule, VALUES | {"to": "a text instead"})
+
+
+@pytest.mark.parametrize("name", ["agent", "caller"])
+def test_a_parameter_cannot_be_taken_for_the_caller(name: str) -> None:
+    compile_rule("amount > 100", ("amount", name))
+    with pytest.raises(ValueError, match="rename it"):
+        compile_rule(f"{name} == 'x'", ("amount", name))
+
+
 def test_evaluating_rules_does_not_add_functions() -> None:
     assert holds("len(items) == 3", VALUES)
     for rule in ("list(items)", "dict()", "set(items)", "tuple(items)"):

@@ -114,6 +114,8 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
         journal: Of steps with effects; None if there can be none.
         pending: The step to continue with, of a turn that an earlier attempt has left.
         steps: Model calls of earlier attempts.
+        interludes: What was said while a person had the conversation, by the index of the result
+            among the answer's messages.
         approval_seconds: How long an approval is waited for, if the tool does not say.
         caller_token: See `ToolContext`.
     """
@@ -129,6 +131,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
     journal: JournalSource | None = None
     pending: Step | None = None
     steps: int = 0
+    interludes: Mapping[int, tuple[Message, ...]] = {}
     approval_seconds: float = 86_400.0
     caller_token: str = ""
 

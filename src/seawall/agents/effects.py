@@ -35,10 +35,12 @@ __all__ = ["DecidedMeanwhile", "run_step", "settle_step"]
 
 _REPEATS = 2  # of a call whose service keeps its idempotency key
 _FIRST_PAUSE_SECONDS = 0.2
+_MAX_EFFECTS = 32  # of a step: all may end with one write, of which a store has a bound
 _DUPLICATE = (
     "This call is the same as an earlier one of this step, so it was not executed. "
     "If it is meant to happen twice, call it again after the first."
 )
+_TOO_MANY = "There are too many changes in one step; this one was not executed. Ask again."
 _NOT_ENDED = ("begun", "planned", "unknown", "waiting")
 
 
@@ -80,7 +82,13 @@ async def run_step(
         await run.take_decisions()
     else:
         await run.plan()
-        await emit(*(ToolCalled(each.id, each.name, each.arguments) for each in step.calls))
+        shown = {each.call: each.shown for each in step.effects if each.shown}
+        await emit(
+            *(
+                ToolCalled(each.id, each.name, shown.get(each.id, each.arguments))
+                for each in step.calls
+            )
+        )
     while True:
         outcomes = await run.run(emit)
         if len(outcomes) == len(step.calls):
@@ -155,6 +163,9 @@ class _StepRun:
             tool, prepared = planned.tool, planned.prepared
             if tool is None or prepared is None or tool.policy is None:
                 continue
+            if len(step.effects) >= _MAX_EFFECTS:
+                step.outcomes[call.id] = ToolOutcome(_TOO_MANY, failed=True)
+                continue
             same = (tool.name, prepared.canonical)
             if same in seen and tool.policy.duplicates == "refuse":
                 step.outcomes[call.id] = ToolOutcome(_DUPLICATE, failed=True)
@@ -216,6 +227,7 @@ class _StepRun:
                 status="planned",
                 arguments=decision.arguments,
                 shown=redacted(policy, decision.arguments) if policy and policy.redact else "",
+                asked=effect.asked or effect.shown,
             )
             self._step.effects = [
                 effect if each.id == effect.id else each for each in self._step.effects
@@ -358,7 +370,7 @@ class _StepRun:
                 if outcome.failed or outcome.unknown:
                     span.end("tool_failed")
         if _is_edited(effect):
-            arguments = effect.shown or effect.arguments
+            arguments = truncate(effect.shown or effect.arguments)
             note = f"[The arguments were changed before approval: {arguments}]\n"
             outcome = structs.replace(outcome, content=note + outcome.content)
         status = "unknown" if outcome.unknown else "failed" if outcome.failed else "done"
@@ -387,15 +399,16 @@ class _StepRun:
         policy = tool.policy
         unknown = ToolOutcome(f"The outcome of {tool.name} is not known.", True, unknown=True)
         if again and policy.retry != "key":
-            found = await tool.check(prepared, context)
+            found = await self._check(tool, prepared, context)
             if found is None:
                 return unknown
             if not found.failed:
                 return found
+            again = False
         clock = asyncio.get_running_loop().time
         for repeat in range(_REPEATS + 1):
             called = await tool.call_prepared(prepared, context)
-            if not called.unknown:
+            if not (called.unknown if called.started else again or repeat):
                 return called
             pause = _FIRST_PAUSE_SECONDS * 2**repeat * random.uniform(0.5, 1.0)  # noqa: S311
             if (
@@ -407,7 +420,18 @@ class _StepRun:
                 break
             await asyncio.sleep(pause)
             context = tool_context(self._agent, planned.call, self._turn, effect.key, None)
-        return await tool.check(prepared, context) or unknown
+        found = await self._check(tool, prepared, context)
+        if found is None or (found.failed and called.running):  # it may change something yet
+            return unknown
+        return found
+
+    async def _check(
+        self, tool: Tool, prepared: PreparedCall, context: ToolContext
+    ) -> ToolOutcome | None:
+        """See `Tool.check`; it has a call's time, also if the turn's or the call's is over."""
+        seconds = self._agent.limits.tool_seconds
+        deadline = asyncio.get_running_loop().time() + seconds
+        return await tool.check(prepared, structs.replace(context, deadline=deadline))
 
 
 def _is_edited(effect: Effect) -> bool:

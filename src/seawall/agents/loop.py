@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from seawall.agents import HAND_OFF, Agent
 from seawall.agents.calls import AgentTurn, Answer, Emit, Step, call_tool, effect_key
+from seawall.agents.window import with_interludes
 from seawall.errors import InvalidOutput, TurnLimitReached, UpstreamFailed
 from seawall.events import (
     AgentSelected,
@@ -251,7 +252,10 @@ async def _call_model(
     if tokens <= 0:
         raise TurnLimitReached("The agent has used all its output tokens of this turn.")
     tokens = min(tokens, agent.limits.call_tokens or tokens)
-    messages = turn.history + answer.messages + repair
+    said = answer.messages
+    if turn.interludes:
+        said = with_interludes(said, turn.interludes)
+    messages = turn.history + said + repair
     prompt = agent.closing_prompt if last else agent.prompt
     request = ModelRequest(prompt, messages, tokens, agent.temperature, turn.meter)
     deadline = min(turn.deadline, clock() + agent.limits.model_seconds)
@@ -271,22 +275,31 @@ async def _call_model(
                 answer.usage += event.usage
                 reply.reason = event.reason
     reply.text = "".join(pieces)
-    _make_ids_unique(reply)
+    _make_ids_unique(reply, answer.messages)
     return _checked(agent, reply)
 
 
-def _make_ids_unique(reply: _Reply) -> None:
-    """Give calls of one step different ids, by which their outcomes are known."""
+def _make_ids_unique(reply: _Reply, messages: tuple[Message, ...]) -> None:
+    """Give calls ids that no other call of the turn has: by them outcomes and decisions are known.
+
+    Args:
+        reply: Its calls are renamed where that is needed.
+        messages: Of the turn so far.
+    """
     calls = reply.calls + reply.unfinished
-    if len({each.id for each in calls}) == len(calls):
+    if not calls:
         return
-    names = {each.id for each in calls}
-    seen: set[str] = set()
+    seen = {
+        call.id for each in messages if type(each) is AssistantMessage for call in each.tool_calls
+    }
+    names = seen | {each.id for each in calls}
+    if len(names) == len(seen) + len(calls):
+        return
     renamed: list[ToolCall] = []
-    for index, call in enumerate(calls):
+    for call in calls:
         name = call.id
         if name in seen:
-            free = (f"{call.id}_{number}" for number in range(index, len(calls) * 2 + index + 1))
+            free = (f"{call.id}_{number}" for number in range(1, len(names) + 2))
             name = next(each for each in free if each not in names)
             names.add(name)
         seen.add(name)

@@ -286,11 +286,11 @@ def _show(event: "Event") -> None:
         case events.ToolReturned():
             _note(f"{'failed' if event.failed else 'returned'}: {_short(event.content)}")
         case events.ApprovalRequested():
-            by = f" by {event.role}" if event.role else ""
-            _note(f"waits for approval{by}: {event.name} {_short(event.arguments)}")
-        case events.TurnPaused():
+            _note(_requested(event))
+        case events.TurnCompleted(finish_reason="person"):
             sys.stdout.write("\n")
-        case events.TurnCompleted():
+            _note("a person has the conversation; your message is stored")
+        case events.TurnPaused() | events.TurnCompleted():
             sys.stdout.write("\n")
         case events.TurnFailed():
             detail = event.problem.get("detail") or json.dumps(event.problem)
@@ -298,6 +298,14 @@ def _show(event: "Event") -> None:
         case _:
             return
     sys.stdout.flush()
+
+
+def _requested(event: "ApprovalRequested") -> str:
+    arguments = _short(event.arguments)
+    if event.kind == "person":
+        return f"handed over to a person with the role {event.role}: {arguments}"
+    by = f" by {event.role}" if event.role else ""
+    return f"waits for approval{by}: {event.name} {arguments}"
 
 
 def _note(text: str) -> None:

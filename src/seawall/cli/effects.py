@@ -15,6 +15,7 @@ from seawall.cli.stored import (
     Output,
     add_page,
     date,
+    json_text,
     opened_store,
     print_json,
     print_page,
@@ -155,7 +156,7 @@ async def _show(arguments: argparse.Namespace) -> int:
     if wait is None and not records:
         raise NotFound("There is no such effect of this tenant.")
     if arguments.json:
-        print_json({"waits": wait, "records": records})
+        print_json({"waits": _redacted(wait), "records": records})
         return 0
     first = wait if wait is not None else records[0]
     lines = [
@@ -169,6 +170,16 @@ async def _show(arguments: argparse.Namespace) -> int:
     lines += [_line(each) for each in records]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def _redacted(wait: "Wait | None") -> "Wait | None":
+    """A wait as it may be shown: the arguments of its decision are in the records, redacted."""
+    if wait is None or wait.decision is None:
+        return wait
+    from msgspec import structs  # noqa: PLC0415 - only what this command needs
+
+    decision = structs.replace(wait.decision, arguments="")
+    return structs.replace(wait, decision=decision)
 
 
 def _line(record: "AuditRecord") -> str:
@@ -203,13 +214,11 @@ async def _resolve(arguments: argparse.Namespace) -> int:
 
 
 async def _export(arguments: argparse.Namespace) -> int:
-    import msgspec  # noqa: PLC0415 - only what this command needs
-
     count = 0
     with Output(arguments.output) as write:
         async with opened_store(arguments) as store:
             async for record in _records(store, arguments):
-                write(msgspec.json.encode(record) + b"\n")
+                write(json_text(record).encode() + b"\n")
                 count += 1
     sys.stderr.write(f"exported {plural(count, 'record')}\n")
     return 0

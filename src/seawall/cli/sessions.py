@@ -336,7 +336,8 @@ def _transcript(page: "TurnPage") -> list[str]:
                 lines.append(f"   {color('user:', 'cyan')} {printable(message.text)}")
             elif isinstance(message, AssistantMessage):
                 if message.text:
-                    lines.append(f"   {color('agent:', 'green')} {printable(message.text)}")
+                    speaker = f"{printable(message.by)}:" if message.by else "agent:"
+                    lines.append(f"   {color(speaker, 'green')} {printable(message.text)}")
                 lines += [
                     f"   calls {printable(call.name)}({printable(call.arguments)})"
                     for call in message.tool_calls

@@ -20,6 +20,7 @@ __all__ = [
     "Output",
     "add_page",
     "date",
+    "json_text",
     "opened_store",
     "print_json",
     "print_page",
@@ -109,9 +110,19 @@ class Output:
 
 def print_json(value: object) -> None:
     """Print one JSON object."""
-    import msgspec  # noqa: PLC0415 - only what this command needs
+    sys.stdout.write(json_text(value) + "\n")
 
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+def json_text(value: object) -> str:
+    """JSON in one line; what controls a terminal is escaped."""
+    import json  # noqa: PLC0415 - only what these commands need
+
+    import msgspec  # noqa: PLC0415 - likewise
+
+    text = msgspec.json.encode(value).decode()
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def print_page(lines: list[str], cursor: str | None) -> None:

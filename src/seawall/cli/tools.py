@@ -71,6 +71,17 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
     lock.add_argument(
         "--check", action="store_true", help="write nothing; exit with 1 if it would change"
     )
+    login = _add(
+        commands,
+        "login",
+        _login,
+        "sign in to an MCP server with a browser",
+        'Sign in to an MCP server whose auth has grant = "login": open its authorization server in '
+        "a browser, and keep what is issued in login_file, readable for this user only.",
+    )
+    login.add_argument("source", metavar="NAME", help="the source: NAME of [tools.NAME]")
+    login.add_argument("--tenant", type=name, help="with the credentials of a tenant")
+    login.add_argument("--no-browser", action="store_true", help="only print the address")
     doctor = _add(
         commands,
         "doctor",
@@ -250,6 +261,12 @@ def _changes(before: dict[str, dict[str, str]], now: dict[str, dict[str, str]]) 
                 yield f"- {source} {tool}"
             elif old[tool] != new[tool]:
                 yield f"~ {source} {tool}"
+
+
+async def _login(arguments: argparse.Namespace) -> int:
+    from seawall.cli.tool_login import log_in  # noqa: PLC0415 - only what this command needs
+
+    return await log_in(arguments)
 
 
 async def _doctor(arguments: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct
 from seawall.agents import Route, choose_agent
 from seawall.agents.calls import AgentTurn, Answer, TurnPausing
 from seawall.agents.loop import run_agent
-from seawall.agents.window import history_window
+from seawall.agents.window import Interludes, history_window
 from seawall.errors import (
     CommitUnknown,
     DeadlineExceeded,
@@ -258,12 +258,18 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
     request, principal, left = context.request, opened.principal, opened.lease.continues
     settings = ports.sessions
     earlier = opened.snapshot.turns
+    said: Interludes = {}
+    tokens = settings.history_tokens
     if left is not None:
+        from seawall.pipeline.continuation import said_meanwhile  # noqa: PLC0415 - seldom
+
+        said, spent = said_meanwhile(left, earlier, max_tokens=tokens)
+        tokens -= spent
         earlier = tuple(each for each in earlier if each.number < left.number)
     history: tuple[Message, ...] = request.history or history_window(
         earlier,
         max_turns=settings.history_turns,
-        max_tokens=settings.history_tokens,
+        max_tokens=tokens,
     )
     retry = request.idempotency_key or (left.id if left is not None else request.id)
     pending = None
@@ -285,6 +291,7 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         journal=source,
         pending=pending,
         steps=pending.number if pending is not None else 0,
+        interludes=said,
         approval_seconds=ports.approval_seconds,
         caller_token=_caller_token(context.credential),
     )

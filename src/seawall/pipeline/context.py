@@ -7,7 +7,7 @@ turn is for observers, the log, and the turn's span.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -29,6 +29,7 @@ from seawall.turn import TurnReport, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.caches.answers import AnswerCache
+    from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.live import LiveTurn
 
 __all__ = [
@@ -244,8 +245,8 @@ class Ports(Struct, frozen=True, kw_only=True):
     """The ports that the pipeline uses; composed once at start.
 
     `next_message`: what happens to a session's next message while one of its turns is paused; see
-    `EffectSettings`, also for `approval_seconds`. `deliver` sends a notification with an id; false
-    if it did not arrive.
+    `EffectSettings`, also for `approval_seconds`. `notifications` delivers those of hand-overs;
+    `person_notice` answers a message while a person has the conversation, empty for no answer.
     """
 
     authenticator: Authenticator
@@ -262,7 +263,8 @@ class Ports(Struct, frozen=True, kw_only=True):
     tracer: Tracer | None = None
     next_message: Literal["answer", "queue", "refuse"] = "answer"
     approval_seconds: float = 86_400.0
-    deliver: Callable[[str, bytes], Awaitable[bool]] | None = None
+    notifications: "NotificationDelivery | None" = None
+    person_notice: str = ""
 
 
 class TurnContext(Struct):

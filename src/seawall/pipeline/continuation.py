@@ -4,7 +4,7 @@ A turn is left when its process is gone, when it was interrupted, or when it has
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -13,6 +13,7 @@ from msgspec import UNSET
 from seawall.agents import Route
 from seawall.agents.calls import AgentTurn, Answer, Step
 from seawall.agents.effects import settle_step
+from seawall.agents.window import Interludes, estimate_tokens, interludes
 from seawall.errors import InternalError, Problem, ServerStopping, TurnInterrupted
 from seawall.events import Event, TurnResumed
 from seawall.intents import Detection
@@ -20,7 +21,14 @@ from seawall.pipeline.context import Ports, TurnContext
 from seawall.pipeline.journal import JournalOrigin, TurnJournal
 from seawall.pipeline.leases import TurnLease, describe_effects, is_retried_later
 from seawall.pipeline.opening import Opened
-from seawall.pipeline.replay import advance, attempt_offset, paused, replay, reported_outcomes
+from seawall.pipeline.replay import (
+    advance,
+    attempt_offset,
+    call_limit,
+    paused,
+    replay,
+    reported_outcomes,
+)
 from seawall.requests import fingerprint
 from seawall.tools.port import ToolOutcome
 from seawall.turn import AssistantMessage, TurnRecord, UserMessage
@@ -32,6 +40,7 @@ __all__ = [
     "left_answer",
     "open_journal",
     "pending_step",
+    "said_meanwhile",
     "settle_left_turn",
 ]
 
@@ -64,6 +73,33 @@ def pending_step(left: TurnRecord) -> Step:
     )
 
 
+def said_meanwhile(
+    left: TurnRecord, turns: Sequence[TurnRecord], *, max_tokens: int
+) -> tuple[Interludes, int]:
+    """What was said while a person had the conversation of a turn that was left.
+
+    Args:
+        left: The turn.
+        turns: Of its session, oldest first.
+        max_tokens: Estimated tokens at most; what was said last is kept.
+
+    Returns:
+        By the index of the result among the messages of the answer, and its estimated tokens.
+    """
+    kept: list[TurnRecord] = []
+    tokens = 0
+    for turn in reversed(turns):
+        if turn.during is UNSET or turn.number < left.number:
+            continue
+        size = sum(map(estimate_tokens, turn.messages))
+        if tokens + size > max_tokens:
+            break
+        tokens += size
+        kept.append(turn)
+    said = interludes(left, kept[::-1])
+    return {index - 1: messages for index, messages in said.items()}, tokens
+
+
 def continued_events(left: TurnRecord, session: str, attempt: int) -> Iterator[Event]:
     """The events of a turn that was left, and `turn.resumed`.
 
@@ -84,8 +120,11 @@ def open_journal(
 ) -> TurnJournal:
     """The journal of a turn that begins, or continues one that was left."""
     request, left = context.request, opened.lease.continues
+    turn, job = left.id if left is not None else request.id, opened.lease.begin.background_job
+    if job is not None and job.request.id != turn:  # of another request with the same key
+        job = None
     origin = JournalOrigin(
-        turn=left.id if left is not None else request.id,
+        turn=turn,
         key=opened.key,
         session=opened.snapshot.session,
         route=route,
@@ -93,7 +132,7 @@ def open_journal(
         fingerprint=fingerprint(request) if request.idempotency_key is not None else None,
         roles=_roles(left) if left is not None else opened.principal.roles,
         stored=left,
-        job=opened.lease.begin.background_job,
+        job=job,
     )
     return TurnJournal(ports, context, opened.lease, origin, state)
 
@@ -165,7 +204,7 @@ async def settle_left_turn(ports: Ports, context: TurnContext, opened: Opened) -
     if (
         left is None or left.status != "open"
     ):  # the newest may be too large to be loaded with others
-        async with asyncio.timeout(ports.limits.session):
+        async with call_limit(ports.limits.session):
             page = await ports.store.turns(opened.key, limit=1)
         if page.turns[0].status != "open":
             return opened

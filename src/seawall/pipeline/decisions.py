@@ -50,6 +50,7 @@ __all__ = [
     "list_waits",
     "resolve_effect",
     "return_result",
+    "waiting_person",
 ]
 
 _MAX_NOTE_CHARACTERS = 2_000
@@ -127,7 +128,7 @@ async def decide_call(
 async def hand_back(
     ports: Ports, caller: Principal, session: str, turn: str, *, text: str, note: str = ""
 ) -> Wait:
-    """Return a conversation from a person to the assistant.
+    """Return a conversation from a person to the assistant; the same again changes nothing.
 
     Args:
         ports: The pipeline's.
@@ -145,11 +146,28 @@ async def hand_back(
         Forbidden: The caller does not have the role, or it is the customer.
         AlreadyDecided: Another person was first, or it was too late.
     """
+    wait = await waiting_person(ports, caller, session, turn)
+    return await _return(ports, caller, wait, text, note)
+
+
+async def waiting_person(ports: Ports, caller: Principal, session: str, turn: str) -> Wait:
+    """The hand-over of a conversation to a person, who is the caller.
+
+    Args:
+        ports: The pipeline's.
+        caller: The person.
+        session: Id of the session.
+        turn: Id of the turn that waits.
+
+    Raises:
+        TurnNotFound: No such turn waits for a person, or not for this caller.
+        Forbidden: The caller does not have the role, or it is the user.
+    """
     wait = await _waiting_call(ports, caller.tenant, turn, None, "person")
     if wait.key.session != session:
         raise TurnNotFound
     _check_permission(caller, wait)
-    return await _return(ports, caller, wait, text, note)
+    return wait
 
 
 async def return_result(ports: Ports, caller: Principal, turn: str, call: str, result: str) -> Wait:
@@ -177,11 +195,14 @@ async def return_result(ports: Ports, caller: Principal, turn: str, call: str, r
 
 async def _return(ports: Ports, caller: Principal, wait: Wait, result: str, note: str) -> Wait:
     now = time.time()
-    if wait.decision is not None or now >= wait.expires_at:
-        raise AlreadyDecided("This call was answered before, or its time is over.")
     decision = Decision(
         "return", caller.subject, now, note, result=truncate(result, _MAX_RESULT_BYTES)
     )
+    before = wait.decision
+    if before is not None and structs.replace(before, at=now) == decision:
+        return wait  # a retry: its answer was lost
+    if before is not None or now >= wait.expires_at:
+        raise AlreadyDecided("This call was answered before, or its time is over.")
     if not await _limited(
         ports, ports.store.decide(wait, decision, decision_record(wait, decision))
     ):
@@ -217,19 +238,19 @@ def _check_permission(caller: Principal, wait: Wait) -> None:
 
 
 def _edited(ports: Ports, wait: Wait, arguments: dict[str, object]) -> tuple[str, str]:
-    """The new arguments as JSON, and redacted."""
+    """The new arguments in canonical JSON, and redacted."""
     agent = ports.agents.get(wait.agent)
     tool = agent.tools.get(wait.tool) if agent is not None else None
     if tool is None:
         raise InvalidField(f"The tool {wait.tool} is not configured any more.", field="arguments")
-    written = msgspec.json.encode(arguments).decode()
     try:
-        tool.prepare(written)
+        prepared = tool.prepare(msgspec.json.encode(arguments).decode())
     except ToolError as refusal:
         found = (pattern.search(str(refusal)) for pattern in (_place, _named))
         path = ".".join(("arguments", *(each[1] for each in found if each is not None)))
         raise InvalidField(str(refusal), field=path) from refusal
-    return written, redacted(tool.policy, written) if tool.policy is not None else written
+    plain = prepared.canonical.decode()
+    return plain, redacted(tool.policy, plain) if tool.policy is not None else plain
 
 
 async def claim_woken(ports: Ports, wait: Wait) -> BackgroundJob | None:

@@ -22,10 +22,19 @@ from seawall.errors import (
     StoreUnavailable,
 )
 from seawall.intents import Detection
-from seawall.pipeline.context import Ports, Stage, TurnContext
+from seawall.pipeline.context import Ports, Stage, StageTimings, TurnContext
 from seawall.pipeline.leases import TurnLease
-from seawall.pipeline.replay import reported_outcomes
-from seawall.storage.port import AuditRecord, BackgroundJob, JournalWrite, Session, Wait
+from seawall.pipeline.replay import call_limit, reported_outcomes
+from seawall.storage.port import (
+    AuditRecord,
+    BackgroundJob,
+    JournalWrite,
+    Notification,
+    Session,
+    SessionStore,
+    Wait,
+)
+from seawall.tools.policy import without_redacted
 from seawall.tools.port import truncate
 from seawall.turn import (
     AssistantMessage,
@@ -47,10 +56,12 @@ __all__ = [
     "decision_record",
     "effect_record",
     "resumption",
+    "store_journal",
     "wait_of",
 ]
 
 _MAX_OUTCOME_BYTES = 4_096
+_MAX_NOTE_BYTES = 8_192
 _PAUSE_SECONDS = 0.1
 _MAX_WAITS = 1_000
 _UNKNOWN_SECONDS = 400 * 86_400.0
@@ -158,11 +169,6 @@ class TurnJournal:
             DecidedMeanwhile: It was to pause, and a decision has just been taken.
             Problem: It is not written, or it is not known whether it is.
         """
-        if pausing and self._ports.deliver is not None:
-            from seawall.pipeline.handover import notify  # noqa: PLC0415 - only if configured
-
-            key = self._origin.key
-            step.effects = await notify(self._ports.deliver, step.effects, key, self._origin.turn)
         self._effects |= {each.id: each for each in step.effects}
         outcomes = tuple(
             ToolMessage(call.id, call.name, outcome.content, outcome.failed)
@@ -205,7 +211,14 @@ class TurnJournal:
         answer = msgspec.structs.replace(
             answer, messages=messages, agent=record.agent, steps=record.journal.steps
         )
-        await self._write(answer, "interrupted", outcomes, problem, keep_lease=keep_lease)
+        await self._write(
+            answer,
+            "interrupted",
+            outcomes,
+            problem,
+            keep_lease=keep_lease,
+            given_up=await self._undecided(),
+        )
 
     async def decisions(self, waiting: Sequence[Effect]) -> Mapping[str, Decision]:
         """See `StepJournal`."""
@@ -221,10 +234,24 @@ class TurnJournal:
             elif time.time() >= wait.expires_at:
                 expired = Decision("expire", "", time.time())
                 audit = decision_record(wait, expired)
-                async with asyncio.timeout(self._ports.limits.session):
+                async with call_limit(self._ports.limits.session):
                     if await self._ports.store.decide(wait, expired, audit):
                         found[effect.id] = expired
         return found
+
+    async def _undecided(self) -> tuple[str, ...]:
+        """What still waits in this turn, as far as it can be read; an attempt may ask again."""
+        if all(each.status != "waiting" for each in self.effects):
+            return ()
+        try:
+            stored = await self._waits()
+        except Problem:
+            return ()
+        self._listed |= stored.keys()
+        waiting = {each.id for each in self.effects if each.status == "waiting"}
+        return tuple(
+            each.id for each in stored.values() if each.id in waiting and each.decision is None
+        )
 
     async def _write(
         self,
@@ -234,8 +261,11 @@ class TurnJournal:
         problem: Problem | None = None,
         *,
         keep_lease: bool = False,
+        given_up: tuple[str, ...] = (),
     ) -> TurnRecord:
         write = self._next(answer, status, outcomes, problem)
+        if given_up:
+            write = msgspec.structs.replace(write, ended=(*write.ended, *given_up))
         if keep_lease and self._lease.seconds:
             until = time.time() + self._lease.seconds
             write = msgspec.structs.replace(write, until=until)
@@ -255,6 +285,16 @@ class TurnJournal:
         except BaseException:
             self._lost = True
             raise
+        self._written(write)
+        self._listed -= set(given_up)
+        if write.until is not None:
+            self._lease.taken()
+        elif status != "interrupted":  # then the lease's end says what becomes of the job
+            self._lease.ended()
+        return write.turn
+
+    def _written(self, write: JournalWrite) -> None:
+        """Take note of what has been written."""
         self._record = write.turn
         self._context.report.effects += [
             (each.tool, each.status, each.decision.verdict if each.decision else "none")
@@ -262,11 +302,8 @@ class TurnJournal:
         ]
         self._audited |= {(each.effect, each.status) for each in write.audit}
         self._listed |= {each.id for each in write.waits}
-        if write.until is not None:
-            self._lease.taken()
-        elif status != "interrupted":  # then the lease's end says what becomes of the job
-            self._lease.ended()
-        return write.turn
+        if write.notifications and self._ports.notifications is not None:
+            self._ports.notifications.offer(write.notifications)
 
     async def _is_decided(self, undecided: tuple[str, ...]) -> bool:
         try:
@@ -281,45 +318,18 @@ class TurnJournal:
         Raises:
             Problem: The store did not answer.
         """
-        tenant, seconds = self._origin.key.tenant, self._ports.limits.session
-        try:
-            async with asyncio.timeout(seconds):
-                page = await self._ports.store.waits(
-                    tenant, turn=self._origin.turn, limit=_MAX_WAITS
-                )
-        except TimeoutError as error:
-            raise DeadlineExceeded(
-                f"The session store did not answer within {seconds:g} s.", field="session"
-            ) from error
+        tenant = self._origin.key.tenant
+        async with call_limit(self._ports.limits.session):
+            page = await self._ports.store.waits(tenant, turn=self._origin.turn, limit=_MAX_WAITS)
         return {each.id: each for each in page.waits}
 
     async def _store(self, write: JournalWrite, status: str) -> None:
-        """Write it; repeat it while the store does not say whether it is applied.
-
-        A write is idempotent. What comes after an effect may take longer than the turn.
-        """
-        clock = asyncio.get_running_loop().time
-        limits, context = self._ports.limits, self._context
-        latest = clock() + limits.commit
+        """Write it. What comes after an effect may take longer than the turn."""
+        latest = asyncio.get_running_loop().time() + self._ports.limits.commit
         if self._record is None:
-            latest = min(latest, context.deadline)
+            latest = min(latest, self._context.deadline)
         stage = "commit" if status in ("completed", "interrupted") else "journal"
-        while True:
-            try:
-                async with Stage(stage, latest - clock(), latest, context.timings):
-                    return await self._ports.store.journal(write)
-            except (CommitUnknown, StoreUnavailable, DeadlineExceeded) as failure:
-                if clock() + _PAUSE_SECONDS >= latest:
-                    if isinstance(failure, StoreUnavailable):
-                        raise
-                    raise CommitUnknown(
-                        "The session store did not report in time whether the turn is stored. "
-                        "Send the same request again with its Idempotency-Key; without one, check "
-                        f"whether the session {write.key.session} has the turn {write.turn.id}.",
-                        field="session",
-                        retry_after=1.0,
-                    ) from failure
-            await asyncio.sleep(_PAUSE_SECONDS)
+        await store_journal(self._ports.store, write, stage, latest, self._context.timings)
 
     def _next(
         self,
@@ -344,7 +354,6 @@ class TurnJournal:
             listed += [each for each in waiting if each.id not in self._listed]
         requests = [each.request for each in waiting if each.request is not None]
         expiries = [each.expires_at for each in requests]
-        wakes = [*expiries, *(each.notice_at for each in requests if each.notice_at)]
         job = origin.job
         return JournalWrite(
             key=origin.key,
@@ -360,18 +369,40 @@ class TurnJournal:
             attempt=job.attempt if job is not None else 0,
             ends_job=job is not None and status in ("completed", "paused"),
             sleeps=self._sleeping_job(now, max(expiries)) if pauses else None,
-            sleeps_until=min(wakes) if pauses else 0.0,
+            sleeps_until=min(expiries) if pauses else 0.0,
             waits=tuple(wait_of(each, origin.key, record) for each in listed),
             undecided=tuple(each.id for each in waiting if each.id in self._listed)
             if pauses
             else (),
-            ended=tuple(
-                each.id
-                for each in new
-                if each.status != "unknown" and (each.request is not None or origin.stored)
-            ),
+            ended=self._ended_waits(new, status),
             audit=tuple(effect_record(each, origin.key, record) for each in new),
+            notifications=self._notifications((*new, *listed), record),
         )
+
+    def _ended_waits(self, new: Sequence[Effect], status: str) -> tuple[str, ...]:
+        """Waits that are over; that of a hand-over when its turn is, so that it can be repeated."""
+        ended = [
+            each
+            for each in new
+            if each.status != "unknown"
+            and (each.request is not None or self._origin.stored)
+            and not _is_handover(each)
+        ]
+        if status in ("completed", "interrupted"):
+            ended += [e for e in self.effects if e.status in _FINAL and _is_handover(e)]
+        return tuple(each.id for each in ended)
+
+    def _notifications(
+        self, changed: Sequence[Effect], record: TurnRecord
+    ) -> tuple[Notification, ...]:
+        """Of hand-overs that begin or have ended with this write."""
+        handed_over = [each for each in changed if _is_handover(each)]
+        if not handed_over or self._ports.notifications is None:
+            return ()
+        from seawall.pipeline.notifications import handover_notification  # noqa: PLC0415 - seldom
+
+        key = self._origin.key
+        return tuple(handover_notification(each, key, record) for each in handed_over)
 
     def _turn(
         self,
@@ -433,7 +464,43 @@ class TurnJournal:
             ends_at=expires_at + self._ports.sessions.background_seconds,
             attempt=self._attempt,
             handovers=self._attempt,
+            roles=origin.roles,
         )
+
+
+async def store_journal(
+    store: SessionStore, write: JournalWrite, stage: str, latest: float, timings: StageTimings
+) -> None:
+    """Write a journal; repeat it while the store does not say whether it is applied.
+
+    Args:
+        store: The session store.
+        write: What is written; it is idempotent.
+        stage: The name of the stage.
+        latest: When it must have succeeded, on the event loop's clock.
+        timings: Of the turn.
+
+    Raises:
+        CommitUnknown: It may be applied or not.
+        Problem: It is not applied.
+    """
+    clock = asyncio.get_running_loop().time
+    while True:
+        try:
+            async with Stage(stage, latest - clock(), latest, timings):
+                return await store.journal(write)
+        except (CommitUnknown, StoreUnavailable, DeadlineExceeded) as failure:
+            if clock() + _PAUSE_SECONDS >= latest:
+                if isinstance(failure, StoreUnavailable):
+                    raise
+                raise CommitUnknown(
+                    "The session store did not report in time whether the turn is stored. "
+                    "Send the same request again with its Idempotency-Key; without one, check "
+                    f"whether the session {write.key.session} has the turn {write.turn.id}.",
+                    field="session",
+                    retry_after=1.0,
+                ) from failure
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 def resumption(stored: TurnRecord, attempt: int) -> Resumption:
@@ -498,7 +565,9 @@ def effect_record(effect: Effect, key: SessionKey, turn: TurnRecord) -> AuditRec
         agent=effect.agent,
         arguments=effect.shown or effect.arguments,
         status=effect.status,
-        outcome=truncate(outcome, _MAX_OUTCOME_BYTES),
+        outcome=truncate(
+            without_redacted(outcome, effect.arguments, effect.shown), _MAX_OUTCOME_BYTES
+        ),
         idempotency_key=effect.key,
         began_at=effect.began_at,
         at=effect.ended_at,
@@ -507,11 +576,22 @@ def effect_record(effect: Effect, key: SessionKey, turn: TurnRecord) -> AuditRec
 
 
 def _shown_decision(effect: Effect) -> Decision | None:
-    """The decision about an effect, with arguments redacted."""
+    """The decision about an effect as it is recorded, with arguments redacted."""
     decision = effect.request.decision if effect.request is not None else None
-    if decision is None or not decision.arguments or not effect.shown:
-        return decision
-    return msgspec.structs.replace(decision, arguments=effect.shown)
+    if decision is None:
+        return None
+    if decision.arguments and effect.shown:
+        decision = msgspec.structs.replace(decision, arguments=effect.shown)
+    return _bounded(decision)
+
+
+def _bounded(decision: Decision) -> Decision:
+    """A decision with as much of its texts as a record has; the turn has the whole result."""
+    return msgspec.structs.replace(
+        decision,
+        note=truncate(decision.note, _MAX_NOTE_BYTES),
+        result=truncate(decision.result, _MAX_OUTCOME_BYTES),
+    )
 
 
 def decision_record(wait: Wait, decision: Decision) -> AuditRecord:
@@ -527,8 +607,12 @@ def decision_record(wait: Wait, decision: Decision) -> AuditRecord:
         arguments=wait.arguments,
         status=decision.verdict,
         at=decision.at,
-        decision=decision,
+        decision=_bounded(decision),
     )
+
+
+def _is_handover(effect: Effect) -> bool:
+    return effect.request is not None and effect.request.kind == "person"
 
 
 def _is_result(message: Message) -> bool:

@@ -35,6 +35,7 @@ from seawall.storage.port import (
     Replay,
     SessionStore,
     Snapshot,
+    Wait,
     turn_of_lease_owner,
 )
 from seawall.turn import Effect, SessionKey, TurnRecord, TurnRequest
@@ -52,6 +53,7 @@ __all__ = [
 _FIRST_POLL_SECONDS = 0.05
 _MAX_POLL_SECONDS = 0.5
 _RELEASE_SECONDS = 3.0
+_MAX_WAITS = 1_000
 _REASON_KEPT_SECONDS = 86_400.0
 # Not the turn's fault: a background turn is retried. Of these, those that cost no attempt.
 _RETRIED_LATER = (
@@ -77,6 +79,7 @@ class TurnLease(Struct):
         renewing: That task.
         continues: The turn, as an earlier attempt has left it; None for a new turn.
         binds: Whether a journal write that binds the key was sent: the key may not be leased now.
+        with_person: The hand-over to the person who has the conversation now; None for none.
     """
 
     store: SessionStore
@@ -87,6 +90,7 @@ class TurnLease(Struct):
     renewing: asyncio.Task[None] | None = None
     continues: TurnRecord | None = None
     binds: bool = False
+    with_person: Wait | None = None
 
     @classmethod
     def none(
@@ -383,14 +387,29 @@ class _Acquisition(Struct):
             lease.begin, self.left = self.begin, None
             return None
         lease.continues = left
-        paused = [each for each in snapshot.turns if each.status == "paused"]
-        handed_over = any(map(_waits_for_person, paused))
-        answers = self.next_message == "answer" and not handed_over
-        if left is not None or answers or not paused:
+        if left is not None:
+            return snapshot
+        if (turn := _handed_over(snapshot.turns)) is not None:
+            wait = await self._handover_of(turn)
+            if wait is not None and wait.decision is None and time.time() < wait.expires_at:
+                lease.with_person = wait
+                return snapshot
+            if (
+                wait is not None
+                and time.time() < wait.expires_at + self.settings.background_seconds
+            ):
+                await lease.release()
+                return TurnIsPaused(
+                    f"The turn {wait.turn} of this session continues after its hand-over to a "
+                    "person; it comes first.",
+                    field="session",
+                    retry_after=1.0,
+                )
+        over = time.time() - self.settings.background_seconds  # their jobs have ended
+        paused = [each for each in snapshot.turns if _waits_until(each) > over]
+        if self.next_message == "answer" or not paused:
             return snapshot
         await lease.release()
-        if handed_over:
-            raise TurnIsPaused("A person has this conversation; it was not handed back yet.")
         problem = TurnIsPaused(
             f"The turn {paused[0].id} of this session waits for a decision; decide it first.",
             field="session",
@@ -399,12 +418,47 @@ class _Acquisition(Struct):
             raise problem
         return problem
 
+    async def _handover_of(self, turn: str) -> Wait | None:
+        """The hand-over of a turn, one that has not ended first; None if its turn has ended.
 
-def _waits_for_person(turn: TurnRecord) -> bool:
-    return turn.journal is not msgspec.UNSET and any(
-        each.status == "waiting" and each.request is not None and each.request.kind == "person"
-        for each in turn.journal.effects
-    )
+        Raises:
+            DeadlineExceeded: The store did not answer.
+        """
+        tenant = self.begin.key.tenant
+        try:
+            async with asyncio.timeout(self.seconds):
+                page = await self.lease.store.waits(tenant, turn=turn, limit=_MAX_WAITS)
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"The session store did not answer within {self.seconds:g} s.", field="session"
+            ) from error
+        found = [each for each in page.waits if each.kind == "person"]
+        return min(found, key=lambda each: each.decision is not None, default=None)
+
+
+def _handed_over(turns: tuple[TurnRecord, ...]) -> str | None:
+    """The turn whose hand-over may not have ended: one that is paused, or not loaded any more."""
+    newest = turns[-1].during if turns else UNSET
+    if newest is not UNSET:
+        of = newest.rpartition(".")[0]
+        ended = any(each.id == of and each.status not in ("open", "paused") for each in turns)
+        return None if ended else of
+    for turn in turns:
+        if turn.status != "paused" or turn.journal is UNSET:
+            continue
+        for effect in turn.journal.effects:
+            request = effect.request
+            if effect.status == "waiting" and request is not None and request.kind == "person":
+                return turn.id
+    return None
+
+
+def _waits_until(turn: TurnRecord) -> float:
+    """When what a paused turn waits for expires, in Unix seconds; 0 for any other turn."""
+    if turn.journal is UNSET or turn.status != "paused":
+        return 0.0
+    effects = turn.journal.effects
+    return max((each.request.expires_at for each in effects if each.request is not None), default=0)
 
 
 def _is_left(turn: TurnRecord, job: BackgroundJob | None) -> bool:

@@ -88,7 +88,7 @@ class Opening(Struct, frozen=True, kw_only=True):
         snapshot, lease = await self._acquire()
         detection = opened.detection
         try:
-            if not self._is_final(snapshot):
+            if not self._is_final(snapshot, lease):
                 await self.context.spending.reserve(self.principal.tenant)
                 if self._spends_after_load:  # then nothing has been detected yet
                     may_spend = asyncio.Event()
@@ -106,7 +106,7 @@ class Opening(Struct, frozen=True, kw_only=True):
         if not self._spends_after_load:
             may_spend.set()
         loaded = await _captured(self._acquire())
-        if not isinstance(loaded, Problem) and not self._is_final(loaded[0]):
+        if not isinstance(loaded, Problem) and not self._is_final(*loaded):
             try:
                 await self.context.spending.reserve(self.principal.tenant)
             except BaseException as refusal:
@@ -124,16 +124,19 @@ class Opening(Struct, frozen=True, kw_only=True):
     def _spends_after_load(self) -> bool:
         """Whether a model may be called for the intent only after the session was loaded.
 
-        So it is with budgets, and if costs are reported: the budget must not be exhausted, and a
-        replay spends nothing. Otherwise doing both at the same time is faster.
+        So it is with budgets, if costs are reported, and with hand-overs to people: the budget must
+        not be exhausted, and neither a replay nor a message to a person spends anything. Otherwise
+        doing both at the same time is faster.
         """
         spending = self.context.spending
         replays = spending.metered and self.context.request.idempotency_key is not None
-        return self.ports.detector.may_spend and (spending.has_budget or replays)
+        unneeded = spending.has_budget or replays or self.ports.notifications is not None
+        return self.ports.detector.may_spend and unneeded
 
-    def _is_final(self, snapshot: Snapshot) -> bool:
-        """Whether the snapshot is the answer already: a replay, a join, or no such session."""
-        if snapshot.replay is not None or snapshot.key_lease is not None:
+    def _is_final(self, snapshot: Snapshot, lease: TurnLease) -> bool:
+        """Whether there is no answer to be made: a replay, a join, no such session, a person."""
+        answered = snapshot.replay is not None or snapshot.key_lease is not None
+        if answered or lease.with_person is not None:
             return True
         return snapshot.session is None and not self.context.request.opens
 
@@ -176,6 +179,7 @@ class Opening(Struct, frozen=True, kw_only=True):
             request=msgspec.structs.replace(request, deadline=None),
             accepted_at=now,
             ends_at=now + sessions.background_seconds,
+            roles=self.principal.roles,
         )
 
     def _no_lease(self) -> TurnLease:

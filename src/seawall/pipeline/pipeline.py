@@ -179,7 +179,7 @@ class Pipeline:
 
     def run_job(self, job: BackgroundJob) -> LiveTurn:
         """Run a background turn that was claimed, perhaps from another process."""
-        owner = Principal(job.key.tenant, job.key.subject)
+        owner = Principal(job.key.tenant, job.key.subject, job.roles)
         left = job.ends_at - time.time()
         deadline = asyncio.get_running_loop().time() + left
         request = msgspec.structs.replace(job.request, deadline=deadline)
@@ -305,6 +305,10 @@ class Pipeline:
                 await _replay(context, opened.snapshot.replay)
             elif opened.snapshot.key_lease is not None:
                 await self._join(context, opened.snapshot.key_lease)
+            elif opened.lease.with_person is not None:
+                from seawall.pipeline.handover import answer_silently  # noqa: PLC0415 - seldom
+
+                await answer_silently(self.ports, context, opened)
             else:
                 await answer_turn(self.ports, context, opened)
 

@@ -1,6 +1,7 @@
 """Recovery of orphaned turns: background turns whose process is gone are claimed and run here.
 
-Every server scans at its own pace; the first to claim a turn runs it.
+Every server scans at its own pace; the first to claim a turn runs it. The same scan finds
+notifications that have not arrived. A process that is frozen between requests scans after them.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from seawall.errors import Problem, TurnAbandoned
 from seawall.pipeline.leases import record_job_failure
@@ -15,11 +17,15 @@ from seawall.pipeline.live import LiveTurn
 from seawall.settings import SessionSettings
 from seawall.storage.port import BackgroundJob, SessionStore
 
+if TYPE_CHECKING:
+    from seawall.pipeline.delivery import NotificationDelivery
+
 __all__ = ["OrphanRecovery"]
 
 _log = logging.getLogger("seawall.turns")
 _MAX_RECOVERED = 8
 _SCAN_SECONDS = 5.0
+_MIN_TURN_SECONDS = 5.0
 
 
 class OrphanRecovery:
@@ -32,6 +38,7 @@ class OrphanRecovery:
         *,
         run: Callable[[BackgroundJob], LiveTurn],
         busy: Callable[[], bool],
+        notifications: "NotificationDelivery | None" = None,
     ) -> None:
         """Create the task; `start` starts it.
 
@@ -40,11 +47,14 @@ class OrphanRecovery:
             settings: Of sessions.
             run: Starts a turn that was claimed.
             busy: Whether a turn would have to wait for an admission slot.
+            notifications: Delivers those that are due; None without hand-overs.
         """
         self._store = store
         self._settings = settings
         self._run = run
         self._busy = busy
+        self._notifications = notifications
+        self._next_scan = 0.0
         self._recovered: list[LiveTurn] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -59,6 +69,37 @@ class OrphanRecovery:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    async def scan(self) -> None:
+        """Deliver the notifications that are due, and recover orphaned turns.
+
+        A failure of the store is logged.
+        """
+        await self._logged(turns=True)
+
+    async def scan_if_due(self, seconds: float) -> None:
+        """Scan in a process that is frozen afterwards, unless it has just scanned.
+
+        Args:
+            seconds: How long the process has before; if it is short, no turn is begun.
+        """
+        interval = self._settings.orphan_scan_seconds
+        if not (interval and self._settings.lease_seconds) or time.time() < self._next_scan:
+            return
+        self._next_scan = time.time() + interval
+        await self._logged(turns=seconds >= _MIN_TURN_SECONDS)
+
+    async def _logged(self, *, turns: bool) -> None:
+        try:
+            async with asyncio.timeout(_SCAN_SECONDS):
+                if self._notifications is not None:
+                    await self._notifications.deliver_due()
+                if turns:
+                    await self.recover_orphaned_turns()
+        except (Problem, TimeoutError) as error:
+            _log.warning("orphan scan failed: %r", error)
+        except Exception:  # noqa: BLE001 - a defect must not end the task
+            _log.exception("orphan scan failed")
 
     async def recover_orphaned_turns(self) -> None:
         """Claim and run orphaned turns, up to a limit, and abandon those that cannot be done.
@@ -88,13 +129,7 @@ class OrphanRecovery:
             # With jitter: servers that were started together should not scan together.
             pause = self._settings.orphan_scan_seconds * random.uniform(0.5, 1.5)  # noqa: S311
             await asyncio.sleep(pause)
-            try:
-                async with asyncio.timeout(_SCAN_SECONDS):
-                    await self.recover_orphaned_turns()
-            except (Problem, TimeoutError) as error:
-                _log.warning("orphan scan failed: %r", error)
-            except Exception:  # noqa: BLE001 - a defect must not end the task
-                _log.exception("orphan scan failed")
+            await self.scan()
 
     def _reason_to_abandon(self, job: BackgroundJob) -> str:
         """Why a turn is not retried; empty if it is."""

@@ -55,6 +55,7 @@ from seawall.turn import (
 __all__ = [
     "advance",
     "attempt_offset",
+    "call_limit",
     "events_after",
     "find_older",
     "paused",
@@ -121,14 +122,16 @@ def _replay(turn: TurnRecord, session: str) -> Iterator[Event]:
     completed = turn.status == "completed"
     messages = turn.messages if completed else turn.messages + reported_outcomes(turn)
     resumptions = list(turn.journal.resumptions) if turn.journal is not UNSET else []
-    for index in range(1, len(messages)):
+    effects = turn.journal.effects if turn.journal is not UNSET else ()
+    shown = {each.call: each.asked or each.shown for each in effects if each.shown}
+    for index in range(len(messages)):
         message = messages[index]
         if not isinstance(message, AssistantMessage):
             continue
         if message.text:
             yield TextDelta(message.text)
         for call in message.tool_calls:
-            yield ToolCalled(call.id, call.name, call.arguments)
+            yield ToolCalled(call.id, call.name, shown.get(call.id, call.arguments))
         results = messages[index + 1 : index + 1 + len(message.tool_calls)]
         for count, result in enumerate((None, *results), index + 1):
             if isinstance(result, ToolMessage):
@@ -291,7 +294,7 @@ async def _is_unfinished_job(
     Raises:
         Problem: why it failed.
     """
-    async with _call_limit(call_seconds):
+    async with call_limit(call_seconds):
         known = await store.find_job(Principal(key.tenant, key.subject), turn)
     if isinstance(known, JobFailure):
         raise problem_from(known.problem)
@@ -306,7 +309,7 @@ async def _find(
     Raises:
         TurnNotFound: it is neither in progress nor stored.
     """
-    async with _call_limit(call_seconds):
+    async with call_limit(call_seconds):
         read = Begin(key=key, turn="", turns=_NEWEST_TURNS, until=None)
         snapshot = await store.begin(read)
     lease = snapshot.session_lease
@@ -336,7 +339,7 @@ async def find_older(
     earliest = time_of(turn) - _MAX_CLOCK_SKEW_SECONDS
     cursor: str | None = None
     for _ in range(_MAX_PAGES):
-        async with _call_limit(call_seconds):
+        async with call_limit(call_seconds):
             try:
                 page = await store.turns(key, limit=_PAGE, cursor=cursor)
             except SessionNotFound as error:
@@ -351,7 +354,12 @@ async def find_older(
 
 
 @asynccontextmanager
-async def _call_limit(seconds: float) -> AsyncGenerator[None, None]:
+async def call_limit(seconds: float) -> AsyncGenerator[None, None]:
+    """The time limit of a call of the session store.
+
+    Raises:
+        DeadlineExceeded: it took longer.
+    """
     try:
         async with asyncio.timeout(seconds):
             yield

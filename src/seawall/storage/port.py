@@ -23,6 +23,9 @@ process is gone.
 **Waits.** A call that waits for a decision, and an effect whose outcome is unknown, are listed by
 tenant until they are decided. A paused turn is a background job that sleeps until then.
 
+**Notifications.** A notification of a hand-over is stored with what it reports, and deleted when it
+has arrived. Each delivery has a number; the process that claims the next one makes it.
+
 **Audit.** Records of effects and decisions are appended to the chain of their session: each has the
 hash of the one before. They outlive the session, but not its subject's erasure.
 """
@@ -48,6 +51,7 @@ __all__ = [
     "JournalWrite",
     "KeyRecord",
     "Lease",
+    "Notification",
     "Replay",
     "Session",
     "SessionPage",
@@ -133,6 +137,7 @@ class BackgroundJob(Struct, frozen=True, kw_only=True):
         attempt: Number of claims, of which accepting it is the first.
         handovers: How many of these attempts were handed over on purpose, by a process that was
             shut down.
+        roles: Of the caller.
     """
 
     key: SessionKey
@@ -141,6 +146,7 @@ class BackgroundJob(Struct, frozen=True, kw_only=True):
     ends_at: float
     attempt: int = 1
     handovers: int = field(default=0, name="handed")
+    roles: tuple[str, ...] = ()
 
     @property
     def lease_owner(self) -> str:
@@ -351,6 +357,26 @@ class AuditPage(Struct, frozen=True):
     cursor: str | None
 
 
+class Notification(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A notification that has not arrived yet.
+
+    Attributes:
+        id: Unique in the tenant; the same whenever it is sent again.
+        key: The session that it is about, and so its owner.
+        body: JSON, as it is sent.
+        ends_at: Unix seconds; then it is given up.
+        tries: How many deliveries were begun; that of the process that stores it is the first.
+        due: When the next one may begin, in Unix seconds.
+    """
+
+    id: str
+    key: SessionKey
+    body: str
+    ends_at: float
+    tries: int = 1
+    due: float = 0.0
+
+
 class JournalWrite(Struct, frozen=True, kw_only=True):
     """One durable, conditional write of a turn with effects, under its lease.
 
@@ -381,6 +407,7 @@ class JournalWrite(Struct, frozen=True, kw_only=True):
             them again.
         ended: Ids of waits that are over.
         audit: Records to append.
+        notifications: To be delivered from now on.
     """
 
     key: SessionKey
@@ -401,6 +428,7 @@ class JournalWrite(Struct, frozen=True, kw_only=True):
     undecided: tuple[str, ...] = ()
     ended: tuple[str, ...] = ()
     audit: tuple[AuditRecord, ...] = ()
+    notifications: tuple[Notification, ...] = ()
 
 
 class SessionPage(Struct, frozen=True):
@@ -544,6 +572,23 @@ class SessionStore(Protocol):
         Raises:
             InvalidField: the cursor is not one of this store.
         """
+        ...
+
+    async def due_notifications(self, *, limit: int) -> tuple[Notification, ...]:
+        """Notifications, of all owners, whose next delivery may begin, in the order of `due`."""
+        ...
+
+    async def claim_notification(
+        self, notification: Notification, *, due: float
+    ) -> Notification | None:
+        """Begin its next delivery; None if it is not due, is gone, or another process was first.
+
+        due: when the delivery after this one may begin, in Unix seconds.
+        """
+        ...
+
+    async def end_notification(self, notification: Notification) -> None:
+        """It has arrived, or is given up: delete it."""
         ...
 
     async def orphaned_jobs(self, *, limit: int) -> tuple[BackgroundJob, ...]:

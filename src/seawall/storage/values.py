@@ -13,7 +13,14 @@ import msgspec
 from msgspec import UNSET, Meta, structs
 
 from seawall.errors import InvalidField, TurnLimitReached
-from seawall.storage.port import AuditRecord, BackgroundJob, Commit, JournalWrite, Wait
+from seawall.storage.port import (
+    AuditRecord,
+    BackgroundJob,
+    Commit,
+    JournalWrite,
+    Notification,
+    Wait,
+)
 from seawall.turn import (
     AssistantMessage,
     Decision,
@@ -58,7 +65,8 @@ _MAX_TURN_BYTES = 32 << 20
 _MAX_NAME_BYTES = 1_000  # of the 1,024 of a sort key of DynamoDB
 _MAX_OWNER_BYTES = 1_024
 _MAX_LIMIT = 1_000_000
-_MAX_RECORD_BYTES = 100_000
+_MAX_RECORD_BYTES = 380_000  # of the 400 KB of an item of DynamoDB
+_MAX_NOTIFICATION_BYTES = 300_000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -140,11 +148,7 @@ def check_journal(write: JournalWrite) -> int:
     names = (turn.id, write.lease_owner, *write.undecided, *write.ended)
     if not is_name(*names):
         raise InvalidField("This cannot be a name in a store.", field="turn")
-    size = check_commit(write) + len(encode_record(turn.journal))
-    for wait in write.waits:
-        if wait.key != write.key or not is_name(wait.id, wait.turn):
-            raise InvalidField("This cannot be a name in a store.", field="waits")
-        size += _check_record(wait)
+    size = check_commit(write) + len(encode_record(turn.journal)) + _check_added(write)
     for record in write.audit:
         size += check_audit(record)
         if record.key != write.key:
@@ -153,6 +157,19 @@ def check_journal(write: JournalWrite) -> int:
         size += len(encode_job(write.sleeps))
     if size > _MAX_TURN_BYTES:
         raise TurnLimitReached(f"The turn is too large to be stored: {size} characters.")
+    return size
+
+
+def _check_added(write: JournalWrite) -> int:
+    size = 0
+    for wait in write.waits:
+        if wait.key != write.key or not is_name(wait.id, wait.turn):
+            raise InvalidField("This cannot be a name in a store.", field="waits")
+        size += _check_record(wait)
+    for each in write.notifications:
+        if each.key != write.key or not is_name(each.id):
+            raise InvalidField("This cannot be a name in a store.", field="notifications")
+        size += _check_record(each, _MAX_NOTIFICATION_BYTES)
     return size
 
 
@@ -168,17 +185,16 @@ def check_audit(record: AuditRecord) -> int:
     return _check_record(record)
 
 
-def _check_record(record: Wait | AuditRecord) -> int:
+def _check_record(record: Wait | AuditRecord | Notification, most: int = _MAX_RECORD_BYTES) -> int:
     size = len(encode_record(record))
-    if size > _MAX_RECORD_BYTES:
+    if size > most:
         raise TurnLimitReached(
-            f"A record of {size} bytes is too large to be stored; "
-            f"at most {_MAX_RECORD_BYTES} are possible."
+            f"A record of {size} bytes is too large to be stored; at most {most} are possible."
         )
     return size
 
 
-def encode_record(record: Wait | AuditRecord | Decision | Journal) -> bytes:
+def encode_record(record: Wait | AuditRecord | Decision | Journal | Notification) -> bytes:
     """A record of a call as JSON; text that cannot be stored is replaced."""
     return _encoded(record)
 

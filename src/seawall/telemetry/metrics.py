@@ -112,7 +112,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._turns = self._counter(
             "seawall_turns",
-            "Turns ended, by how: completed, paused, replayed, cancelled, or the problem's code.",
+            "Turns ended, by how: completed, paused, person, replayed, cancelled, or the problem's "
+            "code.",
             "outcome",
             "agent",
         )

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-__all__ = ["canonical", "canonical_json", "decode_arguments"]
+__all__ = ["by_name", "canonical", "canonical_json", "decode_arguments"]
 
 T = TypeVar("T", bound=Struct)
 
@@ -69,7 +69,7 @@ def _finite(value: object) -> bool:
         return math.isfinite(value)
     if isinstance(value, dict):
         return all(_finite(each) for each in value.values())
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return all(_finite(each) for each in value)
     return True
 
@@ -81,7 +81,7 @@ def _rounded(written: Any, taken: Any) -> bool:  # noqa: ANN401 - JSON of any ki
         return fraction and abs(taken) >= _EXACT and written != str(taken)
     if isinstance(written, dict) and isinstance(taken, dict):
         return any(_rounded(written[key], taken[key]) for key in written.keys() & taken.keys())
-    if isinstance(written, list) and isinstance(taken, list):
+    if isinstance(written, list) and isinstance(taken, list | tuple):
         return any(map(_rounded, written, taken))
     return False
 
@@ -100,6 +100,19 @@ def canonical(arguments: Struct) -> bytes:
 def canonical_json(value: Any) -> bytes:  # noqa: ANN401 - JSON of any kind
     """Encode decoded JSON so that equal values are equal: sorted keys, numbers by value."""
     return _encode(_by_value(value))
+
+
+def by_name(arguments: Struct) -> dict[str, Any]:
+    """Arguments as plain data for rules: as in JSON, but decimal numbers are numbers."""
+    plain = msgspec.to_builtins(arguments, builtin_types=(Decimal,), str_keys=True, order="sorted")
+    return {name: _as_in_json(value) for name, value in plain.items()}
+
+
+def _as_in_json(value: Any) -> Any:  # noqa: ANN401 - JSON of any kind
+    """A value with a list for each tuple."""
+    if isinstance(value, dict):
+        return {key: _as_in_json(each) for key, each in value.items()}
+    return [_as_in_json(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _by_value(value: Any) -> Any:  # noqa: ANN401 - JSON of any kind

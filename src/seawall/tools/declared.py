@@ -47,6 +47,7 @@ def _changed(tool: Tool, own: EffectPolicy, settings: ToolPolicySettings) -> Eff
     return make_policy(
         tool.name,
         tool.parameters,
+        tool.has_parameter,
         mutating=True,
         retry=None if retry == "never" else retry,
         check=own.check,

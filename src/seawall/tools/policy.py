@@ -1,14 +1,18 @@
 """Declarations of tools that change something: retries, checks, order, approval, redaction."""
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
 
-__all__ = ["Approval", "EffectPolicy", "make_policy", "redacted"]
+__all__ = ["Approval", "EffectPolicy", "make_policy", "redacted", "without_redacted"]
 
 _REDACTED = "[redacted]"
+_SHORT = 5
+
+_word = re.compile(r"\w+")
 
 
 class Approval(Struct, frozen=True):
@@ -39,7 +43,7 @@ class EffectPolicy(Struct, frozen=True):
         independent: Whether it may run at the same time as other effects of its step.
         approval: None for none.
         redact: Names of arguments, dotted for members (of each item of a list), that are not shown
-            in audit records, in lists of what waits, and to who approves.
+            in audit records, in lists of what waits, in events, and to who approves.
         waits_for: What a call that needs approval waits for; as `ApprovalRequest.kind`. What waits
             for a person or a client is not executed here: they return its result.
     """
@@ -55,7 +59,8 @@ class EffectPolicy(Struct, frozen=True):
 
 def make_policy(
     tool: str,
-    parameters: Iterable[str],
+    parameters: Sequence[str],
+    has_parameter: Callable[[Sequence[str]], bool],
     *,
     mutating: bool,
     retry: Literal["key"] | None = None,
@@ -70,6 +75,7 @@ def make_policy(
     Args:
         tool: Its name.
         parameters: Names of its parameters.
+        has_parameter: Whether there is a parameter, or a member of one, of a path.
         mutating: Whether it changes something.
         retry: As in `EffectPolicy`.
         check: As in `EffectPolicy`.
@@ -88,7 +94,6 @@ def make_policy(
                 "for a tool that changes something (mutating=True)"
             )
         return None
-    known = set(parameters)
     if retry not in (None, "key"):
         raise TypeError(f'tool {tool}: retry must be "key" or None, not {retry!r}')
     if duplicates not in (None, "refuse", "allow"):
@@ -96,9 +101,11 @@ def make_policy(
     if check is not None and not callable(check):
         raise TypeError(f"tool {tool}: check must be a function")
     for path in redact:
-        if path.partition(".")[0] not in known:
-            raise TypeError(f"tool {tool}: redact names {path!r}, which is no parameter")
-    approval = _checked(tool, known, approve) if approve is not None else None
+        if not has_parameter(path.split(".")):
+            raise TypeError(
+                f"tool {tool}: redact names {path!r}, which is no parameter or member of one"
+            )
+    approval = _checked(tool, set(parameters), approve) if approve is not None else None
     return EffectPolicy(retry, check, duplicates or "refuse", independent, approval, tuple(redact))
 
 
@@ -126,6 +133,44 @@ def redacted(policy: EffectPolicy, arguments: str) -> str:
     for path in policy.redact:
         values = _without(values, path.split("."))
     return msgspec.json.encode(values).decode()
+
+
+def without_redacted(text: str, arguments: str, shown: str) -> str:
+    """Text without the values that are redacted in arguments.
+
+    Args:
+        text: What a tool has answered.
+        arguments: JSON, as the tool was called.
+        shown: The same, redacted; empty if nothing is.
+    """
+    if not shown or not text:
+        return text
+    values = _redacted_values(msgspec.json.decode(arguments), msgspec.json.decode(shown))
+    words = {each for each in values if len(each) < _SHORT and _word.fullmatch(each)}
+    for value in sorted(values - words, key=len, reverse=True):
+        text = text.replace(value, _REDACTED)
+    if not words:  # of a few characters, which may be a part of other words
+        return text
+    return _word.sub(lambda found: _REDACTED if found[0] in words else found[0], text)
+
+
+def _redacted_values(value: Any, shown: Any) -> set[str]:  # noqa: ANN401 - JSON of any kind
+    """The texts, and the numbers as text, that are in a value and redacted where it is shown."""
+    if value == shown:
+        return set()
+    if isinstance(value, dict) and isinstance(shown, dict):
+        parts = [_redacted_values(each, shown.get(name)) for name, each in value.items()]
+    elif isinstance(value, list) and isinstance(shown, list):
+        parts = [_redacted_values(*pair) for pair in zip(value, shown, strict=True)]
+    elif isinstance(value, dict | list):
+        inside = value.values() if isinstance(value, dict) else value
+        parts = [_redacted_values(each, None) for each in inside]
+    elif isinstance(value, str):
+        return {value, msgspec.json.encode(value).decode()[1:-1]} if value.strip() else set()
+    else:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return {msgspec.json.encode(value).decode()} if number else set()
+    return set().union(*parts)
 
 
 def _without(value: Any, path: list[str]) -> Any:  # noqa: ANN401 - JSON of any kind

@@ -4,7 +4,8 @@ Adapters: Python functions (`toolset`), and operations of sources elsewhere (`re
 OpenAPI document or an MCP server describes.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAX_ARGUMENT_CHARACTERS",
+    "MAX_EFFECT_BYTES",
     "PreparedCall",
     "ReadCache",
     "Tool",
@@ -30,6 +32,11 @@ __all__ = [
 
 MAX_ARGUMENT_CHARACTERS = 65_536
 """Of the JSON that a model writes for one call."""
+
+MAX_EFFECT_BYTES = 65_536
+"""Of the arguments of an effect, so that its records fit into the store, also once edited."""
+
+_log = logging.getLogger("seawall.tools")
 
 _MAX_REFUSAL_BYTES = 4_096
 
@@ -81,11 +88,15 @@ class ToolOutcome(Struct, frozen=True):
         content: The text.
         failed: Whether it is an error.
         unknown: Whether a tool that changes something may have changed it nevertheless.
+        started: Whether it was called.
+        running: Whether it has not returned, in a thread that cannot be stopped.
     """
 
     content: str
     failed: bool = False
     unknown: bool = False
+    started: bool = True
+    running: bool = False
 
 
 class PreparedCall(Struct, frozen=True):
@@ -132,6 +143,15 @@ class Tool(Struct, frozen=True, kw_only=True, eq=False):
         """Names of its parameters."""
         raise NotImplementedError
 
+    def has_parameter(self, path: Sequence[str]) -> bool:
+        """Whether there is a parameter, or a member of one, of a path."""
+        raise NotImplementedError
+
+    def plain_arguments(self, prepared: PreparedCall) -> dict[str, Any]:
+        """Arguments by name as plain data, for rules."""
+        arguments: dict[str, Any] = json.decode(prepared.canonical)
+        return arguments
+
     def prepare(self, arguments: str) -> PreparedCall:
         """Validate the JSON arguments that a model wrote.
 
@@ -167,12 +187,15 @@ class Tool(Struct, frozen=True, kw_only=True, eq=False):
         if approval is None or approval.when == "always":
             return approval is not None
         if isinstance(approval.when, str):
-            from seawall.tools.rules import requires_approval  # noqa: PLC0415 - where there are rules
+            from seawall.tools.rules import holds  # noqa: PLC0415 - only where there are rules
 
             owner = context.principal
             caller = {"tenant": owner.tenant, "subject": owner.subject, "roles": owner.roles}
-            names = json.decode(prepared.canonical) | {"caller": caller, "agent": context.agent}
-            return requires_approval(self.name, approval.when, names)
+            try:
+                names = self.plain_arguments(prepared)
+                return holds(approval.when, {**names, "caller": caller, "agent": context.agent})
+            except Exception as error:  # noqa: BLE001 - deny by default
+                _log.warning("tool %s: the rule %r failed: %s", self.name, approval.when, error)
         return True
 
     async def call(self, arguments: str, context: ToolContext) -> ToolOutcome:
@@ -206,9 +229,10 @@ class Tool(Struct, frozen=True, kw_only=True, eq=False):
         except TimeoutError:
             return self.timed_out()
 
-    def timed_out(self) -> ToolOutcome:
+    def timed_out(self, *, running: bool = False) -> ToolOutcome:
         """The outcome of a call that did not end in time."""
-        return ToolOutcome(f"{self.name} did not answer in time.", True, unknown=self.mutating)
+        text = f"{self.name} did not answer in time."
+        return ToolOutcome(text, True, unknown=self.mutating, running=running)
 
 
 class ReadCache(Protocol):

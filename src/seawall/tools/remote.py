@@ -1,7 +1,7 @@
 """Tools of sources elsewhere: one tool for each operation that a source lists."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from seawall.spans import within_span
 from seawall.tools.arguments import canonical_json
 from seawall.tools.port import (
     MAX_ARGUMENT_CHARACTERS,
+    MAX_EFFECT_BYTES,
     PreparedCall,
     Tool,
     ToolContext,
@@ -35,6 +36,7 @@ __all__ = [
 _log = logging.getLogger("seawall.tools")
 _SHOWN_FAULTS = 5
 _MAX_SCHEMA_BYTES = 1 << 20
+_MAX_SCHEMA_DEPTH = 32
 
 
 class Invoke(Protocol):
@@ -194,6 +196,26 @@ def _line(error: BaseException) -> str:
     return truncate(str(error).strip().partition("\n")[0], 300)
 
 
+def _has(schema: Any, root: dict[str, Any], path: tuple[str, ...], depth: int = 0) -> bool:  # noqa: ANN401
+    """Whether a schema describes a member of a path; members of the items of a list count."""
+    if not path:
+        return True
+    if not isinstance(schema, dict) or depth > _MAX_SCHEMA_DEPTH:
+        return False
+    reference = schema.get("$ref", "")
+    if isinstance(reference, str) and reference.startswith("#/$defs/"):
+        found = root.get("$defs", {}).get(reference.removeprefix("#/$defs/"))
+        if _has(found, root, path, depth + 1):
+            return True
+    properties = schema.get("properties")
+    if isinstance(properties, dict) and path[0] in properties:
+        return _has(properties[path[0]], root, path[1:], depth + 1)
+    inner = [schema.get("items")]
+    for key in ("allOf", "anyOf", "oneOf"):
+        inner += schema[key] if isinstance(schema.get(key), list) else []
+    return any(_has(each, root, path, depth + 1) for each in inner)
+
+
 class RemoteTool(Tool, frozen=True, kw_only=True, eq=False):
     """A tool of a source.
 
@@ -216,6 +238,10 @@ class RemoteTool(Tool, frozen=True, kw_only=True, eq=False):
         """Names of its parameters."""
         return self.arguments.parameters
 
+    def has_parameter(self, path: Sequence[str]) -> bool:
+        """See `Tool.has_parameter`."""
+        return _has(self.operation.schema, self.operation.schema, tuple(path))
+
     def prepare(self, arguments: str) -> PreparedCall:
         """See `Tool.prepare`."""
         if len(arguments) > MAX_ARGUMENT_CHARACTERS:
@@ -223,11 +249,14 @@ class RemoteTool(Tool, frozen=True, kw_only=True, eq=False):
         try:
             values = self.arguments.take(arguments)
             keyed = self.mutating or self.read_cache is not None
-            return PreparedCall(values, canonical_json(values) if keyed else b"")
+            plain = canonical_json(values) if keyed else b""
         except (msgspec.DecodeError, ValueError) as error:
             raise ToolError(truncate(f"Invalid arguments for {self.name}: {error}")) from error
         except RecursionError:
             raise ToolError(f"Invalid arguments for {self.name}: nested too deeply.") from None
+        if self.mutating and len(plain) > MAX_EFFECT_BYTES:
+            raise ToolError(f"Arguments exceed {MAX_EFFECT_BYTES} bytes.")
+        return PreparedCall(values, plain)
 
     async def run(self, prepared: PreparedCall, context: ToolContext) -> ToolOutcome:
         """See `Tool.run`."""

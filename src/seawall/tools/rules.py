@@ -7,16 +7,14 @@ docs/decisions/015-approval-rules.md compares it with others.
 """
 
 import ast
-import logging
 from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 import simpleeval  # type: ignore[import-untyped]
 
-__all__ = ["compile_rule", "holds", "requires_approval"]
-
-_log = logging.getLogger("seawall.tools")
+__all__ = ["compile_rule", "holds"]
 
 _MAX_CHARACTERS = 1_000
 _OTHER_NAMES = frozenset({"caller", "agent"})
@@ -26,6 +24,7 @@ _NODES = (
     *(ast.BoolOp, ast.And, ast.Or, ast.UnaryOp, ast.Not, ast.USub, ast.IfExp, ast.Call),
     *(ast.BinOp, ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Compare, ast.cmpop),
 )
+_VALUES = (dict, list, str, int, float, Decimal, type(None))
 _FUNCTIONS = {"abs": abs, "len": len, "lower": str.lower}
 
 
@@ -39,7 +38,8 @@ def compile_rule(rule: str, parameters: Iterable[str]) -> None:
     Raises:
         ValueError: It is not an expression, or uses a name that does not exist.
     """
-    known = {*parameters, *_OTHER_NAMES}
+    own = set(parameters)
+    known = own | _OTHER_NAMES
     nodes = list(ast.walk(_parse(rule)))
     functions = {each.func for each in nodes if isinstance(each, ast.Call)}
     for each in nodes:
@@ -51,6 +51,11 @@ def compile_rule(rule: str, parameters: Iterable[str]) -> None:
         elif isinstance(each, ast.Name) and each.id not in known and each not in functions:
             names = ", ".join(sorted(known))
             raise ValueError(f"the rule {rule!r} uses {each.id!r}; known: {names}")
+        elif isinstance(each, ast.Name) and each.id in own & _OTHER_NAMES:
+            raise ValueError(
+                f"the rule {rule!r} uses {each.id!r}, a parameter that has the name of something "
+                "that all rules have; rename it"
+            )
         elif isinstance(each, ast.Attribute):
             _check_member(rule, each)
 
@@ -67,6 +72,11 @@ def _check_member(rule: str, member: ast.Attribute) -> None:
     if member.attr.startswith("_") or (of_caller and member.attr not in _CALLER):
         whole = ast.unparse(member)
         raise ValueError(f"the rule {rule!r} uses {whole}, which does not exist")
+    if any(hasattr(each, member.attr) for each in _VALUES):  # it would not be the member
+        value = ast.unparse(member.value)
+        raise ValueError(
+            f"the rule {rule!r} uses {value}.{member.attr}; write {value}[{member.attr!r}]"
+        )
 
 
 def holds(rule: str, names: Mapping[str, Any]) -> bool:
@@ -82,21 +92,6 @@ def holds(rule: str, names: Mapping[str, Any]) -> bool:
     # The evaluator adds functions to those that it is given.
     evaluator = simpleeval.EvalWithCompoundTypes(functions={**_FUNCTIONS}, names=dict(names))
     return bool(evaluator.eval(rule, previously_parsed=_parse(rule)))
-
-
-def requires_approval(tool: str, rule: str, names: Mapping[str, Any]) -> bool:
-    """Whether a rule demands approval of a call; also if it cannot be evaluated.
-
-    Args:
-        tool: Name of the tool, for the log.
-        rule: A rule that was checked.
-        names: As of `holds`.
-    """
-    try:
-        return holds(rule, names)
-    except Exception as error:  # noqa: BLE001 - deny by default
-        _log.warning("tool %s: the rule %r failed: %s", tool, rule, error)
-        return True
 
 
 @lru_cache(maxsize=256)

@@ -9,7 +9,7 @@ import inspect
 import logging
 import re
 import typing
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
@@ -17,10 +17,11 @@ import msgspec
 from msgspec import Struct, field
 
 from seawall.models import ToolSpec
-from seawall.tools.arguments import canonical, decode_arguments
+from seawall.tools.arguments import by_name, canonical, decode_arguments
 from seawall.tools.execution import CallExecutor, CallRefused, CallResult
 from seawall.tools.port import (
     MAX_ARGUMENT_CHARACTERS,
+    MAX_EFFECT_BYTES,
     PreparedCall,
     Tool,
     ToolContext,
@@ -66,6 +67,14 @@ class FunctionTool(Tool, frozen=True, kw_only=True, eq=False):
         """Names of its parameters."""
         return self.arguments.__struct_fields__
 
+    def has_parameter(self, path: Sequence[str]) -> bool:
+        """See `Tool.has_parameter`."""
+        return _has_member(self.arguments, path)
+
+    def plain_arguments(self, prepared: PreparedCall) -> dict[str, Any]:
+        """See `Tool.plain_arguments`."""
+        return by_name(prepared.values)
+
     def prepare(self, arguments: str) -> PreparedCall:
         """See `Tool.prepare`."""
         if len(arguments) > MAX_ARGUMENT_CHARACTERS:
@@ -73,7 +82,7 @@ class FunctionTool(Tool, frozen=True, kw_only=True, eq=False):
         try:
             values = decode_arguments(arguments, self.arguments)
             keyed = self.mutating or self.read_cache is not None
-            return PreparedCall(values, canonical(values) if keyed else b"")
+            plain = canonical(values) if keyed else b""
         except (msgspec.DecodeError, ValueError) as error:
             raise ToolError(truncate(f"Invalid arguments for {self.name}: {error}")) from error
         except RecursionError:
@@ -81,6 +90,9 @@ class FunctionTool(Tool, frozen=True, kw_only=True, eq=False):
         except BaseException as defect:  # of the types of its parameters, which are foreign code
             _log.error("tool %s cannot take its arguments", self.name, exc_info=defect)
             raise ToolError(f"{self.name} failed.") from defect
+        if self.mutating and len(plain) > MAX_EFFECT_BYTES:
+            raise ToolError(f"Arguments exceed {MAX_EFFECT_BYTES} bytes.")
+        return PreparedCall(values, plain)
 
     async def needs_approval(self, prepared: PreparedCall, context: ToolContext) -> bool:
         """See `Tool.needs_approval`."""
@@ -136,9 +148,9 @@ class FunctionTool(Tool, frozen=True, kw_only=True, eq=False):
                     self.name, lambda: self._outcome(function()), context.deadline
                 )
         except CallRefused as refusal:
-            return ToolOutcome(str(refusal), True)
+            return ToolOutcome(str(refusal), True, started=False)
         except TimeoutError:
-            return self.timed_out()
+            return self.timed_out(running=not self.is_async)
         if ended.error is not None:
             return self._failed(ended.error)
         if self.cache_seconds is not None and context.state:
@@ -322,6 +334,7 @@ def tool(
             f"tool {tool_name}: only a tool that reads can be cacheable, for more than 0 s; only a "
             "cacheable tool without ToolContext can be shared"
         )
+    arguments = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, kw_only=True)
     declared = retry or check or duplicates or independent or approve is not None or redact
     policy = None
     if mutating or declared:
@@ -329,7 +342,8 @@ def tool(
 
         policy = make_policy(
             tool_name,
-            [each[0] for each in fields],
+            arguments.__struct_fields__,
+            partial(_has_member, arguments),
             mutating=mutating,
             retry=retry,
             check=check,
@@ -338,7 +352,6 @@ def tool(
             approve=approve,
             redact=redact,
         )
-    arguments = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, kw_only=True)
     return FunctionTool(
         spec=ToolSpec(tool_name, description, _schema(tool_name, arguments)),
         policy=policy,
@@ -349,6 +362,12 @@ def tool(
         cache_seconds=cache_seconds,
         shared=shared,
     )
+
+
+def _has_member(arguments: type[Struct], path: Sequence[str]) -> bool:
+    from seawall.tools.members import has_member  # noqa: PLC0415 - only where it is declared
+
+    return has_member(arguments, list(path))
 
 
 def _schema(tool_name: str, arguments: type[Struct]) -> dict[str, object]:

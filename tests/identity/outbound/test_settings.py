@@ -3,6 +3,8 @@
 import msgspec
 import pytest
 
+from seawall.config import parse_settings
+from seawall.errors import ConfigError
 from seawall.identity.outbound.settings import resolve_files
 from tests.identity.outbound.opened import settings_of
 
@@ -71,3 +73,36 @@ def test_paths_of_files_are_resolved() -> None:
     assert getattr(found, "client_secret_file") == "/etc/client_secret_file/secret"  # noqa: B009
     assert getattr(found, "ca_file") == "/etc/ca_file/ca.pem"  # noqa: B009
     assert getattr(found, "private_key_file") == ""  # noqa: B009
+
+
+SOURCE = """
+[tools.orders]
+openapi = "orders.yaml"
+base_url = "https://orders.example.com"
+include = ["*"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '[tools.orders.auth]\nkind = "client-credential"',
+            'subject-store, pass-through, mcp; did you mean "client-credentials"?',
+        ),
+        ('[tools.orders.auth]\nsecret_env = "X"', ":6: tools.orders.auth.kind: must be one of: "),
+        (
+            '[tools.orders.auth]\nkind = "static"\nsecret_en = "X"',
+            ':8: tools.orders.auth.secret_en: unknown key; did you mean "secret_env"?; known: ',
+        ),
+        (
+            '[tenants.acme.tools.orders.auth]\nkind = "static"\nsecret_en = "X"',
+            ":8: tenants.acme.tools.orders.auth.secret_en: unknown key",
+        ),
+        ("[tenants.acme.tools]\norders = 1", ":7: tenants.acme.tools.orders: must be a table"),
+    ],
+)
+def test_a_mistake_in_a_configuration_has_its_line(text: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_settings(SOURCE + text)
+    assert said in str(caught.value)

@@ -36,6 +36,13 @@ _CANDIDATES = (
     *("x" * 13, "12", "123", "1234", "12345", "A" * 17, "Ab1" * 8, "A" * 30, "123456", "2" * 13),
     *("upi_collect", "https://a.example/b.png", "DEUTDEFF"),
 )
+_FORMATS = {
+    "date-time": "2026-11-29T10:00:00Z",
+    "date": "2026-11-29",
+    "uri": "https://a.example/b",
+    "byte": "YWI=",
+    "email": "a@b.co",
+}
 _ANY: tuple[Any, ...] = (None, True, -1, 2.5, "text", [], {}, [1, "a"], {"a": 1})
 
 
@@ -154,6 +161,8 @@ class _Values:
 
     def _string(self, schema: dict[str, Any], _: int, __: float) -> Any:
         least, most = schema.get("minLength", 0), schema.get("maxLength", 64)
+        if "pattern" not in schema and schema.get("format") in _FORMATS:
+            return _FORMATS[schema["format"]]
         if "pattern" in schema:
             return self._random.choice(_matching(schema["pattern"], least, most))
         return (self._random.choice(_TEXTS) + "x" * least)[: max(most, least)]

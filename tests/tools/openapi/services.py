@@ -39,7 +39,9 @@ async def opened(
     """The tools of a table, by name."""
     settings.setdefault("include", ["*"])
     table = msgspec.convert(settings, OpenApiSettings)
-    catalog: ToolCatalog = open_catalog({"api": table}, folder=str(folder), environment={})
+    catalog: ToolCatalog = open_catalog(
+        {"api": table}, folder=str(folder), environment={"SECRET": "s"}
+    )
     try:
         await catalog.list_all()
         yield {each.name: each for each in catalog.tools.get("api", ())}

@@ -16,7 +16,7 @@ VALUES = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=30) | st.dictionaries(st.text(max_size=30), inner, max_size=10)
     ),
-    max_leaves=120,
+    max_leaves=60,
 )
 
 
@@ -59,7 +59,7 @@ def test_lists_are_cut_between_items_and_the_model_is_told() -> None:
     assert len(text) > 1_000  # the room is used
 
 
-@examples(100, 2_000)
+@examples(40, 2_000)
 @given(value=VALUES, most=st.integers(256, 4_096))
 def test_a_cut_answer_is_bounded_json_with_nothing_made_up(value: Any, most: int) -> None:
     shown = cut_json(value, most)

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import hypothesis
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,8 +85,8 @@ def test_operations_of_one_name_are_refused_and_can_be_chosen_apart(paths: dict[
 @given(name=st.text(max_size=80), path=st.text(max_size=80).map(lambda text: f"/{text}"))
 def test_any_operation_has_a_name_that_models_accept(name: str, path: str) -> None:
     document = document_of({path: {"get": {"operationId": name, "parameters": []}}})
-    found = read_operations(document, ["*"]) if not re.search(r"[#?]", path) else None
-    for operation in found.usable if found else ():
+    hypothesis.assume("{" not in path.partition("?")[2])
+    for operation in read_operations(document, ["*"]).usable:
         assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", operation.name)
         assert all(
             re.fullmatch(r"[a-zA-Z0-9_.-]{1,64}", each) for each in operation.schema["properties"]
@@ -202,20 +203,22 @@ def test_servers_have_variables_and_the_closest_one_counts() -> None:
 
 
 def test_a_crowd_of_operations_is_refused() -> None:
-    paths: dict[str, Any] = {f"/p{each}": {"get": {}} for each in range(100_000)}
+    paths: dict[str, Any] = {f"/p{each}": {"get": {}} for each in range(30_000)}
     document = document_of(paths)
-    with pytest.raises(DocumentFault, match="100000 operations are chosen; at most 2000 can be"):
+    with pytest.raises(DocumentFault, match="30000 operations are chosen; at most 2000 can be"):
         read_operations(document, ["*"])
-    assert len(read_operations(document, ["GET /p99999"]).usable) == 1
+    assert len(read_operations(document, ["GET /p29999"]).usable) == 1
     with pytest.raises(DocumentFault, match="it has no operation"):
-        read_operations(document, ["GET /q99999"])
+        read_operations(document, ["GET /q29999"])
 
 
-def test_a_path_may_have_a_query() -> None:
+def test_a_path_may_have_a_query_or_a_fragment() -> None:
     parameters = [{"name": "q", "in": "query", "schema": {}}]
     paths = one_operation({"parameters": parameters}, "/responses?beta=true")
     url = build_request(operation_of(document_of(paths)), {"q": "a&b"}).url
     assert url.endswith("/responses?beta=true&q=a%26b")
+    url = build_request(operation_of(document_of(one_operation({}, "/token#refresh"))), {}).url
+    assert url.endswith("/token")
 
 
 def test_descriptions_are_bounded() -> None:

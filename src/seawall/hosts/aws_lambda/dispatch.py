@@ -16,6 +16,7 @@ from seawall.hosts.aws_lambda.http_events import (
     Message,
     Source,
     http_response,
+    is_schedule,
     other_source,
     read_event,
     source_of,
@@ -139,6 +140,9 @@ class Dispatcher:
         if self._target.orchestrator is None:
             raise UnknownEvent("the function serves an ASGI application: only HTTP events")
         deadline = self._deadline(context)
+        if is_schedule(event) and self._target.orchestrator.settings.handover.url:
+            await answer.respond(b"null")  # what is due is done after the response
+            return
         if other := other_source(event):
             raise UnknownEvent(f"the function answers no events of {other}")
         # Imported here because functions with HTTP events only do not need it.

@@ -28,6 +28,7 @@ __all__ = [
     "Message",
     "Source",
     "http_response",
+    "is_schedule",
     "other_source",
     "read_event",
     "source_of",
@@ -87,6 +88,11 @@ def source_of(event: object) -> Source | None:
     if "httpMethod" in event:
         return "rest"
     return "lattice" if "serviceArn" in context and "method" in event else None
+
+
+def is_schedule(event: object) -> bool:
+    """Whether a schedule of EventBridge sends the event."""
+    return isinstance(event, dict) and event.get("detail-type") == "Scheduled Event"
 
 
 def other_source(event: object) -> str:

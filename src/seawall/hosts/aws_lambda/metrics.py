@@ -27,7 +27,6 @@ METRICS = {
 """Names and units. The line of a turn has only those that apply to it."""
 
 _REFUSED = frozenset({"overloaded", "budget-exhausted", "upstream-throttled"})
-_FINE = frozenset({"completed", "replayed", "cancelled"})
 
 
 def metric_line(report: Any, function: str, now: float) -> bytes:  # noqa: ANN401
@@ -44,7 +43,7 @@ def metric_line(report: Any, function: str, now: float) -> bytes:  # noqa: ANN40
     values: dict[str, float] = {
         "Completed": int(outcome == "completed"),
         "Refused": int(outcome in _REFUSED),
-        "Failed": int(outcome not in _FINE and outcome not in _REFUSED),
+        "Failed": int(not (report.succeeded or outcome == "cancelled" or outcome in _REFUSED)),
         "Total": report.timings.get("total", 0.0),
     }
     if "first_text" in report.timings:

@@ -260,7 +260,8 @@ class HttpApplication:
         if not self._openapi:  # built on demand: rarely requested, and a cold start would wait
             from seawall.hosts.http.openapi import openapi_document  # noqa: PLC0415
 
-            self._openapi = openapi_document(self._orchestrator.settings.server)
+            settings = self._orchestrator.settings
+            self._openapi = openapi_document(settings.server, mcp=settings.mcp is not None)
         await exchange.answer(self._openapi)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:

@@ -155,6 +155,7 @@ class _Reply:
         "_session",
         "_text",
         "_usage",
+        "_with_person",
         "finish_reason",
     )
 
@@ -167,6 +168,7 @@ class _Reply:
         self._head = b""
         self._pause = Pause()
         self._text = False
+        self._with_person = False
         self.finish_reason = "stop"
 
     def take(self, event: Event) -> None:
@@ -181,7 +183,8 @@ class _Reply:
             self._usage = event.usage
         elif type(event) is TurnCompleted:
             self._model = event.agent
-            self.finish_reason = event.finish_reason or "stop"
+            self._with_person = event.finish_reason == "person"
+            self.finish_reason = "stop" if self._with_person else event.finish_reason or "stop"
         else:
             self._pause.take(event)
 
@@ -195,13 +198,19 @@ class _Reply:
         waits = ", ".join(
             f"{each['tool']} (decide at {each['decide']})" for each in self._pause.approvals()
         )
-        return f"This waits for approval: {waits}."
+        if waits:
+            return f"This waits for approval: {waits}."
+        person = "person" in self._pause.kinds()
+        return "A person has this conversation now." if person else "This waits for its client."
 
     def extension(self) -> dict[str, object]:
-        """The member `seawall` of a turn that has paused; empty for any other."""
+        """The member `seawall` of a turn that has paused, or while a person has the conversation.
+
+        Empty for any other.
+        """
         paused = self._pause.paused
         if paused is None:
-            return {}
+            return {"seawall": {"status": "person", "turn": self._id}} if self._with_person else {}
         approvals = self._pause.approvals()
         return {"seawall": {"status": "paused", "turn": paused.turn, "approvals": approvals}}
 

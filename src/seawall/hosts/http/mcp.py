@@ -8,10 +8,10 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from seawall import __version__
 from seawall.agents.calls import Emit
 from seawall.config import Settings
 from seawall.errors import (
@@ -105,7 +105,6 @@ class McpEndpoint:
         assert mcp is not None  # noqa: S101 - see its only caller
         self._orchestrator = orchestrator
         self._names = mcp.agents
-        self._server = {"name": "seawall", "version": __version__}
         url = urlsplit(mcp.url)
         self._path, self._origin = url.path, f"{url.scheme}://{url.netloc}"
         self._metadata = _resource_metadata(settings)
@@ -113,6 +112,12 @@ class McpEndpoint:
         self._any_origin = "*" in cors
         self._origins = frozenset(each.encode() for each in (self._origin.lower(), *cors))
         self._calls: dict[tuple[bytes, RequestId], _Call] = {}
+
+    @cached_property
+    def _server(self) -> dict[str, str]:
+        from seawall import __version__  # noqa: PLC0415 - looking it up takes time: only if asked
+
+        return {"name": "seawall", "version": __version__}
 
     def routes(self) -> dict[str, dict[str, Endpoint]]:
         """The endpoints by path and method."""

@@ -130,7 +130,7 @@ def _reached(agent: Agent, agents: Mapping[str, Agent]) -> Iterable[Agent]:
     found, pending = {agent.name: agent}, [agent]
     while pending:
         for name in pending.pop().handoffs:
-            if name not in found:
+            if name in agents and name not in found:
                 found[name] = agents[name]
                 pending.append(agents[name])
     return found.values()

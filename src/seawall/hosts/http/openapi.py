@@ -78,14 +78,23 @@ _RESOLUTION: Schema = {
 }
 _PERSON_MESSAGE: Schema = {
     "type": "object",
-    "required": ["turn", "return"],
+    "required": ["turn"],
     "properties": {
         "turn": {"type": "string"},
-        "return": {"const": True},
-        "text": {"type": "string", "maxLength": 16_384},
+        "return": {"type": "boolean"},
+        "text": {"type": "string", "maxLength": 16_384, "pattern": "^[^\\u0000]*$"},
         "note": {"type": "string", "maxLength": 2_000},
     },
     "additionalProperties": False,
+    "description": "Without `return`, a message: its `text` is not blank, and it has no `note`.",
+    "if": {"required": ["return"], "properties": {"return": {"const": True}}},
+    "else": {
+        "required": ["text"],
+        "properties": {
+            "text": {"pattern": "^[^\\u0000]*\\S[^\\u0000]*$"},
+            "note": {"const": ""},
+        },
+    },
 }
 _CALL_FIELDS: dict[str, Schema] = {
     "turn": _TEXT,
@@ -107,11 +116,12 @@ _SESSION_FIELDS: dict[str, Schema] = {
 }
 
 
-def openapi_document(settings: ServerSettings) -> bytes:
+def openapi_document(settings: ServerSettings, *, mcp: bool = False) -> bytes:
     """Build the OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0).
 
     Args:
         settings: Their limits become part of the schemas.
+        mcp: Whether there is the endpoint of the Model Context Protocol.
 
     Returns:
         JSON.
@@ -130,7 +140,7 @@ def openapi_document(settings: ServerSettings) -> bytes:
     document = {
         "openapi": "3.1.0",
         "info": {"title": "Seawall", "version": "1"},
-        "paths": _paths(),
+        "paths": _paths() | (_mcp_paths() if mcp else {}),
         "security": [{"bearer": []}, {"apiKey": []}],
         "components": {
             "schemas": schemas,
@@ -241,6 +251,14 @@ def _answers() -> dict[str, Schema]:
         "HandedBack": _closed(
             {"session": _TEXT, "turn": _TEXT, "status": {"const": "returned"}, "events": _TEXT}
         ),
+        "MessageStored": _closed(
+            {
+                "session": _TEXT,
+                "turn": _TEXT,
+                "status": {"const": "stored"},
+                "message": _closed({"id": _TEXT, "number": _COUNT, "created_at": _NUMBER}),
+            }
+        ),
         "UnknownEffect": _closed(_CALL_FIELDS | {"effect": _TEXT}),
         "EffectList": _closed(
             {"effects": _list_of(_ref("UnknownEffect")), "cursor": {"type": ["string", "null"]}}
@@ -256,11 +274,8 @@ def _answers() -> dict[str, Schema]:
                 "usage": _closed(used),
             },
             seawall=_closed(
-                {
-                    "status": {"const": "paused"},
-                    "turn": _TEXT,
-                    "approvals": _list_of(_ref("RequestedApproval")),
-                }
+                {"status": {"enum": ["paused", "person"]}, "turn": _TEXT},
+                approvals=_list_of(_ref("RequestedApproval")),
             ),
         ),
         "Model": model,
@@ -363,11 +378,20 @@ def _paths() -> dict[str, Any]:
         },
         "/v1/sessions/{session}/messages": {
             "post": _operation(
-                "Hand a conversation back that waits for a person; its turn continues",
-                {"200": _answer("It continues.", _json("HandedBack"))},
+                "A person's message in a conversation that was handed over, or its hand-back",
+                {
+                    "200": _answer(
+                        "The message is stored, or the turn continues.",
+                        {
+                            "application/json": {
+                                "schema": {"anyOf": [_ref("MessageStored"), _ref("HandedBack")]}
+                            }
+                        },
+                    )
+                },
                 _DECIDED,
                 body="PersonMessage",
-                parameters=[session],
+                parameters=[session, key],
             )
         },
         "/v1/effects": {
@@ -470,6 +494,36 @@ def _open(summary: str, description: str, content: Schema, *more: int) -> dict[s
     """A path that needs no credential."""
     answers = {"200": _answer(description, content)}
     return {"get": _operation(summary, answers, (*_ANY, *more), security=[])}
+
+
+def _mcp_paths() -> dict[str, Any]:
+    """The endpoint of the Model Context Protocol, which describes its messages itself."""
+    message: Schema = {
+        "type": "object",
+        "required": ["jsonrpc"],
+        "properties": {
+            "jsonrpc": {"const": "2.0"},
+            "id": {"type": ["string", "integer"]},
+            "method": _TEXT,
+            "params": _OBJECT,
+        },
+    }
+    json = {"application/json": {"schema": message}}
+    frames = {"text/event-stream": {"schema": _closed({"event": _TEXT, "data": _TEXT})}}
+    error = "A JSON-RPC error, or problem details (RFC 9457)."
+    either = json | {"application/problem+json": {"schema": _ref("Problem")}}
+    answers = {
+        "200": _answer("The response, or a stream with progress that ends with it.", json | frames),
+        "202": _answer("The notification was taken."),
+        **{str(status): _answer(error, either) for status in (400, 403, 404, 406, 415, 503)},
+    }
+    versions = "https://modelcontextprotocol.io/specification"
+    post = _operation(
+        "One message of the Model Context Protocol", answers, (401, 405, 408, 413, 431, 500, 504)
+    )
+    post["requestBody"] = {"required": True, "content": json}
+    post["externalDocs"] = {"url": versions}
+    return {"/mcp": {"post": post}}
 
 
 def _operation(

@@ -65,6 +65,8 @@ class SessionTurn(Struct, frozen=True, kw_only=True):
         status: "completed", or of a turn with effects "open", "paused" or "interrupted".
         effects: Of a turn with effects.
         problem: Why it was interrupted.
+        during: Of what was said while a person had the conversation: the id of the hand-over, as
+            `wait` in its notifications.
     """
 
     id: str
@@ -84,6 +86,7 @@ class SessionTurn(Struct, frozen=True, kw_only=True):
     finish_reason: str
     effects: tuple[SessionEffect, ...] | UnsetType = UNSET
     problem: dict[str, Any] | UnsetType = UNSET
+    during: str | UnsetType = UNSET
 
 
 async def list_sessions(orchestrator: "Orchestrator", exchange: Exchange) -> None:
@@ -181,9 +184,16 @@ def _shown(turn: TurnRecord) -> SessionTurn:
         attempt=turn.attempt,
         cost=turn.cost,
         finish_reason=turn.finish_reason,
-        effects=tuple(map(_shown_effect, journal.effects)) if journal is not None else UNSET,
+        effects=_shown_effects(turn),
         problem=journal.problem or UNSET if journal is not None else UNSET,
+        during=turn.during,
     )
+
+
+def _shown_effects(turn: TurnRecord) -> tuple[SessionEffect, ...] | UnsetType:
+    if turn.journal is UNSET or turn.during is not UNSET:
+        return UNSET
+    return tuple(map(_shown_effect, turn.journal.effects))
 
 
 def _shown_effect(effect: Effect) -> SessionEffect:

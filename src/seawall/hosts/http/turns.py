@@ -97,6 +97,11 @@ class Pause:
         """What the turn waits for; empty if it has not paused."""
         return [self._requested[each] for each in self.paused.waits] if self.paused else []
 
+    def kinds(self) -> set[str]:
+        """Of what it waits for; as in `ApprovalRequest`."""
+        waits = self.paused.waits if self.paused is not None else ()
+        return {self._requested[each].kind for each in waits}
+
     def approvals(self) -> list[dict[str, object]]:
         """What waits for a decision, and where it is taken."""
         from seawall.hosts.http.effects import requested_approval  # noqa: PLC0415 - seldom

@@ -29,6 +29,8 @@ async def warm_up(orchestrator: Orchestrator) -> None:
             application = HttpApplication(copy, manage_lifespan=False, warming_up=True)
             for number in range(_TIMES):
                 await _turns(application, f"warm-up-{number}")
+                if (mcp := orchestrator.settings.mcp) is not None:
+                    await _call(application, mcp.agents[0])
     except Exception:  # noqa: BLE001 - no user is affected
         _log.warning("the warm-up failed; turns are accepted nevertheless", exc_info=True)
 
@@ -42,6 +44,13 @@ async def _turns(application: HttpApplication, key: str) -> None:
     session = (await _ask(application, "/v1/chat/completions", chat))["seawall-session"]
     again = {"text": _TEXT, "session": session, "stream": True}
     await _ask(application, "/v1/turns", again)
+
+
+async def _call(application: HttpApplication, agent: str) -> None:
+    """A call of an agent as a tool of the Model Context Protocol."""
+    call = {"name": agent, "arguments": {"message": _TEXT}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": call}
+    await _ask(application, "/mcp", message)
 
 
 async def _ask(

@@ -391,7 +391,7 @@ class _Worker:
             watch.stop()
 
     def _count(self, report: TurnReport) -> None:
-        self._counts[COMPLETED if report.outcome in ("completed", "replayed") else FAILED] += 1
+        self._counts[COMPLETED if report.succeeded else FAILED] += 1
 
     async def _tick(self) -> None:
         for second in itertools.count():

@@ -39,11 +39,12 @@ _UNREADABLE = (
 _MAX_REQUEST_BYTES = 16_384
 _ANSWER_SECONDS = 5.0
 _PAGE = "<!doctype html><title>Seawall</title><p>{}</p>"
-# Any request without a token will do, as long as it is one that servers look at.
-_PROBE = (
+# Requests without a token; some servers want one for the first of these only.
+_INITIALIZE = (
     b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25",'
     b'"capabilities":{},"clientInfo":{"name":"seawall","version":"1"}}}'
 )
+_PROBES = (b'{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}', _INITIALIZE)
 
 
 class _Return(Struct, frozen=True):
@@ -132,7 +133,7 @@ async def log_in(
         access_token=grant.token.value,
         expires_at=grant.token.expires_at,
         refresh_token=grant.refresh_token,
-        scope=grant.scope or wanted,
+        scope=wanted,
     )
 
 
@@ -141,12 +142,11 @@ async def _challenge(http: HttpClient, url: str, deadline: float) -> Challenge:
         (b"content-type", b"application/json"),
         (b"accept", b"application/json, text/event-stream"),
     )
-    answer = await send(http, "POST", url, headers=headers, body=_PROBE, deadline=deadline)
-    if answer.status != 401:
-        raise CredentialsUnavailable(
-            f"{url} answered {answer.status} without a token: it asks for no sign-in"
-        )
-    return parse_challenge(answer.headers.get("www-authenticate", ""))
+    for probe in _PROBES:
+        answer = await send(http, "POST", url, headers=headers, body=probe, deadline=deadline)
+        if answer.status == 401:
+            return parse_challenge(answer.headers.get("www-authenticate", ""))
+    return Challenge()  # it refuses later, or not at all: its metadata says which
 
 
 def _request_url(

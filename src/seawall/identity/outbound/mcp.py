@@ -217,7 +217,7 @@ class LoginGrant:
     async def fetch(
         self,
         found: Discovered,
-        scope: str,  # noqa: ARG002 - as it was signed in for
+        scope: str,
         caller_token: str,  # noqa: ARG002 - of the port
         *,
         deadline: float,
@@ -225,6 +225,11 @@ class LoginGrant:
         """See `McpGrant.fetch`."""
         async with self._file.locked(deadline=deadline):
             login = self._file.read()
+            if not set(scope.split()) <= set(login.scope.split()):
+                raise CredentialsUnavailable(
+                    f'the server asks for more than the sign-in is for: set scope = "{scope}", and '
+                    "sign in again with seawall tools login"
+                )
             if (login.resource, login.issuer) != (found.resource, found.server.issuer):
                 raise CredentialsUnavailable(
                     f"the sign-in is for {login.resource} at {login.issuer}, which the server does "

@@ -1,12 +1,13 @@
 """Settings of outbound credentials: the tables `[tools.NAME.auth]`, told apart by `kind`."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct, field, structs
 
 __all__ = [
+    "AUTH_KINDS",
     "AuthSettings",
     "ClientCredentialsAuth",
     "McpAuth",
@@ -301,6 +302,12 @@ AuthSettings = (
     | PassThroughAuth
     | McpAuth
 )
+
+
+AUTH_KINDS: dict[str, type[Struct]] = {
+    str(kind.__struct_config__.tag): kind for kind in get_args(AuthSettings)
+}
+"""The settings of each `kind`."""
 
 
 def resolve_files(settings: AuthSettings, at: Callable[[str, str], str]) -> AuthSettings:

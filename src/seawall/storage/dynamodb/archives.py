@@ -45,12 +45,13 @@ async def delete_session(table: SessionTable, key: SessionKey) -> bool:
     return True
 
 
-async def erase_subject(table: SessionTable, owner: Principal) -> int:
-    """Delete everything of a subject; the number of its sessions.
+async def erase_subject(table: SessionTable, owner: Principal) -> tuple[int, set[str]]:
+    """Delete everything of a subject; the number of its sessions, and all their names.
 
     If it is interrupted it can be repeated: the heads that are left lead to the rest.
     """
     count = 0
+    sessions: set[str] = set()
     now = table.now()
     start: Item | None = None
     while True:
@@ -59,20 +60,29 @@ async def erase_subject(table: SessionTable, owner: Principal) -> int:
             if not item["sk"]["S"].startswith("S#"):
                 continue
             key = session_key_of(item)
+            sessions.add(key.session)
             try:
                 head = await _mark_deleted(table, key, "attribute_exists(v)", {})
             except ConditionFailed:  # deleted concurrently
                 continue
             count += head["v"]["N"] != "0" and float(head["e"]["N"]) > now
             await _delete_rest(table, key, float(head["c"]["N"]))
-        for item in items:
-            if item["sk"]["S"].startswith("A#"):  # it leads to the audit records of a session
-                session = item["sk"]["S"].removeprefix("A#")
-                await _delete_audit(table, SessionKey(owner.tenant, owner.subject, session))
+        await _delete_audits(table, owner, items)
         await table.delete_all([item for item in items if not item["sk"]["S"].startswith("S#")])
         if start is None:
-            await _delete_waits(table, owner.tenant, owner.subject)
-            return count
+            break
+    await _delete_waits(table, owner.tenant, owner.subject)
+    # Until then a decision may have been recorded, and an outcome until its session had ended.
+    pointers = await table.query_all(
+        "pk = :pk AND begins_with(sk, :prefix)",
+        {":pk": text(owner_partition(owner)), ":prefix": text("A#")},
+        projection_expression="pk, sk",
+        consistent_read=True,
+    )
+    late = [item for item in pointers if item["sk"]["S"].removeprefix("A#") in sessions]
+    await _delete_audits(table, owner, late)
+    await table.delete_all(late)
+    return count, sessions
 
 
 async def read_archives(reader: TableReader, limit: int, cursor: str | None) -> ArchivePage:
@@ -217,6 +227,14 @@ async def _delete_rest(table: SessionTable, key: SessionKey, created_at: float) 
             break
     # Unless there is a new session of this name.
     await table.delete(head_key(key), "holder = :deleted", {":deleted": text(DELETED)})
+
+
+async def _delete_audits(table: SessionTable, owner: Principal, items: list[Item]) -> None:
+    """Delete the audit records to which those of these items lead that are pointers."""
+    for item in items:
+        if item["sk"]["S"].startswith("A#"):
+            session = item["sk"]["S"].removeprefix("A#")
+            await _delete_audit(table, SessionKey(owner.tenant, owner.subject, session))
 
 
 async def _delete_audit(table: SessionTable, key: SessionKey) -> None:

@@ -3,8 +3,9 @@
 So the scan for orphans reads only the background turns that are in progress, with one query for
 each partition; if there are none, that is the cheapest query there is.
 
-A job that sleeps is an item of its owner's partition; its alarm, in a few partitions ordered by
-time, leads the scan to it when its time has come. Waking it makes it an ordinary job again.
+A job that sleeps is an item of its owner's partition; its alarm, behind the jobs of their
+partitions and ordered by time, leads the scan to it when its time has come. Waking it makes it an
+ordinary job again.
 """
 
 import asyncio
@@ -39,6 +40,7 @@ from seawall.turn import Principal, SessionKey
 __all__ = ["JobTable", "delete_job_part"]
 
 _PARTITIONS = 4
+_ALARMS = "~"  # they begin so, and follow the ids of turns
 _PAGE = 100
 _DAY = 86_400.0
 _MAX_RECORD_BYTES = 390_000  # of an item's 400 KB
@@ -86,22 +88,14 @@ class JobTable:
 
     async def orphaned(self, limit: int) -> tuple[BackgroundJob, ...]:
         """See `SessionStore.orphaned_jobs`."""
-        now, latest = self._table.now(), self._table.latest_lease_end()
-        expired: Item = {":now": number(now), ":latest": number(latest)}
         async with asyncio.TaskGroup() as group:
             queries = [
-                group.create_task(self._items(partition, expired=expired))
-                for partition in range(_PARTITIONS)
+                group.create_task(self._due(partition, limit)) for partition in range(_PARTITIONS)
             ]
-            alarms = [
-                group.create_task(self._alarms(partition, now, limit))
-                for partition in range(_PARTITIONS)
-            ]
-        found = [item for query in queries for item in query.result()]
+        due = [item for query in queries for item in query.result()]
+        found = [item for item in due if not _is_alarm(item)]
         found.sort(key=lambda item: float(item["held"]["N"]))
-        rung = sorted(
-            (item for query in alarms for item in query.result()), key=lambda item: item["sk"]["S"]
-        )
+        rung = sorted(filter(_is_alarm, due), key=lambda item: item["sk"]["S"])
         asleep = await self._asleep(rung[: max(0, limit - len(found))])
         return tuple(_read_job(item) for item in [*found[:limit], *asleep])
 
@@ -171,8 +165,8 @@ class JobTable:
             return _decode_failure(reason["p"]["S"])
         return None
 
-    async def delete(self, owner: Principal | SessionKey, session: str | None = None) -> None:
-        """Delete the background turns of an owner, or of one of its sessions; also those asleep.
+    async def delete(self, owner: Principal | SessionKey, sessions: set[str] | None = None) -> None:
+        """Delete the background turns of an owner, or of some sessions; also those asleep.
 
         An alarm goes before its job, which leads to it, so that this can be repeated.
         """
@@ -180,7 +174,7 @@ class JobTable:
         def matches(item: Item) -> bool:
             key = _read_job(item).key
             return (key.tenant, key.subject) == (owner.tenant, owner.subject) and (
-                session in (None, key.session)
+                sessions is None or key.session in sessions
             )
 
         for partition in range(_PARTITIONS):
@@ -295,14 +289,29 @@ class JobTable:
             ),
         ]
 
-    async def _alarms(self, partition: int, now: float, limit: int) -> list[Item]:
-        """The first alarms whose time has come."""
-        page = await self._table.query(
-            "pk = :pk AND sk < :now",
-            {":pk": text(f"D#{partition}"), ":now": text(f"{now:018.6f}$")},  # "$" follows "#"
-            limit=min(limit, _PAGE),
-        )
-        return page.items
+    async def _due(self, partition: int, limit: int) -> list[Item]:
+        """Jobs whose lease has ended, and the first alarms whose time has come."""
+        now = self._table.now()
+        values: Item = {
+            ":pk": text(f"P#{partition}"),
+            ":end": text(f"{_ALARMS}{now:018.6f}$"),  # "$" follows "#"
+            ":now": number(now),
+            ":latest": number(self._table.latest_lease_end()),
+        }
+        found: list[Item] = []
+        start: Item | None = None
+        while True:
+            page = await self._table.query(
+                "pk = :pk AND sk < :end",
+                values,
+                filter_expression="attribute_not_exists(held) OR held <= :now OR held > :latest",
+                exclusive_start_key=start,
+                limit=_PAGE,
+            )
+            found += page.items
+            start = page.last_evaluated_key
+            if start is None or sum(map(_is_alarm, found)) >= limit:
+                return found
 
     async def _asleep(self, alarms: list[Item]) -> list[Item]:
         """The jobs of these alarms; alarms whose job is gone are deleted."""
@@ -324,14 +333,13 @@ class JobTable:
         await self._table.delete_all(gone)
         return found
 
-    async def _items(self, partition: int, *, expired: Item | None = None) -> list[Item]:
-        """All of a partition; with `expired`, those whose lease has ended by these times."""
+    async def _items(self, partition: int) -> list[Item]:
+        """All jobs of a partition that do not sleep."""
         return await self._table.query_all(
-            "pk = :pk",
-            {":pk": text(f"P#{partition}"), **(expired or {})},
-            filter_expression="held <= :now OR held > :latest" if expired else None,
+            "pk = :pk AND sk < :alarms",
+            {":pk": text(f"P#{partition}"), ":alarms": text(_ALARMS)},
             limit=_PAGE,
-            consistent_read=expired is None,  # of orphans, the claim decides
+            consistent_read=True,
         )
 
     async def _transfer(self, key: Item, values: Item) -> None:
@@ -379,8 +387,12 @@ def _sleeping_key(owner: Principal | SessionKey, turn: str) -> Item:
 
 
 def _alarm_key(turn: str, due: float, attempt: int) -> Item:
-    partition = zlib.crc32(turn.encode()) % _PARTITIONS
-    return {"pk": text(f"D#{partition}"), "sk": text(f"{due:018.6f}#{turn}#{attempt}")}
+    return _turn_key(turn) | {"sk": text(f"{_ALARMS}{due:018.6f}#{turn}#{attempt}")}
+
+
+def _is_alarm(item: Item) -> bool:
+    name: str = item["sk"]["S"]
+    return name.startswith(_ALARMS)
 
 
 def _alarm_of(item: Item) -> Item:

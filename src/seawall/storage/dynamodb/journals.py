@@ -116,6 +116,12 @@ class JournalTable:
         parts += [Put(table_name=self._table.name, item=item) for item in items[1:]]
         parts += self._jobs.journal_parts(write)
         parts += self._wait_parts(write, keep_until)
+        if write.notifications:
+            from seawall.storage.dynamodb.notifications import (  # noqa: PLC0415 - with hand-overs
+                notification_parts,
+            )
+
+            parts += notification_parts(self._table.name, write.notifications)
         before = len(parts)
         parts += await self._audit_parts(write.key, write.audit)
         audit = range(before, before + len(write.audit))
@@ -180,7 +186,7 @@ class JournalTable:
             refused = await self._transact(parts)
             if refused is None:
                 return True
-            if refused.reasons[0].code != "None":
+            if refused.reasons[0].code == "ConditionalCheckFailed":
                 stored = await self._table.get(wait_key(key.tenant, wait.id))
                 return bool(refused.uncertain and stored and stored.get("d") == text(decided))
         raise _busy()

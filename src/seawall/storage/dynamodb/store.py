@@ -56,6 +56,7 @@ from seawall.storage.port import (
     Commit,
     JobFailure,
     JournalWrite,
+    Notification,
     SessionPage,
     Snapshot,
     TurnPage,
@@ -81,6 +82,7 @@ from seawall.turn import Decision, Principal, SessionKey
 if TYPE_CHECKING:
     from seawall.storage.dynamodb.counters import DynamoDBCounters
     from seawall.storage.dynamodb.journals import JournalTable
+    from seawall.storage.dynamodb.notifications import NotificationTable
 
 __all__ = ["DynamoDBStore"]
 
@@ -211,6 +213,9 @@ class DynamoDBStore:
                 until=write.until + skew if write.until is not None else None,
                 expires_at=write.expires_at + skew,
                 sleeps_until=write.sleeps_until + skew,
+                notifications=tuple(
+                    structs.replace(each, due=each.due + skew) for each in write.notifications
+                ),
             )
         journals = self._journals()
         opens = write.turn.journal and write.turn.journal.revision == 1
@@ -278,6 +283,24 @@ class DynamoDBStore:
         return await self._journals().audit(tenant, limit, cursor)
 
     @_translated
+    async def due_notifications(self, *, limit: int) -> tuple[Notification, ...]:
+        """See `SessionStore.due_notifications`."""
+        check_limit(limit)
+        return await self._notifications().due(limit)
+
+    @_translated
+    async def claim_notification(
+        self, notification: Notification, *, due: float
+    ) -> Notification | None:
+        """See `SessionStore.claim_notification`."""
+        return await self._notifications().claim(notification, due + self.table.client.skew)
+
+    @_translated
+    async def end_notification(self, notification: Notification) -> None:
+        """See `SessionStore.end_notification`."""
+        await self._notifications().end(notification)
+
+    @_translated
     async def orphaned_jobs(self, *, limit: int) -> tuple[BackgroundJob, ...]:
         """See `SessionStore.orphaned_jobs`."""
         check_limit(limit)
@@ -341,7 +364,8 @@ class DynamoDBStore:
 
         if not (is_key(key) and await delete_session(self.table, key)):
             raise SessionNotFound
-        await self._jobs.delete(key, key.session)
+        await self._jobs.delete(key, {key.session})
+        await self._notifications().delete(key, key.session)
 
     @_translated
     async def erase(self, owner: Principal) -> int:
@@ -349,7 +373,11 @@ class DynamoDBStore:
         from seawall.storage.dynamodb.archives import erase_subject  # noqa: PLC0415 - as above
 
         await self._jobs.delete(owner)
-        return await erase_subject(self.table, owner)
+        await self._notifications().delete(owner)
+        count, sessions = await erase_subject(self.table, owner)
+        if sessions:  # their turns may have written a job until they ended
+            await self._jobs.delete(owner, sessions)
+        return count
 
     @_translated
     async def archives(self, *, limit: int, cursor: str | None = None) -> ArchivePage:
@@ -377,6 +405,13 @@ class DynamoDBStore:
             keep_seconds=self._keep_seconds,
             audit_keep_seconds=self._audit_keep_seconds,
         )
+
+    def _notifications(self) -> "NotificationTable":
+        from seawall.storage.dynamodb.notifications import (  # noqa: PLC0415 - only with hand-overs
+            NotificationTable,
+        )
+
+        return NotificationTable(self.table)
 
     async def _is_written(self, write: JournalWrite, *, uncertain: bool) -> bool:
         """As `_already_applied`, of a journal."""

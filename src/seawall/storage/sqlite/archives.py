@@ -21,6 +21,15 @@ __all__ = [
 ]
 
 _COLUMNS = "tenant, subject, session, version, agent, state, created_at, updated_at, expires_at"
+_OF_SUBJECTS = (
+    "turns",
+    "idempotency",
+    "pending",
+    "waits",
+    "notifications",
+    "audit",
+    "sessions",
+)
 _NAMED = "(tenant, subject, session) = (?, ?, ?)"
 
 _Row = tuple[str, str, str, int, str | None, str, float, float, float]
@@ -73,7 +82,7 @@ def delete_session(connection: sqlite3.Connection, key: SessionKey, now: float) 
         ).fetchone()
         if found:
             delete_sessions(connection, "(VALUES (?, ?, ?))", name)
-            for table in ("pending", "waits"):
+            for table in ("pending", "waits", "notifications"):
                 connection.execute(f"DELETE FROM {table} WHERE {_NAMED}", name)  # noqa: S608
     return bool(found)
 
@@ -87,7 +96,7 @@ def erase_subject(connection: sqlite3.Connection, owner: Principal, now: float) 
             "AND version > 0 AND expires_at > ?",
             (*named, now),
         ).fetchone()
-        for table in ("turns", "idempotency", "pending", "waits", "audit", "sessions"):
+        for table in _OF_SUBJECTS:
             connection.execute(
                 f"DELETE FROM {table} WHERE tenant = ? AND subject = ?",  # noqa: S608
                 named,

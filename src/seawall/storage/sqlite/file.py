@@ -21,7 +21,7 @@ __all__ = [
     "prepare",
 ]
 
-VERSION = 4
+VERSION = 5
 
 _PENDING = """
 CREATE TABLE pending (
@@ -53,6 +53,16 @@ CREATE TABLE audit (
 CREATE INDEX audit_by_end ON audit (ends_at)
 """
 
+_NOTIFICATIONS = """
+CREATE TABLE notifications (
+    tenant TEXT, id TEXT, subject TEXT NOT NULL, session TEXT NOT NULL,
+    record TEXT NOT NULL, tries INTEGER NOT NULL, due REAL NOT NULL,
+    PRIMARY KEY (tenant, id)
+) WITHOUT ROWID;
+CREATE INDEX notifications_by_session ON notifications (tenant, subject, session);
+CREATE INDEX notifications_by_time ON notifications (due)
+"""
+
 _SCHEMA = (
     """
 CREATE TABLE sessions (
@@ -79,6 +89,8 @@ CREATE INDEX idempotency_running ON idempotency (held_until) WHERE number IS NUL
     + _PENDING
     + ";"
     + _JOURNALS
+    + ";"
+    + _NOTIFICATIONS
 )
 
 # From each version to the next.
@@ -103,6 +115,7 @@ CREATE INDEX idempotency_running ON idempotency (held_until) WHERE number IS NUL
 """,
     2: _PENDING,
     3: _JOURNALS,
+    4: _NOTIFICATIONS,
 }
 
 

@@ -9,6 +9,7 @@ from seawall.errors import SessionConflict
 from seawall.storage.audit import chained, decode_audit
 from seawall.storage.port import AuditRecord, JournalWrite, Wait
 from seawall.storage.sqlite.batches import decode_turn, delete_sessions
+from seawall.storage.sqlite.notifications import write_notifications
 from seawall.storage.sqlite.thread import transaction
 from seawall.storage.values import encode_job, encode_record, encode_state, encode_turn
 from seawall.turn import Decision, SessionKey
@@ -91,6 +92,7 @@ def write_journal(
         _write_turn(connection, write, session, payload, now)
         _write_job(connection, write)
         _write_waits(connection, write)
+        write_notifications(connection, write.notifications)
         for record in write.audit:
             append_audit(connection, record, keep_until)
 

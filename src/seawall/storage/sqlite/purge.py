@@ -74,7 +74,8 @@ def record_trusted_time(connection: sqlite3.Connection, now: float) -> None:
 def purge_expired(connection: sqlite3.Connection, now: float, limit: int) -> int:
     """Delete at most `limit` expired sessions, and what else has expired; how many sessions.
 
-    Waits and sleeping jobs end with their session; audit records have a time of their own.
+    Waits, notifications and sleeping jobs end with their session; audit records have a time of
+    their own.
     """
     which = (
         "(SELECT tenant, subject, session FROM sessions WHERE expires_at <= ? "
@@ -88,7 +89,7 @@ def purge_expired(connection: sqlite3.Connection, now: float, limit: int) -> int
         connection.execute(
             "DELETE FROM pending WHERE failure IS NOT NULL AND failure_ends <= ?", (now,)
         )
-        for table in ("waits", "pending"):
+        for table in ("waits", "notifications", "pending"):
             asleep = "wakes_at IS NOT NULL AND " if table == "pending" else ""
             connection.execute(
                 f"DELETE FROM {table} WHERE {asleep}NOT EXISTS (SELECT 1 FROM sessions s WHERE "  # noqa: S608

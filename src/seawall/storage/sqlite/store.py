@@ -26,6 +26,7 @@ from seawall.storage.port import (
     Commit,
     JobFailure,
     JournalWrite,
+    Notification,
     SessionPage,
     Snapshot,
     TurnPage,
@@ -274,6 +275,31 @@ class SqliteStore:
         last = page[-1]
         key = last.key
         return AuditPage(page, write_cursor((key.tenant, key.subject, key.session, last.number)))
+
+    async def due_notifications(self, *, limit: int) -> tuple[Notification, ...]:
+        """See `SessionStore.due_notifications`."""
+        from seawall.storage.sqlite import notifications  # noqa: PLC0415 - only with hand-overs
+
+        check_limit(limit)
+        now = self._clock()
+        return await self.read(lambda db: notifications.due_notifications(db, limit, now))
+
+    async def claim_notification(
+        self, notification: Notification, *, due: float
+    ) -> Notification | None:
+        """See `SessionStore.claim_notification`."""
+        from seawall.storage.sqlite import notifications  # noqa: PLC0415 - only with hand-overs
+
+        now = self._clock()
+        return await self.write(
+            lambda db: notifications.claim_notification(db, notification, due, now)
+        )
+
+    async def end_notification(self, notification: Notification) -> None:
+        """See `SessionStore.end_notification`."""
+        from seawall.storage.sqlite import notifications  # noqa: PLC0415 - only with hand-overs
+
+        await self.write(lambda db: notifications.end_notification(db, notification))
 
     async def orphaned_jobs(self, *, limit: int) -> tuple[BackgroundJob, ...]:
         """See `SessionStore.orphaned_jobs`."""

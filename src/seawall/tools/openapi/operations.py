@@ -7,6 +7,7 @@ from urllib.parse import urljoin, urlsplit
 
 from msgspec import Struct
 
+from seawall.printable import printable
 from seawall.tools.openapi.bodies import Body, is_media_type, read_body
 from seawall.tools.openapi.document import Document, DocumentFault
 from seawall.tools.openapi.parameters import (
@@ -22,6 +23,7 @@ from seawall.tools.openapi.selection import Chosen, choose, name_operation
 __all__ = ["Operation", "Operations", "read_operations"]
 
 _READS = ("GET", "HEAD", "OPTIONS", "TRACE")
+_SHOWN = 200  # characters of a path in a message
 _LONGEST_DESCRIPTION = 1_024  # characters; OpenAI refuses longer ones
 # What the client itself sends; the document has no say in it (and says nothing of it, by the
 # specification, with `Accept`, `Content-Type` and `Authorization`).
@@ -110,14 +112,16 @@ def read_operations(
         try:
             operation = reader.read(each)
         except DocumentFault as fault:
+            why = printable(f"{each.reference[:_SHOWN]}: {fault}")
             if each.explicit:
-                raise DocumentFault(f"{document.name}: {each.reference}: {fault}") from None
-            skipped.append(f"{each.reference}: {fault}")
+                raise DocumentFault(f"{document.name}: {why}") from None
+            skipped.append(why)
             continue
         if (other := usable.get(operation.name)) is not None:
             raise DocumentFault(
-                f"{document.name}: include: {other.reference} and {each.reference} would both be "
-                f"called {operation.name!r}; include one of them"
+                f"{document.name}: include: {printable(other.reference[:_SHOWN])} and "
+                f"{printable(each.reference[:_SHOWN])} would both be called {operation.name!r}; "
+                "include one of them"
             )
         usable[operation.name] = operation
     if not usable and skipped:
@@ -142,7 +146,7 @@ class _OperationReader:
         self._key_header = key_header
         self._hidden = {("header", each.lower()) for each in (*headers, key_header, *_OWN_HEADERS)}
         self._hidden |= _credentials(document)
-        self._schemas = SchemaReader(document, "request")
+        self._schemas = SchemaReader(document)
 
     def read(self, chosen: Chosen) -> Operation:
         """Read an operation.

@@ -169,11 +169,12 @@ def read_path(template: str, parameters: list[Parameter], arguments: Arguments) 
         arguments: Likewise.
 
     Raises:
-        DocumentFault: The path has a fragment, or an expression in a query.
+        DocumentFault: There is an expression in a query.
     """
-    template, mark, query = template.partition("?")
-    if "#" in template or _expression.search(query):
-        raise DocumentFault("its path has a fragment, or an expression in a query")
+    # Some documents tell operations of one path apart by a fragment, which is never sent.
+    template, mark, query = template.partition("#")[0].partition("?")
+    if _expression.search(query):
+        raise DocumentFault("the query of its path has an expression")
     names = {each.name: each.argument for each in parameters if each.location == "path"}
     parts = _expression.split(template)
     for index in range(1, len(parts), 2):

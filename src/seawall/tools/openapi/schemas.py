@@ -7,7 +7,7 @@ valid schema: keywords with values that JSON Schema does not allow are left out.
 import hashlib
 import re
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Struct
 
@@ -84,17 +84,18 @@ class _Definition(Struct):
 
 
 class SchemaReader:
-    """Converts schemas of a document; each that is referred to is converted once."""
+    """Converts schemas of requests; each that is referred to is converted once.
 
-    def __init__(self, document: Document, direction: Literal["request", "answer"]) -> None:
+    Requests have no `readOnly` properties.
+    """
+
+    def __init__(self, document: Document) -> None:
         """Create a reader.
 
         Args:
             document: The document.
-            direction: Requests have no `readOnly` properties, answers no `writeOnly` ones.
         """
         self._document = document
-        self._left_out = "readOnly" if direction == "request" else "writeOnly"
         self._values: dict[Key, Any] = {}
         self._definitions: dict[Key, _Definition] = {}
         self._patterns: dict[str, bool] = {}
@@ -111,7 +112,7 @@ class SchemaReader:
         Raises:
             DocumentFault: It is nested too deeply, or a reference leads nowhere.
         """
-        conversion = _Conversion(self, self._document, self._left_out, file)
+        conversion = _Conversion(self, self._document, file)
         converted = conversion.schema(schema)
         refers |= conversion.refers
         return {} if converted is True else {"not": {}} if converted is False else converted
@@ -170,7 +171,7 @@ class SchemaReader:
     def _definition(self, key: Key) -> _Definition:
         found = self._definitions.get(key)
         if found is None:
-            conversion = _Conversion(self, self._document, self._left_out, key[0])
+            conversion = _Conversion(self, self._document, key[0])
             schema = conversion.schema(self._values[key])
             found = _Definition(self.name_of(key), schema, conversion.refers, conversion.in_place)
             self._definitions[key] = found
@@ -199,10 +200,9 @@ class SchemaReader:
 class _Conversion:
     """The conversion of one schema with what is in it."""
 
-    def __init__(self, reader: SchemaReader, document: Document, left_out: str, file: str) -> None:
+    def __init__(self, reader: SchemaReader, document: Document, file: str) -> None:
         self._reader = reader
         self._document = document
-        self._left_out = left_out
         self._file = file
         self.refers: set[Key] = set()
         self.in_place: set[Key] = set()
@@ -285,16 +285,16 @@ class _Conversion:
         return {
             each: self.schema(value, depth + 1, same=same)
             for each, value in table.items()
-            if not (name == "properties" and self._is_left_out(value))
+            if not (name == "properties" and self._is_read_only(value))
             and not (name == "patternProperties" and not self._reader.usable_pattern(each))
         }
 
-    def _is_left_out(self, schema: object) -> bool:
+    def _is_read_only(self, schema: object) -> bool:
         if not isinstance(schema, dict):
             return False
-        if "$ref" in schema and not (self._document.siblings and self._left_out in schema):
+        if "$ref" in schema and not (self._document.siblings and "readOnly" in schema):
             schema = self._document.follow(schema, self._file).value
-        return isinstance(schema, dict) and schema.get(self._left_out) is True
+        return isinstance(schema, dict) and schema.get("readOnly") is True
 
     def _absent(self, schema: dict[str, Any]) -> frozenset[str]:
         """Properties that are left out of it, or of a schema that it is all of."""
@@ -309,11 +309,9 @@ class _Conversion:
             if isinstance(properties, dict):
                 conversion = self
                 if node.file != self._file:
-                    conversion = _Conversion(
-                        self._reader, self._document, self._left_out, node.file
-                    )
+                    conversion = _Conversion(self._reader, self._document, node.file)
                 found |= {
-                    name for name, each in properties.items() if conversion._is_left_out(each)
+                    name for name, each in properties.items() if conversion._is_read_only(each)
                 }
             if isinstance(every := node.value.get("allOf"), list):
                 pending += [self._document.follow(each, node.file) for each in every[:_MAX_DEPTH]]
@@ -358,18 +356,14 @@ class _Conversion:
         name, mapping = discriminator.get("propertyName"), discriminator.get("mapping")
         values: dict[str, list[str]] = {}
         for value, target in mapping.items() if isinstance(mapping, dict) else ():
-            if isinstance(target, str):
-                values.setdefault(self._mapped(target), []).append(value)
+            if isinstance(target, str) and (reference := self._mapped(target)):
+                values.setdefault(reference, []).append(value)
         alternatives = kept.pop(by)
         if isinstance(name, str):
-            alternatives = [
-                {**each, "properties": {name: {"enum": values[each["$ref"]]}}}
-                if isinstance(each, dict)
-                and values.get(each.get("$ref", ""))
-                and "properties" not in each
-                else each
-                for each in alternatives
-            ]
+            for index, each in enumerate(alternatives):
+                of = values.get(each.get("$ref", "")) if isinstance(each, dict) else None
+                if of and "properties" not in each:
+                    alternatives[index] = {**each, "properties": {name: {"enum": of}}}
         kept["anyOf"] = alternatives  # without the property, several may match
 
     def _mapped(self, target: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Sequence
 
 from msgspec import Struct
 
+from seawall.printable import printable
 from seawall.tools.openapi.document import Document, DocumentFault, Node
 
 __all__ = ["Chosen", "argument_name", "choose", "name_operation"]
@@ -128,7 +129,8 @@ def _near(entry: str, known: Iterable[str]) -> str:
     close += [f"tag:{entry}".casefold()] if f"tag:{entry}".casefold() in folded else []
     if not close:
         return ""
-    return "; near are " + ", ".join(f'"{folded[each]}"' for each in dict.fromkeys(close))
+    found = ", ".join(f'"{folded[each][:200]}"' for each in dict.fromkeys(close))
+    return f"; near are {printable(found)}"
 
 
 def name_operation(operation: Chosen) -> str:
