@@ -156,6 +156,23 @@ async def test_no_common_version_is_said() -> None:
         assert catalog.unavailable == {"server"}
 
 
+@pytest.mark.parametrize("refusals", [1, 2])
+async def test_a_version_that_is_refused_but_named_is_tried_once_more(refusals: int) -> None:
+    left = refusals
+
+    def script(request: Asked) -> Reply:
+        nonlocal left
+        if request.method == "server/discover" and left:
+            left -= 1
+            error = {"code": -32022, "message": "?", "data": {"supported": ["2026-07-28"]}}
+            return json_reply({"jsonrpc": "2.0", "id": request.body["id"], "error": error}, 400)
+        return modern(request)
+
+    async with scripted(script) as (url, asked), opened(McpSettings(mcp=url)) as catalog:
+        assert catalog.unavailable == ({"server"} if refusals == 2 else set())
+    assert "initialize" not in [each.method for each in asked]
+
+
 async def test_a_server_that_becomes_another_one_is_asked_again() -> None:
     """A modern server is replaced by an older version of itself."""
     replaced = False
