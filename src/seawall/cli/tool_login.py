@@ -43,6 +43,7 @@ async def log_in(arguments: argparse.Namespace) -> int:
             resolved,
             source.mcp,
             key=f"{key}.auth",
+            ca_file=source.tls.ca_file and str(Path(settings.folder, source.tls.ca_file)),
             show=lambda url: _show(url, browser=not arguments.no_browser),
         )
     except CredentialsUnavailable as error:

@@ -77,16 +77,17 @@ def _open(
         return str(Path(folder, value))
 
     def connect(*urls: str, auth: AuthSettings, public_only: bool = False) -> RemoteHttp:
+        ca_file = settings.tls.ca_file and beside("", settings.tls.ca_file)
         credentials = open_credentials(
             resolve_files(auth, beside),
             key=f"{key}.auth",
             addresses=urls,
             find=lambda reference: find_object(reference, (folder,), key=f"{key}.auth.factory"),
             environment=environment,
+            ca_file=ca_file,
             tenants={tenant: resolve_files(each, beside) for tenant, each in tenants.items()},
             tenant_key=lambda tenant: f"tenants.{tenant}.{key}.auth",
         )
-        ca_file = settings.tls.ca_file and beside("", settings.tls.ca_file)
         secure = ca_file or not all(each.startswith("http://") for each in urls)
         client = HttpClient(
             max_connections=settings.limits.concurrency + _MORE_CONNECTIONS,

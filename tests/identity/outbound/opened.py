@@ -29,6 +29,7 @@ async def opened(
     *,
     address: str = "https://orders.example.com/v1",
     environment: Mapping[str, str] | None = None,
+    ca_file: str = "",
     tenants: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> AsyncGenerator[OutboundCredentials, None]:
     """Open them, and close them at the end."""
@@ -38,6 +39,7 @@ async def opened(
         addresses=[address],
         find=lambda reference: find_object(reference, (), key="tools.orders.auth.factory"),
         environment=environment or {},
+        ca_file=ca_file,
         tenants={name: settings_of(each) for name, each in (tenants or {}).items()},
         tenant_key=lambda tenant: f"tenants.{tenant}.tools.orders.auth",
     )

@@ -1,6 +1,7 @@
 """An MCP server as far as authorization goes: it refuses, says what it wants, and lets in."""
 
 import json
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -75,10 +76,12 @@ class McpServer:
 
 
 @asynccontextmanager
-async def running_resource(provider: Provider) -> AsyncGenerator[McpServer, None]:
+async def running_resource(
+    provider: Provider, tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[McpServer, None]:
     """One that takes the tokens of an authorization server."""
     resource = McpServer(provider.url, await provider.keys())
-    async with serving(resource.answer) as server:
+    async with serving(resource.answer, tls=tls) as server:
         resource.url = f"{server.url}/mcp"
         resource.server = server
         yield resource

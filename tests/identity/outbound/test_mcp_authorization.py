@@ -21,7 +21,9 @@ from seawall.tools.port import ToolContext
 from seawall.tools.remote_http import RemoteHttp
 from seawall.tools.upstream import UpstreamFault
 from seawall.transport.http_client import Endpoint, HttpClient
+from seawall.transport.tls import tls_context
 from seawall.turn import Principal
+from tests.certificates import Authority
 from tests.faulty_server import Answer, Request, serving
 from tests.identity.outbound.opened import ADA, BOB, opened, settings_of
 from tests.identity.outbound.provider import (
@@ -55,9 +57,12 @@ async def call(
     url: str,
     principal: Principal | None = ADA,
     caller_token: str = "",
+    *,
+    ca_file: str = "",
 ) -> int:
     """One call of the server, as tools make it; the status."""
-    http = RemoteHttp(HttpClient(), allowed=[url], credentials=credentials)
+    client = HttpClient(ssl_context=tls_context(ca_file) if ca_file else None)
+    http = RemoteHttp(client, allowed=[url], credentials=credentials)
     deadline = asyncio.get_running_loop().time() + 30
     context = None
     if principal is not None:
@@ -106,6 +111,23 @@ async def test_what_the_server_asks_for_is_found(open_provider: Provider, named:
         server.url,
         "orders.read",
     )
+
+
+async def test_a_server_with_a_certificate_of_ones_own_authority(
+    open_provider: Provider, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path)
+    file = str(authority.file)
+    async with running_resource(open_provider, tls=authority.server()) as server:
+        for ca_file, said in ((file, 200), ("", "set ca_file")):
+            async with opened(
+                table_of(open_provider), address=server.url, environment=SECRET, ca_file=ca_file
+            ) as credentials:
+                try:
+                    found: int | str = await call(credentials, server.url, ca_file=file)
+                except UpstreamFault as fault:
+                    found = str(fault)
+                assert found == said or str(said) in str(found)
 
 
 async def test_a_client_that_is_not_configured_registers_itself(open_provider: Provider) -> None:

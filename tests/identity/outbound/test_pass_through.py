@@ -5,8 +5,9 @@ import time
 import pytest
 
 from seawall.errors import ConfigError
+from seawall.identity.outbound.open import open_credentials
 from seawall.identity.outbound.port import CredentialsUnavailable
-from tests.identity.outbound.opened import ADA, opened, token
+from tests.identity.outbound.opened import ADA, opened, settings_of, token
 from tests.issuer import Issuer
 
 ADDRESS = "https://orders.example.com"
@@ -70,3 +71,11 @@ async def test_an_upstream_elsewhere_is_refused_at_start(address: str) -> None:
     with pytest.raises(ConfigError, match=r"tools\.orders\.auth\.addresses: .* is not listed"):
         async with opened(TABLE, address=address):
             pass
+
+
+async def test_without_an_address_of_its_own_there_is_nowhere_to_send_it() -> None:
+    for table in (TABLE, {"kind": "mcp"}):
+        with pytest.raises(ConfigError, match=r"tools\.orders\.auth\.kind: .* needs a base_url"):
+            open_credentials(
+                settings_of(table), key="tools.orders.auth", addresses=(), find=lambda _: None
+            )

@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
+from seawall.errors import ConfigError
 from seawall.identity.outbound.port import OutboundCredentials
 from seawall.identity.outbound.settings import (
     AuthSettings,
@@ -31,6 +34,13 @@ FindObject = Callable[[str], Any]
 _MAX_CONNECTIONS = 16
 
 
+class _Upstream(Struct, frozen=True):
+    """Where credentials are sent: URLs, and the file of authorities that are trusted for them."""
+
+    addresses: tuple[str, ...]
+    ca_file: str
+
+
 def open_credentials(
     settings: AuthSettings,
     *,
@@ -38,6 +48,7 @@ def open_credentials(
     addresses: Sequence[str],
     find: FindObject,
     environment: Mapping[str, str] = os.environ,
+    ca_file: str = "",
     tenants: Mapping[str, AuthSettings] = MappingProxyType({}),
     tenant_key: Callable[[str], str] = str,
 ) -> OutboundCredentials:
@@ -49,13 +60,15 @@ def open_credentials(
         addresses: URLs of the upstream. Of an MCP server, its endpoint.
         find: Imports what a factory names.
         environment: Environment variables, for secrets.
+        ca_file: Authorities that are trusted for these addresses; empty for those of the system.
         tenants: Settings of tenants that have credentials of their own.
         tenant_key: The table of a tenant's, for errors.
 
     Raises:
         ConfigError: A secret is missing, or something that is configured cannot be used.
     """
-    common = _open(settings, key, addresses, find, environment)
+    where = _Upstream(tuple(addresses), ca_file)
+    common = _open(settings, key, where, find, environment)
     if not tenants:
         return common
     from seawall.identity.outbound.tenants import TenantCredentials  # noqa: PLC0415 - if any
@@ -63,7 +76,7 @@ def open_credentials(
     return TenantCredentials(
         common,
         {
-            tenant: _open(each, tenant_key(tenant), addresses, find, environment)
+            tenant: _open(each, tenant_key(tenant), where, find, environment)
             for tenant, each in tenants.items()
         },
     )
@@ -73,10 +86,12 @@ def open_credentials(
 def _open(
     settings: AuthSettings,
     key: str,
-    addresses: Sequence[str],
+    upstream: _Upstream,
     find: FindObject,
     environment: Mapping[str, str],
 ) -> OutboundCredentials:
+    if isinstance(settings, PassThroughAuth | McpAuth) and not upstream.addresses:
+        raise ConfigError(f'{key}.kind: "{settings.__struct_config__.tag}" needs a base_url')
     match settings:
         case NoAuth():
             from seawall.identity.outbound.static import NoCredentials  # noqa: PLC0415
@@ -87,9 +102,9 @@ def _open(
         case PassThroughAuth():
             from seawall.identity.outbound.pass_through import PassThrough  # noqa: PLC0415
 
-            return PassThrough(settings, addresses, key=key)
+            return PassThrough(settings, upstream.addresses, key=key)
         case McpAuth():
-            return _mcp(settings, key, addresses, environment)
+            return _mcp(settings, key, upstream, environment)
         case SubjectStoreAuth():
             return _subject_store(settings, key, find, environment)
         case _:
@@ -138,7 +153,7 @@ def _oauth(
 
 
 def _mcp(
-    settings: McpAuth, key: str, addresses: Sequence[str], environment: Mapping[str, str]
+    settings: McpAuth, key: str, upstream: _Upstream, environment: Mapping[str, str]
 ) -> OutboundCredentials:
     from seawall.identity.outbound.discovery import Discovery  # noqa: PLC0415
     from seawall.identity.outbound.login_file import LoginFile  # noqa: PLC0415
@@ -159,9 +174,9 @@ def _mcp(
         grant = ExchangeGrant(configured)
     else:
         grant = ClientGrant(configured)
-    http, public = _mcp_clients(settings, key)
+    http, public = _mcp_clients(settings, key, upstream)
     return McpCredentials(
-        Discovery(addresses[0], settings.issuers, http=http, public=public),
+        Discovery(upstream.addresses[0], settings.issuers, http=http, public=public),
         grant,
         TokenCache(fetch_seconds=settings.timeout_seconds),
         scope=settings.scope,
@@ -197,20 +212,23 @@ def _configured_client(
     )
 
 
-def _mcp_clients(settings: McpAuth, key: str) -> "tuple[HttpClient, HttpClient]":
+def _mcp_clients(
+    settings: McpAuth, key: str, upstream: _Upstream
+) -> "tuple[HttpClient, HttpClient]":
     """The HTTP clients for configured addresses, and for those that documents name.
 
     Raises:
         ConfigError: The file of authorities cannot be used.
     """
-    from seawall.transport.http_client import HttpClient  # noqa: PLC0415
+    from seawall.transport.http_client import Endpoint, HttpClient  # noqa: PLC0415
     from seawall.transport.tls import tls_context  # noqa: PLC0415
 
     context = tls_context(settings.ca_file, key=f"{key}.ca_file") if settings.ca_file else None
-    return (
-        HttpClient(max_connections=_MAX_CONNECTIONS, ssl_context=context),
-        HttpClient(max_connections=_MAX_CONNECTIONS, public_only=True),
-    )
+    http = HttpClient(max_connections=_MAX_CONNECTIONS, ssl_context=context)
+    if upstream.ca_file:
+        for each in upstream.addresses:
+            http.trust(Endpoint.parse(each).origin, tls_context(upstream.ca_file))
+    return http, HttpClient(max_connections=_MAX_CONNECTIONS, public_only=True)
 
 
 async def open_login(
@@ -220,6 +238,7 @@ async def open_login(
     key: str,
     show: Callable[[str], None],
     environment: Mapping[str, str] = os.environ,
+    ca_file: str = "",
 ) -> None:
     """Sign in to an MCP server, and keep what is issued in `login_file`.
 
@@ -229,19 +248,19 @@ async def open_login(
         key: The table, for errors.
         show: Called with the address that a browser has to open.
         environment: Environment variables, for secrets.
+        ca_file: Authorities that are trusted for `url`; empty for those of the system.
 
     Raises:
         ConfigError: The settings are of no sign-in, or a secret is missing.
         CredentialsUnavailable: The sign-in failed, was refused, or took too long.
     """
-    from seawall.errors import ConfigError  # noqa: PLC0415
     from seawall.identity.outbound.discovery import Discovery  # noqa: PLC0415
     from seawall.identity.outbound.login import log_in  # noqa: PLC0415
     from seawall.identity.outbound.login_file import LoginFile  # noqa: PLC0415
 
     if settings.grant != "login":
         raise ConfigError(f'{key}.grant: is "{settings.grant}"; "login" is signed in for')
-    http, public = _mcp_clients(settings, key)
+    http, public = _mcp_clients(settings, key, _Upstream((url,), ca_file))
     try:
         login = await log_in(
             url,

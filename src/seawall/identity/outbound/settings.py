@@ -103,6 +103,8 @@ class OAuthClientAuth(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         _check_client(
             self.client_auth, self.client_secret_env, self.client_secret_file, self.private_key_file
         )
+        if self.ca_file and not self.token_url.startswith("https:"):
+            raise ValueError("ca_file has no effect: token_url is not https")
         if reserved := _RESERVED & self.parameters.keys():
             raise ValueError(f"parameters: {min(reserved)} has a key of its own")
 
@@ -192,8 +194,8 @@ class SubjectStoreAuth(
         """Check what refreshing needs."""
         if self.token_url:
             self.refreshing()
-        elif self.client_id:
-            raise ValueError("token_url: is needed to refresh tokens as client_id")
+        elif self.client_id or self.ca_file:
+            raise ValueError("token_url: is needed to refresh tokens")
 
     def refreshing(self) -> OAuthClientAuth:
         """The client that refreshes tokens."""
