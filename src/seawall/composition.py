@@ -475,7 +475,12 @@ async def _open_catalog(
     """The tools of sources elsewhere, listed; None if none is configured."""
     if not settings.sources:
         return None
-    from seawall.tools.sources import open_catalog  # noqa: PLC0415 - only if configured
+    try:
+        from seawall.tools.sources import open_catalog  # noqa: PLC0415 - only if configured
+    except ImportError as error:
+        raise ConfigError(
+            f"tools elsewhere need the extra 'tools': pip install 'seawall[tools]' ({error})"
+        ) from None
 
     own = {each.name for made in toolsets for each in made.tools}
     catalog = open_catalog(

@@ -8,7 +8,15 @@ from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seawall.cli.arguments import Commands, Parser, add_group, add_json, name, plural
+from seawall.cli.arguments import (
+    Commands,
+    Parser,
+    add_group,
+    add_json,
+    name,
+    plural,
+    requires_extra,
+)
 from seawall.cli.stored import print_json
 from seawall.cli.terminal import color
 from seawall.errors import ConfigError, did_you_mean
@@ -200,7 +208,8 @@ _CALL_SECONDS = 60.0
 
 
 async def _lock(arguments: argparse.Namespace) -> int:
-    from seawall.tools.pins import LOCK_FILE, read_pins, write_pins  # noqa: PLC0415
+    with requires_extra("seawall tools lock", "tools"):
+        from seawall.tools.pins import LOCK_FILE, read_pins, write_pins  # noqa: PLC0415
 
     settings = _settings(arguments)
     path = Path(settings.folder, LOCK_FILE)
@@ -226,9 +235,10 @@ async def _digests(settings: "Settings") -> dict[str, dict[str, str]]:
     """
     import os  # noqa: PLC0415 - only what this command needs
 
-    from seawall.tools.pins import digest  # noqa: PLC0415
-    from seawall.tools.sources import open_catalog  # noqa: PLC0415
-    from seawall.tools.upstream import UpstreamFault  # noqa: PLC0415
+    with requires_extra("seawall tools lock", "tools"):
+        from seawall.tools.pins import digest  # noqa: PLC0415
+        from seawall.tools.sources import open_catalog  # noqa: PLC0415
+        from seawall.tools.upstream import UpstreamFault  # noqa: PLC0415
 
     if not settings.sources:
         raise ConfigError("no tools elsewhere are configured: there is nothing to lock")
@@ -270,7 +280,8 @@ async def _login(arguments: argparse.Namespace) -> int:
 
 
 async def _doctor(arguments: argparse.Namespace) -> int:
-    from seawall.cli.tool_checks import check_sources  # noqa: PLC0415 - only what it needs
+    with requires_extra("seawall tools doctor", "tools"):
+        from seawall.cli.tool_checks import check_sources  # noqa: PLC0415 - only what it needs
     from seawall.printable import printable  # noqa: PLC0415
 
     found: list[Check] = []

@@ -32,7 +32,7 @@ FaultKind = Literal["unreachable", "throttled", "failed", "late", "broken", "ref
 connection or an answer that broke off; credentials that are missing or were not accepted."""
 
 _UPSTREAM_FAULTS = ("unreachable", "failed", "late", "broken")
-_NOT_ARRIVED = ("unreachable", "throttled")
+_NOT_DONE = ("unreachable", "throttled", "refused")
 
 
 class UpstreamFault(Exception):
@@ -42,7 +42,7 @@ class UpstreamFault(Exception):
         kind: How.
         detail: For the log; without secrets.
         retry_after: Seconds that the upstream asked for; None if it did not.
-        sent: Whether the request may have arrived.
+        sent: Whether what was asked for may have been done.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class UpstreamFault(Exception):
         self.kind: FaultKind = kind
         self.detail = detail
         self.retry_after = retry_after
-        self.sent = sent and kind not in _NOT_ARRIVED
+        self.sent = sent and kind not in _NOT_DONE
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}"

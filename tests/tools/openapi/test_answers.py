@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.tools.openapi.answer import answer_text, compile_select, cut_json, error_text
+from seawall.tools.openapi.answer import answer_text, cut_json, error_text
+from seawall.tools.select import compile_select
 from tests.properties import examples
 
 JSON = {"content-type": "application/json"}

@@ -13,9 +13,9 @@ from seawall.tools.mcp.header_values import Paths, mirrored_headers
 from seawall.tools.mcp.jsonrpc import HEADER_MISMATCH, INTERNAL_ERROR, RpcError
 from seawall.tools.mcp.schemas import Validator, fault_of
 from seawall.tools.mcp.wire import Request
-from seawall.tools.openapi.answer import Selector
 from seawall.tools.port import ToolContext, ToolOutcome
 from seawall.tools.remote import RemoteOperation
+from seawall.tools.select import Selector
 from seawall.tools.upstream import UpstreamFault
 
 __all__ = [

@@ -17,8 +17,8 @@ from seawall.tools.mcp.jsonrpc import RpcError
 from seawall.tools.mcp.protocol import Server
 from seawall.tools.mcp.schemas import InvalidSchema, compile_schema
 from seawall.tools.mcp.wire import Wire
-from seawall.tools.openapi.answer import Selector, compile_select
 from seawall.tools.remote import RemoteOperation
+from seawall.tools.select import Selector, compile_select
 from seawall.tools.settings import McpSettings
 from seawall.tools.upstream import UpstreamFault
 

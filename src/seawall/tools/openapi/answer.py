@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-__all__ = ["AnswerText", "Selector", "answer_text", "compile_select", "cut_json", "error_text"]
+from seawall.tools.select import Selector
+
+__all__ = ["AnswerText", "answer_text", "cut_json", "error_text"]
 
 _MOST_ERROR_BYTES = 4_096
 _MOST_LEVELS = 16  # that cutting goes into
@@ -31,50 +33,6 @@ class AnswerText(Struct, frozen=True):
 
     text: str
     whole: bool
-
-
-class Selector:
-    """What a model needs of an answer: a JMESPath expression."""
-
-    def __init__(self, expression: str) -> None:
-        """Compile an expression.
-
-        Args:
-            expression: JMESPath (https://jmespath.org).
-
-        Raises:
-            ValueError: It is none.
-        """
-        import jmespath  # type: ignore[import-untyped]  # noqa: PLC0415 - only where it is needed
-
-        self._errors = jmespath.exceptions.JMESPathError
-        try:
-            self._compiled = jmespath.compile(expression)
-        except self._errors as error:
-            raise ValueError(str(error).split("\n", 1)[0]) from None
-
-    def __call__(self, value: Any) -> Any:  # noqa: ANN401 - JSON
-        """The part of a value.
-
-        Raises:
-            ValueError: The expression cannot be applied to it.
-        """
-        try:
-            return self._compiled.search(value)
-        except (self._errors, ArithmeticError, TypeError, RecursionError) as error:
-            raise ValueError(str(error).split("\n", 1)[0]) from None
-
-
-def compile_select(expression: str) -> Selector | None:
-    """The selector of a setting; None if it is empty.
-
-    Args:
-        expression: JMESPath.
-
-    Raises:
-        ValueError: See `Selector`.
-    """
-    return Selector(expression) if expression else None
 
 
 def answer_text(

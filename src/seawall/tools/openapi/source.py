@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from msgspec import structs
 
 from seawall.errors import ConfigError
-from seawall.tools.openapi.answer import Selector, answer_text, compile_select, error_text
+from seawall.tools.openapi.answer import answer_text, error_text
 from seawall.tools.openapi.document import (
     MAX_DOCUMENT_BYTES,
     Document,
@@ -24,6 +24,7 @@ from seawall.tools.openapi.request import UnsendableArgument, build_request
 from seawall.tools.port import ToolContext, ToolOutcome
 from seawall.tools.remote import RemoteOperation
 from seawall.tools.remote_http import RemoteHttp, status_fault
+from seawall.tools.select import Selector, compile_select
 from seawall.tools.settings import OpenApiSettings
 from seawall.tools.upstream import UpstreamFault
 
