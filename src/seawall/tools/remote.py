@@ -43,7 +43,7 @@ class Invoke(Protocol):
     """Makes one attempt at a call."""
 
     async def __call__(
-        self, arguments: dict[str, Any], context: ToolContext, deadline: float
+        self, arguments: dict[str, Any], context: ToolContext, deadline: float, /
     ) -> ToolOutcome:
         """Call the operation once.
 

@@ -1,12 +1,14 @@
 """The client that MCP's conformance suite tests: `conformance_client.py URL`.
 
 The suite appends the URL of its server, and names the scenario in MCP_CONFORMANCE_SCENARIO. The
-client does what an agent's tools do: it lists, and calls what it finds.
+client does what an agent's tools do: it lists, and calls what it finds; where the suite says in
+MCP_CONFORMANCE_CONTEXT what to call, that.
 """
 
 import asyncio
 import os
 import sys
+from typing import Any
 
 import msgspec
 
@@ -15,12 +17,25 @@ from seawall.tools.settings import McpSettings, SourceLimits
 from seawall.tools.sources import open_catalog
 from seawall.turn import Principal
 
-_NUMBERS = {"a": 2, "b": 3}
+_VALUES = {"number": 2, "integer": 2, "boolean": True, "object": {}, "array": []}
 
 
-def _arguments(tool: Tool) -> str:
-    """Arguments for what a scenario offers: two numbers, or none."""
-    return msgspec.json.encode({name: _NUMBERS.get(name, 1) for name in tool.parameters}).decode()
+def _calls(tools: tuple[Tool, ...]) -> list[tuple[Tool, Any]]:
+    """What to call, with which arguments."""
+    context = msgspec.json.decode(os.environ.get("MCP_CONFORMANCE_CONTEXT", "{}"))
+    by_name = {each.name: each for each in tools}
+    if "toolCalls" in context:
+        return [(by_name[each["name"]], each["arguments"]) for each in context["toolCalls"]]
+    if "json_schema_echo" in by_name:
+        schemas = [each.spec.parameters for each in tools if each.name != "json_schema_echo"]
+        return [(by_name["json_schema_echo"], {"schema": schemas[0]})]
+    return [(each, _arguments(each.spec.parameters)) for each in tools]
+
+
+def _arguments(schema: Any) -> dict[str, Any]:
+    """A value for each property, by its type."""
+    properties = schema.get("properties", {})
+    return {name: _VALUES.get(each.get("type"), "text") for name, each in properties.items()}
 
 
 async def _main(url: str) -> int:
@@ -30,11 +45,11 @@ async def _main(url: str) -> int:
     failed = False
     try:
         await catalog.list_all()
-        for tool in catalog.tools.get("server", ()):
+        for tool, arguments in _calls(catalog.tools.get("server", ())):
             principal = Principal("tenant", "subject")
             deadline = loop.time() + 20.0
             context = ToolContext(principal, "s", "t", "a", "c", "key", deadline, {})
-            outcome = await tool.call(_arguments(tool), context)
+            outcome = await tool.call(msgspec.json.encode(arguments).decode(), context)
             sys.stdout.write(f"{tool.name}: {outcome}\n")
             failed = failed or outcome.failed
     finally:

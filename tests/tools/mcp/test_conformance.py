@@ -3,11 +3,12 @@
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.parts import mcp_parts, require
+from tests.parts import mcp_clients, mcp_parts, require
 
 CLIENT = Path(__file__).parent / "conformance_client.py"
 ROOT = CLIENT.parents[3]
@@ -15,18 +16,43 @@ ROOT = CLIENT.parents[3]
 
 # elicitation-sep1034-client-defaults does not apply: this client does not offer elicitation to
 # servers of that version. The scenarios of authorization are in tests/identity.
-@pytest.mark.parametrize("scenario", ["initialize", "tools_call", "sse-retry"])
+RELEASED = ("initialize", "tools_call", "sse-retry")
+# Of version 2026-07-28.
+PREVIEW = (
+    "tools_call",
+    "request-metadata",
+    "sep-2322-client-request-state",
+    "http-standard-headers",
+    "http-custom-headers",
+    "http-invalid-tool-headers",
+    "json-schema-ref-no-deref",
+    "json-schema-2020-12-preservation",
+)
+
+
+@pytest.mark.parametrize("scenario", RELEASED)
 async def test_a_scenario_of_the_suite(scenario: str, tmp_path: Path) -> None:
-    require(mcp_parts.missing())
+    await _run(mcp_parts.conformance, tmp_path, "--scenario", scenario)
+
+
+@pytest.mark.parametrize("scenario", PREVIEW)
+async def test_a_scenario_of_the_stateless_version(scenario: str, tmp_path: Path) -> None:
+    options = ("--scenario", scenario, "--spec-version", "2026-07-28")
+    await _run(mcp_clients.preview, tmp_path, *options)
+
+
+async def _run(suite: Callable[[], tuple[str, ...]], folder: Path, *options: str) -> None:
+    require(mcp_clients.missing())
     command = f"{sys.executable} {CLIENT}"
     process = await asyncio.create_subprocess_exec(
-        *mcp_parts.conformance(),
-        *("client", "--command", command, "--scenario", scenario),
+        *suite(),
+        *("client", "--command", command, *options),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env=os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"},
-        cwd=tmp_path,
+        cwd=folder,
     )
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
     assert "OVERALL: PASSED" in output.decode()
+    assert "0 failed, 0 warnings" in output.decode()

@@ -1,11 +1,12 @@
 """Which version is spoken with whom, and what each request then carries."""
 
+import asyncio
 from typing import Any
 
 import pytest
 
 from seawall.errors import ConfigError
-from seawall.tools.settings import McpSettings
+from seawall.tools.settings import McpSettings, SourceLimits
 from seawall.turn import Principal
 from tests.tools.mcp.harness import (
     ALICE,
@@ -156,6 +157,23 @@ async def test_no_common_version_is_said() -> None:
         assert catalog.unavailable == {"server"}
 
 
+@pytest.mark.parametrize("refusals", [1, 2])
+async def test_a_version_that_is_refused_but_named_is_tried_once_more(refusals: int) -> None:
+    left = refusals
+
+    def script(request: Asked) -> Reply:
+        nonlocal left
+        if request.method == "server/discover" and left:
+            left -= 1
+            error = {"code": -32022, "message": "?", "data": {"supported": ["2026-07-28"]}}
+            return json_reply({"jsonrpc": "2.0", "id": request.body["id"], "error": error}, 400)
+        return modern(request)
+
+    async with scripted(script) as (url, asked), opened(McpSettings(mcp=url)) as catalog:
+        assert catalog.unavailable == ({"server"} if refusals == 2 else set())
+    assert "initialize" not in [each.method for each in asked]
+
+
 async def test_a_server_that_becomes_another_one_is_asked_again() -> None:
     """A modern server is replaced by an older version of itself."""
     replaced = False
@@ -188,6 +206,34 @@ async def test_each_subject_has_a_session_of_its_own() -> None:
         assert used == ["s2", "s3", "s2", "s4", "s3"]  # s1 is that of the listing
     ended = {each.headers["mcp-session-id"] for each in asked if each.method == "DELETE"}
     assert ended == {"s1", "s2", "s3", "s4"}
+
+
+async def test_calls_of_many_subjects_at_once_never_meet_in_a_session() -> None:
+    number = 0
+
+    def script(request: Asked) -> Reply:
+        nonlocal number
+        number += request.method == "initialize"
+        if request.method == "tools/call":
+            session = request.headers["mcp-session-id"]
+            return answer(request, {"content": [{"type": "text", "text": session}]})
+        return legacy(request, session=f"s{number}")
+
+    subjects = [Principal("tenant", f"subject{each}") for each in range(50)]
+    limits = SourceLimits(concurrency=64, wait_seconds=30.0, answer_seconds=30.0)
+    async with (
+        scripted(script) as (url, _),
+        opened(McpSettings(mcp=url, limits=limits)) as catalog,
+    ):
+        calls = [
+            call(catalog, "look_up", {}, context(subject, seconds=60.0))
+            for _ in range(10)
+            for subject in subjects
+        ]
+        sessions = [each.content for each in await asyncio.gather(*calls)]
+    of_subjects = [set(sessions[index::50]) for index in range(50)]
+    assert all(len(each) == 1 for each in of_subjects)
+    assert len(set(sessions)) == 50
 
 
 async def test_a_lost_session_is_replaced_and_the_call_made_once_more() -> None:

@@ -180,6 +180,11 @@ def test_a_parameter_without_a_place_in_the_path_is_left_out() -> None:
         ({"servers": [{"url": "/v1"}]}, "no server with a whole address .*; set base_url"),
         ({"servers": [{"url": "https://{host}/v1"}]}, "'host' of its server has no default"),
         ({"servers": [{"url": "ftp://a.example"}]}, "no server with a whole address"),
+        ({"servers": [{"url": "https://bücher.example"}]}, "no server with a whole address"),
+        ({"servers": [{"url": "https://a:b@c.example"}]}, "no server with a whole address"),
+        ({"servers": [{"url": "https://a.example/\r\nx"}]}, "no server with a whole address"),
+        ({"servers": [{"url": "https://a.example/?k=1"}]}, "has a query or a fragment"),
+        ({"servers": [{"url": "https://[a.example"}]}, "no server with a whole address"),
     ],
 )
 def test_an_operation_that_cannot_be_used(operation: dict[str, Any], fault: str) -> None:
@@ -199,6 +204,9 @@ def test_servers_have_variables_and_the_closest_one_counts() -> None:
     get, put = read_operations(document_of(paths), ["*"], location=at).usable
     assert build_request(get, {}).url == "https://eu.example.com:8443/v1/a"
     assert build_request(put, {}).url == "https://docs.example.com/v9/a"
+    broken = document_of({"/a": {"get": {"servers": [{"url": "https://[a"}]}}})
+    with pytest.raises(DocumentFault, match="no server with a whole address"):
+        read_operations(broken, ["GET /a"], location=at)
     (moved, _) = read_operations(document_of(paths), ["*"], base_url="http://127.0.0.1:1/x/").usable
     assert build_request(moved, {}).url == "http://127.0.0.1:1/x/a"
 

@@ -82,8 +82,8 @@ class Message(Struct, frozen=True, kw_only=True):
 
     @property
     def elicits(self) -> bool:
-        """Whether its client can put a form before its user, when it gets one in a result."""
-        if not self.stateless:
+        """Whether it is a request whose client can put a form of the result before its user."""
+        if not (self.stateless and self.kind == "request"):
             return False
         elicitation = self.meta[_CAPABILITIES_KEY].get("elicitation")
         return isinstance(elicitation, dict) and (not elicitation or "form" in elicitation)

@@ -19,7 +19,7 @@ from seawall.aws.dynamodb_calls import (
     TransactionCancelled,
     Update,
 )
-from seawall.storage.dynamodb.items import number, owner_partition, text, time_to_live
+from seawall.storage.dynamodb import number, owner_partition, text, time_to_live
 from seawall.storage.dynamodb.table import SessionTable
 from seawall.storage.port import Notification
 from seawall.storage.values import encode_record

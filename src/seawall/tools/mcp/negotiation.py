@@ -23,6 +23,9 @@ from seawall.tools.upstream import UpstreamFault
 __all__ = ["Link", "discover", "initialize", "negotiate"]
 
 
+_ATTEMPTS = 2
+
+
 class Link(Protocol):
     """A way to a server whose version is not known yet."""
 
@@ -80,24 +83,28 @@ async def discover(link: Link, meta: dict[str, Any]) -> Server | None:
     Raises:
         UpstreamFault: The server cannot be reached, or there is no common version.
     """
-    try:
-        result = await link.send("server/discover", {"_meta": meta}, MODERN_VERSION)
-        found = msgspec.json.decode(result, type=Discovered)
-    except RpcError as error:
-        supported = _supported(error)
-        if supported is not None and not set(supported) & {MODERN_VERSION, *LEGACY_VERSIONS}:
-            versions = ", ".join(supported)[:200]
-            raise UpstreamFault("broken", f"it speaks only MCP {versions}") from None
-        return None
-    except UpstreamFault as fault:
-        if fault.kind in ("failed", "broken"):
+    for _ in range(_ATTEMPTS):
+        try:
+            result = await link.send("server/discover", {"_meta": meta}, MODERN_VERSION)
+            found = msgspec.json.decode(result, type=Discovered)
+        except RpcError as error:
+            supported = _supported(error)
+            if supported is not None and MODERN_VERSION in supported:
+                continue  # it refuses what it names: another instance of it, most likely
+            if supported is not None and not set(supported) & set(LEGACY_VERSIONS):
+                versions = ", ".join(supported)[:200]
+                raise UpstreamFault("broken", f"it speaks only MCP {versions}") from None
             return None
-        raise
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    if MODERN_VERSION not in found.supported_versions:
-        return None
-    return Server(MODERN_VERSION, found.capabilities)
+        except UpstreamFault as fault:
+            if fault.kind in ("failed", "broken"):
+                return None
+            raise
+        except (msgspec.DecodeError, RecursionError):
+            return None
+        if MODERN_VERSION not in found.supported_versions:
+            return None
+        return Server(MODERN_VERSION, found.capabilities)
+    raise UpstreamFault("broken", f"it refuses MCP {MODERN_VERSION}, which it says it speaks")
 
 
 async def initialize(link: Link, info: dict[str, str]) -> Server:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 from msgspec import Struct
 
@@ -19,6 +19,7 @@ from seawall.tools.openapi.parameters import (
 )
 from seawall.tools.openapi.schemas import SchemaReader
 from seawall.tools.openapi.selection import Chosen, choose, name_operation
+from seawall.transport.http_client import Endpoint
 
 __all__ = ["Operation", "Operations", "read_operations"]
 
@@ -191,16 +192,20 @@ class _OperationReader:
         for owner in (chosen.operation.value, chosen.item.value, self._document.root):
             servers = owner.get("servers")
             if isinstance(servers, list) and servers and isinstance(servers[0], dict):
-                url = urljoin(self._location, _server_url(servers[0]))
+                said = _server_url(servers[0])
                 break
         else:
-            url = urljoin(self._location, "/")
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+            said = "/"
+        try:
+            url = urljoin(self._location, said)
+            Endpoint.parse(url)
+        except ValueError as error:
             raise DocumentFault(
-                f"the document names no server with a whole address (it says {url[:80]!r}); set "
+                f"the document names no server with a whole address ({str(error)[:200]}); set "
                 "base_url"
-            )
+            ) from None
+        if "?" in url or "#" in url:
+            raise DocumentFault("its server's address has a query or a fragment; set base_url")
         return url.rstrip("/")
 
     def _accept(self, chosen: Chosen) -> str:

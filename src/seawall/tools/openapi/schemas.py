@@ -96,6 +96,7 @@ class SchemaReader:
             document: The document.
         """
         self._document = document
+        self._names: dict[Key, str] = {}
         self._values: dict[Key, Any] = {}
         self._definitions: dict[Key, _Definition] = {}
         self._patterns: dict[str, bool] = {}
@@ -147,12 +148,16 @@ class SchemaReader:
 
     def name_of(self, key: Key) -> str:
         """The name of a schema in `$defs`; the same in every run."""
+        if (known := self._names.get(key)) is not None:
+            return known
         file, pointer = key
         last = pointer.rsplit("/", 1)[-1] or file.rsplit("/", 1)[-1].split(".", 1)[0]
         name = _unnamed.sub("_", last)[:64]
-        if not file and pointer == f"/components/schemas/{name}":
-            return name
-        return f"{name}_{hashlib.sha256(f'{file}#{pointer}'.encode()).hexdigest()[:8]}"
+        if file or pointer != f"/components/schemas/{name}":
+            digest = hashlib.sha256(f"{file}#{pointer}".encode("utf-8", "replace")).hexdigest()
+            name = f"{name}_{digest[:8]}"
+        self._names[key] = name
+        return name
 
     def usable_pattern(self, pattern: str) -> bool:
         """Whether a pattern can be matched in linear time."""
@@ -246,11 +251,14 @@ class _Conversion:
         if same:
             self.in_place.add(key)
         counts = schema if self._document.siblings else {"description": schema.get("description")}
-        beside = {name: value for name, value in counts.items() if name not in ("$ref", "nullable")}
-        target = {
-            "$ref": f"#/$defs/{self._reader.name_of(key)}",
-            **self._keywords(beside, depth, same=same, absent=absent),
+        beside = {
+            name: value
+            for name, value in counts.items()
+            if name not in ("$ref", "nullable") and value is not None
         }
+        target: dict[str, Any] = {"$ref": f"#/$defs/{self._reader.name_of(key)}"}
+        if beside:
+            target |= self._keywords(beside, depth, same=same, absent=absent)
         return {"anyOf": [target, {"type": "null"}]} if schema.get("nullable") is True else target
 
     def _keywords(
