@@ -52,6 +52,9 @@ class Principal(Struct, frozen=True, eq=False):
             and self.tenant == other.tenant
         )
 
+    def __ne__(self, other: object) -> bool:
+        return not self == other  # a Struct has one of its own, which compares identities
+
     def __hash__(self) -> int:
         return hash((self.tenant, self.subject))
 

@@ -13,6 +13,7 @@ from seawall.cli.main import main
 from seawall.identity import Anonymous, Authenticator, Bearer
 from seawall.identity.authenticator import build_authenticator
 from seawall.identity.settings import IdentitySettings, claimed_roles
+from seawall.turn import Principal
 from tests.issuer import AUDIENCE, ISSUER, Issuer
 
 
@@ -98,3 +99,13 @@ async def test_a_token_for_tests_has_roles(
     assert principal.roles == ("manager", "operator")
     assert main(["keys", "new", *who]) == 0
     assert 'roles = ["manager", "operator"]' in capsys.readouterr().out
+
+
+def test_principals_are_the_same_whatever_their_roles() -> None:
+    one, other = Principal("acme", "ada"), Principal("acme", "ada", ("clerk",))
+    assert one == other
+    assert not one != other  # noqa: SIM202 - the operator itself
+    assert hash(one) == hash(other)
+    for stranger in (Principal("acme", "bob"), Principal("other", "ada"), "ada"):
+        assert one != stranger
+        assert not one == stranger  # noqa: SIM201

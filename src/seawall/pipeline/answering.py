@@ -28,13 +28,13 @@ from seawall.events import (
     TurnStarted,
     UsageReported,
 )
-from seawall.identity import Bearer, Credential
+from seawall.identity import Authenticator, Bearer, Credential
 from seawall.pipeline.context import Ports, Stage, TurnContext
 from seawall.pipeline.opening import Opened
 from seawall.requests import fingerprint
 from seawall.spans import current_span
 from seawall.storage.port import Commit, SessionStore
-from seawall.turn import Message, ToolMessage, TurnRecord, Usage, UserMessage
+from seawall.turn import Message, Principal, ToolMessage, TurnRecord, Usage, UserMessage
 
 if TYPE_CHECKING:
     from seawall.pipeline.journal import TurnJournal
@@ -293,13 +293,24 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         steps=pending.number if pending is not None else 0,
         interludes=said,
         approval_seconds=ports.approval_seconds,
-        caller_token=_caller_token(context.credential),
+        caller_token=_caller_token(ports.authenticator, context.credential, principal),
     )
 
 
-def _caller_token(credential: Credential) -> str:
-    """The token that the caller presented; empty for none."""
-    return credential.secret if isinstance(credential, Bearer) else ""
+def _caller_token(
+    authenticator: Authenticator, credential: Credential, principal: Principal
+) -> str:
+    """The token that the caller presented; empty for none.
+
+    Beside an API key that counts, a token has not been verified: one of another principal is not
+    the caller's.
+    """
+    if not isinstance(credential, Bearer):
+        return ""
+    secret = credential.secret
+    if credential.api_key and authenticator.unverified_principal(Bearer(secret)) != principal:
+        return ""
+    return secret
 
 
 def _report_answer(context: TurnContext, answer: Answer, routing_usage: Usage) -> None:

@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 
-from seawall import Event, Orchestrator, ScriptedModel, ToolCall, ToolMessage, new_request
+from seawall import (
+    Event,
+    Orchestrator,
+    ScriptedModel,
+    ToolCall,
+    ToolContext,
+    ToolMessage,
+    new_request,
+)
 from seawall.identity import Bearer
+from seawall.identity.authenticator import new_key
 from seawall.models import ModelRequest
 from tests.faulty_server import Answer, Request, serving
 from tests.identity.outbound.provider import EXCHANGE, ORDERS, Provider, claims_of, client
@@ -117,3 +126,48 @@ async def test_2000_interleaved_turns_of_50_subjects(
         assert len(service.requests) == TURNS
     assert await provider.calls(EXCHANGE) == before + SUBJECTS
     assert set(verified.values()) == set(tokens)
+
+
+async def test_a_token_of_somebody_else_beside_an_api_key_is_not_the_callers(
+    callers: Issuer, tmp_path: Path
+) -> None:
+    key, digest = new_key()
+    file = tmp_path / "seawall.toml"
+    file.write_text(f"""
+        [identity.jwt]
+        issuer = "{ISSUER}"
+        jwks_file = "keys.json"
+        [[identity.api_keys]]
+        sha256 = "{digest}"
+        tenant = "acme"
+        subject = "ada"
+        [models.default]
+        base_url = "http://127.0.0.1:1"
+        model = "m"
+        warm_connections = 0
+        [agents.helper]
+        instructions = "Help."
+        tools = ["whoAmI"]
+    """)
+    (tmp_path / "keys.json").write_bytes(callers.key_set())
+    app = Orchestrator.from_config(file)
+    app.model("default", ScriptedModel(script))
+    seen: list[str] = []
+
+    @app.tool
+    async def whoAmI(context: ToolContext) -> str:  # noqa: N802 - as the script calls it
+        """Who is it?"""
+        seen.append(context.caller_token)
+        return "noted"
+
+    own, other = callers.token("ada"), callers.token("bob")
+    credentials = [Bearer(own), Bearer(own, key), Bearer(other, key), Bearer(other, "foreign key")]
+
+    async def emit(*_: Event) -> None:
+        """Nobody reads."""
+
+    async with app:
+        for each in credentials:
+            report = await app.engine.execute(new_request("Who am I?"), each, emit)
+            assert report.outcome == "completed"
+    assert seen == [own, own, "", other]
