@@ -9,6 +9,7 @@ from seawall.timers import Timer, TimingWheel
 __all__ = [
     "BodyTooLong",
     "ConnectFailed",
+    "ConnectTimeout",
     "Connection",
     "ConnectionBroken",
     "ProtocolError",
@@ -39,6 +40,10 @@ class BodyTooLong(TransportError):
 
 class TransportTimeout(TransportError):
     """The deadline passed."""
+
+
+class ConnectTimeout(TransportTimeout):
+    """The deadline passed before there was a connection: nothing was sent."""
 
 
 _HIGH_WATER = 65_536  # unread bytes of a body at which the peer is made to wait

@@ -21,14 +21,15 @@ from seawall.transport.connection import (
     ConnectFailed,
     Connection,
     ConnectionBroken,
-    TransportTimeout,
+    ConnectTimeout,
 )
 
-__all__ = ["BufferedResponse", "Endpoint", "HttpClient", "Origin", "Response"]
+__all__ = ["BufferedResponse", "Endpoint", "HttpClient", "Origin", "Response", "is_public"]
 
 Header = tuple[bytes, bytes]
 
 _DEADLINE_TICK = 0.02
+_TRANSLATED = frozenset({0x64_FF9B << 64})  # 64:ff9b::/96 without its IPv4 address (RFC 6052)
 _forbidden = re.compile(rb"[\r\n\0]")
 
 
@@ -343,7 +344,7 @@ class HttpClient:
                 elif waiter in pool.waiters:
                     pool.waiters.remove(waiter)
                 if isinstance(error, TimeoutError):
-                    raise TransportTimeout("no connection became free in time") from error
+                    raise ConnectTimeout("no connection became free in time") from error
                 raise
 
     def _idle(self, pool: _Pool, now: float) -> Connection | None:
@@ -374,7 +375,7 @@ class HttpClient:
             pool.open -= 1
             _wake_next(pool)
             if isinstance(error, TimeoutError):
-                raise TransportTimeout(
+                raise ConnectTimeout(
                     f"{origin.host}:{origin.port} did not connect in time"
                 ) from error
             if isinstance(error, OSError):
@@ -438,16 +439,33 @@ async def _public_address(origin: Origin) -> str:
         ConnectFailed: One of its addresses is not public.
         OSError: It cannot be resolved.
     """
-    from ipaddress import ip_address  # noqa: PLC0415 - seldom needed
-
     loop = asyncio.get_running_loop()
     resolved = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
     addresses = [str(each[4][0]) for each in resolved]
     for address in addresses:
-        found = ip_address(address.partition("%")[0])
-        if not (getattr(found, "ipv4_mapped", None) or found).is_global:
+        if not is_public(address):
             raise ConnectFailed(f"{origin.host}: {address} is not a public address")
     return next((each for each in addresses if ":" not in each), addresses[0])
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the public internet, also by what translates it to IPv4.
+
+    Args:
+        address: IPv4, or IPv6 with or without a zone.
+    """
+    from ipaddress import IPv4Address, IPv6Address, ip_address  # noqa: PLC0415 - seldom needed
+
+    found = ip_address(address.partition("%")[0])
+    if isinstance(found, IPv6Address):
+        inner = found.ipv4_mapped or found.sixtofour
+        if int(found) >> 32 in _TRANSLATED:
+            inner = IPv4Address(int(found) & 0xFFFF_FFFF)
+        if inner is not None:
+            found = inner
+        elif int(found) >> 125 != 1:  # 2000::/3, which is all that is assigned
+            return False
+    return found.is_global and not found.is_multicast
 
 
 def _wake_next(pool: _Pool) -> None:
