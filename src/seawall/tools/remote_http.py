@@ -15,6 +15,7 @@ from seawall.tools.upstream import UpstreamFault
 from seawall.transport.connection import (
     BodyTooLong,
     ConnectFailed,
+    ConnectTimeout,
     TransportError,
     TransportTimeout,
 )
@@ -27,7 +28,7 @@ from seawall.transport.http_client import (
     Response,
 )
 
-__all__ = ["RemoteHttp", "status_fault"]
+__all__ = ["AnswerTooLong", "RemoteHttp", "status_fault"]
 
 _log = logging.getLogger("seawall.tools")
 _MAX_REDIRECTS = 3
@@ -90,6 +91,7 @@ class RemoteHttp:
         context: ToolContext | None,
         deadline: float,
         limit: int | None = None,
+        effect: bool = False,
     ) -> BufferedResponse:
         """Send a request and read the complete answer.
 
@@ -101,15 +103,27 @@ class RemoteHttp:
             context: The turn on whose behalf; None for none.
             deadline: In seconds on the event loop's clock.
             limit: Bytes of the answer's body; None for the configured bound.
+            effect: Whether it changes something whatever its method is: it is not sent again on
+                another connection, and no redirect is followed.
 
         Raises:
+            AnswerTooLong: The answer exceeds the bound.
             UpstreamFault: There is no answer. An answer of any status is returned.
         """
         try:
             async with self.stream(
-                method, url, headers=headers, body=body, context=context, deadline=deadline
+                method,
+                url,
+                headers=headers,
+                body=body,
+                context=context,
+                deadline=deadline,
+                effect=effect,
             ) as response:
-                content = await response.read(limit=limit or self._limit)
+                try:
+                    content = await response.read(limit=limit or self._limit)
+                except BodyTooLong as error:
+                    raise AnswerTooLong(response.status, response.headers, str(error)) from error
                 return BufferedResponse(response.status, response.headers, content)
         except TransportError as error:
             raise _fault(error) from error
@@ -124,6 +138,7 @@ class RemoteHttp:
         body: bytes = b"",
         context: ToolContext | None,
         deadline: float,
+        effect: bool = False,
     ) -> AsyncGenerator[Response, None]:
         """Send a request; the answer is read inside the block.
 
@@ -134,6 +149,7 @@ class RemoteHttp:
             body: See `request`.
             context: See `request`.
             deadline: See `request`.
+            effect: See `request`.
 
         Raises:
             UpstreamFault: There is no answer.
@@ -146,6 +162,7 @@ class RemoteHttp:
             common.append((b"traceparent", context.traceparent.encode()))
         if context is not None and self._session_header:
             common.append((self._session_header, quote(context.session, safe="").encode()))
+        safe = method in _SAFE and not effect
         redirects, renewals = 0, 0
         while True:
             endpoint = self._checked(url)
@@ -156,10 +173,10 @@ class RemoteHttp:
             exchange = self.client.stream(
                 method,
                 endpoint,
-                headers=[*common, *own],
+                headers=_last_of_each([*common, *own]),
                 body=body,
                 deadline=deadline,
-                replay=method in _SAFE,
+                replay=safe,
             )
             try:
                 response = await exchange.__aenter__()
@@ -179,7 +196,7 @@ class RemoteHttp:
                     await response.drain(seconds=_DRAIN_SECONDS)
                     continue
                 location = response.headers.get("location", "")
-                if response.status in _REDIRECTS and location and method in _SAFE:
+                if response.status in _REDIRECTS and location and safe:
                     redirects += 1
                     if redirects > _MAX_REDIRECTS:
                         raise UpstreamFault("failed", "it redirects in a circle")
@@ -204,6 +221,20 @@ class RemoteHttp:
         return endpoint
 
 
+class AnswerTooLong(UpstreamFault):
+    """An answer exceeds the bound of its size.
+
+    Attributes:
+        status: Its HTTP status.
+        headers: By lower-case name.
+    """
+
+    def __init__(self, status: int, headers: dict[str, str], detail: str) -> None:
+        super().__init__("broken", f"status {status}: the answer is too long: {detail}")
+        self.status = status
+        self.headers = headers
+
+
 def status_fault(response: BufferedResponse | Response) -> UpstreamFault | None:
     """The fault that a status stands for; None for a status that says something of the request.
 
@@ -211,8 +242,9 @@ def status_fault(response: BufferedResponse | Response) -> UpstreamFault | None:
         response: The answer.
     """
     status = response.status
-    if status in (429, 503):
-        after = _seconds(response.headers.get("retry-after", ""))
+    after = _seconds(response.headers.get("retry-after", ""))
+    # 503 is also what proxies say of a connection that was lost after the request was sent.
+    if status == 429 or (status == 503 and after is not None):
         return UpstreamFault("throttled", f"status {status}", retry_after=after)
     if status in (401, 407) or (
         status == 403 and "insufficient_scope" in response.headers.get("www-authenticate", "")
@@ -229,13 +261,16 @@ def _seconds(value: str) -> float | None:
 
 
 def _fault(error: TransportError) -> UpstreamFault:
-    if isinstance(error, ConnectFailed):
+    if isinstance(error, ConnectFailed | ConnectTimeout):
         return UpstreamFault("unreachable", str(error))
     if isinstance(error, TransportTimeout):
         return UpstreamFault("late", str(error))
-    if isinstance(error, BodyTooLong):
-        return UpstreamFault("broken", f"the answer is too long: {error}")
     return UpstreamFault("broken", str(error))
+
+
+def _last_of_each(headers: Sequence[Header]) -> list[Header]:
+    """Headers without those that later ones replace: a model's never stand beside credentials."""
+    return list({name.lower(): (name, value) for name, value in headers}.values())
 
 
 def _shown(origin: Origin) -> str:

@@ -301,7 +301,8 @@ async def test_a_server_without_a_stream_of_changes_is_not_asked_again() -> None
         (status(408), None),
         (status(413), "not available"),
         (status(429, Retry_After="7"), "again in 7 seconds"),
-        (status(503), "not available"),
+        (status(503, Retry_After="7"), "again in 7 seconds"),
+        (status(503), None),  # a proxy's word for a connection that it has lost
         (status(500), None),
         (status(200, b"<html>", "text/html"), None),
         (status(200, b"{", "application/json"), None),

@@ -1,5 +1,6 @@
 """A document as a source of tools: what a model reads when something goes wrong."""
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -44,7 +45,7 @@ async def answer(request: Request) -> Response:
         "list": lambda: JSONResponse({"items": [{"id": n, "text": "x" * 50} for n in range(500)]}),
         "image": lambda: Response(b"\x89PNG", media_type="image/png"),
         "broken": lambda: Response(b"{", media_type="application/json"),
-        "long": lambda: PlainTextResponse("x" * 3_000_000),
+        "long": lambda: PlainTextResponse("x" * 3_000_000, status),
     }
     found: Response = answers[kind]()
     return found
@@ -128,7 +129,9 @@ async def test_effects_carry_their_key_and_reads_none(tmp_path: Path) -> None:
         ({"kind": "problem", "status": 500}, "^look is not available now"),
         ({"kind": "busy"}, "^look is not available now. It may work again in 7 seconds"),
         ({"kind": "elsewhere", "status": 302}, "^look is not available now"),
-        ({"kind": "long"}, "^look is not available now"),
+        ({"kind": "long"}, "^No result: the answer has more than 1048576 bytes"),
+        ({"kind": "long", "status": 500}, "^look is not available now"),
+        ({"kind": "long", "status": 404}, "^The service refused the call: 404 Not Found.$"),
         ({"kind": "..", "status": 200}, "kind must not"),
         ({"status": 200}, "Invalid arguments for look"),
         ({"kind": "echo", "x": 1}, "Invalid arguments for look"),
@@ -152,10 +155,75 @@ async def test_what_a_model_reads_of_a_call_that_failed(
 async def test_an_effect_whose_answer_is_lost_is_unknown(tmp_path: Path) -> None:
     async with served(app) as address, opened(**written(tmp_path), base_url=address) as tools:
         assert (await call(tools["change"], kind="problem", status=500)).unknown
+        assert (await call(tools["change"], kind="problem", status=503)).unknown
         assert (await call(tools["change"], kind="elsewhere", status=307)).unknown
         refused = await call(tools["change"], kind="problem", status=409)
         assert refused.failed
         assert not refused.unknown
+        done = await call(tools["change"], kind="long", status=201)
+        assert done == ToolOutcome(
+            "Done (201), but the answer has more than 1048576 bytes, so that it cannot be shown."
+        )
+
+
+async def test_answers_that_are_too_long_open_no_circuit_breaker(tmp_path: Path) -> None:
+    limits = {"min_calls": 2}
+    async with (
+        served(app) as address,
+        opened(**written(tmp_path), base_url=address, limits=limits) as tools,
+    ):
+        for _ in range(3):
+            assert "No result" in (await call(tools["look"], kind="long")).content
+        assert not (await call(tools["look"], kind="echo")).failed
+
+
+@pytest.mark.parametrize("changes", [True, False])
+async def test_only_a_read_is_sent_again_on_another_connection(
+    tmp_path: Path, *, changes: bool
+) -> None:
+    """What matters is whether something changes, not the method."""
+    asked = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        while True:
+            try:
+                await reader.readuntil(b"\r\n\r\n")
+            except asyncio.IncompleteReadError:
+                break
+            asked += 1
+            if asked == 2:  # it is read, perhaps done, and not answered
+                break
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        overrides = {"look": {"changes": changes}}
+        async with opened(
+            **written(tmp_path), base_url=address, overrides=overrides, limits={"attempts": 1}
+        ) as tools:
+            assert not (await call(tools["look"], kind="a")).failed
+            outcome = await call(tools["look"], kind="a")
+    assert (asked, outcome.unknown) == ((2, True) if changes else (3, False))
+
+
+async def test_without_a_connection_nothing_was_changed(tmp_path: Path) -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # the beginning of TLS, which is not answered
+        writer.close()
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    async with server:
+        address = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with opened(
+            **written(tmp_path), base_url=address, limits={"connect_seconds": 0.05}
+        ) as tools:
+            outcome = await call(tools["change"], kind="a")
+    assert outcome.failed
+    assert not outcome.unknown
+    assert "Nothing was changed" in outcome.content
 
 
 @pytest.mark.parametrize(

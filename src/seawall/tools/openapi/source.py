@@ -23,10 +23,11 @@ from seawall.tools.openapi.operations import Operation, Operations, read_operati
 from seawall.tools.openapi.request import UnsendableArgument, build_request
 from seawall.tools.port import ToolContext, ToolOutcome
 from seawall.tools.remote import RemoteOperation
-from seawall.tools.remote_http import RemoteHttp, status_fault
+from seawall.tools.remote_http import AnswerTooLong, RemoteHttp, status_fault
 from seawall.tools.select import Selector, compile_select
 from seawall.tools.settings import OpenApiSettings
 from seawall.tools.upstream import UpstreamFault
+from seawall.transport.http_client import BufferedResponse
 
 __all__ = ["OpenApiSource"]
 
@@ -177,14 +178,20 @@ class OpenApiSource:
             request = build_request(operation, arguments, context.idempotency_key)
         except UnsendableArgument as fault:
             return ToolOutcome(f"Invalid arguments for {operation.name}: {fault}", failed=True)
-        response = await self._http.request(
-            request.method,
-            request.url,
-            headers=request.headers,
-            body=request.body,
-            context=context,
-            deadline=deadline,
-        )
+        try:
+            response = await self._http.request(
+                request.method,
+                request.url,
+                headers=request.headers,
+                body=request.body,
+                context=context,
+                deadline=deadline,
+                effect=operation.changes,
+            )
+        except AnswerTooLong as fault:  # the rest says the same as with any other answer
+            if 200 <= fault.status < 300:
+                return _too_long(operation, fault.status, self._settings.max_response_bytes)
+            response = BufferedResponse(fault.status, fault.headers, b"")
         if (refusal := status_fault(response)) is not None:
             raise refusal
         if 200 <= response.status < 300:
@@ -198,3 +205,11 @@ class OpenApiSource:
         title = _TITLES.get(response.status, "")
         said = error_text(response.status, response.headers, response.body, title)
         return ToolOutcome(said, failed=True)
+
+
+def _too_long(operation: Operation, status: int, limit: int) -> ToolOutcome:
+    """What a model reads of a successful call whose answer is too long to be read."""
+    said = f"the answer has more than {limit} bytes, so that it cannot be shown"
+    if operation.changes:
+        return ToolOutcome(f"Done ({status}), but {said}.")
+    return ToolOutcome(f"No result: {said}. Ask for less at once.", failed=True)
