@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from seawall.spans import within_span
 from seawall.tools.arguments import canonical_json
+from seawall.tools.effort import check_effort
 from seawall.tools.port import (
     MAX_ARGUMENT_CHARACTERS,
     MAX_EFFECT_BYTES,
@@ -72,6 +73,8 @@ class RemoteOperation(Struct, frozen=True, kw_only=True, eq=False):
         invoke: Calls it.
         output_schema: Of its structured result; None for none.
         aliases: Other names by which the configuration may refer to it.
+        address: The server that it is sent to, if the source says so; empty if the configuration
+            does.
     """
 
     name: str
@@ -81,6 +84,7 @@ class RemoteOperation(Struct, frozen=True, kw_only=True, eq=False):
     invoke: Invoke
     output_schema: dict[str, Any] | None = None
     aliases: tuple[str, ...] = ()
+    address: str = ""
 
 
 class ToolSource(Protocol):
@@ -120,7 +124,13 @@ class ArgumentCheck:
         Raises:
             UnusableOperation: It is not a schema of an object.
         """
-        if len(msgspec.json.encode(schema)) > _MAX_SCHEMA_BYTES:
+        try:
+            size = len(msgspec.json.encode(schema))
+            if size <= _MAX_SCHEMA_BYTES:
+                check_effort(schema)
+        except (ValueError, RecursionError) as error:
+            raise UnusableOperation(f"its schema is not usable: {_line(error)}") from error
+        if size > _MAX_SCHEMA_BYTES:
             raise UnusableOperation(f"its schema exceeds {_MAX_SCHEMA_BYTES} bytes")
         try:
             self._validator = _compiled(schema)

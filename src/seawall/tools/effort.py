@@ -1,0 +1,124 @@
+"""The effort of checking a value by a foreign JSON Schema, before the first value is checked."""
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+__all__ = ["check_effort"]
+
+_MOST_AT_ONCE = 100_000  # schemas that apply to one value
+_SAME_LISTS = ("allOf", "anyOf", "oneOf")
+_SAME = ("not", "if", "then", "else")
+_PARTS = ("items", "contains", "additionalProperties", "propertyNames")
+_UNEVALUATED = ("unevaluatedItems", "unevaluatedProperties")
+_PART_TABLES = ("properties", "patternProperties")
+
+
+def check_effort(schema: dict[str, Any]) -> None:
+    """Refuse a schema that applies too many schemas to one value.
+
+    A few references, each twice to the next, are as many as atoms: a validator visits them all.
+
+    Args:
+        schema: JSON Schema (2020-12).
+
+    Raises:
+        ValueError: It does; or it refers to something that is not in it.
+        RecursionError: It is nested too deeply.
+    """
+    efforts = _Efforts(schema)
+    pending, seen = [schema], {id(schema)}
+    while pending:
+        each = pending.pop()
+        if efforts.of(each) > _MOST_AT_ONCE:
+            raise ValueError(f"more than {_MOST_AT_ONCE} schemas apply to one value")
+        for part in (*efforts.same(each), *_parts(each)):
+            if id(part) not in seen:
+                seen.add(id(part))
+                pending.append(part)
+
+
+class _Efforts:
+    """How many schemas apply to a value together with each schema of a document."""
+
+    def __init__(self, root: dict[str, Any]) -> None:
+        self._root = root
+        self._anchors: dict[str, dict[str, Any]] = {}
+        self._known: dict[int, int] = {}
+        for each in _objects(root):
+            if each is not root and isinstance(each.get("$id"), str):
+                raise ValueError("it has parts with addresses of their own ($id)")
+            for key in ("$anchor", "$dynamicAnchor"):
+                if isinstance(name := each.get(key), str):
+                    self._anchors[name] = each
+
+    def of(self, schema: dict[str, Any]) -> int:
+        """The number for a schema; what leads back to itself is counted once."""
+        if (known := self._known.get(id(schema))) is not None:
+            return known
+        self._known[id(schema)] = 1
+        count = 1 + sum(map(self.of, self.same(schema)))
+        if any(key in schema for key in _UNEVALUATED):  # asks again what has been evaluated
+            count *= 2
+        self._known[id(schema)] = min(count, _MOST_AT_ONCE + 1)
+        return self._known[id(schema)]
+
+    def same(self, schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The schemas that apply to the same value."""
+        for key in ("$ref", "$dynamicRef"):
+            if isinstance(reference := schema.get(key), str):
+                found = self._target(reference)
+                if isinstance(found, dict):
+                    yield found
+        for key in _SAME_LISTS:
+            yield from _dicts(schema.get(key))
+        for key in _SAME:
+            yield from _dicts([schema.get(key)])
+        if isinstance(table := schema.get("dependentSchemas"), dict):
+            yield from _dicts(list(table.values()))
+
+    def _target(self, reference: str) -> object:
+        address, _, fragment = reference.partition("#")
+        if address.startswith(("https://json-schema.org/", "http://json-schema.org/")):
+            return None  # known, and harmless
+        if address and address != self._root.get("$id"):
+            raise ValueError(f"it refers to {reference[:200]!r}, which is not in it")
+        fragment = unquote(fragment)
+        if fragment and not fragment.startswith("/"):
+            return self._anchors.get(fragment)
+        value: object = self._root
+        for step in fragment.split("/")[1:]:
+            name = step.replace("~1", "/").replace("~0", "~")
+            if isinstance(value, dict):
+                value = value.get(name)
+            elif isinstance(value, list) and name.isdecimal() and int(name[:9]) < len(value):
+                value = value[int(name[:9])]
+            else:
+                return None  # which the validator refuses
+        return value
+
+
+def _parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The schemas that apply to members and items."""
+    yield from _dicts(schema.get("prefixItems"))
+    for key in (*_PARTS, *_UNEVALUATED):
+        yield from _dicts([schema.get(key)])
+    for key in _PART_TABLES:
+        if isinstance(table := schema.get(key), dict):
+            yield from _dicts(list(table.values()))
+
+
+def _dicts(value: object) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _objects(value: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - JSON
+    """All objects in a value, itself included."""
+    pending = [value]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, dict):
+            yield each
+            pending += each.values()
+        elif isinstance(each, list):
+            pending += each

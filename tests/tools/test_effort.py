@@ -1,0 +1,67 @@
+"""Foreign schemas that would keep a validator busy for ever."""
+
+from typing import Any
+
+import pytest
+
+from seawall.tools.remote import ArgumentCheck, UnusableOperation
+
+
+def doubling(levels: int, **keywords: Any) -> dict[str, Any]:
+    """A schema of which each level applies the next one twice."""
+    defs: dict[str, Any] = {"a0": {"$anchor": "n0", "type": "string"}}
+    for each in range(1, levels + 1):
+        refers = keywords.get("refer", "#/$defs/a{}").format(each - 1)
+        defs[f"a{each}"] = {"$anchor": f"n{each}", "allOf": [{"$ref": refers}, {"$ref": refers}]}
+    return {
+        "$id": "https://example.com/a",
+        "type": "object",
+        "properties": {"x": {"$ref": f"#/$defs/a{levels}"}},
+        "$defs": defs,
+    }
+
+
+@pytest.mark.parametrize("refer", ["#/$defs/a{}", "#n{}", "https://example.com/a#/$defs/a{}"])
+def test_references_that_multiply_are_refused(refer: str) -> None:
+    with pytest.raises(UnusableOperation, match="more than 100000 schemas apply to one value"):
+        ArgumentCheck(doubling(200, refer=refer))
+    check = ArgumentCheck(doubling(6, refer=refer))
+    assert check.take('{"x": "y"}') == {"x": "y"}
+    with pytest.raises(ValueError, match="is not of type"):
+        check.take('{"x": 1}')
+
+
+def test_what_is_evaluated_again_counts_again() -> None:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(40):
+        schema = {"type": "object", "allOf": [schema], "unevaluatedProperties": True}
+    with pytest.raises(UnusableOperation, match="more than 100000"):
+        ArgumentCheck(schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"properties": {"x": {"$id": "b", "$defs": {}}}},
+        {"properties": {"x": {"$ref": "other.json#/$defs/a"}}},
+    ],
+)
+def test_what_leads_elsewhere_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(UnusableOperation):
+        ArgumentCheck({"type": "object", **schema})
+
+
+def test_schemas_that_contain_themselves_are_usable() -> None:
+    node = {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/$defs/n"}, {}]}}}
+    check = ArgumentCheck(
+        {"type": "object", "properties": {"x": {"$ref": "#/$defs/n"}}, "$defs": {"n": node}}
+    )
+    assert check.take('{"x": {"next": {"next": 1}}}')
+
+
+def test_a_default_that_is_nested_too_deeply_is_refused() -> None:
+    default: list[Any] = []
+    for _ in range(20_000):
+        default = [default]
+    with pytest.raises(UnusableOperation, match="not usable"):
+        ArgumentCheck({"type": "object", "properties": {"x": {"default": default}}})
