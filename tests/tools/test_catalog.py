@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from seawall import Orchestrator, Principal, ScriptedModel, Settings, new_request
 from seawall.config import AgentSettings
@@ -276,3 +277,40 @@ async def test_policies_are_declared_for_tools_elsewhere() -> None:
         apply_policies(tools, {"pay": ToolPolicySettings(redact=("m",))})
     with pytest.raises(ConfigError, match="uses 'm'"):
         apply_policies(tools, {"pay": ToolPolicySettings(approve="m > 5")})
+
+
+async def test_a_listing_that_is_broken_does_not_end_the_next(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("seawall.tools.catalog._FIRST_PAUSE_SECONDS", 0.01)
+    source = ListedSource(operation("find"))
+    made = catalog(a=source)
+    await made.list_all()
+    changed = asyncio.Event()
+    made.start(changed.set)
+    broken = operation("find")
+    broken.schema["default"] = object()  # no JSON
+    source.operations = (broken,)
+    source.changed()
+    async with asyncio.timeout(10.0):
+        while "tools of a keep as they were" not in caplog.text:  # noqa: ASYNC110 - a log
+            await asyncio.sleep(0.01)
+    assert names(made) == {"a": ["find"]}
+    source.operations = (operation("search"),)
+    source.changed()
+    await asyncio.wait_for(changed.wait(), 10.0)
+    assert names(made) == {"a": ["search"]}
+    await made.close()
+
+
+def test_pins_hold_where_a_call_goes() -> None:
+    """A document may not turn a pinned operation into one of another path or server."""
+    first = operation("refund")
+    said = {
+        digest(first),
+        digest(structs.replace(first, aliases=("POST /refunds", "refund"))),
+        digest(structs.replace(first, aliases=("POST /admin/refunds", "refund"))),
+        digest(structs.replace(first, address="https://a.example.com")),
+        digest(structs.replace(first, address="https://b.example.com")),
+    }
+    assert len(said) == 5

@@ -173,6 +173,8 @@ class ToolCatalog:
             self._accept(name, listed)
         except ConfigError as error:
             _log.error("tools of %s keep as they were: %s", name, error)
+        except Exception as defect:  # noqa: BLE001 - what is listed is foreign
+            _log.error("tools of %s keep as they were", name, exc_info=defect)
         else:
             _log.warning("tools of %s were listed: %d", name, len(self.tools[name]))
 
@@ -218,10 +220,10 @@ class ToolCatalog:
         }
         made: dict[str, Tool] = {}
         for operation in operations:
-            if not self._is_pinned(source, operation):
-                continue
             try:
                 tool = _tool(source, operation)
+                if not self._is_pinned(source, operation):
+                    continue
             except UnusableOperation as error:
                 _log.warning("tool %s of %s is not offered: %s", operation.name, name, error)
                 continue

@@ -47,6 +47,8 @@ def digest(operation: RemoteOperation) -> str:
         operation.schema,
         operation.output_schema,
         operation.changes,
+        operation.aliases,  # method and path of an OpenAPI document's
+        operation.address,
     )
     return f"sha256:{hashlib.sha256(_encode(said)).hexdigest()}"
 

@@ -162,6 +162,7 @@ class OpenApiSource:
             description=operation.description,
             schema=operation.schema,
             changes=operation.changes,
+            address="" if self._settings.base_url else operation.server,
             invoke=partial(self._invoke, operation, select),
         )
 
