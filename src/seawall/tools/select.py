@@ -19,6 +19,7 @@ class Selector:
         """
         import jmespath  # type: ignore[import-untyped]  # noqa: PLC0415 - only where it is needed
 
+        self._reference = jmespath.visitor._Expression  # noqa: SLF001 - it has no other name
         self._errors = jmespath.exceptions.JMESPathError
         try:
             self._compiled = jmespath.compile(expression)
@@ -32,9 +33,12 @@ class Selector:
             ValueError: The expression cannot be applied to it.
         """
         try:
-            return self._compiled.search(value)
-        except (self._errors, ArithmeticError, TypeError, RecursionError) as error:
+            found = self._compiled.search(value)
+        except (self._errors, ArithmeticError, LookupError, TypeError, RecursionError) as error:
             raise ValueError(str(error).split("\n", 1)[0]) from None
+        if isinstance(found, self._reference):
+            raise ValueError("it is an expression (&…), which has no value of its own")  # noqa: TRY004 - of the configuration
+        return found
 
 
 def compile_select(expression: str) -> Selector | None:

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from msgspec import Meta, Struct, field
 
 from seawall.identity.outbound.settings import AuthSettings, NoAuth
+from seawall.transport.http_client import Endpoint
 
 __all__ = [
     "McpSettings",
@@ -186,10 +187,16 @@ class OpenApiSettings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_
         super().__post_init__()
         if not self.include:
             raise ValueError('include must name the operations that are offered; ["*"] for all')
+        if self.openapi.startswith(("https://", "http://")):
+            _check_url("openapi", self.openapi)
         if self.base_url:
             _check_url("base_url", self.base_url)
+            if "?" in self.base_url:
+                raise ValueError("base_url must have no query: paths follow it")
         elif type(self.auth) is not NoAuth:
             raise ValueError("auth needs base_url: no document says where credentials are sent")
+        elif self.headers or self.session_header:
+            raise ValueError("headers need base_url: no document says where they are sent")
 
 
 class McpSettings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -230,3 +237,9 @@ def _check_url(key: str, url: str) -> None:
         raise ValueError(f"{key} must be an absolute URL without a user name or password")
     if parts.scheme not in ("https", "http"):
         raise ValueError(f"{key} must begin with https:// or http://")
+    if not url.isascii():
+        raise ValueError(f"{key} must be ASCII: a host as xn--…, the rest percent-encoded")
+    try:
+        Endpoint.parse(url)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None

@@ -76,7 +76,9 @@ def _open(
     def beside(_: str, value: str) -> str:
         return str(Path(folder, value))
 
-    def connect(*urls: str, auth: AuthSettings, public_only: bool = False) -> RemoteHttp:
+    def connect(
+        *urls: str, auth: AuthSettings, public_only: bool = False, document: bool = False
+    ) -> RemoteHttp:
         ca_file = settings.tls.ca_file and beside("", settings.tls.ca_file)
         credentials = open_credentials(
             resolve_files(auth, beside),
@@ -96,7 +98,9 @@ def _open(
             public_only=public_only,
         )
         headers = [
-            (name.lower().encode(), each.encode()) for name, each in settings.headers.items()
+            (name.lower().encode(), each.encode())
+            for name, each in settings.headers.items()
+            if not document
         ]
         return RemoteHttp(
             client,
@@ -117,8 +121,10 @@ def _open(
             settings,
             folder=Path(folder),
             http=connect(*at, auth=settings.auth, public_only=not (at or is_remote)),
-            # The document may be on another server, which must not get the credentials.
-            documents=connect(settings.openapi, auth=NoAuth()) if is_remote else None,
+            # The document may be on another server, which must not get credentials and headers.
+            documents=(
+                connect(settings.openapi, auth=NoAuth(), document=True) if is_remote else None
+            ),
         )
     assert isinstance(settings, McpSettings)  # noqa: S101 - there is no other kind
     from seawall.tools.mcp.source import McpSource  # noqa: PLC0415

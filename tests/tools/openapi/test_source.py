@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -14,6 +15,8 @@ from starlette.routing import Route
 
 from seawall.errors import ConfigError
 from seawall.tools.port import Tool, ToolOutcome
+from seawall.tools.settings import OpenApiSettings, TenantTables
+from seawall.tools.sources import open_catalog
 from tests.tools.openapi.services import context, opened, served
 
 
@@ -312,3 +315,73 @@ async def test_the_header_of_credentials_is_no_argument(tmp_path: Path) -> None:
 async def test_a_document_that_is_not_there_leaves_no_tools() -> None:
     async with served(app) as address, opened(openapi=f"{address}/missing/api.json") as tools:
         assert tools == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "fault"),
+    [
+        ({"base_url": "https://api.example.com/v1?version=1"}, "base_url must have no query"),
+        ({"base_url": "https://bücher.example"}, "base_url must be ASCII"),
+        ({"base_url": "https://api.example.com:99999"}, "base_url: Port out of range"),
+        ({"base_url": "https://api.example.com/a b"}, "base_url: a URL must not contain spaces"),
+        ({"openapi": "https://ann:secret@example.com/a"}, "openapi must be an absolute URL"),
+        ({"headers": {"X-Key": "s"}}, "headers need base_url"),
+        ({"session_header": "X-Session"}, "headers need base_url"),
+    ],
+)
+def test_addresses_are_checked_before_anything_is_opened(
+    settings: dict[str, Any], fault: str
+) -> None:
+    with pytest.raises(msgspec.ValidationError, match=fault) as raised:
+        msgspec.convert({"openapi": "api.json", "include": ["*"], **settings}, OpenApiSettings)
+    assert "secret" not in str(raised.value)
+
+
+async def test_the_server_of_a_document_gets_no_headers() -> None:
+    seen: list[str] = []
+
+    async def described(request: Request) -> Response:
+        seen.extend(request.headers)
+        return JSONResponse(DOCUMENT)
+
+    documents = Starlette(routes=[Route("/api.json", described)])
+    async with (
+        served(documents) as elsewhere,
+        served(app) as address,
+        opened(openapi=f"{elsewhere}/api.json", base_url=address, headers={"X-Shop": "s"}) as tools,
+    ):
+        shown = json.loads((await call(tools["look"], kind="echo")).content)
+    assert shown["headers"] == {"x-shop": "s"}
+    assert "accept" in seen
+    assert "x-shop" not in seen
+
+
+async def test_a_model_sends_no_header_beside_the_credentials_of_a_tenant(tmp_path: Path) -> None:
+    parameters = [*PARAMETERS, {"name": "X-Shop", "in": "header", "schema": {"type": "string"}}]
+    paths = {"/{kind}": {"get": {"operationId": "look", "parameters": parameters}}}
+    auth = {"kind": "static", "secret_env": "SECRET", "header": "X-Shop", "scheme": ""}
+    own = msgspec.convert({"tools": {"api": {"auth": auth}}}, TenantTables)
+    async with served(app) as address:
+        settings = written(tmp_path, paths=paths) | {"base_url": address, "include": ["*"]}
+        folder = str(settings.pop("folder"))
+        catalog = open_catalog(
+            {"api": msgspec.convert(settings, OpenApiSettings)},
+            folder=folder,
+            environment={"SECRET": "s"},
+            tenants={"shop": own},
+        )
+        await catalog.list_all()
+        (tool,) = catalog.tools["api"]
+        seen = json.loads((await call(tool, kind="echo", **{"X-Shop": "mine"})).content)
+        await catalog.close()
+    assert seen["headers"] == {"x-shop": "s"}
+
+
+async def test_a_selection_without_a_value_does_not_hide_what_was_done(tmp_path: Path) -> None:
+    async with (
+        served(app) as address,
+        opened(**written(tmp_path), base_url=address, select="&body") as tools,
+    ):
+        outcome = await call(tools["change"], kind="echo")
+    assert not outcome.unknown
+    assert outcome.content.startswith("Done (200), but the answer is not as expected: it is an")
