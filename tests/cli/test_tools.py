@@ -128,3 +128,18 @@ def test_a_server_that_does_not_start_is_named(
     status, _, error = run(capsys, "lock", config)
     assert status == 2
     assert "tools.stock: cannot be listed" in error
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (("--token-env", "SEAWALL_NO_SUCH_TOKEN"), "no environment variable SEAWALL_NO_SUCH"),
+        (("--key", "é"), "--key must be printable ASCII"),
+    ],
+)
+def test_a_call_that_could_not_be_made_as_asked_is_not_made(
+    config: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, str], fault: str
+) -> None:
+    status, shown, said = run(capsys, "call", config, "count", '{"item": "lamp"}', *words)
+    assert (status, shown) == (2, "")
+    assert fault in said

@@ -170,6 +170,10 @@ async def _call(arguments: argparse.Namespace) -> int:
     from seawall.tools.port import ToolContext  # noqa: PLC0415
     from seawall.turn import Principal  # noqa: PLC0415
 
+    if not (arguments.key.isascii() and arguments.key.isprintable()):
+        raise ConfigError("--key must be printable ASCII")
+    if arguments.token_env and not os.environ.get(arguments.token_env):
+        raise ConfigError(f"--token-env: there is no environment variable {arguments.token_env}")
     text = sys.stdin.read() if arguments.arguments == "-" else arguments.arguments
     async with open_tools(_settings(arguments)) as opened:
         tool = opened.tools.get(arguments.tool)
@@ -210,6 +214,7 @@ _CALL_SECONDS = 60.0
 async def _lock(arguments: argparse.Namespace) -> int:
     with requires_extra("seawall tools lock", "tools"):
         from seawall.tools.pins import LOCK_FILE, read_pins, write_pins  # noqa: PLC0415
+    from seawall.printable import printable  # noqa: PLC0415
 
     settings = _settings(arguments)
     path = Path(settings.folder, LOCK_FILE)
@@ -218,7 +223,7 @@ async def _lock(arguments: argparse.Namespace) -> int:
     kept = before.sources if before is not None else {}
     changes = list(_changes(kept, found))
     for each in changes:
-        print(each)
+        print(printable(each))
     if arguments.check:
         return 1 if changes or before is None else 0
     write_pins(path, found)
