@@ -98,6 +98,21 @@ async def test_a_hung_upstream_holds_only_its_own_calls() -> None:
     assert hung.attempts == {"answered": 4}
 
 
+async def test_an_attempt_can_say_why_it_did_not_end_in_time() -> None:
+    """A token that does not come until the deadline: nothing was sent."""
+    upstream = ToolUpstream("x", SourceLimits(answer_seconds=1.0))
+
+    async def wait_for_token(deadline: float) -> ToolOutcome:
+        await asyncio.sleep(deadline - asyncio.get_running_loop().time())
+        raise fault("refused", sent=False)
+
+    with pytest.raises(UpstreamFault, match="refused") as raised:
+        await upstream.call(
+            wait_for_token, deadline=asyncio.get_running_loop().time() + 9.0, read=False
+        )
+    assert not raised.value.sent
+
+
 async def test_no_answer_in_time() -> None:
     upstream = ToolUpstream("x", SourceLimits(answer_seconds=0.05))
 

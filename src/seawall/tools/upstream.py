@@ -25,6 +25,7 @@ __all__ = ["FaultKind", "ToolUpstream", "UpstreamFault"]
 _log = logging.getLogger("seawall.tools")
 _BUDGET_CAPACITY = 100.0
 _BUDGET_AT_START = 5.0
+_MARGIN_SECONDS = 0.1
 _LONGEST_PAUSE = 300.0  # whatever the upstream asks for
 
 FaultKind = Literal["unreachable", "throttled", "failed", "late", "broken", "refused"]
@@ -167,10 +168,13 @@ class ToolUpstream:
         ticket = await self._acquire(deadline)
         ended: str = "left"
         try:
-            until = min(deadline, loop.time() + self.limits.answer_seconds)
+            now = loop.time()
+            until = min(deadline, now + self.limits.answer_seconds)
+            # What the attempt waits for says better than its end whether anything was sent.
+            within = until - min(_MARGIN_SECONDS, max(0.0, until - now) / 10)
             try:
                 async with asyncio.timeout_at(until):
-                    outcome = await attempt(until)
+                    outcome = await attempt(within)
             except TimeoutError:
                 raise UpstreamFault("late", "there was no answer in time") from None
             ended = "answered"
