@@ -303,6 +303,32 @@ async def test_a_listing_that_is_broken_does_not_end_the_next(
     await made.close()
 
 
+async def test_tools_that_cannot_be_offered_do_not_end_the_next_listing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("seawall.tools.catalog._FIRST_PAUSE_SECONDS", 0.01)
+    source = ListedSource(operation("find"))
+    made = catalog(a=source)
+    await made.list_all()
+    offered: asyncio.Queue[list[str]] = asyncio.Queue()
+
+    def changed() -> None:
+        offered.put_nowait(names(made)["a"])
+        if offered.qsize() == 1:
+            raise TypeError("x")
+
+    made.start(changed)
+    source.operations = (operation("search"),)
+    source.changed()
+    async with asyncio.timeout(10.0):
+        while not offered.qsize():  # noqa: ASYNC110 - it is not taken yet
+            await asyncio.sleep(0.01)
+        source.operations = (operation("read"),)
+        source.changed()
+        assert [await offered.get(), await offered.get()] == [["search"], ["read"]]
+    await made.close()
+
+
 def test_pins_hold_where_a_call_goes() -> None:
     """A document may not turn a pinned operation into one of another path or server."""
     first = operation("refund")

@@ -73,6 +73,8 @@ async def _listed(
         return source, None, Check(key, "failed", f"not listed in {seconds:g} s", _ADVICE["late"])
     except ConfigError as error:
         return source, None, Check(key, "failed", str(error))
+    except Exception as defect:  # noqa: BLE001 - of a listing, which is foreign
+        return source, None, Check(key, "failed", f"its listing cannot be read: {defect!r}")
     took = time.monotonic() - began
     detail = f"{plural(len(listed), 'tool')}, listed in {took * 1e3:.0f} ms"
     return source, listed, Check(key, "ok" if listed else "warning", detail)

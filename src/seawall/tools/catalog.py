@@ -160,6 +160,8 @@ class ToolCatalog:
                     changed()
                 except ConfigError as error:
                     _log.error("tools have changed; the agents keep those before: %s", error)
+                except Exception as defect:  # noqa: BLE001 - what is offered is foreign
+                    _log.error("tools have changed; the agents keep those before", exc_info=defect)
 
     async def _list_again(self, name: str) -> None:
         listed = await self._listed(self.sources[name])

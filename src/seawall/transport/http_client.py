@@ -378,7 +378,7 @@ class HttpClient:
                 raise ConnectTimeout(
                     f"{origin.host}:{origin.port} did not connect in time"
                 ) from error
-            if isinstance(error, OSError):
+            if isinstance(error, OSError | UnicodeError):  # the latter: no name of a host
                 raise ConnectFailed(f"{origin.host}:{origin.port}: {_reason(error)}") from error
             raise
         return connection
@@ -424,7 +424,7 @@ class HttpClient:
         self._sweeping = loop.call_later(later, self._sweep) if kept else None
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | UnicodeError) -> str:
     if isinstance(error, ssl.SSLError):
         from seawall.transport.tls import handshake_fault  # noqa: PLC0415 - only for this error
 

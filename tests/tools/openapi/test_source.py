@@ -212,6 +212,13 @@ async def test_only_a_read_is_sent_again_on_another_connection(
     assert (asked, outcome.unknown) == ((2, True) if changes else (3, False))
 
 
+async def test_a_name_that_no_host_can_have(tmp_path: Path) -> None:
+    async with opened(**written(tmp_path), base_url=f"http://{'a' * 70}.example") as tools:
+        outcome = await call(tools["change"], kind="a")
+    assert "Nothing was changed" in outcome.content
+    assert not outcome.unknown
+
+
 async def test_without_a_connection_nothing_was_changed(tmp_path: Path) -> None:
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()  # the beginning of TLS, which is not answered
