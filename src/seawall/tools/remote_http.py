@@ -200,7 +200,10 @@ class RemoteHttp:
                     redirects += 1
                     if redirects > _MAX_REDIRECTS:
                         raise UpstreamFault("failed", "it redirects in a circle")
-                    url = urljoin(url, location)
+                    try:
+                        url = urljoin(url, location)
+                    except ValueError as error:
+                        raise UpstreamFault("failed", f"it redirects to nowhere: {error}") from None
                     await response.drain(seconds=_DRAIN_SECONDS)
                     continue
                 yield response
