@@ -65,3 +65,18 @@ def test_a_default_that_is_nested_too_deeply_is_refused() -> None:
         default = [default]
     with pytest.raises(UnusableOperation, match="not usable"):
         ArgumentCheck({"type": "object", "properties": {"x": {"default": default}}})
+
+
+def test_very_many_patterns_are_not_compiled() -> None:
+    r"""A thousand of `\w{1,200}` take seconds and hundreds of megabytes."""
+    members = {f"p{n}": {"type": "string", "pattern": f"^\\d{{{n + 1}}}$"} for n in range(51)}
+    few = {name: members[name] for name in list(members)[:50]}
+    with pytest.raises(ValueError, match="does not match"):
+        ArgumentCheck({"type": "object", "properties": few}).take('{"p0": "x"}')
+    assert ArgumentCheck({"type": "object", "properties": members}).take('{"p0": "x"}')
+    names: dict[str, Any] = {f"^{n}$": {} for n in range(51)}
+    with pytest.raises(UnusableOperation, match="more than 50 patterns of names"):
+        ArgumentCheck({"type": "object", "patternProperties": names})
+    with pytest.raises(ValueError, match="is not of type"):
+        large = {"x": {"type": "string", "pattern": "^.{1,50000}$"}}
+        ArgumentCheck({"type": "object", "properties": large}).take('{"x": 1}')

@@ -4,7 +4,13 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = ["check_effort"]
+__all__ = ["MOST_PATTERNS", "PATTERN_BYTES", "check_effort", "count_patterns"]
+
+MOST_PATTERNS = 50
+"""Of a schema: each takes milliseconds and some 100 KB to compile."""
+
+PATTERN_BYTES = 1 << 18
+"""Of a compiled pattern."""
 
 _MOST_AT_ONCE = 100_000  # schemas that apply to one value
 _SAME_LISTS = ("allOf", "anyOf", "oneOf")
@@ -36,6 +42,20 @@ def check_effort(schema: dict[str, Any]) -> None:
             if id(part) not in seen:
                 seen.add(id(part))
                 pending.append(part)
+
+
+def count_patterns(schema: dict[str, Any]) -> tuple[int, int]:
+    """How many patterns of values and of names of members a schema has.
+
+    Args:
+        schema: JSON Schema.
+    """
+    values = names = 0
+    for each in _objects(schema):
+        values += isinstance(each.get("pattern"), str)
+        table = each.get("patternProperties")
+        names += len(table) if isinstance(table, dict) else 0
+    return values, names
 
 
 class _Efforts:

@@ -11,7 +11,12 @@ from msgspec import Struct
 
 from seawall.spans import within_span
 from seawall.tools.arguments import canonical_json
-from seawall.tools.effort import check_effort
+from seawall.tools.effort import (
+    MOST_PATTERNS,
+    PATTERN_BYTES,
+    check_effort,
+    count_patterns,
+)
 from seawall.tools.port import (
     MAX_ARGUMENT_CHARACTERS,
     MAX_EFFECT_BYTES,
@@ -172,10 +177,19 @@ class ArgumentCheck:
 
 
 def _compiled(schema: dict[str, Any]) -> Any:  # noqa: ANN401 - its class is not public
-    """The validator; patterns of a dialect that it does not know are not checked."""
+    """The validator; patterns of a dialect that it does not know, or very many, are not checked.
+
+    Raises:
+        ValueError: The schema is not valid.
+    """
+    patterns, names = count_patterns(schema)
+    if names > MOST_PATTERNS:
+        raise ValueError(f"it has more than {MOST_PATTERNS} patterns of names")
+    if patterns > MOST_PATTERNS:
+        schema = _without_patterns(schema)
     compiled = partial(
         jsonschema_rs.Draft202012Validator,
-        pattern_options=jsonschema_rs.RegexOptions(),  # linear in time
+        pattern_options=jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES),  # linear in time
         offline=True,
     )
     try:

@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from seawall.tools.effort import PATTERN_BYTES
 from seawall.tools.openapi.document import Document, DocumentFault, Node
 
 __all__ = ["SchemaReader"]
@@ -166,7 +167,8 @@ class SchemaReader:
 
             try:
                 jsonschema_rs.Draft202012Validator(
-                    {"pattern": pattern}, pattern_options=jsonschema_rs.RegexOptions()
+                    {"pattern": pattern},
+                    pattern_options=jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES),
                 )
                 self._patterns[pattern] = True
             except ValueError:  # jsonschema_rs.ValidationError among them
