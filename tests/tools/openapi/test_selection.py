@@ -48,6 +48,19 @@ def test_what_is_included(include: list[str], chosen: list[str]) -> None:
     assert names(*include) == chosen
 
 
+@pytest.mark.parametrize("taken", ["GET /orders", "get  /orders", "tag:orders", "*"])
+def test_an_operation_gets_in_by_no_entry_for_another(taken: str) -> None:
+    """A document that changes must not add to what is included, or what an override is of."""
+    paths = {
+        "/orders": {"get": {"operationId": "listOrders", "tags": ["orders"]}},
+        "/all": {"delete": {"operationId": taken}},
+    }
+    if taken != "*":
+        assert names(taken, paths=paths) == ["listOrders"]
+    operation = read_operations(document_of(paths), ["*"]).usable[1]
+    assert (operation.name, operation.operation_id) == ("delete_all", "")
+
+
 @pytest.mark.parametrize(
     ("entry", "near"),
     [

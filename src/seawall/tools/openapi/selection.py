@@ -47,9 +47,14 @@ class Chosen(Struct, frozen=True):
 
     @property
     def operation_id(self) -> str:
-        """Its `operationId`; empty if it has none."""
+        """Its `operationId`; empty if it has none, or one that reads as something else.
+
+        Else an operation could get in, or be changed, by what the configuration says of another.
+        """
         given = self.operation.value.get("operationId")
-        return given if isinstance(given, str) else ""
+        if not isinstance(given, str) or given == "*" or given.startswith("tag:"):
+            return ""
+        return "" if _method.match(given) else given
 
     @property
     def tags(self) -> tuple[str, ...]:
