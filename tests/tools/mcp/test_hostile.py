@@ -16,6 +16,7 @@ from tests.tools.mcp.harness import (
     context,
     events,
     initialized,
+    json_reply,
     opened,
     scripted,
     status,
@@ -112,6 +113,54 @@ async def test_a_result_of_another_shape(result: object) -> None:
         outcome = await call(catalog, "act")
         assert outcome.failed
         assert catalog.upstreams["server"].attempts["broken"] == 1
+
+
+async def test_a_result_in_another_encoding() -> None:
+    def script(request: Asked) -> Reply:
+        if request.method != "tools/call":
+            return legacy(request)
+        number = request.body["id"]
+        result = b'{"content":[{"type":"text","text":"\xff"}]}'
+        body = b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (number, result)
+        return status(200, body, "application/json")
+
+    async with scripted(script) as (url, _), opened(McpSettings(mcp=url)) as catalog:
+        outcome = await call(catalog, "act")
+        assert outcome.unknown
+        assert catalog.upstreams["server"].attempts["broken"] == 1
+
+
+async def test_errors_are_logged_in_part(caplog: pytest.LogCaptureFixture) -> None:
+    def script(request: Asked) -> Reply:
+        if request.method != "tools/call":
+            return legacy(request)
+        error = {"code": -32603, "message": "x" * 500_000}
+        return json_reply({"jsonrpc": "2.0", "id": request.body["id"], "error": error})
+
+    async with scripted(script) as (url, _), opened(McpSettings(mcp=url)) as catalog:
+        assert (await call(catalog, "act")).unknown
+    assert "xxx" in caplog.text
+    assert len(caplog.text) < 20_000
+
+
+async def test_progress_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "seawall.tools.mcp")
+
+    def script(request: Asked) -> Reply:
+        if request.method != "tools/call":
+            return legacy(request)
+        token = request.body["id"]
+        progress = {"progressToken": token, "progress": 1, "message": "a\nERROR\x1b[31m"}
+
+        async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(STREAM + notice(method="notifications/progress", params=progress))
+            await reader.read()
+
+        return send
+
+    async with scripted(script) as (url, _), opened(McpSettings(mcp=url)) as catalog:
+        assert (await call(catalog, "act", {}, context(seconds=0.5))).unknown
+    assert r"(a\nERROR\x1b[31m)" in caplog.text
 
 
 async def test_a_server_that_asks_for_input_without_end() -> None:

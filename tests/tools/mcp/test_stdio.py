@@ -121,6 +121,15 @@ async def test_lines_that_are_no_messages_and_the_log(caplog: pytest.LogCaptureF
     assert r"loading \x1b[31mred" in caplog.text
 
 
+async def test_what_is_not_text_is_no_message_and_ends_nothing() -> None:
+    """Bytes that are no UTF-8 deep within a message: in the handshake, and in a progress."""
+    async with opened(settings("encoding")) as catalog:
+        before = (await call(catalog, "who")).content
+        assert before.isdigit()
+        assert (await call(catalog, "act")).content == "done"
+        assert (await call(catalog, "who")).content == before
+
+
 async def test_a_cancelled_call_is_cancelled_at_the_server() -> None:
     async with opened(settings("hung")) as catalog:
         task = asyncio.create_task(call(catalog, "act"))
