@@ -98,6 +98,14 @@ def main() -> None:  # noqa: C901, PLR0912 - one behaviour after the other
                     say(wrong, "wrong")
                 say(number, "right")
                 say(number, "again")
+            elif behaviour == "asks-late":
+                if message["params"]["arguments"].get("n") == 1:
+                    continue
+                send({"id": 1, "method": "elicitation/create", "params": {"message": "Size?"}})
+                answer = {}
+                while "result" not in answer:  # a cancellation may come first
+                    answer = json.loads(sys.stdin.readline())
+                say(number, answer["result"]["action"])
             elif behaviour == "encoding":
                 token = message["params"]["_meta"]["progressToken"]
                 params = b'{"progressToken":%d,"progress":1,"message":"\xff"}' % token

@@ -152,6 +152,13 @@ async def test_a_question_is_declined_and_passed_on() -> None:
     assert "Size?" in outcome.content
 
 
+async def test_a_question_of_a_call_that_was_given_up_is_not_passed_on_to_another() -> None:
+    async with opened(settings("asks-late")) as catalog:
+        assert "Size?" in (await call(catalog, "act", {"n": 0})).content
+        assert (await call(catalog, "act", {"n": 1}, context(seconds=0.2))).unknown
+        assert (await call(catalog, "act", {"n": 2})).content == "decline"
+
+
 @pytest.mark.parametrize(
     ("behaviour", "reason"),
     [
