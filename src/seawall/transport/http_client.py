@@ -438,16 +438,28 @@ async def _public_address(origin: Origin) -> str:
         ConnectFailed: One of its addresses is not public.
         OSError: It cannot be resolved.
     """
-    from ipaddress import ip_address  # noqa: PLC0415 - seldom needed
-
     loop = asyncio.get_running_loop()
     resolved = await loop.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
     addresses = [str(each[4][0]) for each in resolved]
     for address in addresses:
-        found = ip_address(address.partition("%")[0])
-        if not (getattr(found, "ipv4_mapped", None) or found).is_global:
+        if not _is_public(address):
             raise ConnectFailed(f"{origin.host}: {address} is not a public address")
     return next((each for each in addresses if ":" not in each), addresses[0])
+
+
+def _is_public(address: str) -> bool:
+    from ipaddress import IPv4Address, IPv6Address, ip_address  # noqa: PLC0415 - seldom needed
+
+    found = ip_address(address.partition("%")[0])
+    if isinstance(found, IPv6Address):
+        carried = found.ipv4_mapped or found.sixtofour
+        if int(found) >> 32 == 0x64FF9B << 64:  # NAT64 (RFC 6052)
+            carried = IPv4Address(int(found) & 0xFFFF_FFFF)
+        if carried is None:
+            unicast = int(found) >> 125 == 1  # 2000::/3, as far as it is assigned
+            return unicast and found.is_global
+        found = carried
+    return found.is_global and not found.is_multicast
 
 
 def _wake_next(pool: _Pool) -> None:
