@@ -181,6 +181,35 @@ async def test_a_server_that_asks_for_input_without_end() -> None:
     assert rounds == 5
 
 
+async def test_a_later_round_that_is_refused_may_have_changed_something() -> None:
+    def script(request: Asked) -> Reply:
+        if request.method == "server/discover":
+            found = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
+            return answer(request, found)
+        if request.method != "tools/call":
+            return legacy(request)
+        if "requestState" in request.params:
+            return status(503)
+        return answer(request, {"resultType": "input_required", "requestState": "half done"})
+
+    async with scripted(script) as (url, asked), opened(McpSettings(mcp=url)) as catalog:
+        assert (await call(catalog, "act")).unknown
+    assert len([each for each in asked if each.method == "tools/call"]) == 2
+
+
+async def test_a_stream_that_cannot_be_resumed_may_have_changed_something() -> None:
+    def script(request: Asked) -> Reply:
+        if request.method == "GET":
+            return status(307, location="http://127.0.0.1:1/")
+        if request.method == "tools/call":
+            return events("id: 1\nretry: 1\ndata: \n\n")
+        return legacy(request)
+
+    async with scripted(script) as (url, asked), opened(McpSettings(mcp=url)) as catalog:
+        assert (await call(catalog, "act")).unknown
+    assert len([each for each in asked if each.method == "tools/call"]) == 1
+
+
 @pytest.mark.parametrize(
     "page",
     [

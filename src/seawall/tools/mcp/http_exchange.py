@@ -30,7 +30,7 @@ from seawall.tools.mcp.protocol import (
 from seawall.tools.mcp.wire import Header, Request
 from seawall.tools.port import ToolContext
 from seawall.tools.remote_http import RemoteHttp, status_fault
-from seawall.tools.upstream import FaultKind, UpstreamFault
+from seawall.tools.upstream import FaultKind, UpstreamFault, after_sending
 from seawall.transport.connection import TransportError, TransportTimeout
 from seawall.transport.http_client import Response
 from seawall.transport.sse import SseParser
@@ -198,7 +198,8 @@ class HttpExchanges:
         try:
             answer = await self._post(exchange, body, headers, opening=opening)
             while answer is None:
-                answer = await self._resume(exchange)
+                with after_sending():
+                    answer = await self._resume(exchange)
         except (asyncio.CancelledError, UpstreamFault) as error:
             late = isinstance(error, UpstreamFault) and error.kind == "late"
             unwanted = late or isinstance(error, asyncio.CancelledError)
@@ -323,7 +324,8 @@ class HttpExchanges:
             exchange.requests += 1
             if exchange.requests > _MAX_REQUESTS:
                 raise UpstreamFault("broken", f"it asks more than {_MAX_REQUESTS} times")
-            await self.post_message(exchange, answer_request(message, exchange.asked))
+            with after_sending():
+                await self.post_message(exchange, answer_request(message, exchange.asked))
         return None
 
     async def post_message(self, exchange: Exchange, body: bytes) -> None:
