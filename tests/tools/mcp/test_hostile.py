@@ -297,6 +297,45 @@ async def test_a_result_that_does_not_fit_its_schema_is_not_passed_on() -> None:
         assert not wrong.failed
 
 
+def doubling(levels: int) -> dict[str, Any]:
+    """A schema of which each level is looked at twice: as often as 2 to the number of levels."""
+    defs: dict[str, Any] = {
+        f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(levels)
+    }
+    defs[f"a{levels}"] = {"type": "object"}
+    again = {"type": "object", "properties": {"again": {"$ref": "#"}}}
+    return {"$defs": defs, "$ref": "#/$defs/a0", **again}
+
+
+async def test_schemas_do_not_take_exponential_time(caplog: pytest.LogCaptureFixture) -> None:
+    twice = {"allOf": [{"$ref": "#/$defs/n"}] * 2}
+    recursive = {
+        "type": "object",
+        "$defs": {"n": {"properties": {"a": twice}}},
+        "$ref": "#/$defs/n",
+    }
+    nested: dict[str, Any] = {}
+    for _ in range(60):
+        nested = {"a": nested}
+    tools = [
+        {**TOOL, "name": "input", "inputSchema": doubling(60)},
+        {**TOOL, "name": "output", "outputSchema": doubling(60)},
+        {**TOOL, "name": "recursive", "outputSchema": recursive},
+        {**TOOL, "name": "small", "outputSchema": doubling(5)},
+    ]
+
+    def script(request: Asked) -> Reply:
+        if request.method == "tools/call":
+            return answer(request, {"content": [], "structuredContent": nested})
+        return legacy(request, tools)
+
+    async with scripted(script) as (url, _), opened(McpSettings(mcp=url)) as catalog:
+        assert {each.name for each in catalog.tools["server"]} == {"recursive", "small"}
+        assert not (await call(catalog, "recursive")).failed
+        assert not (await call(catalog, "small")).failed
+    assert caplog.text.count("with its references followed") == 2
+
+
 async def test_a_flood_of_changes_makes_few_listings(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     listed = 0
