@@ -20,6 +20,7 @@ from tests.tools.mcp.harness import (
     opened,
     scripted,
     status,
+    tool,
     until,
 )
 
@@ -314,6 +315,11 @@ async def test_schemas_do_not_take_exponential_time(caplog: pytest.LogCaptureFix
         "$defs": {"n": {"properties": {"a": twice}}},
         "$ref": "#/$defs/n",
     }
+    within: dict[str, Any] = {
+        "type": "object",
+        "$defs": {"n": {"allOf": [{"$ref": "#/$defs/n"} for _ in range(10)]}},
+        "$ref": "#/$defs/n",
+    }
     nested: dict[str, Any] = {}
     for _ in range(60):
         nested = {"a": nested}
@@ -322,6 +328,7 @@ async def test_schemas_do_not_take_exponential_time(caplog: pytest.LogCaptureFix
         {**TOOL, "name": "output", "outputSchema": doubling(60)},
         {**TOOL, "name": "recursive", "outputSchema": recursive},
         {**TOOL, "name": "small", "outputSchema": doubling(5)},
+        {**TOOL, "name": "within", "inputSchema": within},
     ]
 
     def script(request: Asked) -> Reply:
@@ -330,7 +337,8 @@ async def test_schemas_do_not_take_exponential_time(caplog: pytest.LogCaptureFix
         return legacy(request, tools)
 
     async with scripted(script) as (url, _), opened(McpSettings(mcp=url)) as catalog:
-        assert {each.name for each in catalog.tools["server"]} == {"recursive", "small"}
+        assert {each.name for each in catalog.tools["server"]} == {"recursive", "small", "within"}
+        assert not tool(catalog, "within").has_parameter(("missing",))
         assert not (await call(catalog, "recursive")).failed
         assert not (await call(catalog, "small")).failed
     assert caplog.text.count("with its references followed") == 2
