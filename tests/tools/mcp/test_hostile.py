@@ -182,6 +182,20 @@ async def test_a_server_that_asks_for_input_without_end() -> None:
     assert rounds == 5
 
 
+async def test_an_argument_named_session_does_not_end_the_session() -> None:
+    def script(request: Asked) -> Reply:
+        if request.method == "initialize":
+            return answer(request, initialized(), session="s")
+        if request.method != "tools/call":
+            return legacy(request)
+        error = {"code": -32602, "message": "session_name is missing"}
+        return json_reply({"jsonrpc": "2.0", "id": request.body["id"], "error": error}, 400)
+
+    async with scripted(script) as (url, asked), opened(McpSettings(mcp=url)) as catalog:
+        assert "session_name is missing" in (await call(catalog, "act")).content
+    assert len([each for each in asked if each.method == "tools/call"]) == 1
+
+
 async def test_a_later_round_that_is_refused_may_have_changed_something() -> None:
     def script(request: Asked) -> Reply:
         if request.method == "server/discover":

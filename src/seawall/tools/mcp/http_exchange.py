@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 
 from seawall.tools.mcp.header_values import encode_value
 from seawall.tools.mcp.jsonrpc import (
+    INVALID_PARAMS,
     InvalidMessage,
     Message,
     decode,
@@ -245,7 +246,7 @@ class HttpExchanges:
             fault.sent = fault.sent and executed
             raise fault
         body = await response.read(limit=self._limit)
-        if exchange.session.id and _is_lost(status, body):
+        if exchange.session.id and _is_lost(status, body, exchange.number):
             raise SessionLost
         detail = f"status {status}"
         if response.headers.get("content-type", "").lower().startswith("application/json"):
@@ -430,9 +431,18 @@ def transport_fault(error: TransportError) -> UpstreamFault:
     return UpstreamFault("broken", str(error))
 
 
-def _is_lost(status: int, body: bytes) -> bool:
-    """Whether a server does not know a session: 404; many say 400 and mention it."""
-    return status == 404 or (status == 400 and b"session" in body[:2_000].lower())
+def _is_lost(status: int, body: bytes, number: int) -> bool:
+    """Whether a server does not know a session: 404; many say 400 and mention it.
+
+    An argument may be called so as well: its error is the answer to the request.
+    """
+    if status != 400 or b"session" not in body[:2_000].lower():
+        return status == 404
+    try:
+        errors = [each.error for each in decode(body) if each.id == number]
+    except InvalidMessage:
+        return True
+    return not any(each is not None and each.code == INVALID_PARAMS for each in errors)
 
 
 def _session_id(response: Response) -> str:
