@@ -455,6 +455,15 @@ def mode_of(file: Path) -> int:
     return stat.S_IMODE(file.stat().st_mode)
 
 
+@pytest.mark.parametrize("content", [b"", b"{]", b'{"resource": "\xff"}', b'{"x":' + b"[" * 9_999])
+def test_a_file_that_is_damaged_is_not_used(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "login.json"
+    file.write_bytes(content)
+    file.chmod(0o600)
+    with pytest.raises(CredentialsUnavailable, match=r"login\.json"):
+        LoginFile(str(file)).read()
+
+
 def test_a_file_that_others_may_read_is_not_used(tmp_path: Path) -> None:
     file = tmp_path / "login.json"
     file.write_text("{}")
