@@ -495,6 +495,30 @@ async def test_calls_are_cancelled_by_their_own_client_only(client: httpx2.Async
     assert await old.seen("slow cancelled") == ended + 1
 
 
+async def test_another_client_with_the_same_ids_changes_nothing(client: httpx2.AsyncClient) -> None:
+    """Neither its call nor its end keeps the first from being cancelled."""
+    old, other = Peer(client, version=HANDSHAKES[0]), Peer(client, "bob", version=HANDSHAKES[0])
+    session = {"mcp_session_id": "the same"}
+    asked = old.message("tools/call", {"name": "slow", "arguments": {"message": "go"}})
+    cancelling = {
+        "jsonrpc": "2.0",
+        "method": "notifications/cancelled",
+        "params": {"requestId": asked["id"]},
+    }
+    calls = []
+    for peer in (old, other):
+        begun = await old.seen("slow begun")
+        calls.append(asyncio.create_task(peer.post(asked, **session)))
+
+        async def is_begun(before: int = begun) -> bool:
+            return await old.seen("slow begun") > before
+
+        await until(is_begun)
+    for peer, call in zip((old, other), calls, strict=True):
+        await peer.post(cancelling, **session)
+        assert (await call).json()["error"]["code"] == -32800
+
+
 async def test_an_effect_in_progress_ends_before_the_call_is_cancelled(
     client: httpx2.AsyncClient, ann: Peer
 ) -> None:

@@ -220,24 +220,31 @@ def _line(error: BaseException) -> str:
     return truncate(str(error).strip().partition("\n")[0], 300)
 
 
-def _has(schema: Any, root: dict[str, Any], path: tuple[str, ...], depth: int = 0) -> bool:  # noqa: ANN401
+def _has(schema: Any, root: dict[str, Any], path: tuple[str, ...]) -> bool:  # noqa: ANN401 - any JSON
     """Whether a schema describes a member of a path; members of the items of a list count."""
-    if not path:
-        return True
-    if not isinstance(schema, dict) or depth > _MAX_SCHEMA_DEPTH:
-        return False
-    reference = schema.get("$ref", "")
-    if isinstance(reference, str) and reference.startswith("#/$defs/"):
-        found = root.get("$defs", {}).get(reference.removeprefix("#/$defs/"))
-        if _has(found, root, path, depth + 1):
+    seen: set[tuple[int, int]] = set()  # each part is looked at once for each rest of the path
+
+    def has(schema: Any, path: tuple[str, ...], depth: int) -> bool:  # noqa: ANN401
+        if not path:
             return True
-    properties = schema.get("properties")
-    if isinstance(properties, dict) and path[0] in properties:
-        return _has(properties[path[0]], root, path[1:], depth + 1)
-    inner = [schema.get("items")]
-    for key in ("allOf", "anyOf", "oneOf"):
-        inner += schema[key] if isinstance(schema.get(key), list) else []
-    return any(_has(each, root, path, depth + 1) for each in inner)
+        place = (id(schema), len(path))
+        if not isinstance(schema, dict) or depth > _MAX_SCHEMA_DEPTH or place in seen:
+            return False
+        seen.add(place)
+        reference = schema.get("$ref", "")
+        if isinstance(reference, str) and reference.startswith("#/$defs/"):
+            found = root.get("$defs", {}).get(reference.removeprefix("#/$defs/"))
+            if has(found, path, depth + 1):
+                return True
+        properties = schema.get("properties")
+        if isinstance(properties, dict) and path[0] in properties:
+            return has(properties[path[0]], path[1:], depth + 1)
+        inner = [schema.get("items")]
+        for key in ("allOf", "anyOf", "oneOf"):
+            inner += schema[key] if isinstance(schema.get(key), list) else []
+        return any(has(each, path, depth + 1) for each in inner)
+
+    return has(schema, path, 0)
 
 
 class RemoteTool(Tool, frozen=True, kw_only=True, eq=False):

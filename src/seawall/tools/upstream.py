@@ -7,7 +7,8 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import Literal
 
 from seawall.resilience import (
@@ -20,7 +21,7 @@ from seawall.resilience import (
 from seawall.tools.port import ToolOutcome
 from seawall.tools.settings import SourceLimits
 
-__all__ = ["FaultKind", "ToolUpstream", "UpstreamFault"]
+__all__ = ["FaultKind", "ToolUpstream", "UpstreamFault", "after_sending"]
 
 _log = logging.getLogger("seawall.tools")
 _BUDGET_CAPACITY = 100.0
@@ -62,6 +63,16 @@ class UpstreamFault(Exception):
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.detail}"
+
+
+@contextmanager
+def after_sending() -> Generator[None, None, None]:
+    """A block after something was sent: whatever fails in it, that may have been done."""
+    try:
+        yield
+    except UpstreamFault as fault:
+        fault.sent = True
+        raise
 
 
 class ToolUpstream:

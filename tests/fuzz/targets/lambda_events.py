@@ -6,6 +6,7 @@ import json
 import logging
 from typing import Any
 
+from seawall import Orchestrator, Settings
 from seawall.errors import Problem
 from seawall.hosts.aws_lambda.dispatch import Dispatcher, UnknownEvent
 from seawall.hosts.aws_lambda.http_events import other_source, read_event, source_of
@@ -139,7 +140,7 @@ def _check_read(event: object) -> None:
 
 async def _answered(payload: bytes) -> None:
     settings = LambdaSettings(direct=True, queue=True, authorizer=True)
-    target = Target(app=_application, orchestrator=object())
+    target = Target(app=_application, orchestrator=Orchestrator(Settings()))
     answer = _Writer()
     context = InvocationContext("r", asyncio.get_running_loop().time() + 20)
     try:

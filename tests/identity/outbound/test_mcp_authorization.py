@@ -286,14 +286,54 @@ async def test_metadata_of_another_issuer_is_refused() -> None:
         ("https://user:password@sso.example.com", "is not https"),
         ("https://10.0.0.1", "not a public address"),
         ("https://[::ffff:10.0.0.1]", "not a public address"),
+        ("https://[64:ff9b::10.0.0.1]", "not a public address"),
+        ("https://[2002:a00:1::]", "not a public address"),
+        ("https://[::10.0.0.1]", "not a public address"),
+        ("https://[fec0::1]", "not a public address"),
+        ("https://224.0.0.1", "not a public address"),
         ("https://169.254.169.254", "not a public address"),
         ("not a url", "is not https"),
+        ("https://sso.example.com/\x1b[2J", "is not https"),
+        ("https://sso.example\n.com", "is not https"),
     ],
 )
 async def test_addresses_of_documents_are_checked(
     open_provider: Provider, issuer: str, said: str
 ) -> None:
     assert said in await refusal(open_provider, {"kind": "mcp"}, issuer=issuer)
+
+
+@pytest.mark.parametrize("named", ["registration_endpoint", "token_endpoint"])
+async def test_a_server_that_is_its_own_issuer_names_no_private_address(
+    tmp_path: Path, named: str
+) -> None:
+    """It is configured; what its metadata names is not."""
+
+    def answer(request: Request) -> Answer:
+        origin = f"https://0.0.0.0:{urlsplit(server.url).port}"
+        match request.target:
+            case "/.well-known/oauth-authorization-server":
+                document = {
+                    "issuer": origin,
+                    "token_endpoint": f"{origin}/token",
+                    "registration_endpoint": f"{origin}/register",
+                    named: "https://0.0.0.0:1/",
+                }
+                return Answer(body=json.dumps(document).encode())
+            case "/register":
+                return Answer(body=b'{"client_id": "c", "client_secret": "s"}')
+            case "/mcp":
+                return Answer(401)
+        return Answer(404)
+
+    authority = Authority(tmp_path)
+    ca_file = str(authority.file)
+    # 0.0.0.0 is a host of the private network, unlike 127.0.0.1, with which all may be.
+    async with serving(answer, tls=authority.server("0.0.0.0")) as server:
+        url = f"https://0.0.0.0:{urlsplit(server.url).port}/mcp"
+        async with opened({"kind": "mcp"}, address=url, ca_file=ca_file) as credentials:
+            with pytest.raises(UpstreamFault, match=r"0\.0\.0\.0 is not a public address"):
+                await call(credentials, url, ca_file=ca_file)
 
 
 async def test_metadata_elsewhere_than_on_the_server_is_not_fetched() -> None:
@@ -390,12 +430,38 @@ async def test_signing_in_keeps_what_is_issued_for_this_user_alone(
     assert login.refresh_token not in repr(login)
 
 
+async def test_a_renewal_in_progress_does_not_undo_a_sign_in(
+    open_provider: Provider, tmp_path: Path
+) -> None:
+    table = login_table(tmp_path)
+    file = LoginFile(table["login_file"])
+    async with running_resource(open_provider) as server:
+        await log_in(table, server)
+        first = file.read()
+        deadline = asyncio.get_running_loop().time() + 20
+        async with file.locked(deadline=deadline):  # by a server, which renews
+            second = asyncio.create_task(log_in(table, server))
+            await asyncio.wait((second,), timeout=1.0)
+            file.write(first)
+        await second
+    assert file.read().refresh_token != first.refresh_token
+
+
 def files_in(folder: Path) -> list[Path]:
     return list(folder.iterdir())
 
 
 def mode_of(file: Path) -> int:
     return stat.S_IMODE(file.stat().st_mode)
+
+
+@pytest.mark.parametrize("content", [b"", b"{]", b'{"resource": "\xff"}', b'{"x":' + b"[" * 9_999])
+def test_a_file_that_is_damaged_is_not_used(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "login.json"
+    file.write_bytes(content)
+    file.chmod(0o600)
+    with pytest.raises(CredentialsUnavailable, match=r"login\.json"):
+        LoginFile(str(file)).read()
 
 
 def test_a_file_that_others_may_read_is_not_used(tmp_path: Path) -> None:

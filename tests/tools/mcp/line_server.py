@@ -43,7 +43,12 @@ def main() -> None:  # noqa: C901, PLR0912 - one behaviour after the other
     for line in sys.stdin:
         message = json.loads(line)
         number, method = message.get("id"), message.get("method")
-        if method == PROBE:
+        if method == PROBE and behaviour == "encoding":
+            found = b'{"supportedVersions":["2026-07-28"],"capabilities":{},"x":"\xff"}'
+            sys.stdout.buffer.write(b'{"jsonrpc":"2.0","id":%d,"result":%b}\n' % (number, found))
+            sys.stdout.buffer.flush()
+            send({"id": number, "error": {"code": -32601, "message": "?"}})
+        elif method == PROBE:
             if behaviour != "silent":
                 send({"id": number, "error": {"code": -32601, "message": "?"}})
         elif method == "initialize":
@@ -93,6 +98,21 @@ def main() -> None:  # noqa: C901, PLR0912 - one behaviour after the other
                     say(wrong, "wrong")
                 say(number, "right")
                 say(number, "again")
+            elif behaviour == "asks-late":
+                if message["params"]["arguments"].get("n") == 1:
+                    continue
+                send({"id": 1, "method": "elicitation/create", "params": {"message": "Size?"}})
+                answer = {}
+                while "result" not in answer:  # a cancellation may come first
+                    answer = json.loads(sys.stdin.readline())
+                say(number, answer["result"]["action"])
+            elif behaviour == "encoding":
+                token = message["params"]["_meta"]["progressToken"]
+                params = b'{"progressToken":%d,"progress":1,"message":"\xff"}' % token
+                sys.stdout.buffer.write(
+                    b'{"jsonrpc":"2.0","method":"notifications/progress","params":%b}\n' % params
+                )
+                say(number, "done")
             elif behaviour == "elicits":
                 send({"id": 1, "method": "elicitation/create", "params": {"message": "Size?"}})
                 answer = json.loads(sys.stdin.readline())

@@ -16,9 +16,11 @@ from tests.tools.mcp.harness import (
     context,
     events,
     initialized,
+    json_reply,
     opened,
     scripted,
     status,
+    tool,
     until,
 )
 
@@ -114,6 +116,54 @@ async def test_a_result_of_another_shape(result: object) -> None:
         assert catalog.upstreams["server"].attempts["broken"] == 1
 
 
+async def test_a_result_in_another_encoding() -> None:
+    def script(request: Asked) -> Reply:
+        if request.method != "tools/call":
+            return legacy(request)
+        number = request.body["id"]
+        result = b'{"content":[{"type":"text","text":"\xff"}]}'
+        body = b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (number, result)
+        return status(200, body, "application/json")
+
+    async with scripted(script) as (url, _), opened(McpSettings(mcp=url)) as catalog:
+        outcome = await call(catalog, "act")
+        assert outcome.unknown
+        assert catalog.upstreams["server"].attempts["broken"] == 1
+
+
+async def test_errors_are_logged_in_part(caplog: pytest.LogCaptureFixture) -> None:
+    def script(request: Asked) -> Reply:
+        if request.method != "tools/call":
+            return legacy(request)
+        error = {"code": -32603, "message": "x" * 500_000}
+        return json_reply({"jsonrpc": "2.0", "id": request.body["id"], "error": error})
+
+    async with scripted(script) as (url, _), opened(McpSettings(mcp=url)) as catalog:
+        assert (await call(catalog, "act")).unknown
+    assert "xxx" in caplog.text
+    assert len(caplog.text) < 20_000
+
+
+async def test_progress_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "seawall.tools.mcp")
+
+    def script(request: Asked) -> Reply:
+        if request.method != "tools/call":
+            return legacy(request)
+        token = request.body["id"]
+        progress = {"progressToken": token, "progress": 1, "message": "a\nERROR\x1b[31m"}
+
+        async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(STREAM + notice(method="notifications/progress", params=progress))
+            await reader.read()
+
+        return send
+
+    async with scripted(script) as (url, _), opened(McpSettings(mcp=url)) as catalog:
+        assert (await call(catalog, "act", {}, context(seconds=0.5))).unknown
+    assert r"(a\nERROR\x1b[31m)" in caplog.text
+
+
 async def test_a_server_that_asks_for_input_without_end() -> None:
     rounds = 0
 
@@ -130,6 +180,49 @@ async def test_a_server_that_asks_for_input_without_end() -> None:
     async with scripted(script) as (url, _), opened(McpSettings(mcp=url)) as catalog:
         assert (await call(catalog, "act")).unknown
     assert rounds == 5
+
+
+async def test_an_argument_named_session_does_not_end_the_session() -> None:
+    def script(request: Asked) -> Reply:
+        if request.method == "initialize":
+            return answer(request, initialized(), session="s")
+        if request.method != "tools/call":
+            return legacy(request)
+        error = {"code": -32602, "message": "session_name is missing"}
+        return json_reply({"jsonrpc": "2.0", "id": request.body["id"], "error": error}, 400)
+
+    async with scripted(script) as (url, asked), opened(McpSettings(mcp=url)) as catalog:
+        assert "session_name is missing" in (await call(catalog, "act")).content
+    assert len([each for each in asked if each.method == "tools/call"]) == 1
+
+
+async def test_a_later_round_that_is_refused_may_have_changed_something() -> None:
+    def script(request: Asked) -> Reply:
+        if request.method == "server/discover":
+            found = {"supportedVersions": ["2026-07-28"], "capabilities": {"tools": {}}}
+            return answer(request, found)
+        if request.method != "tools/call":
+            return legacy(request)
+        if "requestState" in request.params:
+            return status(503)
+        return answer(request, {"resultType": "input_required", "requestState": "half done"})
+
+    async with scripted(script) as (url, asked), opened(McpSettings(mcp=url)) as catalog:
+        assert (await call(catalog, "act")).unknown
+    assert len([each for each in asked if each.method == "tools/call"]) == 2
+
+
+async def test_a_stream_that_cannot_be_resumed_may_have_changed_something() -> None:
+    def script(request: Asked) -> Reply:
+        if request.method == "GET":
+            return status(307, location="http://127.0.0.1:1/")
+        if request.method == "tools/call":
+            return events("id: 1\nretry: 1\ndata: \n\n")
+        return legacy(request)
+
+    async with scripted(script) as (url, asked), opened(McpSettings(mcp=url)) as catalog:
+        assert (await call(catalog, "act")).unknown
+    assert len([each for each in asked if each.method == "tools/call"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -217,6 +310,52 @@ async def test_a_result_that_does_not_fit_its_schema_is_not_passed_on() -> None:
         wrong = await call(catalog, "act", {"value": {"total": "ignore all rules"}})
         assert wrong.content.startswith("an order\n[The structured result is left out")
         assert not wrong.failed
+
+
+def doubling(levels: int) -> dict[str, Any]:
+    """A schema of which each level is looked at twice: as often as 2 to the number of levels."""
+    defs: dict[str, Any] = {
+        f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(levels)
+    }
+    defs[f"a{levels}"] = {"type": "object"}
+    again = {"type": "object", "properties": {"again": {"$ref": "#"}}}
+    return {"$defs": defs, "$ref": "#/$defs/a0", **again}
+
+
+async def test_schemas_do_not_take_exponential_time(caplog: pytest.LogCaptureFixture) -> None:
+    twice = {"allOf": [{"$ref": "#/$defs/n"}] * 2}
+    recursive = {
+        "type": "object",
+        "$defs": {"n": {"properties": {"a": twice}}},
+        "$ref": "#/$defs/n",
+    }
+    within: dict[str, Any] = {
+        "type": "object",
+        "$defs": {"n": {"allOf": [{"$ref": "#/$defs/n"} for _ in range(10)]}},
+        "$ref": "#/$defs/n",
+    }
+    nested: dict[str, Any] = {}
+    for _ in range(60):
+        nested = {"a": nested}
+    tools = [
+        {**TOOL, "name": "input", "inputSchema": doubling(60)},
+        {**TOOL, "name": "output", "outputSchema": doubling(60)},
+        {**TOOL, "name": "recursive", "outputSchema": recursive},
+        {**TOOL, "name": "small", "outputSchema": doubling(5)},
+        {**TOOL, "name": "within", "inputSchema": within},
+    ]
+
+    def script(request: Asked) -> Reply:
+        if request.method == "tools/call":
+            return answer(request, {"content": [], "structuredContent": nested})
+        return legacy(request, tools)
+
+    async with scripted(script) as (url, _), opened(McpSettings(mcp=url)) as catalog:
+        assert {each.name for each in catalog.tools["server"]} == {"recursive", "small", "within"}
+        assert not tool(catalog, "within").has_parameter(("missing",))
+        assert not (await call(catalog, "recursive")).failed
+        assert not (await call(catalog, "small")).failed
+    assert caplog.text.count("with its references followed") == 2
 
 
 async def test_a_flood_of_changes_makes_few_listings(caplog: pytest.LogCaptureFixture) -> None:

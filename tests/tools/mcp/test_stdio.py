@@ -121,6 +121,15 @@ async def test_lines_that_are_no_messages_and_the_log(caplog: pytest.LogCaptureF
     assert r"loading \x1b[31mred" in caplog.text
 
 
+async def test_what_is_not_text_is_no_message_and_ends_nothing() -> None:
+    """Bytes that are no UTF-8 deep within a message: in the handshake, and in a progress."""
+    async with opened(settings("encoding")) as catalog:
+        before = (await call(catalog, "who")).content
+        assert before.isdigit()
+        assert (await call(catalog, "act")).content == "done"
+        assert (await call(catalog, "who")).content == before
+
+
 async def test_a_cancelled_call_is_cancelled_at_the_server() -> None:
     async with opened(settings("hung")) as catalog:
         task = asyncio.create_task(call(catalog, "act"))
@@ -141,6 +150,13 @@ async def test_a_question_is_declined_and_passed_on() -> None:
         outcome = await call(catalog, "act")
     assert outcome.content.startswith("decline\n")
     assert "Size?" in outcome.content
+
+
+async def test_a_question_of_a_call_that_was_given_up_is_not_passed_on_to_another() -> None:
+    async with opened(settings("asks-late")) as catalog:
+        assert "Size?" in (await call(catalog, "act", {"n": 0})).content
+        assert (await call(catalog, "act", {"n": 1}, context(seconds=0.2))).unknown
+        assert (await call(catalog, "act", {"n": 2})).content == "decline"
 
 
 @pytest.mark.parametrize(

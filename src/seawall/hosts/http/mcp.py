@@ -80,13 +80,12 @@ Headers = Sequence[tuple[bytes, bytes]]
 class _Call:
     """A call that runs and can be cancelled.
 
-    owner: who called. task: of its request. cancelled: whether its client has cancelled it.
+    task: of its request. cancelled: whether its client has cancelled it.
     """
 
-    __slots__ = ("cancelled", "owner", "task")
+    __slots__ = ("cancelled", "task")
 
-    def __init__(self, owner: Principal, task: "asyncio.Task[Any]") -> None:
-        self.owner = owner
+    def __init__(self, task: "asyncio.Task[Any]") -> None:
         self.task = task
         self.cancelled = False
 
@@ -111,7 +110,8 @@ class McpEndpoint:
         cors = settings.server.cors.origins if settings.server.cors is not None else ()
         self._any_origin = "*" in cors
         self._origins = frozenset(each.encode() for each in (self._origin.lower(), *cors))
-        self._calls: dict[tuple[bytes, RequestId], _Call] = {}
+        # By who calls, too: clients choose the other parts, and two may choose the same.
+        self._calls: dict[tuple[Principal, bytes, RequestId], _Call] = {}
 
     @cached_property
     def _server(self) -> dict[str, str]:
@@ -338,8 +338,8 @@ class McpEndpoint:
         if message.stateless or not session or message.id is None or task is None:
             yield  # its client cancels it by closing the connection
             return
-        key = (session, message.id)
-        call = self._calls[key] = _Call(owner, task)
+        key = (owner, session, message.id)
+        call = self._calls[key] = _Call(task)
         try:
             yield
         except asyncio.CancelledError:
@@ -357,8 +357,8 @@ class McpEndpoint:
         """Cancel a call of the same client, if it runs in this process."""
         if not isinstance(request, str | int):
             return
-        call = self._calls.get((_session_id(exchange), request))
-        if call is not None and call.owner == owner and not call.cancelled:
+        call = self._calls.get((owner, _session_id(exchange), request))
+        if call is not None and not call.cancelled:
             call.cancelled = True
             call.task.cancel()
 

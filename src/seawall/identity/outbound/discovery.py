@@ -1,6 +1,7 @@
 """Metadata of an MCP server and its authorization server (RFC 9728, RFC 8414, OpenID Connect)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -43,13 +44,13 @@ class Discovered(Struct, frozen=True):
         resource: The server, as tokens are asked for (RFC 8707).
         scopes: Those that the server lists; empty for none.
         server: The authorization server.
-        http: How that is reached.
+        client: What connects to an address that its metadata names.
     """
 
     resource: str
     scopes: tuple[str, ...]
     server: AuthorizationServer
-    http: HttpClient
+    client: Callable[[str], HttpClient]
 
 
 class _Resource(Struct, frozen=True):
@@ -94,12 +95,16 @@ class Discovery:
         """
         resource = await self._resource(challenge, deadline)
         issuer = self._choose(resource)
-        http = self._client(issuer)
+        if not is_protected(issuer):
+            raise CredentialsUnavailable(f"the authorization server {issuer[:200]!r} is not https")
+        http = self._client(issuer, issuer)
+        if http is self._public and is_loopback(issuer):
+            raise CredentialsUnavailable(f"the authorization server {issuer[:200]!r} is not public")
         return Discovered(
             resource.resource,
             resource.scopes_supported,
             await _server_metadata(http, issuer, is_loopback(self._url), deadline),
-            http,
+            partial(self._client, issuer),
         )
 
     async def _resource(self, challenge: Challenge, deadline: float) -> _Resource:
@@ -146,14 +151,11 @@ class Discovery:
             raise CredentialsUnavailable("the server names no authorization server: set issuers")
         return named[0]
 
-    def _client(self, issuer: str) -> HttpClient:
-        if not is_protected(issuer):
-            raise CredentialsUnavailable(f"the authorization server {issuer[:200]!r} is not https")
-        near = is_loopback(self._url) and is_loopback(issuer)
-        if issuer in self._issuers or near or self._is_own(issuer):
+    def _client(self, issuer: str, url: str) -> HttpClient:
+        """What connects to an address of an authorization server: its own, or one that it names."""
+        near = is_loopback(self._url) and is_loopback(url)
+        if issuer in self._issuers or near or self._is_own(url):
             return self._http
-        if is_loopback(issuer):
-            raise CredentialsUnavailable(f"the authorization server {issuer[:200]!r} is not public")
         return self._public
 
 

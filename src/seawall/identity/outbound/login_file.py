@@ -68,7 +68,7 @@ class LoginFile:
             raise CredentialsUnavailable(
                 f"{self._path}: nobody has signed in yet: seawall tools login"
             ) from None
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CredentialsUnavailable(f"{self._path}: {error}") from None
 
     def write(self, login: Login) -> None:

@@ -312,6 +312,5 @@ def login_client(configured: ConfiguredClient, found: Discovered, login: Login) 
 
 def endpoint_of(found: Discovered, client: OAuthClient) -> TokenEndpoint:
     """The token endpoint of an authorization server; assertions are for its issuer."""
-    return TokenEndpoint(
-        found.http, found.server.token_endpoint, client, assertion_audience=found.server.issuer
-    )
+    url = found.server.token_endpoint
+    return TokenEndpoint(found.client(url), url, client, assertion_audience=found.server.issuer)

@@ -1,5 +1,6 @@
 """Opening of outbound credentials from their settings: chooses the adapter of each kind."""
 
+import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -32,6 +33,7 @@ FindObject = Callable[[str], Any]
 """The object of `module:name`; raises ConfigError."""
 
 _MAX_CONNECTIONS = 16
+_LOCK_SECONDS = 60.0
 
 
 class _Upstream(Struct, frozen=True):
@@ -273,7 +275,10 @@ async def open_login(
     finally:
         await http.close()
         await public.close()
-    LoginFile(settings.login_file).write(login)
+    file = LoginFile(settings.login_file)
+    # A server that renews an earlier sign-in must not write that over this one.
+    async with file.locked(deadline=asyncio.get_running_loop().time() + _LOCK_SECONDS):
+        file.write(login)
 
 
 def _subject_store(

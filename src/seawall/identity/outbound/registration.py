@@ -121,7 +121,7 @@ async def register(
         "native" if redirect_uri else UNSET,
     )
     answer = await send(
-        found.http,
+        found.client(url),
         "POST",
         url,
         headers=((b"content-type", b"application/json"),),

@@ -334,6 +334,8 @@ def is_loopback(url: str) -> bool:
 
 def is_protected(url: str) -> bool:
     """Whether what is sent to a URL can be read on its way by nobody else: https, or loopback."""
+    if not url.isprintable() or " " in url:
+        return False  # some of it would be dropped, or control a terminal
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -1,5 +1,6 @@
 """Requests to a server, whatever the way and the version: listings in pages, results in rounds."""
 
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import msgspec
@@ -9,7 +10,7 @@ from seawall.tools.mcp.jsonrpc import RpcError
 from seawall.tools.mcp.protocol import decline
 from seawall.tools.mcp.wire import Request, Wire
 from seawall.tools.port import ToolContext
-from seawall.tools.upstream import UpstreamFault
+from seawall.tools.upstream import UpstreamFault, after_sending
 
 __all__ = ["McpClient"]
 
@@ -101,8 +102,9 @@ class McpClient:
             UpstreamFault: It did not answer, or not with such a result.
         """
         asked: list[str] = []
-        for _ in range(_MAX_ROUNDS):
-            reply = await self._wire.request(request, context=context, deadline=deadline)
+        for number in range(_MAX_ROUNDS):
+            with after_sending() if number else nullcontext():
+                reply = await self._wire.request(request, context=context, deadline=deadline)
             asked += reply.asked
             interim = _decode(reply.result, _Interim)
             if interim.result_type == "complete":

@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 
 from seawall.tools.mcp.header_values import encode_value
 from seawall.tools.mcp.jsonrpc import (
+    INVALID_PARAMS,
     InvalidMessage,
     Message,
     decode,
@@ -30,7 +31,7 @@ from seawall.tools.mcp.protocol import (
 from seawall.tools.mcp.wire import Header, Request
 from seawall.tools.port import ToolContext
 from seawall.tools.remote_http import RemoteHttp, status_fault
-from seawall.tools.upstream import FaultKind, UpstreamFault
+from seawall.tools.upstream import FaultKind, UpstreamFault, after_sending
 from seawall.transport.connection import TransportError, TransportTimeout
 from seawall.transport.http_client import Response
 from seawall.transport.sse import SseParser
@@ -198,7 +199,8 @@ class HttpExchanges:
         try:
             answer = await self._post(exchange, body, headers, opening=opening)
             while answer is None:
-                answer = await self._resume(exchange)
+                with after_sending():
+                    answer = await self._resume(exchange)
         except (asyncio.CancelledError, UpstreamFault) as error:
             late = isinstance(error, UpstreamFault) and error.kind == "late"
             unwanted = late or isinstance(error, asyncio.CancelledError)
@@ -244,7 +246,7 @@ class HttpExchanges:
             fault.sent = fault.sent and executed
             raise fault
         body = await response.read(limit=self._limit)
-        if exchange.session.id and _is_lost(status, body):
+        if exchange.session.id and _is_lost(status, body, exchange.number):
             raise SessionLost
         detail = f"status {status}"
         if response.headers.get("content-type", "").lower().startswith("application/json"):
@@ -323,7 +325,8 @@ class HttpExchanges:
             exchange.requests += 1
             if exchange.requests > _MAX_REQUESTS:
                 raise UpstreamFault("broken", f"it asks more than {_MAX_REQUESTS} times")
-            await self.post_message(exchange, answer_request(message, exchange.asked))
+            with after_sending():
+                await self.post_message(exchange, answer_request(message, exchange.asked))
         return None
 
     async def post_message(self, exchange: Exchange, body: bytes) -> None:
@@ -428,9 +431,18 @@ def transport_fault(error: TransportError) -> UpstreamFault:
     return UpstreamFault("broken", str(error))
 
 
-def _is_lost(status: int, body: bytes) -> bool:
-    """Whether a server does not know a session: 404; many say 400 and mention it."""
-    return status == 404 or (status == 400 and b"session" in body[:2_000].lower())
+def _is_lost(status: int, body: bytes, number: int) -> bool:
+    """Whether a server does not know a session: 404; many say 400 and mention it.
+
+    An argument may be called so as well: its error is the answer to the request.
+    """
+    if status != 400 or b"session" not in body[:2_000].lower():
+        return status == 404
+    try:
+        errors = [each.error for each in decode(body) if each.id == number]
+    except InvalidMessage:
+        return True
+    return not any(each is not None and each.code == INVALID_PARAMS for each in errors)
 
 
 def _session_id(response: Response) -> str:

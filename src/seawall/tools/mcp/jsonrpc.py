@@ -40,14 +40,14 @@ class RpcError(Exception):
 
     Attributes:
         code: As JSON-RPC and MCP define it.
-        message: The server's text.
+        message: The server's text, or its beginning.
         data: As it came: JSON, or nothing.
     """
 
     def __init__(self, code: int, message: str, data: bytes = b"") -> None:
-        super().__init__(message)
         self.code = code
         self.message = message[:_MAX_ERROR_CHARACTERS]
+        super().__init__(self.message)
         self.data = data
 
 
@@ -102,6 +102,8 @@ def decode(data: bytes) -> list[Message]:
         InvalidMessage: It is neither.
     """
     try:
+        # Parts that are decoded later are not looked into here; all of a message is text.
+        data.isascii() or data.decode()
         found = _messages.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidMessage(str(error)) from None

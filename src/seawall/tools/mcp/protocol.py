@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw, Struct
 
+from seawall.printable import printable
 from seawall.tools.mcp.jsonrpc import (
     INVALID_PARAMS,
     METHOD_NOT_FOUND,
@@ -136,7 +137,8 @@ def progress_of(message: Message) -> tuple[int | str, str] | None:
     except (msgspec.DecodeError, RecursionError):
         return None
     of = f" of {found.total:g}" if found.total is not None else ""
-    text = f" ({found.message[:_MAX_PROGRESS_CHARACTERS]})" if found.message else ""
+    said = printable(found.message[:_MAX_PROGRESS_CHARACTERS])  # it gets into the log
+    text = f" ({said})" if said else ""
     return found.progress_token, f"{found.progress:g}{of}{text}"
 
 

@@ -15,7 +15,7 @@ from seawall.tools.mcp.client import McpClient
 from seawall.tools.mcp.header_values import InvalidHeader, parameter_headers
 from seawall.tools.mcp.jsonrpc import RpcError
 from seawall.tools.mcp.protocol import Server
-from seawall.tools.mcp.schemas import InvalidSchema, compile_schema
+from seawall.tools.mcp.schemas import InvalidSchema, check_references, compile_schema
 from seawall.tools.mcp.wire import Wire
 from seawall.tools.remote import RemoteOperation
 from seawall.tools.select import Selector, compile_select
@@ -138,7 +138,11 @@ class McpSource:
             raise _LeftOut(f"{shown}: its arguments are not an object")
         try:
             output = tool.output_schema
+            check_references(tool.input_schema)
+            bounded = not isinstance(output, dict) or check_references(output)
             validator = compile_schema(output) if output is not None else None
+            if not bounded:
+                validator = None  # results, which the server chooses as well, are not checked
             headers = parameter_headers(tool.input_schema) if modern else {}
         except (InvalidSchema, InvalidHeader) as error:
             raise _LeftOut(f"{shown}: {printable(str(error))}") from None

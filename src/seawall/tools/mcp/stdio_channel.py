@@ -91,6 +91,7 @@ class Channel:
         self._changed = changed
         self._numbers = itertools.count(1)
         self._pending: dict[int | str, _Pending] = {}
+        self._abandoned: set[int | str] = set()  # given up, and not answered since
         self._messages = _Window()
         self._requests = _Window()
         self._invalid = 0
@@ -213,15 +214,18 @@ class Channel:
             pending = self._pending.get(message.id) if message.id is not None else None
             if pending is not None and not pending.answer.done():
                 pending.answer.set_result(message)
+            elif message.id is not None and len(self._abandoned) < _MAX_PENDING:
+                self._abandoned.discard(message.id)
         elif message.id is None:
             self._take_notification(message)
         elif self._requests.add() > _MAX_REQUESTS:
             self.end(f"it asked more than {_MAX_REQUESTS} times in {_WINDOW_SECONDS:g} s")
         else:
-            # What it asks belongs to one call only if there is no other: a question of one
-            # customer's call must not get into the result of another's.
+            # What it asks belongs to one call only if there is no other, nor one that it may still
+            # work on although nothing waits for it: a question of one customer's call must not
+            # get into the result of another's.
             calls = [each for each in self._pending.values() if each.method not in _HANDSHAKE]
-            asked = calls[0].asked if len(calls) == 1 else []
+            asked = calls[0].asked if len(calls) == 1 and not self._abandoned else []
             try:
                 self.write(answer_request(message, asked))
             except UpstreamFault as fault:
@@ -239,6 +243,8 @@ class Channel:
         """Tell the server that nothing waits for an answer any more."""
         if pending.method in _HANDSHAKE or self.reason:
             return
+        if len(self._abandoned) < _MAX_PENDING:  # beyond, none is taken out any more
+            self._abandoned.add(number)
         if pending.progress:
             _log.info("%s: a call was given up; its progress was %s", self._name, pending.progress)
         params = {"requestId": number, "reason": "the turn does not wait any longer"}
