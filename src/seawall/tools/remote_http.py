@@ -80,6 +80,21 @@ class RemoteHttp:
         await self.client.close()
         await self._credentials.close()
 
+    async def connect(self, url: str, *, deadline: float) -> None:
+        """Open an idle connection, without a request.
+
+        Args:
+            url: Its origin is connected to.
+            deadline: In seconds on the event loop's clock.
+
+        Raises:
+            UpstreamFault: There is no connection.
+        """
+        try:
+            await self.client.warm(Endpoint.parse(url), 1, deadline=deadline)
+        except TransportError as error:
+            raise _fault(error) from error
+
     async def request(
         self,
         method: str,
