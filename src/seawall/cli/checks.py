@@ -88,21 +88,7 @@ async def run_checks(settings: Settings, report: Report) -> None:
         await client.close()
     for check in clock.findings():
         report(check)
-    if settings.sources:
-        await _tools(settings, report)
     report(await _start(settings))
-
-
-async def _tools(settings: Settings, report: Report) -> None:
-    """The checks of `seawall tools doctor`."""
-    try:
-        from seawall.cli.tool_checks import check_sources  # noqa: PLC0415 - needs an extra
-    except ModuleNotFoundError:
-        return  # the start says which extra is missing
-    try:
-        await check_sources(settings, report)
-    except ConfigError as error:
-        report(Check("tools", "failed", str(error)))
 
 
 def _client(settings: Settings, receiver: str, report: Report) -> HttpClient:

@@ -10,7 +10,10 @@ from seawall.cli.arguments import plural
 from seawall.cli.terminal import color
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from seawall.cli.checks import Check
+    from seawall.config import Settings
 
 __all__ = ["add_parser"]
 
@@ -43,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     import msgspec  # noqa: PLC0415
 
-    from seawall.cli.checks import Check, run_checks  # noqa: PLC0415
+    from seawall.cli.checks import Check  # noqa: PLC0415
     from seawall.config import load_settings  # noqa: PLC0415
 
     settings = load_settings(arguments.config)
@@ -55,7 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
             _write(check)
 
     report(Check("configuration", "ok", str(arguments.config)))
-    asyncio.run(run_checks(settings, report))
+    asyncio.run(_check(settings, report))
     failed = sum(each.status == "failed" for each in found)
     if arguments.json:
         sys.stdout.write(json.dumps(msgspec.to_builtins(found)) + "\n")
@@ -65,6 +68,23 @@ def _run(arguments: argparse.Namespace) -> int:
             f"\n{plural(len(found), 'check')}: {failed} failed, {plural(warnings, 'warning')}\n"
         )
     return 1 if failed else 0
+
+
+async def _check(settings: "Settings", report: "Callable[[Check], None]") -> None:
+    from seawall.cli.checks import Check, run_checks  # noqa: PLC0415 - only what this command needs
+    from seawall.errors import ConfigError  # noqa: PLC0415
+
+    await run_checks(settings, report)
+    if not settings.sources:
+        return
+    try:
+        from seawall.cli.tool_checks import check_sources  # noqa: PLC0415 - needs an extra
+    except ModuleNotFoundError:
+        return  # the start has said which extra is missing
+    try:
+        await check_sources(settings, report)
+    except ConfigError as error:
+        report(Check("tools", "failed", str(error)))
 
 
 def _write(check: "Check") -> None:

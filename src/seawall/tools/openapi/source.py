@@ -62,7 +62,7 @@ class OpenApiSource:
         self._settings = settings
         self._folder = folder
         self._http = http
-        self._servers = (settings.base_url,) if settings.base_url else ()
+        self._servers: tuple[str, ...] = (settings.base_url,) if settings.base_url else ()
         self._documents = documents
 
     async def list(self, *, deadline: float) -> tuple[RemoteOperation, ...]:
