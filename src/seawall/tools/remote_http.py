@@ -232,7 +232,7 @@ def status_fault(response: BufferedResponse | Response) -> UpstreamFault | None:
     if status in (401, 407) or (
         status == 403 and "insufficient_scope" in response.headers.get("www-authenticate", "")
     ):
-        return UpstreamFault("refused", f"status {status}: the credentials were not accepted")
+        return UpstreamFault("refused", f"status {status}: no credentials, or not accepted")
     if status >= 500:
         return UpstreamFault("failed", f"status {status}")
     return None
