@@ -26,8 +26,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "doctor",
         help="check a configuration and everything that it names",
         description="Check the configuration, every upstream, permissions, the clock, file limits "
-        "and versions; then open everything as a server does, tools included, with an empty store. "
-        "No model is asked for an answer. The exit status is 1 if a check failed.",
+        "and versions; open everything as a server does, with an empty store; then check OpenAPI "
+        "documents and MCP servers as `seawall tools doctor` does. No model is asked for an answer "
+        "and no tool is called. The exit status is 1 if a check failed.",
     )
     parser.add_argument(
         "config",
