@@ -610,7 +610,24 @@ class _Source:
                 message = f"unknown key{did_you_mean(unknown[1], known)}"
                 if known:
                     message += f"; known: {', '.join(known)}"
+            if entry := _entry_of(self.table(value, path), kind, str(error)):
+                inner = (inner[0], entry, *inner[1:])
             raise self.error(path + inner, message) from error
+
+
+def _entry_of(table: dict[str, Any], kind: type, said: str) -> str:
+    """The entry of a table of tables that msgspec's error calls `[...]`; empty for none."""
+    found = re.search(r" - at `\$\.(\w+)\[\.\.\.\]", said)
+    entries = table.get(found[1]) if found else None
+    if found is None or not isinstance(entries, dict):
+        return ""
+    for key, each in entries.items():
+        try:
+            msgspec.convert({**table, found[1]: {key: each}}, kind)
+        except msgspec.ValidationError as error:
+            if str(error) == said:
+                return str(key)
+    return ""
 
 
 def _fields_of(kind: type[Struct], path: tuple[str, ...]) -> list[str]:

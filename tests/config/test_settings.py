@@ -111,6 +111,10 @@ def test_a_server_that_cannot_start_says_why_and_ends(
             "[tools.x]\nopenapy = 'a'",
             'or set openapi, mcp or command; did you mean "openapi"?',
         ),
+        (
+            "[tools.x]\nmcp = 'x'\n[tools.x.overrides.a]\n[tools.x.overrides.b]\nchange = true",
+            'shop.toml:5: tools.x.overrides.b.change: unknown key; did you mean "changes"?',
+        ),
         ("[turn]\ncomit = 1", 'shop.toml:2: turn.comit: unknown key; did you mean "commit"?'),
         (
             "[models.m]\nbase_url = 'http://x'\nmodel = 'm'\n[models.m.resilience]\natempts = 2",
