@@ -479,7 +479,8 @@ async def _open_catalog(
         from seawall.tools.sources import open_catalog  # noqa: PLC0415 - only if configured
     except ImportError as error:
         raise ConfigError(
-            f"tools elsewhere need the extra 'tools': pip install 'seawall[tools]' ({error})"
+            f"tools of OpenAPI documents and MCP servers need the extra 'tools': "
+            f"pip install 'seawall[tools]' ({error})"
         ) from None
 
     own = {each.name for made in toolsets for each in made.tools}

@@ -610,7 +610,24 @@ class _Source:
                 message = f"unknown key{did_you_mean(unknown[1], known)}"
                 if known:
                     message += f"; known: {', '.join(known)}"
+            if entry := _entry_of(self.table(value, path), kind, str(error)):
+                inner = (inner[0], entry, *inner[1:])
             raise self.error(path + inner, message) from error
+
+
+def _entry_of(table: dict[str, Any], kind: type, said: str) -> str:
+    """The entry of a table of tables that msgspec's error calls `[...]`; empty for none."""
+    found = re.search(r" - at `\$\.(\w+)\[\.\.\.\]", said)
+    entries = table.get(found[1]) if found else None
+    if found is None or not isinstance(entries, dict):
+        return ""
+    for key, each in entries.items():
+        try:
+            msgspec.convert({**table, found[1]: {key: each}}, kind)
+        except msgspec.ValidationError as error:
+            if str(error) == said:
+                return str(key)
+    return ""
 
 
 def _fields_of(kind: type[Struct], path: tuple[str, ...]) -> list[str]:
@@ -664,12 +681,18 @@ def _tools(tables: dict[str, Any], source: _Source) -> dict[str, Any]:
     return {"tools": toolsets, "sources": sources}
 
 
+def _meant(table: dict[str, Any]) -> str:
+    """The key of a kind of tools that another key of the table is near to."""
+    kinds = ("factory", "openapi", "mcp", "command")
+    return next(filter(None, (did_you_mean(each, kinds) for each in table)), "")
+
+
 def _toolset(table: dict[str, Any], source: _Source, key: str) -> ToolsetSettings:
     factory = table.get("factory")
     if not isinstance(factory, str) or factory.count(":") != 1:
         raise source.error(
             ("tools", key, "factory"),
-            'must be "module:function"; or set openapi, mcp or command for tools elsewhere',
+            f'must be "module:function"; or set openapi, mcp or command{_meant(table)}',
         )
     rest = {name: value for name, value in table.items() if name != "factory"}
     own = frozenset(name for name in rest if source.is_set(("tools", key, name)))
@@ -820,7 +843,7 @@ def _check_tenants(settings: Settings, source: _Source) -> None:
             if name not in settings.sources:
                 meant = did_you_mean(name, settings.sources)
                 path = ("tenants", tenant, "tools", name)
-                raise source.error(path, f"there are no tools elsewhere of this name{meant}")
+                raise source.error(path, f"no OpenAPI document or MCP server has this name{meant}")
 
 
 def _check_no_intent(settings: Settings, source: _Source) -> None:

@@ -143,3 +143,11 @@ def test_a_configuration_that_is_wrong(tmp_path: Path) -> None:
     done = seawall("doctor", folder=configured(tmp_path, "http://x/v1", "[sever]\nport = 1\n"))
     assert done.returncode == 2
     assert "sever" in done.stderr
+
+
+def test_a_source_of_tools_that_cannot_be_reached(tmp_path: Path) -> None:
+    tools = '[tools.crm]\nmcp = "http://127.0.0.1:9/mcp"\n'
+    with running_model() as model:
+        status, found = doctor(configured(tmp_path, model.url, tools))
+    assert (status, found["tools.crm"]["status"], found["start"]["status"]) == (1, "failed", "ok")
+    assert "127.0.0.1:9" in found["tools.crm"]["detail"]

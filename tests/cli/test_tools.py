@@ -1,6 +1,7 @@
 """`seawall tools`: list, call, lock, doctor."""
 
 import json
+import socket
 import sys
 from pathlib import Path
 
@@ -92,6 +93,9 @@ def test_a_tool_is_called_as_an_agent_would(
     assert "call it with --yes" in error
     status, shown, _ = run(capsys, "call", config, "reserve", '{"item": "none"}', "--yes", "--json")
     assert (status, json.loads(shown)["failed"]) == (1, True)
+    status, _, error = run(capsys, "call", "add", '{"a": 1, "b": 2}')
+    assert status == 2
+    assert "the configuration comes before the tool" in error
     status, _, error = run(capsys, "call", config, "cuont")
     assert status == 2
     assert "did you mean" in error
@@ -133,7 +137,7 @@ def test_a_server_that_does_not_start_is_named(
 @pytest.mark.parametrize(
     ("words", "fault"),
     [
-        (("--token-env", "SEAWALL_NO_SUCH_TOKEN"), "no environment variable SEAWALL_NO_SUCH"),
+        (("--token-env", "SEAWALL_NO_SUCH_TOKEN"), "SEAWALL_NO_SUCH_TOKEN is not set"),
         (("--key", "é"), "--key must be printable ASCII"),
     ],
 )
@@ -143,3 +147,48 @@ def test_a_call_that_could_not_be_made_as_asked_is_not_made(
     status, shown, said = run(capsys, "call", config, "count", '{"item": "lamp"}', *words)
     assert (status, shown) == (2, "")
     assert fault in said
+
+
+def test_why_a_server_ended_is_said(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.with_name("stock.py").write_text("raise SystemExit(3)\n")
+    status, shown, _ = run(capsys, "doctor", config, "--json")
+    (check,) = json.loads(shown)
+    assert (status, check["detail"]) == (1, "unreachable: it has ended, with status 3")
+    assert "check command" in check["advice"]
+
+
+def test_the_service_of_a_document_is_reached(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "orders.json").write_text(
+        '{"openapi": "3.1.0", "info": {"title": "t", "version": "1"},'
+        ' "paths": {"/orders": {"get": {"operationId": "list"}}}}'
+    )
+    config = tmp_path / "seawall.toml"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        config.write_text(
+            '[tools.orders]\nopenapi = "orders.json"\ninclude = ["*"]\n'
+            f'base_url = "http://127.0.0.1:{port}"\n'
+            '[models.default]\nbase_url = "http://127.0.0.1:9/v1"\nmodel = "m"\n'
+            '[agents.a]\ninstructions = "x"\ntools = ["orders.*"]\n'
+        )
+        status, shown, _ = run(capsys, "doctor", config)
+        assert (status, "tools.orders (service): reached" in shown) == (0, True)
+        assert "0 failed, 1 warning" in shown
+    status, shown, _ = run(capsys, "doctor", config, "--json")
+    failed = [each for each in json.loads(shown) if each["status"] == "failed"]
+    assert [each["name"] for each in failed] == ["tools.orders (service)"]
+    assert status == 1
+    assert f"127.0.0.1:{port}" in failed[0]["detail"]
+
+
+def test_a_token_that_is_not_set_is_an_error(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_TOKEN", raising=False)
+    words = ("call", config, "add", '{"a": 1, "b": 2}', "--token-env", "NO_TOKEN")
+    status, _, error = run(capsys, *words)
+    assert (status, "the variable NO_TOKEN is not set" in error) == (2, True)
+    monkeypatch.setenv("NO_TOKEN", "one")
+    assert run(capsys, *words)[:2] == (0, "3\n")

@@ -107,6 +107,14 @@ def test_a_server_that_cannot_start_says_why_and_ends(
             'shop.toml:1: servr: unknown section; did you mean "server"?; known:',
         ),
         ("[server]\nprot = 1", 'server.prot: unknown key; did you mean "port"?; known: host, port'),
+        (
+            "[tools.x]\nopenapy = 'a'",
+            'or set openapi, mcp or command; did you mean "openapi"?',
+        ),
+        (
+            "[tools.x]\nmcp = 'x'\n[tools.x.overrides.a]\n[tools.x.overrides.b]\nchange = true",
+            'shop.toml:5: tools.x.overrides.b.change: unknown key; did you mean "changes"?',
+        ),
         ("[turn]\ncomit = 1", 'shop.toml:2: turn.comit: unknown key; did you mean "commit"?'),
         (
             "[models.m]\nbase_url = 'http://x'\nmodel = 'm'\n[models.m.resilience]\natempts = 2",

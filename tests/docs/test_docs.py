@@ -51,7 +51,13 @@ from seawall.settings import (
     TenantSettings,
     ToolPolicySettings,
 )
-from seawall.tools.settings import OpenApiSettings, OperationSettings, SourceLimits, TlsSettings
+from seawall.tools.settings import (
+    McpSettings,
+    OpenApiSettings,
+    OperationSettings,
+    SourceLimits,
+    TlsSettings,
+)
 from tests.docs.blocks import Reader, blocks_of
 from tests.docs.conftest import Site
 from tests.servers import ROOT
@@ -80,6 +86,7 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[effects]": EffectSettings,
     "[handover]": HandoverSettings,
     "[tools.NAME]`: openapi": OpenApiSettings,
+    "[tools.NAME]`: mcp": McpSettings,
     "[tools.NAME.overrides.OPERATION]": OperationSettings,
     "[tools.NAME.limits]": SourceLimits,
     "[tools.NAME.tls]": TlsSettings,

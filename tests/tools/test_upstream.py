@@ -162,6 +162,14 @@ async def test_a_pause_that_was_asked_for_is_kept_by_all() -> None:
     assert service.attempts == 0
 
 
+async def test_a_turn_does_not_wait_for_a_long_pause() -> None:
+    upstream = ToolUpstream("x", SourceLimits(answer_seconds=2.0))
+    service = Service(UpstreamFault("throttled", "x", retry_after=30.0))
+    with pytest.raises(UpstreamFault) as raised:
+        await call(upstream, service, seconds=60.0)
+    assert (service.attempts, raised.value.retry_after) == (1, 30.0)
+
+
 async def test_the_rate_spreads_calls() -> None:
     upstream = ToolUpstream("x", SourceLimits(rate_per_second=50.0, wait_seconds=5.0))
     service = Service()

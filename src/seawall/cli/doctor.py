@@ -10,7 +10,10 @@ from seawall.cli.arguments import plural
 from seawall.cli.terminal import color
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from seawall.cli.checks import Check
+    from seawall.config import Settings
 
 __all__ = ["add_parser"]
 
@@ -23,8 +26,9 @@ def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "doctor",
         help="check a configuration and everything that it names",
         description="Check the configuration, every upstream, permissions, the clock, file limits "
-        "and versions; then open everything as a server does, tools included, with an empty store. "
-        "No model is asked for an answer. The exit status is 1 if a check failed.",
+        "and versions; open everything as a server does, with an empty store; then check OpenAPI "
+        "documents and MCP servers as `seawall tools doctor` does. No model is asked for an answer "
+        "and no tool is called. The exit status is 1 if a check failed.",
     )
     parser.add_argument(
         "config",
@@ -43,7 +47,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     import msgspec  # noqa: PLC0415
 
-    from seawall.cli.checks import Check, run_checks  # noqa: PLC0415
+    from seawall.cli.checks import Check  # noqa: PLC0415
     from seawall.config import load_settings  # noqa: PLC0415
 
     settings = load_settings(arguments.config)
@@ -55,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> int:
             _write(check)
 
     report(Check("configuration", "ok", str(arguments.config)))
-    asyncio.run(run_checks(settings, report))
+    asyncio.run(_check(settings, report))
     failed = sum(each.status == "failed" for each in found)
     if arguments.json:
         sys.stdout.write(json.dumps(msgspec.to_builtins(found)) + "\n")
@@ -65,6 +69,23 @@ def _run(arguments: argparse.Namespace) -> int:
             f"\n{plural(len(found), 'check')}: {failed} failed, {plural(warnings, 'warning')}\n"
         )
     return 1 if failed else 0
+
+
+async def _check(settings: "Settings", report: "Callable[[Check], None]") -> None:
+    from seawall.cli.checks import Check, run_checks  # noqa: PLC0415 - only what this command needs
+    from seawall.errors import ConfigError  # noqa: PLC0415
+
+    await run_checks(settings, report)
+    if not settings.sources:
+        return
+    try:
+        from seawall.cli.tool_checks import check_sources  # noqa: PLC0415 - needs an extra
+    except ModuleNotFoundError:
+        return  # the start has said which extra is missing
+    try:
+        await check_sources(settings, report)
+    except ConfigError as error:
+        report(Check("tools", "failed", str(error)))
 
 
 def _write(check: "Check") -> None:

@@ -11,8 +11,10 @@ from seawall.cli.checks import Check, Status
 from seawall.config import Settings
 from seawall.errors import ConfigError
 from seawall.tools.catalog import Source, ToolCatalog
+from seawall.tools.openapi.source import OpenApiSource
 from seawall.tools.pins import LOCK_FILE, digest, read_pins
 from seawall.tools.remote import ArgumentCheck, RemoteOperation, UnusableOperation
+from seawall.tools.settings import McpSettings
 from seawall.tools.sources import open_catalog
 from seawall.tools.upstream import UpstreamFault
 
@@ -21,6 +23,8 @@ __all__ = ["check_sources"]
 _SHOWN = 5
 _ADVICE = {
     "unreachable": "check the address, DNS, firewalls and tls.ca_file",
+    "broken": "check the address and its path",
+    "failed": "see the log of the service",
     "refused": "check auth",
     "late": "check the network, or raise limits.list_seconds",
     "throttled": "wait, or ask its operator for a higher limit",
@@ -38,7 +42,7 @@ async def check_sources(settings: Settings, report: Callable[[Check], None]) -> 
         ConfigError: None is configured.
     """
     if not settings.sources:
-        raise ConfigError("no tools elsewhere are configured")
+        raise ConfigError("no OpenAPI document or MCP server is configured: nothing to check")
     catalog = open_catalog(
         settings.sources,
         folder=settings.folder,
@@ -50,6 +54,8 @@ async def check_sources(settings: Settings, report: Callable[[Check], None]) -> 
             source, operations, check = await done
             report(check)
             if operations is not None:
+                if isinstance(source.source, OpenApiSource):
+                    report(await _connected(source, source.source))
                 report(_usable(source, operations))
                 if (pins := _pins(source, operations, settings)) is not None:
                     report(pins)
@@ -68,7 +74,7 @@ async def _listed(
         async with asyncio.timeout(seconds):
             listed = await source.source.list(deadline=asyncio.get_running_loop().time() + seconds)
     except UpstreamFault as fault:
-        return source, None, Check(key, "failed", str(fault), _ADVICE.get(fault.kind, ""))
+        return source, None, Check(key, "failed", str(fault), _advice(source, fault))
     except TimeoutError:
         return source, None, Check(key, "failed", f"not listed in {seconds:g} s", _ADVICE["late"])
     except ConfigError as error:
@@ -78,6 +84,24 @@ async def _listed(
     took = time.monotonic() - began
     detail = f"{plural(len(listed), 'tool')}, listed in {took * 1e3:.0f} ms"
     return source, listed, Check(key, "ok" if listed else "warning", detail)
+
+
+async def _connected(source: Source, service: OpenApiSource) -> Check:
+    """Whether the service of a document is reached; listing reads the document only."""
+    key = f"tools.{source.name} (service)"
+    deadline = asyncio.get_running_loop().time() + source.settings.limits.connect_seconds
+    try:
+        await service.connect(deadline=deadline)
+    except UpstreamFault as fault:
+        return Check(key, "failed", str(fault), _advice(source, fault))
+    return Check(key, "ok", "reached; no request was sent")
+
+
+def _advice(source: Source, fault: UpstreamFault) -> str:
+    settings = source.settings
+    if isinstance(settings, McpSettings) and settings.command:
+        return "check command, cwd and env_pass; --log-level info shows what the process writes"
+    return _ADVICE.get(fault.kind, "")
 
 
 def _usable(source: Source, operations: tuple[RemoteOperation, ...]) -> Check:
@@ -101,7 +125,7 @@ def _pins(
         return None
     pins = read_pins(Path(settings.folder, LOCK_FILE))
     if pins is None:
-        advice = "after reading what they say of themselves: seawall tools lock"
+        advice = "read the definitions (seawall tools list --json), then: seawall tools lock"
         return Check(key, "warning", "there is no lock file: changes are not noticed", advice)
     known = pins.sources.get(source.name, {})
     changed = [each.name for each in operations if known.get(each.name) != digest(each)]

@@ -57,9 +57,13 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         metavar="JSON",
         help='its arguments, such as \'{"order": "A-7"}\'; "-" reads them from standard input',
     )
-    call.add_argument("--yes", action="store_true", help="also if the tool changes something")
-    call.add_argument("--tenant", type=name, default="local", help="on whose behalf")
-    call.add_argument("--subject", type=name, default="local", help="on whose behalf")
+    call.add_argument("--yes", action="store_true", help="call it even if it changes something")
+    call.add_argument(
+        "--tenant", type=name, default="local", help="tenant of the caller (default: %(default)s)"
+    )
+    call.add_argument(
+        "--subject", type=name, default="local", help="subject of the caller (default: %(default)s)"
+    )
     call.add_argument(
         "--token-env",
         metavar="NAME",
@@ -72,9 +76,10 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         commands,
         "lock",
         _lock,
-        "write down what tools elsewhere say of themselves now",
-        "Write tools.lock beside the configuration, with a digest of each tool elsewhere. A tool "
-        "that says something else of itself later is refused; see pin in the configuration.",
+        "record the definitions of OpenAPI and MCP tools in tools.lock",
+        "Write tools.lock beside the configuration, with a digest of each tool of OpenAPI "
+        "documents and MCP servers. A tool whose definition differs later is refused; see pin in "
+        "the configuration.",
     )
     lock.add_argument(
         "--check", action="store_true", help="write nothing; exit with 1 if it would change"
@@ -95,8 +100,8 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         "doctor",
         _doctor,
         "check that every source is reached and every tool is usable",
-        "Check each source: reached, listed, credentials, lock file. The exit status is 1 if a "
-        "check failed.",
+        "Check each OpenAPI document and MCP server: reached, listed, schemas, credentials, lock "
+        "file. No tool is called. The exit status is 1 if a check failed.",
     )
     add_json(doctor, "print the findings as a JSON array")
 
@@ -172,8 +177,14 @@ async def _call(arguments: argparse.Namespace) -> int:
 
     if not (arguments.key.isascii() and arguments.key.isprintable()):
         raise ConfigError("--key must be printable ASCII")
-    if arguments.token_env and not os.environ.get(arguments.token_env):
-        raise ConfigError(f"--token-env: there is no environment variable {arguments.token_env}")
+    if not arguments.config.exists():
+        raise ConfigError(
+            f"{arguments.config}: there is no such file; the configuration comes before the tool: "
+            "seawall tools call seawall.toml TOOL"
+        )
+    token = os.environ.get(arguments.token_env, "")
+    if arguments.token_env and not token:
+        raise ConfigError(f"--token-env: the variable {arguments.token_env} is not set")
     text = sys.stdin.read() if arguments.arguments == "-" else arguments.arguments
     async with open_tools(_settings(arguments)) as opened:
         tool = opened.tools.get(arguments.tool)
@@ -194,7 +205,7 @@ async def _call(arguments: argparse.Namespace) -> int:
                 idempotency_key=arguments.key or uuid.uuid4().hex,
                 deadline=asyncio.get_running_loop().time() + _CALL_SECONDS,
                 state={},
-                caller_token=os.environ.get(arguments.token_env, ""),
+                caller_token=token,
             ),
         )
     if arguments.json:
@@ -233,7 +244,7 @@ async def _lock(arguments: argparse.Namespace) -> int:
 
 
 async def _digests(settings: "Settings") -> dict[str, dict[str, str]]:
-    """Digests of all tools elsewhere.
+    """Digests of all tools of OpenAPI documents and MCP servers.
 
     Raises:
         ConfigError: A source cannot be listed.
@@ -246,7 +257,7 @@ async def _digests(settings: "Settings") -> dict[str, dict[str, str]]:
         from seawall.tools.upstream import UpstreamFault  # noqa: PLC0415
 
     if not settings.sources:
-        raise ConfigError("no tools elsewhere are configured: there is nothing to lock")
+        raise ConfigError("no OpenAPI document or MCP server is configured: nothing to lock")
     catalog = open_catalog(settings.sources, folder=settings.folder, environment=os.environ)
     found: dict[str, dict[str, str]] = {}
     loop = asyncio.get_running_loop()
@@ -306,5 +317,7 @@ async def _doctor(arguments: argparse.Namespace) -> int:
 
         print(json.dumps(msgspec.to_builtins(found)))
     else:
-        print(f"\n{plural(len(found), 'check')}: {failed} failed")
+        warnings = sum(each.status == "warning" for each in found)
+        shown = f"{failed} failed, {plural(warnings, 'warning')}"
+        print(f"\n{plural(len(found), 'check')}: {shown}")
     return 1 if failed else 0

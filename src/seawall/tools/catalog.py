@@ -249,7 +249,7 @@ class ToolCatalog:
         report = source.settings.pin == "report"
         _log.log(
             logging.WARNING if report else logging.ERROR,
-            "tool %s of %s %s %s%s; after reading what it says: seawall tools lock",
+            "tool %s of %s %s %s%s; read its definition, then: seawall tools lock",
             *(operation.name, source.name, what, LOCK_FILE, "" if report else " and is refused"),
         )
         return report

@@ -81,6 +81,21 @@ class RemoteHttp:
         await self.client.close()
         await self._credentials.close()
 
+    async def connect(self, url: str, *, deadline: float) -> None:
+        """Open an idle connection, without a request.
+
+        Args:
+            url: Its origin is connected to.
+            deadline: In seconds on the event loop's clock.
+
+        Raises:
+            UpstreamFault: There is no connection.
+        """
+        try:
+            await self.client.warm(Endpoint.parse(url), 1, deadline=deadline)
+        except TransportError as error:
+            raise _fault(error) from error
+
     async def request(
         self,
         method: str,
@@ -252,7 +267,7 @@ def status_fault(response: BufferedResponse | Response) -> UpstreamFault | None:
     if status in (401, 407) or (
         status == 403 and "insufficient_scope" in response.headers.get("www-authenticate", "")
     ):
-        return UpstreamFault("refused", f"status {status}: the credentials were not accepted")
+        return UpstreamFault("refused", f"status {status}: no credentials, or not accepted")
     if status >= 500:
         return UpstreamFault("failed", f"status {status}")
     return None

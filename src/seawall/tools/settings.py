@@ -224,7 +224,7 @@ class McpSettings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         super().__post_init__()
         if bool(self.mcp) == bool(self.command):
-            raise ValueError("mcp or command must say where the server is")
+            raise ValueError("set exactly one of mcp and command")
         if self.mcp:
             _check_url("mcp", self.mcp)
         elif type(self.auth) is not NoAuth or self.headers:

@@ -164,13 +164,16 @@ class ToolUpstream:
             return None
         if isinstance(fault, _NotCalled) or (fault.sent and not read):
             return None
+        asked = fault.retry_after or 0.0
+        if asked > self.limits.answer_seconds:
+            return None  # the model reads when it may work again, instead of a turn that waits
         jitter = full_jitter(
             tried,
             base=self.limits.backoff_seconds,
             cap=self.limits.answer_seconds,
             chance=random.random(),  # noqa: S311 - jitter, not a secret
         )
-        return max(jitter, fault.retry_after or 0.0)
+        return max(jitter, asked)
 
     async def _attempt(
         self, attempt: Callable[[float], Awaitable[ToolOutcome]], deadline: float

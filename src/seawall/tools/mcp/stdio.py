@@ -186,15 +186,15 @@ class StdioWire:
                 channel.listen(self._meta)
             exited = asyncio.create_task(process.wait())
             await asyncio.wait((reading, exited), return_when=asyncio.FIRST_COMPLETED)
-            await asyncio.wait((exited,), timeout=_LAST_WORDS_SECONDS)
             exited.cancel()
+            await _exit_of(process)
         except TimeoutError:
             return f"it did not answer within {_START_SECONDS:g} s of its start"
         except UpstreamFault as fault:
-            return fault.detail
+            await _exit_of(process)
+            return f"{fault.detail}{_status(process)}"
         else:
-            status = f", with status {process.returncode}" if process.returncode else ""
-            return f"{channel.reason or 'it has ended'}{status}"
+            return f"{channel.reason or 'it has ended'}{_status(process)}"
         finally:
             channel.end("it was stopped")
             reading.cancel()
@@ -226,6 +226,17 @@ class _Link:
 
     async def notify(self, method: str, version: str) -> None:  # noqa: ARG002 - in the message
         self._channel.write(encode_notification(method))
+
+
+async def _exit_of(process: asyncio.subprocess.Process) -> None:
+    """Wait for the end of a process that has closed its output, or may have."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS_SECONDS):
+            await process.wait()
+
+
+def _status(process: asyncio.subprocess.Process) -> str:
+    return f", with status {process.returncode}" if process.returncode else ""
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -124,7 +124,7 @@ def _cut(value: Any, budget: int, path: str, notes: list[str], level: int) -> An
     if isinstance(value, str):
         return _cut_string(value, budget, path, notes)
     if level >= _MOST_LEVELS or budget < 8 or not isinstance(value, list | dict):
-        notes.append(f"{path or 'it'}: left out")
+        notes.append(f"{path or 'answer'}: left out")
         return None
     if isinstance(value, list):
         return _cut_list(value, budget, path, notes, level)
@@ -144,7 +144,7 @@ def _cut(value: Any, budget: int, path: str, notes: list[str], level: int) -> An
             kept[key] = _cut(value[key], share - _size(key) - 2, inner, notes, level + 1)
             left -= _size(key) + 2 + _size(kept[key])
     if len(kept) < len(value):
-        notes.append(f"{path or 'it'}: {len(kept)} of {len(value)} members")
+        notes.append(f"{path or 'answer'}: {len(kept)} of {len(value)} members")
     return {key: kept[key] for key in value if key in kept}
 
 
@@ -160,7 +160,7 @@ def _cut_list(value: list[Any], budget: int, path: str, notes: list[str], level:
     inner: list[str] = []
     if not kept:  # a part of the first says more than nothing
         kept.append(_cut(value[0], left - 1, f"{path}[0]", inner, level + 1))
-    notes.append(f"{path or 'it'}: {len(kept)} of {len(value)} items")
+    notes.append(f"{path or 'answer'}: {len(kept)} of {len(value)} items")
     notes += inner
     return kept
 
@@ -169,7 +169,7 @@ def _cut_string(value: str, budget: int, path: str, notes: list[str]) -> str:
     shown = value[: max(0, budget)]
     while shown and _size(shown) > budget - len(_ELLIPSIS.encode()):
         shown = shown[: min(len(shown) - 1, len(shown) * budget // _size(shown))]
-    notes.append(f"{path or 'it'}: {len(shown)} of {len(value)} characters")
+    notes.append(f"{path or 'answer'}: {len(shown)} of {len(value)} characters")
     return shown + _ELLIPSIS
 
 

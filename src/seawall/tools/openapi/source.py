@@ -63,6 +63,7 @@ class OpenApiSource:
         self._settings = settings
         self._folder = folder
         self._http = http
+        self._servers: tuple[str, ...] = (settings.base_url,) if settings.base_url else ()
         self._documents = documents
 
     async def list(self, *, deadline: float) -> tuple[RemoteOperation, ...]:
@@ -85,9 +86,22 @@ class OpenApiSource:
                 "; ".join(found.skipped[:_SHOWN]),
             )
         if not settings.base_url:
-            for server in sorted({each.server for each in found.usable}):
+            self._servers = tuple(sorted({each.server for each in found.usable}))
+            for server in self._servers:
                 self._allow(server)
         return tuple(map(self._listed, found.usable))
+
+    async def connect(self, *, deadline: float) -> None:
+        """Connect to the service, which reading its document does not; no request is sent.
+
+        Args:
+            deadline: In seconds on the event loop's clock.
+
+        Raises:
+            UpstreamFault: It cannot be reached.
+        """
+        for server in self._servers:
+            await self._http.connect(server, deadline=deadline)
 
     def subscribe(self, changed: Callable[[], None]) -> None:
         """See `ToolSource.subscribe`. A document does not say when it changes."""
