@@ -5,6 +5,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -124,9 +125,13 @@ def page_id(path: Path) -> str:
     return str(path.relative_to(DOCS))
 
 
-def pages(where: Callable[[Path], bool]) -> list[Path]:
-    """Pages with code."""
-    return [path for path in PAGES if blocks_of(path) and where(path)]
+def pages(where: Callable[[Path], bool]) -> list[Any]:
+    """Pages with code; one that measures this machine has it for itself."""
+    return [
+        pytest.param(path, marks=[pytest.mark.alone] if path.name == "lab.md" else [])
+        for path in PAGES
+        if blocks_of(path) and where(path)
+    ]
 
 
 @pytest.mark.parametrize("path", pages(lambda path: path.name in BY_HAND), ids=page_id)
