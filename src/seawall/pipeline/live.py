@@ -17,6 +17,7 @@ from seawall.errors import (
     InternalError,
     Problem,
     ServerStopping,
+    SessionBusy,
     TurnCancelled,
     TurnPostponed,
     problem_from,
@@ -61,6 +62,7 @@ class LiveTurn:
         self._events: list[Event] = []
         self._ends: list[int] = []
         self._followers = 0
+        self._left = False  # by its last client, which is why it is cancelled
         self._waiting: set[asyncio.Future[None]] = set()
         self._task: asyncio.Task[None] | None = None
 
@@ -120,7 +122,15 @@ class LiveTurn:
         finally:
             self._followers -= 1
             if not self._followers and not self.background and self._task is not None:
+                self._left = True
                 self._task.cancel()
+
+    def _end_of_cancelled(self) -> Problem:
+        if self.cancelled:
+            return TurnCancelled("The turn was cancelled.")
+        if self._left:  # for another request with its key, which came before it had ended
+            return SessionBusy("The turn with this key has just ended.", retry_after=1.0)
+        return _interrupted(background=self.background)
 
     def run(self, execution: Awaitable[object], on_finish: Callable[["LiveTurn"], None]) -> None:
         """Run to the end in a task of its own; `on_finish` is called then."""
@@ -131,11 +141,7 @@ class LiveTurn:
             except Problem as problem:
                 self.problem = problem
             except asyncio.CancelledError:
-                self.problem = (
-                    TurnCancelled("The turn was cancelled.")
-                    if self.cancelled
-                    else _interrupted(background=self.background)
-                )
+                self.problem = self._end_of_cancelled()
                 raise
             except Exception as error:  # noqa: BLE001 - a defect is logged, and followers get an error
                 _log.error("turn %s failed", self.id, exc_info=error)
