@@ -205,8 +205,9 @@ async def bulkhead(document: Path, turns: int, folder: Path) -> dict[str, Any]:
             await crowd(app, turns, range(6))  # connections are open
             for name, services, hangs in (
                 ("without", range(1, 6), False),
+                ("all well", range(6), False),
                 ("beside", range(6), True),
-                ("without again", range(1, 6), False),
+                ("all well again", range(6), False),
                 ("beside again", range(6), True),
             ):
                 await get("/hang" if hangs else "/heal")
