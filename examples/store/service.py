@@ -3,7 +3,7 @@
     python -m examples.store.service --port 8911          # see tools-openapi.toml
     python -m examples.store.service --port 8912 --mcp    # see tools-mcp.toml
 
-A conversation is told from others by the header X-Session, a repeated change by Idempotency-Key or,
+A conversation is identified by the header X-Session, a repeated change by Idempotency-Key or,
 in MCP, by the request's metadata.
 """
 

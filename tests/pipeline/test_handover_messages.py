@@ -254,8 +254,12 @@ async def test_a_long_conversation_stays_with_the_person(
         await back(app, turn.id)
         result = script.requests[-1].messages[-1]
         assert isinstance(result, ToolMessage)
-        told = json.loads(result.content)["conversation"]
-        assert [each["text"] for each in told] == ["p1", "u2", "p2"]  # the window's three turns
+        conversation = json.loads(result.content)["conversation"]
+        assert [each["text"] for each in conversation] == [
+            "p1",
+            "u2",
+            "p2",
+        ]  # the window's three turns
         await ask(app, "Thanks", session=turn.session)
         assert [said(each) for each in script.requests[-1].messages] == [
             "assistant: [A person wrote this in your place:] p1",

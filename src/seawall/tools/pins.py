@@ -1,6 +1,6 @@
 """Pins of foreign tools: digests in a lock file, so that a changed description is noticed.
 
-A source can change what its tools say of themselves after somebody has read it, and models follow
+A source can change what its tools say of themselves after a person has read it, and models follow
 what they read ("tool poisoning").
 """
 

@@ -1,4 +1,4 @@
-"""The tool port: what the agent loop knows of tools, wherever they run.
+"""The tool port: what the agent loop knows of tools, local and remote.
 
 Adapters: Python functions (`toolset`), and operations of sources elsewhere (`remote`), which an
 OpenAPI document or an MCP server describes.

@@ -164,7 +164,7 @@ async def test_a_token_of_somebody_else_beside_an_api_key_is_not_the_callers(
     credentials = [Bearer(own), Bearer(own, key), Bearer(other, key), Bearer(other, "foreign key")]
 
     async def emit(*_: Event) -> None:
-        """Nobody reads."""
+        """Events are ignored."""
 
     async with app:
         for each in credentials:

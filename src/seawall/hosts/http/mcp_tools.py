@@ -97,7 +97,7 @@ def agent_tool(agent: Agent, agents: Mapping[str, Agent], settings: ServerSettin
         "type": "string",
         "minLength": 1,
         "maxLength": settings.max_text_characters,
-        "description": "What the agent is asked or told.",
+        "description": "The message to the agent.",
     }
     session = {
         "type": "string",
@@ -191,7 +191,7 @@ class CallReply:
             now: Seconds, to report the growing text now and then only.
 
         Returns:
-            What a client is told about it; empty for nothing.
+            The text of the report; empty for none.
         """
         self._reply.take(event)
         if type(event) is TurnStarted:
@@ -221,7 +221,7 @@ class CallReply:
         """The result of a call that waits for decisions of its client's user.
 
         https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/mrtr. The state is
-        the turn's id: whoever changes it gets no further than with the turns API.
+        the turn's id: a client that changes it gets no further than with the turns API.
         """
         asked = {each.id: self._elicitation(each) for each in self.waits()}
         return {"resultType": "input_required", "inputRequests": asked, "requestState": self._turn}

@@ -66,7 +66,7 @@ class LoginFile:
                 return msgspec.json.decode(file.read(_MAX_BYTES), type=Login)
         except FileNotFoundError:
             raise CredentialsUnavailable(
-                f"{self._path}: nobody has signed in yet: seawall tools login"
+                f"{self._path}: there is no sign-in yet: seawall tools login"
             ) from None
         except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise CredentialsUnavailable(f"{self._path}: {error}") from None

@@ -108,7 +108,7 @@ async def register(
             f"{found.server.issuer} registers no clients by itself: set client_id and its secret"
         )
     offered = found.server.token_endpoint_auth_methods_supported
-    # A program on somebody's machine keeps no secret: "none", where that is offered.
+    # A program on a person's machine keeps no secret: "none", where that is offered.
     order = ("none", *_SECRET_METHODS) if redirect_uri else _SECRET_METHODS
     method = next((each for each in order if each in offered), order[0])
     request = _Request(

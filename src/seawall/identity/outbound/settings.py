@@ -1,4 +1,4 @@
-"""Settings of outbound credentials: the tables `[tools.NAME.auth]`, told apart by `kind`."""
+"""Settings of outbound credentials: the tables `[tools.NAME.auth]`, distinguished by `kind`."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, get_args
@@ -240,7 +240,7 @@ class McpAuth(
 
     Attributes:
         issuers: Authorization servers that may be used; without any, the one that the server
-            names, if its address is public or the server's own. Needed wherever a client secret or
+            names, if its address is public or the server's own. Needed where a client secret or
             callers' tokens are sent, which no server may choose the place for.
         grant: How tokens are obtained: as this server, by exchange of the caller's token, or by
             the refresh token of a person who has signed in with `seawall tools login`.
@@ -333,7 +333,7 @@ def is_loopback(url: str) -> bool:
 
 
 def is_protected(url: str) -> bool:
-    """Whether what is sent to a URL can be read on its way by nobody else: https, or loopback."""
+    """Whether what is sent to a URL cannot be read on its way: https, or loopback."""
     if not url.isprintable() or " " in url:
         return False  # some of it would be dropped, or control a terminal
     try:

@@ -155,7 +155,7 @@ def argument_name(name: str, location: str, taken: Container[str]) -> str:
 
     Args:
         name: As the document has it.
-        location: Where it is sent; it tells two of one name apart.
+        location: Where it is sent; it distinguishes two of one name.
         taken: The names that are in use.
     """
     short = _unargued.sub("_", name)

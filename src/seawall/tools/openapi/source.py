@@ -143,7 +143,7 @@ class OpenApiSource:
     def _allow(self, server: str) -> None:
         """Allow a server that the document names: its own, or with a file any public one.
 
-        Whoever writes a document must not reach what only this network reaches: `http` refuses
+        The author of a document must not reach what only this network reaches: `http` refuses
         private addresses when it connects.
         """
         parts = urlsplit(server)
