@@ -37,7 +37,7 @@ __all__ = [
 MODERN_VERSION = "2026-07-28"
 LEGACY_VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 
-# No person can be asked while a call runs, so what a server asks for is declined. To a modern server
+# No person can be asked while a call runs, so a server's question is declined. To a modern server
 # elicitation is offered nevertheless: its question comes as a result, and is passed on to the
 # model. A legacy server may send its question on a stream that is not open, and then wait.
 _MODERN_CAPABILITIES: dict[str, Any] = {"elicitation": {"form": {}}}
