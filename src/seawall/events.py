@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from seawall.turn import Cost, Usage
+from seawall.turn import Cost, Question, Usage
 
 __all__ = [
     "AgentSelected",
@@ -111,8 +111,9 @@ class ApprovalRequested(
         arguments: JSON text, redacted as the tool declares.
         expires_at: Unix seconds; afterwards the call is rejected.
         role: The role that decides; None for the turn's own subject.
-        kind: "approval"; "person" if the conversation is handed over to a person; "client" if the
-            client runs the tool.
+        kind: "approval"; "input" if a server of tools asks the user something; "person" if the
+            conversation is handed over to a person; "client" if the client runs the tool.
+        question: Of "input".
     """
 
     turn: str
@@ -122,6 +123,7 @@ class ApprovalRequested(
     expires_at: float
     role: str | None = None
     kind: str = "approval"
+    question: Question | None = None
 
 
 class TurnPaused(Struct, frozen=True, tag="turn.paused", tag_field="type"):

@@ -19,7 +19,9 @@ __all__ = [
     "Message",
     "ModelSpend",
     "OutputFormat",
+    "PendingInput",
     "Principal",
+    "Question",
     "Resumption",
     "SessionKey",
     "ToolCall",
@@ -228,16 +230,53 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     options: AnswerOptions | None = None
 
 
+class Question(Struct, frozen=True, omit_defaults=True):
+    """What a server of tools asks the user before a call goes on: a form, or a page to visit.
+
+    Attributes:
+        source: Name of the source that asks.
+        message: Its text; foreign.
+        schema: JSON Schema of the form; None if there is a page to visit.
+        url: Of the page.
+        redact: Fields of the form whose values are not shown in records; "*" for all.
+        number: Of the questions of this call, from 1.
+    """
+
+    source: str
+    message: str
+    schema: dict[str, Any] | None = None
+    url: str = ""
+    redact: tuple[str, ...] = ()
+    number: int = 0
+
+
+class PendingInput(Struct, frozen=True, omit_defaults=True):
+    """What a call that was answered with questions needs in order to be made again.
+
+    Attributes:
+        questions: Those that are not answered, by the server's keys.
+        responses: Answers by the server's keys, as the protocol has them.
+        state: What the server wants back; None for nothing.
+        in_place: Whether the server asks again, and gets the answers then.
+    """
+
+    questions: dict[str, Question]
+    responses: dict[str, dict[str, Any]] = {}
+    state: str | None = None
+    in_place: bool = False
+
+
 class Decision(Struct, frozen=True, omit_defaults=True):
     """A decision about a call that waited for one.
 
     Attributes:
-        verdict: "approve", "reject", "edit" or "expire"; of an unknown outcome "done" or
-            "not-done"; of a hand-over "return".
+        verdict: "approve", "reject", "edit" or "expire"; of a question "accept", "decline",
+            "cancel" or "expire"; of an unknown outcome "done" or "not-done"; of a hand-over
+            "return".
         by: The subject who decided; empty for the system.
         at: Unix seconds.
         note: What the subject said about it.
-        arguments: Of "edit", the new arguments as JSON.
+        arguments: Of "edit", the new arguments as JSON; of "accept", the values of the form.
         result: Of "done" and "return", the outcome for the model.
     """
 
@@ -256,9 +295,10 @@ class ApprovalRequest(Struct, frozen=True, omit_defaults=True):
         expires_at: Unix seconds; afterwards the call is rejected.
         role: The role that decides; None for the turn's own subject.
         own: Whether the turn's own subject may decide if it has the role.
-        kind: "approval", "person" (the conversation is with a person) or "client" (the client runs
-            the tool).
+        kind: "approval", "input" (a server asks the user something), "person" (the conversation is
+            with a person) or "client" (the client runs the tool).
         decision: None while it waits.
+        question: Of "input".
     """
 
     expires_at: float
@@ -266,6 +306,7 @@ class ApprovalRequest(Struct, frozen=True, omit_defaults=True):
     own: bool = False
     kind: str = "approval"
     decision: Decision | None = None
+    question: Question | None = None
 
 
 class Effect(Struct, frozen=True, omit_defaults=True):
@@ -284,8 +325,11 @@ class Effect(Struct, frozen=True, omit_defaults=True):
             "unknown" (begun, without an outcome).
         began_at: Unix seconds; 0 before.
         ended_at: Unix seconds; 0 before.
-        request: The approval that it needs; None for none.
+        request: What it waits for, or waited for last; None for nothing.
         asked: As `shown`, of the model's own arguments, if others were approved.
+        earlier: What it waited for before, oldest first.
+        input: Of a call whose server asks something, until the call has ended.
+        reads: Whether it only reads; it is journaled because it waits.
     """
 
     id: str
@@ -301,6 +345,20 @@ class Effect(Struct, frozen=True, omit_defaults=True):
     ended_at: float = 0.0
     request: ApprovalRequest | None = None
     asked: str = ""
+    earlier: tuple[ApprovalRequest, ...] = ()
+    input: PendingInput | None = None
+    reads: bool = False
+
+    @property
+    def requests(self) -> tuple[ApprovalRequest, ...]:
+        """All that it has waited for, oldest first."""
+        return (*self.earlier, self.request) if self.request is not None else ()
+
+    @property
+    def wait(self) -> str:
+        """Id of what it waits for now, or waited for last; unique in the tenant."""
+        question = self.request.question if self.request is not None else None
+        return self.id if question is None else f"{self.id}.{question.number}"
 
 
 class Resumption(Struct, frozen=True, omit_defaults=True):
@@ -310,11 +368,13 @@ class Resumption(Struct, frozen=True, omit_defaults=True):
         attempt: Number of the attempt that continued.
         messages: How many of the turn's messages were before.
         waited: Ids of the calls that the turn had paused for; empty after an interruption.
+        questions: Of each of them, the number of the question; empty if none asked one.
     """
 
     attempt: int
     messages: int
     waited: tuple[str, ...] = ()
+    questions: tuple[int, ...] = ()
 
 
 class Journal(Struct, frozen=True, omit_defaults=True):

@@ -14,7 +14,15 @@ from seawall.models import Meter
 from seawall.spans import Span, within_span
 from seawall.tools.arguments import decode_arguments
 from seawall.tools.port import ToolContext, ToolError, ToolOutcome, truncate
-from seawall.turn import Decision, Effect, Message, Principal, ToolCall, Usage
+from seawall.turn import (
+    Decision,
+    Effect,
+    Message,
+    PendingInput,
+    Principal,
+    ToolCall,
+    Usage,
+)
 
 __all__ = [
     "AgentTurn",
@@ -51,6 +59,7 @@ class Step(Struct):
         effects: Of this step, in the order of the calls.
         reported: How many outcomes have been reported, in the order of the calls.
         resumed: Whether it was journaled by an earlier attempt.
+        asking: Of calls that only read, what their servers ask the user, by id of the call.
     """
 
     number: int
@@ -59,6 +68,7 @@ class Step(Struct):
     effects: list[Effect] = []
     reported: int = 0
     resumed: bool = False
+    asking: dict[str, PendingInput] = {}
 
 
 class StepJournal(Protocol):
@@ -232,6 +242,7 @@ def tool_context(
 ) -> ToolContext:
     """The context of a call; the arguments are those of `call_tool`, and its span."""
     now = asyncio.get_running_loop().time()
+    tool = agent.tools.get(call.name)
     return ToolContext(
         principal=turn.principal,
         session=turn.session,
@@ -243,6 +254,8 @@ def tool_context(
         state=turn.state,
         traceparent=span.traceparent.decode() if span is not None else "",
         caller_token=turn.caller_token,
+        may_ask=turn.journal is not None,
+        may_repeat=tool is not None and (tool.policy is None or tool.policy.retry == "key"),
     )
 
 

@@ -2,8 +2,9 @@
 
 Reads of a step run concurrently. Its effects run in the order of their calls, unless their tool
 declares them independent. An effect that needs approval, and all after it in order, wait: the turn
-pauses. An effect that has begun is never cut off; one that began in an earlier attempt and has no
-outcome is settled by what its tool declares.
+pauses. So does a call whose server asks the user something before it does anything; one that only
+reads is journaled then. An effect that has begun is never cut off; one that began in an earlier
+attempt and has no outcome is settled by what its tool declares.
 """
 
 import asyncio
@@ -24,12 +25,13 @@ from seawall.agents.calls import (
     effect_key,
     tool_context,
 )
+from seawall.agents.questions import asking, questions_asked, with_answer
 from seawall.errors import DeadlineExceeded, EffectUnknown, Problem
 from seawall.events import ToolCalled, ToolReturned
-from seawall.spans import within_span
+from seawall.spans import Span, within_span
 from seawall.tools.policy import redacted
 from seawall.tools.port import PreparedCall, Tool, ToolContext, ToolError, ToolOutcome, truncate
-from seawall.turn import ApprovalRequest, Effect, ToolCall
+from seawall.turn import ApprovalRequest, Effect, PendingInput, ToolCall
 
 __all__ = ["DecidedMeanwhile", "run_step", "settle_step"]
 
@@ -41,6 +43,8 @@ _DUPLICATE = (
     "If it is meant to happen twice, call it again after the first."
 )
 _TOO_MANY = "There are too many changes in one step; this one was not executed. Ask again."
+_MAX_QUESTIONS = 8  # of a call
+_TOO_MANY_QUESTIONS = "It asked the user too many questions, and was given up. Nothing was changed."
 _NOT_ENDED = ("begun", "planned", "unknown", "waiting")
 
 
@@ -49,7 +53,7 @@ class DecidedMeanwhile(Exception):
 
 
 class _Planned(Struct):
-    """A call; with tool and arguments if it is an effect that can run."""
+    """A call; with tool and arguments if it is journaled and can run."""
 
     call: ToolCall
     tool: Tool | None = None
@@ -80,6 +84,8 @@ async def run_step(
     run = _StepRun(agent, step, turn, answer)
     if step.resumed:
         await run.take_decisions()
+    elif step.asking:
+        await run.ask()
     else:
         await run.plan()
         shown = {each.call: each.shown for each in step.effects if each.shown}
@@ -129,6 +135,8 @@ class _StepRun:
         self._turn = turn
         self._answer = answer
         self._journal = turn.journal.open()
+        journaled = len(step.effects) if step.resumed else 0
+        self._effects_before = self._journal.effects_before - journaled
         self._writing = asyncio.Lock()
         self._stopping = False
         self._planned = {each.id: self._plan_call(each) for each in step.calls}
@@ -141,12 +149,13 @@ class _StepRun:
 
     def _plan_call(self, call: ToolCall) -> _Planned:
         tool = self._agent.tools.get(call.name)
-        if tool is None or tool.policy is None or call.id in self._step.outcomes:
+        if tool is None or call.id in self._step.outcomes:
             return _Planned(call)
-        arguments = call.arguments
-        for effect in self._step.effects:
-            if effect.call == call.id:  # what was journaled, and perhaps approved, is what runs
-                arguments = effect.arguments
+        effect = next((each for each in self._step.effects if each.call == call.id), None)
+        if effect is None and tool.policy is None:
+            return _Planned(call)
+        # What was journaled, and perhaps approved, is what runs.
+        arguments = call.arguments if effect is None else effect.arguments
         try:
             return _Planned(call, tool, tool.prepare(arguments))
         except ToolError as refusal:
@@ -182,7 +191,7 @@ class _StepRun:
                 )
             step.effects.append(
                 Effect(
-                    id=f"{self._turn.turn}.{self._journal.effects_before + len(step.effects) + 1}",
+                    id=self._next_id(),
                     key=key,
                     call=call.id,
                     tool=tool.name,
@@ -197,6 +206,35 @@ class _StepRun:
         self._begin_next()
         await self.save()
 
+    def _next_id(self) -> str:
+        return f"{self._turn.turn}.{self._effects_before + len(self._step.effects) + 1}"
+
+    async def ask(self) -> None:
+        """Journal the calls of a step that only read, and whose servers ask something."""
+        for index, call in enumerate(self._step.calls):
+            if (pending := self._step.asking.get(call.id)) is not None:
+                self._ask_for_read(index, call, pending)
+        await self.save()
+
+    def _ask_for_read(self, index: int, call: ToolCall, pending: PendingInput) -> None:
+        """Make a call that only reads one that waits, if there is room for it."""
+        tool, step = self._agent.tools[call.name], self._step
+        if len(step.effects) >= _MAX_EFFECTS:
+            self._finish(call.id, ToolOutcome(_TOO_MANY, failed=True))
+            return
+        effect = Effect(
+            id=self._next_id(),
+            key=effect_key(self._turn.effect_key, step.number, index),
+            call=call.id,
+            tool=tool.name,
+            agent=self._agent.name,
+            arguments=call.arguments,
+            step=step.number,
+            reads=True,
+        )
+        step.effects.append(asking(effect, pending, seconds=self._turn.approval_seconds))
+        self._planned[call.id] = self._plan_call(call)
+
     async def take_decisions(self) -> None:
         """Continue a step of the journal: apply what was decided, and begin what may run now."""
         step = self._step
@@ -205,6 +243,10 @@ class _StepRun:
         for index, effect in enumerate(step.effects):
             decision = decisions.get(effect.id)
             if decision is not None and effect.request is not None:
+                if (question := effect.request.question) is not None:
+                    seconds = self._turn.approval_seconds
+                    step.effects[index] = with_answer(effect, question, decision, seconds=seconds)
+                    continue
                 request = structs.replace(effect.request, decision=decision)
                 step.effects[index] = self._decided(structs.replace(effect, request=request))
             elif effect.status == "unknown":  # it is settled again
@@ -256,7 +298,8 @@ class _StepRun:
         blocked = False
         for index, effect in enumerate(self._step.effects):
             tool = self._planned[effect.call].tool
-            independent = tool is not None and tool.policy is not None and tool.policy.independent
+            policy = tool.policy if tool is not None else None
+            independent = effect.reads or (policy is not None and policy.independent)
             if effect.status == "planned" and (independent or not blocked):
                 begun = structs.replace(effect, status="begun", began_at=time.time())
                 self._step.effects[index] = begun
@@ -327,7 +370,11 @@ class _StepRun:
 
     async def _read(self, index: int, call: ToolCall) -> None:
         key = effect_key(self._turn.effect_key, self._step.number, index)
-        self._finish(call.id, await call_tool(self._agent, call, self._turn, key))
+        outcome = await call_tool(self._agent, call, self._turn, key)
+        if outcome.asks is not None:
+            self._ask_for_read(index, call, outcome.asks)
+        else:
+            self._finish(call.id, outcome)
 
     def _finish(self, call: str, outcome: ToolOutcome) -> None:
         self._step.outcomes[call] = outcome
@@ -361,7 +408,7 @@ class _StepRun:
     async def _run_effect(self, effect: Effect) -> None:
         planned = self._planned[effect.call]
         with within_span(f"execute_tool {effect.tool}") as span:
-            context = tool_context(self._agent, planned.call, self._turn, effect.key, span)
+            context = self._context(effect, span)
             outcome = await self._perform(planned, effect, context)
             if span is not None:
                 span.put("gen_ai.operation.name", "execute_tool")
@@ -369,13 +416,20 @@ class _StepRun:
                 span.put("gen_ai.tool.call.id", effect.call)
                 if outcome.failed or outcome.unknown:
                     span.end("tool_failed")
+        if outcome.asks is not None:
+            if questions_asked(effect) < _MAX_QUESTIONS:
+                await self._wait_for_answer(effect, outcome.asks)
+                return
+            outcome = ToolOutcome(_TOO_MANY_QUESTIONS, failed=True)
         if _is_edited(effect):
             arguments = truncate(effect.shown or effect.arguments)
             note = f"[The arguments were changed before approval: {arguments}]\n"
             outcome = structs.replace(outcome, content=note + outcome.content)
         status = "unknown" if outcome.unknown else "failed" if outcome.failed else "done"
         index = self._step.effects.index(effect)
-        self._step.effects[index] = structs.replace(effect, status=status, ended_at=time.time())
+        self._step.effects[index] = structs.replace(
+            effect, status=status, ended_at=time.time(), input=None
+        )
         if outcome.unknown:
             self._stopping = True
             await self.save()
@@ -388,22 +442,38 @@ class _StepRun:
         await self.save()
         self._finish(effect.call, outcome)
 
+    async def _wait_for_answer(self, effect: Effect, pending: PendingInput) -> None:
+        """Let an effect wait that has run, done nothing and asked something."""
+        index = self._step.effects.index(effect)
+        self._step.effects[index] = asking(effect, pending, seconds=self._turn.approval_seconds)
+        self._may_run.discard(effect.id)
+        self._begun_before.discard(effect.id)
+        await self.save()
+
+    def _context(self, effect: Effect, span: Span | None) -> ToolContext:
+        call = self._planned[effect.call].call
+        context = tool_context(self._agent, call, self._turn, effect.key, span)
+        return structs.replace(
+            context, may_ask=context.may_ask and not self._stopping, given=effect.input
+        )
+
     async def _perform(
         self, planned: _Planned, effect: Effect, context: ToolContext
     ) -> ToolOutcome:
         """The outcome of an effect: of its call, or settled as its tool declares."""
         tool, prepared = planned.tool, planned.prepared
         again = effect.id in self._begun_before
-        if tool is None or prepared is None or tool.policy is None:  # it is not configured any more
-            return ToolOutcome(f"{effect.tool} is not available.", failed=True, unknown=again)
-        policy = tool.policy
+        policy = tool.policy if tool is not None else None
+        if tool is None or prepared is None or (policy is None and not effect.reads):
+            unsure = again and not effect.reads  # it is not configured like this any more
+            return ToolOutcome(f"{effect.tool} is not available.", failed=True, unknown=unsure)
+        if policy is None:
+            return await tool.call_prepared(prepared, context)
         unknown = ToolOutcome(f"The outcome of {tool.name} is not known.", True, unknown=True)
         if again and policy.retry != "key":
             found = await self._check(tool, prepared, context)
-            if found is None:
-                return unknown
-            if not found.failed:
-                return found
+            if found is None or not found.failed:
+                return found or unknown
             again = False
         clock = asyncio.get_running_loop().time
         for repeat in range(_REPEATS + 1):
@@ -419,7 +489,7 @@ class _StepRun:
             ):
                 break
             await asyncio.sleep(pause)
-            context = tool_context(self._agent, planned.call, self._turn, effect.key, None)
+            context = self._context(effect, None)
         found = await self._check(tool, prepared, context)
         if found is None or (found.failed and called.running):  # it may change something yet
             return unknown
@@ -436,8 +506,8 @@ class _StepRun:
 
 def _is_edited(effect: Effect) -> bool:
     """Whether its arguments are not those that the model wrote."""
-    decision = effect.request.decision if effect.request is not None else None
-    return decision is not None and decision.verdict == "edit"
+    decisions = [each.decision for each in effect.requests if each.decision is not None]
+    return any(each.verdict == "edit" for each in decisions)
 
 
 async def _end(effects: asyncio.Task[None], reads: list[asyncio.Task[None]]) -> None:

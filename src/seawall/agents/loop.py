@@ -160,6 +160,10 @@ async def _run_step(run: _Run, agent: Agent, step: Step) -> Agent:
         outcomes = await run_step(agent, step, turn, answer, emit)
     else:
         outcomes = await _call_tools(agent, step, turn, emit)
+        if step.asking:
+            from seawall.agents.effects import run_step  # noqa: PLC0415 - only where one asks
+
+            outcomes = await run_step(agent, step, turn, answer, emit)
     answer.tool_seconds += clock() - began
     answer.messages += tuple(
         ToolMessage(call.id, call.name, outcome.content, outcome.failed)
@@ -351,7 +355,8 @@ def _repair_messages(agent: Agent, text: str, fault: str, *, last: bool) -> tupl
 async def _call_tools(agent: Agent, step: Step, turn: AgentTurn, emit: Emit) -> list[ToolOutcome]:
     """Run all calls of one step concurrently; outcomes and events keep the order of the calls.
 
-    So a turn's events have one order, in which they can be replayed.
+    So a turn's events have one order, in which they can be replayed. From a call on whose server
+    asks the user something, nothing is reported.
     """
     await emit(*(ToolCalled(call.id, call.name, call.arguments) for call in step.calls))
     outcomes: list[ToolOutcome] = []
@@ -366,7 +371,14 @@ async def _call_tools(agent: Agent, step: Step, turn: AgentTurn, emit: Emit) -> 
         for call in step.calls:
             task = tasks.get(call.id)
             outcome = await task if task is not None else step.outcomes[call.id]
+            if outcome.asks is not None:
+                step.asking[call.id] = outcome.asks
+                continue
+            step.outcomes[call.id] = outcome
+            if step.asking:
+                continue
             outcomes.append(outcome)
+            step.reported += 1
             await emit(ToolReturned(call.id, call.name, outcome.content, outcome.failed))
     return outcomes
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from seawall.config import Settings
     from seawall.events import ApprovalRequested, Event
     from seawall.orchestrator import Orchestrator
+    from seawall.pipeline.decisions import Verdict
     from seawall.turn import Principal
 
 __all__ = ["add_parser"]
@@ -95,13 +96,15 @@ class _Conversation:
             completed |= self._take(event)
         return completed
 
-    async def decide(self, app: "Orchestrator", *, approve: bool) -> bool:
-        """Decide about the first call that waits, and continue; whether the turn was completed."""
+    async def decide(self, app: "Orchestrator", verdict: "Verdict") -> bool:
+        """Decide about the first call that waits, and continue; whether the turn was completed.
+
+        What does not fit a form is said, and asked again.
+        """
+        from seawall.errors import InvalidField  # noqa: PLC0415
         from seawall.events import TurnFailed, TurnResumed  # noqa: PLC0415
-        from seawall.pipeline.decisions import Verdict  # noqa: PLC0415
 
         call = self.waiting.pop(0)
-        verdict = Verdict(decision="approve" if approve else "reject")
         completed = False
         try:
             _, live = await app.engine.pipeline.decide(self._principal, call.turn, call.id, verdict)
@@ -114,6 +117,9 @@ class _Conversation:
                     known = False
                 elif not known:
                     completed |= self._take(event)
+        except InvalidField as problem:
+            sys.stdout.write(f"{problem.field}: {problem.detail}\n")
+            self.waiting.insert(0, call)
         except Problem as problem:
             self._take(TurnFailed(call.turn, problem.as_dict()))
         return completed
@@ -192,7 +198,8 @@ def _talk(
             try:
                 answered = runner.run(conversation.turn(app, line))
                 while interactive and conversation.waiting and not arguments.json:
-                    answered = runner.run(conversation.decide(app, approve=_approved()))
+                    verdict = _verdict(conversation.waiting[0])
+                    answered = runner.run(conversation.decide(app, verdict))
                 completed &= answered
             except KeyboardInterrupt:
                 if not interactive:
@@ -201,13 +208,20 @@ def _talk(
     return 0 if completed or interactive else 1
 
 
-def _approved() -> bool:
-    """Ask whether a call may run; anything but yes is no."""
+def _verdict(wait: "ApprovalRequested") -> "Verdict":
+    """Ask whether a call may run, where anything but yes is no; or what its server asks."""
+    from seawall.pipeline.decisions import Verdict  # noqa: PLC0415
+
+    if wait.question is not None:
+        from seawall.cli.questions import ask_question  # noqa: PLC0415
+
+        return ask_question(wait.question)
     try:
-        return input("Allow it? [y/N] ").strip().lower() in ("y", "yes")
+        approved = input("Allow it? [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
         sys.stdout.write("\n")
-        return False
+        approved = False
+    return Verdict(decision="approve" if approved else "reject")
 
 
 def _lines(interactive: bool) -> Iterator[str]:
@@ -304,6 +318,8 @@ def _requested(event: "ApprovalRequested") -> str:
     arguments = _short(event.arguments)
     if event.kind == "person":
         return f"handed over to a person with the role {event.role}: {arguments}"
+    if event.question is not None:
+        return f"waits for an answer: {event.name} {arguments}"
     by = f" by {event.role}" if event.role else ""
     return f"waits for approval{by}: {event.name} {arguments}"
 

@@ -67,29 +67,41 @@ _named = re.compile(r"(?:unknown|required) field `(.+?)`")
 
 
 class Verdict(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a caller decides about a call that waits for approval.
+    """What a caller decides about a call that waits for approval, or for an answer.
 
     Attributes:
-        decision: "approve", "reject", or "edit" to approve with other arguments.
+        decision: "approve", "reject", or "edit" to approve with other arguments. Of a question
+            "accept", "decline", or "cancel" for neither.
         arguments: Of "edit": all arguments of the tool.
         note: Shown to the model if the call is rejected; kept in the record.
+        question: Number of the question that is answered.
+        content: Of "accept": the values of the form.
     """
 
-    decision: Literal["approve", "reject", "edit"]
+    decision: Literal["approve", "reject", "edit", "accept", "decline", "cancel"]
     arguments: dict[str, object] | None = None
     note: str = ""
+    question: int | None = None
+    content: dict[str, object] | None = None
 
     def __post_init__(self) -> None:
         if len(self.note) > _MAX_NOTE_CHARACTERS:
             raise ValueError(f"note has more than {_MAX_NOTE_CHARACTERS} characters")
         if (self.arguments is not None) != (self.decision == "edit"):
             raise ValueError('arguments go with the decision "edit", and only with it')
+        if (self.question is not None) != (self.decision in ("accept", "decline", "cancel")):
+            raise ValueError(
+                'question goes with the decisions "accept", "decline" and "cancel", and only with '
+                "them"
+            )
+        if self.content is not None and self.decision != "accept":
+            raise ValueError('content goes with the decision "accept" only')
 
 
 async def decide_call(
     ports: Ports, caller: Principal, turn: str, call: str, verdict: Verdict
 ) -> Wait:
-    """Decide about a call of a paused turn.
+    """Decide about a call of a paused turn, or answer what its server asks.
 
     Args:
         ports: The pipeline's.
@@ -105,14 +117,21 @@ async def decide_call(
         TurnNotFound: No such call waits, or not for this caller.
         Forbidden: The caller does not have the role, or may not decide about its own request.
         AlreadyDecided: Another decision was first, or it was too late.
-        InvalidField: The new arguments are not valid.
+        InvalidField: The new arguments, or the values of a form, are not valid.
     """
-    wait = await _waiting_call(ports, caller.tenant, turn, call)
+    kind = "approval" if verdict.question is None else "input"
+    wait = await _waiting_call(ports, caller.tenant, turn, call, kind)
     _check_permission(caller, wait)
     now = time.time()
-    if wait.decision is not None or now >= wait.expires_at:
-        raise AlreadyDecided("This call was decided before, or its time is over.")
+    question = wait.question
+    another = question is not None and question.number != verdict.question
+    if another or wait.decision is not None or now >= wait.expires_at:
+        raise AlreadyDecided("This was decided before, or its time is over.")
     decision = Decision(verdict.decision, caller.subject, now, verdict.note)
+    if question is not None and verdict.decision == "accept":
+        from seawall.tools.questions import checked_answer  # noqa: PLC0415 - seldom
+
+        decision = structs.replace(decision, arguments=checked_answer(question, verdict.content))
     record = decision_record(wait, decision)
     if verdict.arguments is not None:
         arguments, shown = _edited(ports, wait, verdict.arguments)
@@ -275,7 +294,7 @@ async def list_waits(
     ports: Ports,
     caller: Principal,
     *,
-    kind: Literal["approval", "unknown"],
+    kinds: tuple[str, ...],
     operator: str,
     limit: int,
     cursor: str | None,
@@ -285,7 +304,7 @@ async def list_waits(
     Args:
         ports: The pipeline's.
         caller: The caller.
-        kind: Approvals, or effects to be reconciled.
+        kinds: As in `Wait`.
         operator: The role that reconciles; empty for none.
         limit: At most so many.
         cursor: Where to continue.
@@ -298,9 +317,9 @@ async def list_waits(
         found += [
             each
             for each in page.waits
-            if each.kind == kind
+            if each.kind in kinds
             and each.decision is None
-            and (kind == "unknown" or now < each.expires_at)
+            and (each.kind == "unknown" or now < each.expires_at)
             and _concerns(caller, each, operator)
         ]
         cursor = page.cursor

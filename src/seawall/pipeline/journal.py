@@ -43,6 +43,7 @@ from seawall.turn import (
     Effect,
     Journal,
     Message,
+    Question,
     Resumption,
     SessionKey,
     ToolMessage,
@@ -226,7 +227,7 @@ class TurnJournal:
         self._listed |= stored.keys()
         found: dict[str, Decision] = {}
         for effect in waiting:
-            wait = stored.get(effect.id)
+            wait = stored.get(effect.wait)
             if wait is None:
                 continue
             if wait.decision is not None:
@@ -248,7 +249,7 @@ class TurnJournal:
         except Problem:
             return ()
         self._listed |= stored.keys()
-        waiting = {each.id for each in self.effects if each.status == "waiting"}
+        waiting = {each.wait for each in self.effects if each.status == "waiting"}
         return tuple(
             each.id for each in stored.values() if each.id in waiting and each.decision is None
         )
@@ -286,7 +287,6 @@ class TurnJournal:
             self._lost = True
             raise
         self._written(write)
-        self._listed -= set(given_up)
         if write.until is not None:
             self._lease.taken()
         elif status != "interrupted":  # then the lease's end says what becomes of the job
@@ -302,6 +302,7 @@ class TurnJournal:
         ]
         self._audited |= {(each.effect, each.status) for each in write.audit}
         self._listed |= {each.id for each in write.waits}
+        self._listed -= {*write.ended}
         if write.notifications and self._ports.notifications is not None:
             self._ports.notifications.offer(write.notifications)
 
@@ -351,7 +352,7 @@ class TurnJournal:
         listed = [each for each in new if each.status == "unknown"]
         pauses = status == "paused"
         if pauses:
-            listed += [each for each in waiting if each.id not in self._listed]
+            listed += [each for each in waiting if each.wait not in self._listed]
         requests = [each.request for each in waiting if each.request is not None]
         expiries = [each.expires_at for each in requests]
         job = origin.job
@@ -371,7 +372,7 @@ class TurnJournal:
             sleeps=self._sleeping_job(now, max(expiries)) if pauses else None,
             sleeps_until=min(expiries) if pauses else 0.0,
             waits=tuple(wait_of(each, origin.key, record) for each in listed),
-            undecided=tuple(each.id for each in waiting if each.id in self._listed)
+            undecided=tuple(each.wait for each in waiting if each.wait in self._listed)
             if pauses
             else (),
             ended=self._ended_waits(new, status),
@@ -380,7 +381,11 @@ class TurnJournal:
         )
 
     def _ended_waits(self, new: Sequence[Effect], status: str) -> tuple[str, ...]:
-        """Waits that are over; that of a hand-over when its turn is, so that it can be repeated."""
+        """Waits that are over; that of a hand-over when its turn is, so that it can be repeated.
+
+        That of a question is over when its answer is with the effect: what has the values is
+        deleted.
+        """
         ended = [
             each
             for each in new
@@ -390,7 +395,16 @@ class TurnJournal:
         ]
         if status in ("completed", "interrupted"):
             ended += [e for e in self.effects if e.status in _FINAL and _is_handover(e)]
-        return tuple(each.id for each in ended)
+        answered = (
+            f"{effect.id}.{each.question.number}"
+            for effect in self.effects
+            for each in effect.requests
+            if each.question is not None and each.decision is not None
+        )
+        return (
+            *(each.id for each in ended),
+            *(each for each in answered if each in self._listed),
+        )
 
     def _notifications(
         self, changed: Sequence[Effect], record: TurnRecord
@@ -511,9 +525,14 @@ def resumption(stored: TurnRecord, attempt: int) -> Resumption:
         attempt: Number of the attempt.
     """
     assert stored.journal is not UNSET  # noqa: S101 - it was left
-    waited = tuple(each.call for each in stored.journal.effects if each.status == "waiting")
     reported = len(stored.messages) + len(reported_outcomes(stored))
-    return Resumption(attempt, reported, waited if stored.status == "paused" else ())
+    if stored.status != "paused":
+        return Resumption(attempt, reported)
+    waiting = [each for each in stored.journal.effects if each.status == "waiting"]
+    asked = [each.request.question if each.request is not None else None for each in waiting]
+    numbers = tuple(each.number if each is not None else 0 for each in asked)
+    waited = tuple(each.call for each in waiting)
+    return Resumption(attempt, reported, waited, numbers if any(numbers) else ())
 
 
 def wait_of(effect: Effect, key: SessionKey, turn: TurnRecord) -> Wait:
@@ -527,7 +546,7 @@ def wait_of(effect: Effect, key: SessionKey, turn: TurnRecord) -> Wait:
     now = time.time()
     request = effect.request if effect.status == "waiting" else None
     return Wait(
-        id=effect.id,
+        id=effect.wait if request is not None else effect.id,
         key=key,
         turn=turn.id,
         number=turn.number,
@@ -540,6 +559,7 @@ def wait_of(effect: Effect, key: SessionKey, turn: TurnRecord) -> Wait:
         own=request.own if request is not None else False,
         created_at=now,
         expires_at=request.expires_at if request is not None else now + _UNKNOWN_SECONDS,
+        question=request.question if request is not None else None,
     )
 
 
@@ -576,8 +596,12 @@ def effect_record(effect: Effect, key: SessionKey, turn: TurnRecord) -> AuditRec
 
 
 def _shown_decision(effect: Effect) -> Decision | None:
-    """The decision about an effect as it is recorded, with arguments redacted."""
-    decision = effect.request.decision if effect.request is not None else None
+    """The decision about an effect as it is recorded, with arguments redacted.
+
+    That of an approval, if there was one; answers to questions have records of their own.
+    """
+    requests = [each for each in effect.requests if each.question is None] or effect.requests
+    decision = requests[-1].decision if requests else None
     if decision is None:
         return None
     if decision.arguments and effect.shown:
@@ -595,12 +619,15 @@ def _bounded(decision: Decision) -> Decision:
 
 
 def decision_record(wait: Wait, decision: Decision) -> AuditRecord:
-    """The audit record of a decision about a wait."""
+    """The audit record of a decision about a wait; of an answer, without redacted values."""
+    question = wait.question
+    if question is not None:
+        decision = without_redacted_values(question, decision)
     return AuditRecord(
         key=wait.key,
         turn=wait.turn,
         kind="decision",
-        effect=wait.id,
+        effect=wait.id if question is None else wait.id.rpartition(".")[0],
         call=wait.call,
         tool=wait.tool,
         agent=wait.agent,
@@ -608,7 +635,23 @@ def decision_record(wait: Wait, decision: Decision) -> AuditRecord:
         status=decision.verdict,
         at=decision.at,
         decision=_bounded(decision),
+        question=question.message if question is not None else "",
     )
+
+
+def without_redacted_values(question: Question, decision: Decision) -> Decision:
+    """An answer as it is recorded.
+
+    Args:
+        question: Names the fields whose values are not shown.
+        decision: With the values of the form.
+    """
+    if not decision.arguments or not question.redact:
+        return decision
+    values = msgspec.json.decode(decision.arguments)
+    hidden = values.keys() if "*" in question.redact else set(question.redact)
+    shown = {name: "[redacted]" if name in hidden else each for name, each in values.items()}
+    return msgspec.structs.replace(decision, arguments=msgspec.json.encode(shown).decode())
 
 
 def _is_handover(effect: Effect) -> bool:

@@ -514,7 +514,7 @@ def describe_effects(effects: Iterable[Effect]) -> tuple[dict[str, str], ...]:
     return tuple(
         {"id": each.id, "tool": each.tool, "status": each.status}
         for each in effects
-        if each.began_at
+        if each.began_at and not each.reads
     )
 
 

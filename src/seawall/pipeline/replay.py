@@ -43,6 +43,7 @@ from seawall.storage.port import (
     turn_of_lease_owner,
 )
 from seawall.turn import (
+    ApprovalRequest,
     AssistantMessage,
     Cost,
     Principal,
@@ -158,25 +159,33 @@ def _replay(turn: TurnRecord, session: str) -> Iterator[Event]:
     )
 
 
-def paused(turn: TurnRecord, session: str, waited: tuple[str, ...]) -> Iterator[Event]:
+def paused(
+    turn: TurnRecord, session: str, waited: tuple[str, ...], questions: tuple[int, ...] = ()
+) -> Iterator[Event]:
     """The events of a pause: what was requested, and that the turn waits.
 
     Args:
         turn: The turn.
         session: Its session's id.
         waited: Ids of the calls that waited.
+        questions: As in `Resumption`; empty for what the calls waited for last.
     """
     effects = turn.journal.effects if turn.journal is not UNSET else ()
+    numbers = dict(zip(waited, questions, strict=False))
     for effect in effects:
         if effect.call in waited and effect.request is not None:
+            wanted = numbers.get(effect.call, _number(effect.request))
+            found = [each for each in effect.requests if _number(each) == wanted]
+            request = found[0] if found else effect.request
             yield ApprovalRequested(
                 turn.id,
                 effect.call,
                 effect.tool,
                 effect.shown or effect.arguments,
-                effect.request.expires_at,
-                effect.request.role,
-                effect.request.kind,
+                request.expires_at,
+                request.role,
+                request.kind,
+                request.question,
             )
     yield TurnPaused(turn.id, session, turn.number, waited)
 
@@ -188,8 +197,13 @@ def _resumed(
     while resumptions and resumptions[0].messages == count:
         each = resumptions.pop(0)
         if each.waited:
-            yield from paused(turn, session, each.waited)
+            yield from paused(turn, session, each.waited, each.questions)
         yield TurnResumed(turn.id, each.attempt, 0)
+
+
+def _number(request: ApprovalRequest) -> int:
+    """The number of what is asked; 0 if it is no question."""
+    return request.question.number if request.question is not None else 0
 
 
 def reported_outcomes(turn: TurnRecord) -> tuple[ToolMessage, ...]:

@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, field
 
-from seawall.turn import Decision, Principal, SessionKey, TurnRecord, TurnRequest
+from seawall.turn import Decision, Principal, Question, SessionKey, TurnRecord, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.storage.counters import Counters
@@ -269,7 +269,7 @@ class Wait(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A call that waits for a decision.
 
     Attributes:
-        id: The effect's.
+        id: The effect's; of a question, with a dot and its number.
         key: The turn's session, and so its owner.
         turn: Id of the turn.
         number: Of the turn in its session.
@@ -283,6 +283,7 @@ class Wait(Struct, frozen=True, kw_only=True, omit_defaults=True):
         created_at: Unix seconds.
         expires_at: Unix seconds.
         decision: None while it waits.
+        question: Of "input".
     """
 
     id: str
@@ -299,6 +300,7 @@ class Wait(Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_at: float
     expires_at: float
     decision: Decision | None = None
+    question: Question | None = None
 
 
 class WaitPage(Struct, frozen=True):
@@ -326,6 +328,7 @@ class AuditRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
         began_at: Of the effect, in Unix seconds; 0 if it did not begin.
         at: When it ended, or was decided, in Unix seconds.
         decision: That permitted or refused the effect; None if it needed none.
+        question: Of an answer, what was asked.
         number: Position in the chain, from 1; set by the store.
         previous: Hash of the record before, empty for the first; set by the store.
         hash: SHA-256, in hex, of this record's canonical JSON without the hash; set by the store.
@@ -345,6 +348,7 @@ class AuditRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     began_at: float = 0.0
     at: float
     decision: Decision | None = None
+    question: str = ""
     number: int = 0
     previous: str = ""
     hash: str = ""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Struct, json, structs
 
 from seawall.models import ToolSpec
-from seawall.turn import Principal
+from seawall.turn import PendingInput, Principal
 
 if TYPE_CHECKING:
     from seawall.tools.policy import EffectPolicy
@@ -60,6 +60,9 @@ class ToolContext(Struct, frozen=True):
         caller_token: The token that the request of this turn presented; empty if there was none,
             and in turns that continue without their caller (background, after a pause). It is
             never stored.
+        may_ask: Whether the turn can pause for a question of the tool's server to the user.
+        may_repeat: Whether the call may be made again from its beginning.
+        given: Of a call that is made again, the answers to what its server asked.
     """
 
     principal: Principal
@@ -72,6 +75,9 @@ class ToolContext(Struct, frozen=True):
     state: MutableMapping[str, str]
     traceparent: str = ""
     caller_token: str = ""
+    may_ask: bool = False
+    may_repeat: bool = False
+    given: PendingInput | None = None
 
     def __repr__(self) -> str:
         return f"ToolContext(turn={self.turn!r}, agent={self.agent!r}, call={self.call!r})"
@@ -90,6 +96,7 @@ class ToolOutcome(Struct, frozen=True):
         unknown: Whether a tool that changes something may have changed it nevertheless.
         started: Whether it was called.
         running: Whether it has not returned, in a thread that cannot be stopped.
+        asks: What its server asks the user before it does anything; None if it has ended.
     """
 
     content: str
@@ -97,6 +104,7 @@ class ToolOutcome(Struct, frozen=True):
     unknown: bool = False
     started: bool = True
     running: bool = False
+    asks: PendingInput | None = None
 
 
 class PreparedCall(Struct, frozen=True):
@@ -218,7 +226,7 @@ class Tool(Struct, frozen=True, kw_only=True, eq=False):
         """Call the tool with valid arguments; see `call`."""
         if self.cache_seconds is not None:  # a reusable result must not depend on session or roles
             owner = Principal(context.principal.tenant, context.principal.subject)
-            context = structs.replace(context, state={}, principal=owner)
+            context = structs.replace(context, state={}, principal=owner, may_ask=False)
         if self.read_cache is None:
             return await self.run(prepared, context)
         run = partial(self.run, prepared, context)

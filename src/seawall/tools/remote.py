@@ -307,6 +307,8 @@ class RemoteTool(Tool, frozen=True, kw_only=True, eq=False):
             except Exception as defect:  # noqa: BLE001 - of an answer that is foreign
                 _log.error("tool %s failed", self.name, exc_info=defect)
                 return ToolOutcome(f"{self.name} failed.", True, unknown=self.mutating)
+        if outcome.asks is not None:
+            return outcome
         content, whole = at_most(outcome.content, self.max_result_bytes)
         if whole:
             return outcome

@@ -210,6 +210,10 @@ class McpSettings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
         trust_annotations: Whether the server's word counts that a tool only reads.
         resources: Whether agents may list and read its resources.
         prompts: Whether agents may list and get its prompts.
+        elicitation: Whether it may ask the user something, for which the turn pauses: None for a
+            server of 2026-07-28 only, True for those of before too, whose calls are made again
+            with the answer; False for none.
+        redact_answers: Fields of its forms whose values are not shown in records; "*" for all.
     """
 
     mcp: str = ""
@@ -220,6 +224,8 @@ class McpSettings(SourceSettings, frozen=True, kw_only=True, forbid_unknown_fiel
     trust_annotations: bool = False
     resources: bool = False
     prompts: bool = False
+    elicitation: bool | None = None
+    redact_answers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -146,6 +146,7 @@ def _open(
             environment=child_environment(environment, settings.env_pass),
             folder=str(Path(folder, settings.cwd)),
             limit=settings.max_response_bytes,
+            elicitation=settings.elicitation,
         )
     else:
         from seawall.tools.mcp.http import HttpWire  # noqa: PLC0415
@@ -156,5 +157,6 @@ def _open(
             name=name,
             limit=settings.max_response_bytes,
             stateless=stateless,
+            elicitation=settings.elicitation,
         )
     return McpSource(name, wire, settings)

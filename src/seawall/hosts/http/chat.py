@@ -195,12 +195,14 @@ class _Reply:
         """
         if self._pause.paused is None or self._text:
             return ""
+        kinds = self._pause.kinds()
         waits = ", ".join(
             f"{each['tool']} (decide at {each['decide']})" for each in self._pause.approvals()
         )
         if waits:
-            return f"This waits for approval: {waits}."
-        person = "person" in self._pause.kinds()
+            waited = "an answer" if "input" in kinds else "approval"
+            return f"This waits for {waited}: {waits}."
+        person = "person" in kinds
         return "A person has this conversation now." if person else "This waits for its client."
 
     def extension(self) -> dict[str, object]:

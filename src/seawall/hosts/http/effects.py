@@ -14,7 +14,7 @@ from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.sessions import authenticated_owner, call_limit, read_page
 from seawall.pipeline.decisions import Verdict, find_effect, list_waits, resolve_effect
 from seawall.storage.port import Wait
-from seawall.turn import Decision, Principal
+from seawall.turn import Decision, Principal, Question
 
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
@@ -63,7 +63,9 @@ _resolution_decoder = msgspec.json.Decoder(ResolutionBody)
 async def decide_call(
     orchestrator: "Orchestrator", exchange: Exchange, turn: str, call: str
 ) -> None:
-    """`POST /v1/turns/{turn}/approvals/{call}`: decide about a call; the turn continues.
+    """`POST /v1/turns/{turn}/approvals/{call}`: decide about a call, or answer what it asks.
+
+    The turn continues.
 
     See `Pipeline.decide` for what it raises.
     """
@@ -87,7 +89,7 @@ async def list_approvals(orchestrator: "Orchestrator", exchange: Exchange) -> No
     page = await list_waits(
         orchestrator.engine.pipeline.ports,
         caller,
-        kind="approval",
+        kinds=("approval", "input"),
         operator="",
         limit=limit,
         cursor=cursor,
@@ -106,7 +108,7 @@ async def list_effects(orchestrator: "Orchestrator", exchange: Exchange) -> None
     page = await list_waits(
         orchestrator.engine.pipeline.ports,
         caller,
-        kind="unknown",
+        kinds=("unknown",),
         operator=orchestrator.settings.effects.operator_role,
         limit=limit,
         cursor=cursor,
@@ -164,7 +166,7 @@ async def cancel_turn(orchestrator: "Orchestrator", exchange: Exchange, turn: st
 
 
 def requested_approval(event: ApprovalRequested) -> dict[str, object]:
-    """A requested approval, as in the answer to a turn that pauses."""
+    """A requested approval or answer, as in the answer to a turn that pauses."""
     return {
         "call": event.id,
         "tool": event.name,
@@ -173,7 +175,11 @@ def requested_approval(event: ApprovalRequested) -> dict[str, object]:
         "kind": event.kind,
         "expires_at": event.expires_at,
         "decide": _decide_path(event.turn, event.id),
-    }
+    } | _question(event.question)
+
+
+def _question(question: Question | None) -> dict[str, object]:
+    return {} if question is None else {"question": question}
 
 
 async def _body(orchestrator: "Orchestrator", exchange: Exchange) -> bytes:
@@ -209,7 +215,7 @@ def _asked(wait: Wait, caller: Principal) -> dict[str, object]:
         "expires_at": wait.expires_at,
         "decide": _decide_path(wait.turn, wait.call),
         "may_decide": may,
-    }
+    } | _question(wait.question)
 
 
 def _effect(wait: Wait) -> dict[str, object]:

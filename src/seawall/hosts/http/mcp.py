@@ -7,7 +7,7 @@ request a later `notifications/cancelled` means. Imported only if `[mcp]` is con
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,7 +24,7 @@ from seawall.errors import (
     TurnNotFound,
     Unauthenticated,
 )
-from seawall.events import Event
+from seawall.events import ApprovalRequested, Event
 from seawall.hosts.http.exchange import (
     Exchange,
     encode,
@@ -52,9 +52,11 @@ from seawall.hosts.http.mcp_tools import (
     call_request,
     failed_call,
     read_verdicts,
+    wait_key,
 )
 from seawall.hosts.http.sessions import authenticated_owner
 from seawall.hosts.http.turns import EVENT_STREAM, check_capacity, run_turn, while_connected
+from seawall.pipeline.decisions import Verdict
 from seawall.turn import Principal, TurnRequest
 
 if TYPE_CHECKING:
@@ -294,14 +296,12 @@ class McpEndpoint:
         async def resume() -> None:
             nonlocal reply
             await self._follow(owner, str(turn), _emitter(None, message, reply))
-            decided.extend(each.id for each in reply.waits() if each.id in verdicts)
-            for call in decided:
-                with suppress(AlreadyDecided):  # elsewhere, or before this request was repeated
-                    await self._orchestrator.engine.pipeline.decide(
-                        owner, str(turn), call, verdicts[call]
-                    )
+            for wait in reply.waits():
+                verdict = verdicts.get(wait_key(wait))
+                if verdict is not None and await self._decide(owner, wait, verdict):
+                    decided.append(wait_key(wait))
             until = asyncio.get_running_loop().time() + _RESUME_SECONDS
-            while decided and all(each.id in decided for each in reply.waits()):
+            while decided and all(wait_key(each) in decided for each in reply.waits()):
                 reply = CallReply(agent, str(turn))
                 await self._follow(owner, str(turn), _emitter(exchange, message, reply))
                 if not reply.waits() or asyncio.get_running_loop().time() > until:
@@ -318,6 +318,16 @@ class McpEndpoint:
         except Problem as problem:
             return reply.failed(problem)
         return _outcome(message, reply, decided)
+
+    async def _decide(self, owner: Principal, wait: ApprovalRequested, verdict: Verdict) -> bool:
+        """Take a decision; whether it is one: what does not fit a form is asked again."""
+        try:
+            await self._orchestrator.engine.pipeline.decide(owner, wait.turn, wait.id, verdict)
+        except AlreadyDecided:  # elsewhere, or before this request was repeated
+            return True
+        except InvalidField:
+            return False
+        return True
 
     async def _follow(self, owner: Principal, turn: str, emit: Emit) -> None:
         async with aclosing(self._orchestrator.engine.events(owner, turn)) as events:
@@ -416,10 +426,11 @@ def _outcome(message: Message, reply: CallReply, decided: Sequence[str] = ()) ->
     Args:
         message: The call.
         reply: The events of its turn.
-        decided: Calls that were decided and are not asked about again.
+        decided: What was decided, by `wait_key`, and is not asked about again.
     """
-    open_waits = [each for each in reply.waits() if each.id not in decided]
-    if open_waits and message.elicits and reply.for_subject():
+    open_waits = [each for each in reply.waits() if wait_key(each) not in decided]
+    modes = reply.modes()
+    if open_waits and modes and modes <= message.elicits:
         return reply.input_required()
     return reply.result()
 

@@ -81,12 +81,14 @@ class Message(Struct, frozen=True, kw_only=True):
         return token if _is_id(token) else None
 
     @property
-    def elicits(self) -> bool:
-        """Whether it is a request whose client can put a form of the result before its user."""
+    def elicits(self) -> set[str]:
+        """What its client can put before its user for the result: "form", "url"; or nothing."""
         if not (self.stateless and self.kind == "request"):
-            return False
+            return set()
         elicitation = self.meta[_CAPABILITIES_KEY].get("elicitation")
-        return isinstance(elicitation, dict) and (not elicitation or "form" in elicitation)
+        if not isinstance(elicitation, dict):
+            return set()
+        return {"form", "url"} & elicitation.keys() if elicitation else {"form"}
 
 
 class Rejected(Exception):

@@ -1,5 +1,6 @@
 """Agents as tools of the Model Context Protocol: definitions, arguments, results, progress."""
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -31,11 +32,21 @@ from seawall.pipeline.decisions import Verdict
 from seawall.requests import new_request
 from seawall.turn import TurnRequest
 
-__all__ = ["CallReply", "JsonObject", "agent_tool", "call_request", "failed_call", "read_verdicts"]
+__all__ = [
+    "CallReply",
+    "JsonObject",
+    "agent_tool",
+    "call_request",
+    "failed_call",
+    "read_verdicts",
+    "wait_key",
+]
 
 _MAX_SHOWN_CHARACTERS = 2_000
 _MAX_NOTE_CHARACTERS = 2_000
 _PROGRESS_SECONDS = 0.5
+
+_question = re.compile(r"(\d{1,3})\?")
 
 JsonObject = dict[str, Any]
 
@@ -212,21 +223,30 @@ class CallReply:
         """What the turn waits for; empty if it has not paused."""
         return self._reply.pause.waits()
 
-    def for_subject(self) -> bool:
-        """Whether the turn waits for approvals by its own subject, and for nothing else."""
+    def modes(self) -> set[str]:
+        """In which ways the turn's own subject is asked, if it waits for nothing else; or none."""
         waits = self.waits()
-        return bool(waits) and all(each.kind == "approval" and each.role is None for each in waits)
+        if any(each.kind not in ("approval", "input") or each.role is not None for each in waits):
+            return set()
+        return {"url" if each.question and each.question.url else "form" for each in waits}
 
     def input_required(self) -> JsonObject:
-        """The result of a call that waits for decisions of its client's user.
+        """The result of a call that waits for decisions or answers of its client's user.
 
         https://modelcontextprotocol.io/specification/2026-07-28/basic/patterns/mrtr. The state is
         the turn's id: a client that changes it gets no further than with the turns API.
         """
-        asked = {each.id: self._elicitation(each) for each in self.waits()}
+        asked = {wait_key(each): self._elicitation(each) for each in self.waits()}
         return {"resultType": "input_required", "inputRequests": asked, "requestState": self._turn}
 
     def _elicitation(self, wait: ApprovalRequested) -> JsonObject:
+        if (question := wait.question) is not None:
+            message = f"{question.source} asks, for {self.agent} to use {wait.name}:"
+            message = f"{message} {question.message}"
+            asked: JsonObject = {"mode": "form", "requestedSchema": question.schema}
+            if question.url:
+                asked = {"mode": "url", "url": question.url, "elicitationId": wait_key(wait)}
+            return {"method": "elicitation/create", "params": asked | {"message": message}}
         shown = wait.arguments[:_MAX_SHOWN_CHARACTERS]
         message = f"{self.agent} asks for approval to use {wait.name} with {shown}"
         form = {"mode": "form", "message": message, "requestedSchema": _DECISION}
@@ -267,9 +287,16 @@ class CallReply:
         return result
 
 
+def wait_key(wait: ApprovalRequested) -> str:
+    """The name of what a call waits for: its id, and the number of a question."""
+    return wait.id if wait.question is None else f"{wait.question.number}?{wait.id}"
+
+
 def _waited_for(wait: ApprovalRequested) -> str:
     if wait.kind == "person":
         return "a person, who has been notified"
+    if wait.question is not None:
+        return f"an answer of the user to {wait.name}: {wait.question.message}"
     by = f"the role {wait.role}" if wait.role is not None else "the user"
     return f"approval of {wait.name} by {by}"
 
@@ -292,14 +319,19 @@ def failed_call(problem: Problem) -> JsonObject:
 
 
 def read_verdicts(responses: object) -> dict[str, Verdict]:
-    """The decisions in the responses to elicitations, by the id of the tool call.
+    """The decisions and answers in the responses to elicitations, by `wait_key`.
 
-    A dismissed form decides nothing. What is not understood is ignored.
+    A dismissed form decides nothing about an approval. What is not understood is ignored.
     """
     verdicts: dict[str, Verdict] = {}
     for call, response in responses.items() if isinstance(responses, dict) else ():
         action = response.get("action") if isinstance(response, dict) else None
-        if action == "decline":
+        if (question := _question.match(call)) is not None:
+            content = response.get("content") if action == "accept" else None
+            if action in ("accept", "decline", "cancel") and isinstance(content, dict | None):
+                number = int(question[1])
+                verdicts[call] = Verdict(decision=action, question=number, content=content)
+        elif action == "decline":
             verdicts[call] = Verdict(decision="reject")
         elif action == "accept":
             try:

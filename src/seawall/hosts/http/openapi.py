@@ -53,15 +53,31 @@ _VERDICT: Schema = {
     "type": "object",
     "required": ["decision"],
     "properties": {
-        "decision": {"enum": ["approve", "reject", "edit"]},
+        "decision": {"enum": ["approve", "reject", "edit", "accept", "decline", "cancel"]},
         "arguments": {"type": ["object", "null"]},
         "note": {"type": "string", "maxLength": 2_000},
+        "question": {"type": ["integer", "null"]},
+        "content": {"type": ["object", "null"]},
     },
     "additionalProperties": False,
-    "description": "`arguments` go with `edit`, and only with it.",
-    "if": {"properties": {"decision": {"const": "edit"}}},
-    "then": {"required": ["arguments"], "properties": {"arguments": {"type": "object"}}},
-    "else": {"properties": {"arguments": {"type": "null"}}},
+    "description": "`arguments` go with `edit`, and only with it; `question` with `accept`, "
+    "`decline` and `cancel`, and only with them; `content` with `accept` only.",
+    "allOf": [
+        {
+            "if": {"properties": {"decision": {"const": "edit"}}},
+            "then": {"required": ["arguments"], "properties": {"arguments": {"type": "object"}}},
+            "else": {"properties": {"arguments": {"type": "null"}}},
+        },
+        {
+            "if": {"properties": {"decision": {"enum": ["accept", "decline", "cancel"]}}},
+            "then": {"required": ["question"], "properties": {"question": {"type": "integer"}}},
+            "else": {"properties": {"question": {"type": "null"}}},
+        },
+        {
+            "if": {"properties": {"decision": {"const": "accept"}}},
+            "else": {"properties": {"content": {"type": "null"}}},
+        },
+    ],
 }
 _RESOLUTION: Schema = {
     "type": "object",
@@ -238,12 +254,15 @@ def _answers() -> dict[str, Schema]:
                 "events": _TEXT,
             }
         ),
-        "RequestedApproval": _closed(requested | approval),
+        "RequestedApproval": _closed(requested | approval, question=_ref("Question")),
         "Decided": _closed({"turn": _TEXT, "call": _TEXT, "decision": decision, "events": _TEXT}),
         "ApprovalList": _closed(
             {
                 "approvals": _list_of(
-                    _closed(_CALL_FIELDS | approval | {"may_decide": {"type": "boolean"}})
+                    _closed(
+                        _CALL_FIELDS | approval | {"may_decide": {"type": "boolean"}},
+                        question=_ref("Question"),
+                    )
                 ),
                 "cursor": {"type": ["string", "null"]},
             }
@@ -358,7 +377,7 @@ def _paths() -> dict[str, Any]:
         },
         "/v1/turns/{turn}/approvals/{call}": {
             "post": _operation(
-                "Decide about a call that waits for approval; the turn continues",
+                "Decide about a call that waits, or answer its question; the turn continues",
                 {"200": _answer("The decision was taken.", _json("Decided"))},
                 _DECIDED,
                 body="Verdict",

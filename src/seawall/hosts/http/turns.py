@@ -103,10 +103,11 @@ class Pause:
         return {self._requested[each].kind for each in waits}
 
     def approvals(self) -> list[dict[str, object]]:
-        """What waits for a decision, and where it is taken."""
+        """What waits for a decision or an answer, and where it is taken."""
         from seawall.hosts.http.effects import requested_approval  # noqa: PLC0415 - seldom
 
-        return [requested_approval(each) for each in self.waits() if each.kind == "approval"]
+        kinds = ("approval", "input")
+        return [requested_approval(each) for each in self.waits() if each.kind in kinds]
 
 
 async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:

@@ -9,8 +9,9 @@ from msgspec import Raw, Struct
 
 from seawall.tools.mcp.client import McpClient
 from seawall.tools.mcp.content import Contents, json_value, prompt_text, resource_text, result_text
+from seawall.tools.mcp.elicitation import InputRequired
 from seawall.tools.mcp.header_values import Paths, mirrored_headers
-from seawall.tools.mcp.jsonrpc import HEADER_MISMATCH, INTERNAL_ERROR, RpcError
+from seawall.tools.mcp.jsonrpc import HEADER_MISMATCH, INTERNAL_ERROR, URL_REQUIRED, RpcError
 from seawall.tools.mcp.schemas import Validator, fault_of
 from seawall.tools.mcp.wire import Request
 from seawall.tools.port import ToolContext, ToolOutcome
@@ -35,7 +36,6 @@ T = TypeVar("T")
 _MAX_ENTRIES = 500  # of a list of resources or prompts
 _MAX_URI_CHARACTERS = 2_048
 _NOT_FOUND = -32002
-_URL_ELICITATION = -32042
 
 _log = logging.getLogger("seawall.tools.mcp")
 
@@ -121,6 +121,8 @@ class ToolCall:
                 text = "\n".join(notes)
             else:
                 text = "\n".join((result_text(result.content, structured), *notes))
+        except InputRequired as needed:
+            return needed.outcome()
         except RpcError as error:
             if error.code == HEADER_MISMATCH:
                 self._outdated()
@@ -218,6 +220,8 @@ class ResourceText:
             result, asked = await self._client.complete(
                 request, _ReadResult, context=context, deadline=deadline
             )
+        except InputRequired as needed:
+            return needed.outcome()
         except RpcError as error:
             return _refusal("read_resource", error)
         return ToolOutcome("\n".join((resource_text(result.contents), *map(_declined, asked))))
@@ -287,6 +291,8 @@ class PromptText:
                 request, _PromptResult, context=context, deadline=deadline
             )
             text = prompt_text(result.messages)
+        except InputRequired as needed:
+            return needed.outcome()
         except RpcError as error:
             return _refusal("get_prompt", error)
         except (msgspec.DecodeError, RecursionError) as error:
@@ -343,8 +349,8 @@ def _refusal(name: str, error: RpcError) -> ToolOutcome:
     implementation = -32019 <= error.code <= -32000 and error.code != _NOT_FOUND
     if error.code == INTERNAL_ERROR or implementation:
         raise UpstreamFault("failed", f"{error.code} {error}") from error
-    if error.code == _URL_ELICITATION:
+    if error.code == URL_REQUIRED:
         return ToolOutcome(
-            f"{name} needs the user to visit a page first; it cannot run here.", True
+            f"{name} needs the user to visit a page first, and it was not visited.", True
         )
     return ToolOutcome(f"{name} was refused ({error.code}): {error}", failed=True)

@@ -6,11 +6,12 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct, structs
 
-from seawall.tools.mcp.jsonrpc import RpcError
-from seawall.tools.mcp.protocol import decline
+from seawall.tools.mcp.elicitation import Elicitations, InputRequest, InputRequired
+from seawall.tools.mcp.jsonrpc import URL_REQUIRED, RpcError
 from seawall.tools.mcp.wire import Request, Wire
 from seawall.tools.port import ToolContext
 from seawall.tools.upstream import UpstreamFault, after_sending
+from seawall.turn import PendingInput
 
 __all__ = ["McpClient"]
 
@@ -22,22 +23,35 @@ _MAX_ROUNDS = 5
 _MAX_INPUTS = 16  # that a server asks for in one round
 
 
-class _InputRequest(Struct):
-    method: str
-    params: Raw = Raw()
-
-
 class _Interim(Struct, rename="camel"):
     result_type: str = "complete"
-    input_requests: dict[str, _InputRequest] = {}
+    input_requests: dict[str, InputRequest] = {}
     request_state: str | None = None
 
 
 class McpClient:
     """A client of one server."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(
+        self,
+        wire: Wire,
+        source: str = "",
+        *,
+        elicitation: bool | None = None,
+        redact: tuple[str, ...] = (),
+    ) -> None:
+        """Create it; nothing is sent before it is used.
+
+        Args:
+            wire: The way to the server.
+            source: Name of the source.
+            elicitation: See `McpSettings.elicitation`.
+            redact: Fields of forms whose values are not shown in records.
+        """
         self._wire = wire
+        self._source = source
+        self._elicitation = elicitation
+        self._redact = redact
 
     async def list_all(
         self, method: str, member: str, *, context: ToolContext | None, deadline: float, most: int
@@ -64,9 +78,9 @@ class McpClient:
         size = 0
         while True:
             request = Request(method, params)
-            reply = await self._wire.request(request, context=context, deadline=deadline)
-            size += len(reply.result)
-            page = _decode(reply.result, dict[str, Raw])
+            result = await self._wire.request(request, context=context, deadline=deadline)
+            size += len(result)
+            page = _decode(result, dict[str, Raw])
             items += _decode(page.get(member, Raw(b"[]")), list[Raw])
             cursor = _decode(page.get("nextCursor", Raw(b"null")), str | None)
             if len(items) > most or (cursor is not None and len(cursors) >= _MAX_PAGES):
@@ -85,54 +99,83 @@ class McpClient:
     ) -> tuple[T, tuple[str, ...]]:
         """Send a request until its result is complete.
 
-        A modern server may answer that it needs something before it continues. Nothing of it can be
-        given here, so it is declined, and the server continues without, or fails.
+        A server may need something before it continues. What it asks the user makes the turn pause
+        where it can; else it is declined, and the server continues without, or fails.
 
         Args:
             request: The request.
             result: The type of its result.
-            context: The turn.
+            context: The turn; it may have answers to what was asked before.
             deadline: In seconds on the event loop's clock.
 
         Returns:
-            The result, and what the server asked for.
+            The result, and what the server asked for and was declined.
 
         Raises:
+            InputRequired: The user is asked.
             RpcError: The server answered with an error.
             UpstreamFault: It did not answer, or not with such a result.
         """
-        asked: list[str] = []
+        elicitations = Elicitations(
+            context, source=self._source, setting=self._elicitation, redact=self._redact
+        )
+        given = context.given
+        params = request.params
+        if given is not None and not given.in_place:
+            params = _with_responses(params, given.responses, given.state)
+        request = structs.replace(request, elicitations=elicitations, params=params)
         for number in range(_MAX_ROUNDS):
-            with after_sending() if number else nullcontext():
-                reply = await self._wire.request(request, context=context, deadline=deadline)
-            asked += reply.asked
-            interim = _decode(reply.result, _Interim)
+            try:
+                with after_sending() if number else nullcontext():
+                    reply = await self._wire.request(request, context=context, deadline=deadline)
+            except RpcError as error:
+                if error.code == URL_REQUIRED:
+                    elicitations.take_pages(error)
+                if (pending := elicitations.pending()) is not None:
+                    raise InputRequired(pending) from None
+                raise
+            if (pending := elicitations.pending()) is not None:
+                raise InputRequired(pending)
+            interim = _decode(reply, _Interim)
             if interim.result_type == "complete":
-                return _decode(reply.result, result), tuple(asked)
+                return _decode(reply, result), tuple(elicitations.asked)
             if interim.result_type != "input_required":
                 kind = interim.result_type[:40]
                 raise UpstreamFault("broken", f"a result of the unknown type {kind!r}")
-            request = structs.replace(request, params=_next_round(request, interim, asked))
+            params = _next_round(request.params, interim, elicitations)
+            request = structs.replace(request, params=params)
         raise UpstreamFault("broken", f"it asks for something more than {_MAX_ROUNDS} times")
 
 
-def _next_round(request: Request, interim: _Interim, asked: list[str]) -> dict[str, Any]:
-    """The parameters of the next round."""
-    params = {**request.params}
-    params.pop("inputResponses", None)
-    params.pop("requestState", None)
+def _next_round(
+    params: dict[str, Any], interim: _Interim, elicitations: Elicitations
+) -> dict[str, Any]:
+    """The parameters of the next round, in which all is declined.
+
+    Raises:
+        InputRequired: The user is asked instead.
+    """
     if len(interim.input_requests) > _MAX_INPUTS:
         raise UpstreamFault("broken", f"it asks for more than {_MAX_INPUTS} things at once")
-    if interim.input_requests:
-        try:
-            params["inputResponses"] = {
-                key: decline(each.method, each.params, asked)
-                for key, each in interim.input_requests.items()
-            }
-        except RpcError as error:
-            raise UpstreamFault("broken", f"it asks for what was not offered: {error}") from None
-    if interim.request_state is not None:
-        params["requestState"] = interim.request_state
+    try:
+        found = elicitations.of_round(interim.input_requests, interim.request_state)
+    except RpcError as error:
+        raise UpstreamFault("broken", f"it asks for what was not offered: {error}") from None
+    if isinstance(found, PendingInput):
+        raise InputRequired(found)
+    return _with_responses(params, found, interim.request_state)
+
+
+def _with_responses(
+    params: dict[str, Any], responses: dict[str, Any], state: str | None
+) -> dict[str, Any]:
+    params = {**params}
+    params.pop("inputResponses", None)
+    params.pop("requestState", None)
+    if responses:
+        params["inputResponses"] = responses
+    if state is not None:
+        params["requestState"] = state
     return params
 
 

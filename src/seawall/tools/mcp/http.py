@@ -23,8 +23,8 @@ from seawall.tools.mcp.http_exchange import (
 )
 from seawall.tools.mcp.jsonrpc import UNSUPPORTED_VERSION, RpcError, encode_notification
 from seawall.tools.mcp.negotiation import initialize, negotiate
-from seawall.tools.mcp.protocol import Server, client_info, modern_meta
-from seawall.tools.mcp.wire import MAX_MESSAGE_BYTES, Reply, Request
+from seawall.tools.mcp.protocol import Server, client_offer
+from seawall.tools.mcp.wire import MAX_MESSAGE_BYTES, Request
 from seawall.tools.port import ToolContext
 from seawall.tools.remote_http import RemoteHttp
 from seawall.tools.upstream import UpstreamFault
@@ -64,6 +64,7 @@ class HttpWire:
         name: str,
         limit: int = MAX_MESSAGE_BYTES,
         stateless: bool = False,
+        elicitation: bool | None = None,
     ) -> None:
         """Create it; nothing is sent before it is used.
 
@@ -73,19 +74,19 @@ class HttpWire:
             name: Of the source, for the log.
             limit: Bytes that the server may send in answer to one request.
             stateless: Whether a server with sessions is refused.
+            elicitation: Whether the server may ask the user; None for a modern one only.
         """
         self._http = http
         self._url = url
         self._name = name
         self._stateless = stateless
-        self._info = client_info()
-        self._meta = modern_meta(self._info)
+        self._offer = client_offer(elicitation)
         self._sessions: OrderedDict[tuple[str, str] | None, Session] = OrderedDict()
         self._shared: Session | None = None  # for all: the server has no sessions
         self._legacy = False  # known to be one
         self._changed: Callable[[], None] | None = None
         self._exchanges = HttpExchanges(
-            http, url, name=name, limit=limit, meta=self._meta, changed=self._listing_changed
+            http, url, name=name, limit=limit, meta=self._offer.meta, changed=self._listing_changed
         )
         self._changes = HttpChanges(
             http,
@@ -117,7 +118,7 @@ class HttpWire:
 
     async def request(
         self, request: Request, *, context: ToolContext | None, deadline: float
-    ) -> Reply:
+    ) -> Raw:
         """See `Wire.request`."""
         session = await self._opened(context, deadline)
         try:
@@ -133,11 +134,11 @@ class HttpWire:
 
     async def _request(
         self, session: Session, request: Request, context: ToolContext | None, deadline: float
-    ) -> Reply:
+    ) -> Raw:
         exchange = self._exchanges.begin(session, session.version, context, deadline)
         session.active += 1
         try:
-            result = await self._exchanges.run(exchange, request)
+            return await self._exchanges.run(exchange, request)
         except UpstreamFault:
             if exchange.other_server:
                 self._forget(session)
@@ -149,7 +150,6 @@ class HttpWire:
             raise
         finally:
             session.active -= 1
-        return Reply(result, tuple(exchange.asked))
 
     def subscribe(self, changed: Callable[[], None]) -> None:
         """See `Wire.subscribe`."""
@@ -206,9 +206,9 @@ class HttpWire:
         )
         try:
             if self._legacy:
-                server = await initialize(link, self._info)
+                server = await initialize(link, self._offer)
             else:
-                server = await negotiate(link, self._meta)
+                server = await negotiate(link, self._offer)
         except (RpcError, SessionLost) as error:
             self._legacy = False
             detail = f"the handshake was refused: {error}"

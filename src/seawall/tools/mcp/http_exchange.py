@@ -10,8 +10,9 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
+from seawall.tools.mcp.elicitation import Elicitations
 from seawall.tools.mcp.header_values import encode_value
 from seawall.tools.mcp.jsonrpc import (
     INVALID_PARAMS,
@@ -110,7 +111,7 @@ class Exchange(Struct, eq=False):
         version: Of the protocol; empty where none is agreed.
         context: The turn.
         deadline: In seconds on the event loop's clock.
-        asked: What the server asked for.
+        elicitations: What the server asks.
         progress: Its last words on the progress.
         received: Bytes of streams.
         messages: Messages of the server.
@@ -126,7 +127,7 @@ class Exchange(Struct, eq=False):
     version: str
     context: ToolContext | None
     deadline: float
-    asked: list[str] = []
+    elicitations: Elicitations = field(default_factory=Elicitations)
     progress: str = ""
     received: int = 0
     messages: int = 0
@@ -186,6 +187,7 @@ class HttpExchanges:
         opening = request.method == "initialize"
         if opening:
             session.id = ""
+        exchange.elicitations = request.elicitations
         params = request.params
         if session.server is not None:
             meta = {"progressToken": exchange.number, **request.meta}
@@ -326,7 +328,7 @@ class HttpExchanges:
             if exchange.requests > _MAX_REQUESTS:
                 raise UpstreamFault("broken", f"it asks more than {_MAX_REQUESTS} times")
             with after_sending():
-                await self.post_message(exchange, answer_request(message, exchange.asked))
+                await self.post_message(exchange, answer_request(message, exchange.elicitations))
         return None
 
     async def post_message(self, exchange: Exchange, body: bytes) -> None:

@@ -11,6 +11,7 @@ __all__ = [
     "INVALID_PARAMS",
     "METHOD_NOT_FOUND",
     "UNSUPPORTED_VERSION",
+    "URL_REQUIRED",
     "InvalidMessage",
     "Message",
     "RpcError",
@@ -26,6 +27,7 @@ METHOD_NOT_FOUND = -32601
 INTERNAL_ERROR = -32603
 HEADER_MISMATCH = -32020
 UNSUPPORTED_VERSION = -32022
+URL_REQUIRED = -32042
 
 _MAX_BATCH = 100  # messages; only servers of 2025-03-26 send batches
 _MAX_ERROR_CHARACTERS = 2_000

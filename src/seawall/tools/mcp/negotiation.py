@@ -11,9 +11,9 @@ from msgspec import Raw, Struct
 
 from seawall.tools.mcp.jsonrpc import UNSUPPORTED_VERSION, RpcError
 from seawall.tools.mcp.protocol import (
-    LEGACY_CAPABILITIES,
     LEGACY_VERSIONS,
     MODERN_VERSION,
+    ClientOffer,
     Discovered,
     Initialized,
     Server,
@@ -47,26 +47,26 @@ class _Supported(Struct):
     supported: list[str]
 
 
-async def negotiate(link: Link, meta: dict[str, Any]) -> Server:
+async def negotiate(link: Link, offer: ClientOffer) -> Server:
     """Agree on a version.
 
     Args:
         link: The way to the server.
-        meta: Of modern requests.
+        offer: Of this client.
 
     Raises:
         UpstreamFault: The server cannot be reached, or there is no common version.
     """
-    found = await discover(link, meta)
+    found = await discover(link, offer.meta)
     if found is not None:
         return found
     try:
-        return await initialize(link, meta["io.modelcontextprotocol/clientInfo"])
+        return await initialize(link, offer)
     except RpcError as error:
         # A modern server that was too slow for the first question names its versions now.
         supported = _supported(error)
         if supported is not None and MODERN_VERSION in supported:
-            found = await discover(link, meta)
+            found = await discover(link, offer.meta)
             if found is not None:
                 return found
         detail = f"the handshake was refused: {error.code} {error.message}"
@@ -107,12 +107,12 @@ async def discover(link: Link, meta: dict[str, Any]) -> Server | None:
     raise UpstreamFault("broken", f"it refuses MCP {MODERN_VERSION}, which it says it speaks")
 
 
-async def initialize(link: Link, info: dict[str, str]) -> Server:
+async def initialize(link: Link, offer: ClientOffer) -> Server:
     """The handshake of legacy versions.
 
     Args:
         link: The way to the server.
-        info: Name and version of this client.
+        offer: Of this client.
 
     Raises:
         RpcError: The server refuses it.
@@ -120,8 +120,8 @@ async def initialize(link: Link, info: dict[str, str]) -> Server:
     """
     params = {
         "protocolVersion": LEGACY_VERSIONS[0],
-        "capabilities": LEGACY_CAPABILITIES,
-        "clientInfo": info,
+        "capabilities": offer.capabilities,
+        "clientInfo": offer.info,
     }
     result = await link.send("initialize", params, "")
     try:

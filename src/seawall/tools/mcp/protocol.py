@@ -7,12 +7,11 @@ neither: each request says who asks, and in which version ("modern").
 from typing import Any
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from seawall.printable import printable
+from seawall.tools.mcp.elicitation import Elicitations
 from seawall.tools.mcp.jsonrpc import (
-    INVALID_PARAMS,
-    METHOD_NOT_FOUND,
     Message,
     RpcError,
     encode_error,
@@ -20,30 +19,22 @@ from seawall.tools.mcp.jsonrpc import (
 )
 
 __all__ = [
-    "LEGACY_CAPABILITIES",
     "LEGACY_VERSIONS",
     "MODERN_VERSION",
+    "ClientOffer",
     "Discovered",
     "Initialized",
     "Server",
     "answer_request",
-    "client_info",
-    "decline",
+    "client_offer",
     "is_listing_change",
-    "modern_meta",
     "progress_of",
 ]
 
 MODERN_VERSION = "2026-07-28"
 LEGACY_VERSIONS = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
 
-# No person can be asked while a call runs, so a server's question is declined. To a modern server
-# elicitation is offered nevertheless: its question comes as a result, and is passed on to the
-# model. A legacy server may send its question on a stream that is not open, and then wait.
-_MODERN_CAPABILITIES: dict[str, Any] = {"elicitation": {"form": {}}}
-LEGACY_CAPABILITIES: dict[str, Any] = {}
-
-_MAX_QUESTION_CHARACTERS = 1_000
+_ELICITATION: dict[str, Any] = {"elicitation": {"form": {}, "url": {}}}
 _MAX_PROGRESS_CHARACTERS = 200
 
 
@@ -95,25 +86,38 @@ class Initialized(Struct, rename="camel"):
     capabilities: Capabilities = Capabilities()
 
 
-class _Elicitation(Struct):
-    message: str = ""
-    mode: str = "form"
+class ClientOffer(Struct, frozen=True):
+    """How this client introduces itself.
+
+    Attributes:
+        info: Its name and version.
+        meta: Of `_meta` of each request of a modern client.
+        capabilities: Of the handshake of a legacy one.
+    """
+
+    info: dict[str, str]
+    meta: dict[str, Any]
+    capabilities: dict[str, Any]
 
 
-def client_info() -> dict[str, str]:
-    """Name and version of this client, as it introduces itself."""
+def client_offer(elicitation: bool | None = None) -> ClientOffer:
+    """How this client introduces itself to a server.
+
+    A modern server's question comes as a result. A legacy server may send it on a stream that is
+    not open, and then wait.
+
+    Args:
+        elicitation: Whether the server may ask the user: True, False, or None for a modern one.
+    """
     from importlib.metadata import version  # noqa: PLC0415 - slow, once a server
 
-    return {"name": "seawall", "version": version("seawall")}
-
-
-def modern_meta(info: dict[str, str]) -> dict[str, Any]:
-    """What each request of a modern client carries in `_meta`."""
-    return {
+    info = {"name": "seawall", "version": version("seawall")}
+    meta = {
         "io.modelcontextprotocol/protocolVersion": MODERN_VERSION,
         "io.modelcontextprotocol/clientInfo": info,
-        "io.modelcontextprotocol/clientCapabilities": _MODERN_CAPABILITIES,
+        "io.modelcontextprotocol/clientCapabilities": {} if elicitation is False else _ELICITATION,
     }
+    return ClientOffer(info, meta, _ELICITATION if elicitation else {})
 
 
 def is_listing_change(message: Message) -> bool:
@@ -142,34 +146,18 @@ def progress_of(message: Message) -> tuple[int | str, str] | None:
     return found.progress_token, f"{found.progress:g}{of}{text}"
 
 
-def decline(method: str, params: Raw, asked: list[str]) -> dict[str, Any]:
-    """Decline what a server asks for while a call runs.
+def answer_request(message: Message, elicitations: Elicitations) -> bytes:
+    """The answer to a request of a legacy server.
 
     Args:
-        method: What it asks for.
-        params: JSON, or nothing.
-        asked: Receives its question, for the model.
-
-    Raises:
-        RpcError: This client does not offer it.
+        message: The request.
+        elicitations: Of the call that the server asks for.
     """
-    if method != "elicitation/create":
-        raise RpcError(METHOD_NOT_FOUND, f"{method[:80]} is not offered by this client")
-    try:
-        question = msgspec.json.decode(params, type=_Elicitation)
-    except (msgspec.DecodeError, RecursionError):
-        raise RpcError(INVALID_PARAMS, "invalid parameters") from None
-    asked.append(question.message[:_MAX_QUESTION_CHARACTERS])
-    return {"action": "decline"}
-
-
-def answer_request(message: Message, asked: list[str]) -> bytes:
-    """The answer to a request of a legacy server; see `decline`."""
     assert message.id is not None  # noqa: S101 - it is a request
     method = message.method or ""
     if method == "ping":
         return encode_result(message.id, {})
     try:
-        return encode_result(message.id, decline(method, message.params, asked))
+        return encode_result(message.id, elicitations.respond(method, message.params))
     except RpcError as error:
         return encode_error(message.id, error.code, error.message)

@@ -70,7 +70,9 @@ class McpSource:
         """
         self.name = name
         self._wire = wire
-        self._client = McpClient(wire)
+        self._client = McpClient(
+            wire, name, elicitation=settings.elicitation, redact=settings.redact_answers
+        )
         self._settings = settings
         self._select = _selector(f"tools.{name}.select", settings.select)
         self._selects = {

@@ -22,9 +22,9 @@ from msgspec import Raw
 from seawall.resilience import full_jitter
 from seawall.tools.mcp.jsonrpc import encode_notification
 from seawall.tools.mcp.negotiation import negotiate
-from seawall.tools.mcp.protocol import Server, client_info, modern_meta
+from seawall.tools.mcp.protocol import Server, client_offer
 from seawall.tools.mcp.stdio_channel import Channel
-from seawall.tools.mcp.wire import MAX_MESSAGE_BYTES, Reply, Request
+from seawall.tools.mcp.wire import MAX_MESSAGE_BYTES, Request
 from seawall.tools.port import ToolContext
 from seawall.tools.upstream import UpstreamFault
 
@@ -64,6 +64,7 @@ class StdioWire:
         environment: Mapping[str, str],
         folder: str,
         limit: int = MAX_MESSAGE_BYTES,
+        elicitation: bool | None = None,
     ) -> None:
         """Create it; nothing is started before it is used.
 
@@ -73,13 +74,14 @@ class StdioWire:
             environment: All of the server's environment.
             folder: Its working folder.
             limit: Bytes of one message of the server.
+            elicitation: Whether the server may ask the user; None for a modern one only.
         """
         self._command = tuple(command)
         self._name = name
         self._environment = dict(environment)
         self._folder = folder
         self._limit = limit
-        self._meta = modern_meta(client_info())
+        self._offer = client_offer(elicitation)
         self._changed: Callable[[], None] | None = None
         self._running: asyncio.Task[None] | None = None
         self._closed = False
@@ -98,11 +100,13 @@ class StdioWire:
         *,
         context: ToolContext | None,  # noqa: ARG002 - the process serves all subjects alike
         deadline: float,
-    ) -> Reply:
+    ) -> Raw:
         """See `Wire.request`."""
         channel, server = await self._ready(deadline)
-        meta = {**self._meta, **request.meta} if server.modern else request.meta
-        return await channel.call(request.method, request.params, meta, deadline=deadline)
+        meta = {**self._offer.meta, **request.meta} if server.modern else request.meta
+        return await channel.call(
+            request.method, request.params, meta, request.elicitations, deadline=deadline
+        )
 
     def subscribe(self, changed: Callable[[], None]) -> None:
         """See `Wire.subscribe`."""
@@ -176,14 +180,14 @@ class StdioWire:
         reading = asyncio.create_task(channel.read())
         try:
             async with asyncio.timeout(_START_SECONDS):
-                server = await negotiate(_Link(channel), self._meta)
+                server = await negotiate(_Link(channel), self._offer)
             assert self._channel is not None  # noqa: S101 - set before this was called
             if not self._channel.done():
                 self._channel.set_result((channel, server))
             if again:
                 self._listing_changed()  # it may be another version of the program by now
             if server.modern and server.notifies:
-                channel.listen(self._meta)
+                channel.listen(self._offer.meta)
             exited = asyncio.create_task(process.wait())
             await asyncio.wait((reading, exited), return_when=asyncio.FIRST_COMPLETED)
             exited.cancel()
@@ -217,12 +221,11 @@ class _Link:
         probing = method == "server/discover"
         seconds = _PROBE_SECONDS if probing else _START_SECONDS
         try:
-            reply = await self._channel.call(method, params, deadline=loop.time() + seconds)
+            return await self._channel.call(method, params, deadline=loop.time() + seconds)
         except UpstreamFault as fault:
             if fault.kind == "late" and probing:  # many servers leave unknown requests unanswered
                 raise UpstreamFault("broken", fault.detail) from None
             raise
-        return reply.result
 
     async def notify(self, method: str, version: str) -> None:  # noqa: ARG002 - in the message
         self._channel.write(encode_notification(method))

@@ -6,9 +6,10 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Raw, Struct, field
 
 from seawall.printable import printable
+from seawall.tools.mcp.elicitation import Elicitations
 from seawall.tools.mcp.jsonrpc import (
     InvalidMessage,
     Message,
@@ -17,7 +18,6 @@ from seawall.tools.mcp.jsonrpc import (
     encode_request,
 )
 from seawall.tools.mcp.protocol import answer_request, is_listing_change, progress_of
-from seawall.tools.mcp.wire import Reply
 from seawall.tools.upstream import UpstreamFault
 
 __all__ = ["Channel"]
@@ -39,7 +39,7 @@ _log = logging.getLogger("seawall.tools.mcp")
 class _Pending(Struct, eq=False):
     answer: asyncio.Future[Message]
     method: str
-    asked: list[str] = []
+    elicitations: Elicitations = field(default_factory=Elicitations)
     progress: str = ""
 
 
@@ -102,15 +102,17 @@ class Channel:
         method: str,
         params: dict[str, Any],
         meta: dict[str, Any] | None = None,
+        elicitations: Elicitations | None = None,
         *,
         deadline: float,
-    ) -> Reply:
-        """Send a request and wait for its answer.
+    ) -> Raw:
+        """Send a request and wait for its answer; the result.
 
         Args:
             method: The method.
             params: Its parameters.
             meta: Of `_meta`; None if the parameters have it or need none.
+            elicitations: Answers what the server asks meanwhile; None to decline it.
             deadline: In seconds on the event loop's clock.
 
         Raises:
@@ -123,7 +125,9 @@ class Channel:
         if meta is not None:
             params = {**params, "_meta": {"progressToken": number, **meta}}
         loop = asyncio.get_running_loop()
-        pending = self._pending[number] = _Pending(loop.create_future(), method)
+        pending = self._pending[number] = _Pending(
+            loop.create_future(), method, elicitations or Elicitations()
+        )
         try:
             self.write(encode_request(number, method, params))
             async with asyncio.timeout_at(deadline):
@@ -136,7 +140,7 @@ class Channel:
             raise
         finally:
             del self._pending[number]
-        return Reply(message.outcome(), tuple(pending.asked))
+        return message.outcome()
 
     def listen(self, meta: dict[str, Any]) -> None:
         """Have a modern server say when its tools change. Its answer comes at the end, if ever."""
@@ -225,9 +229,11 @@ class Channel:
             # work on although nothing waits for it: a question of one customer's call must not
             # get into the result of another's.
             calls = [each for each in self._pending.values() if each.method not in _HANDSHAKE]
-            asked = calls[0].asked if len(calls) == 1 and not self._abandoned else []
+            known = len(calls) == 1 and not self._abandoned
             try:
-                self.write(answer_request(message, asked))
+                self.write(
+                    answer_request(message, calls[0].elicitations if known else Elicitations())
+                )
             except UpstreamFault as fault:
                 self.end(fault.detail)
 

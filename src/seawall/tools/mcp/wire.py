@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
+from seawall.tools.mcp.elicitation import Elicitations
 from seawall.tools.mcp.protocol import Server
 from seawall.tools.port import ToolContext
 
-__all__ = ["MAX_MESSAGE_BYTES", "Header", "Reply", "Request", "Wire"]
+__all__ = ["MAX_MESSAGE_BYTES", "Header", "Request", "Wire"]
 
 MAX_MESSAGE_BYTES = 1 << 20
 """Of one message of a server, and of all that it sends in answer to one request, by default."""
@@ -24,24 +25,14 @@ class Request(Struct, frozen=True):
         params: Its parameters, without `_meta`.
         meta: Of `_meta`, what the protocol does not say.
         headers: Of HTTP, where the version has such.
+        elicitations: Answers what the server asks meanwhile.
     """
 
     method: str
     params: dict[str, Any]
     meta: dict[str, Any] = {}
     headers: Sequence[Header] = ()
-
-
-class Reply(Struct, frozen=True):
-    """The result of a request.
-
-    Attributes:
-        result: JSON.
-        asked: What the server asked for meanwhile, and was declined.
-    """
-
-    result: Raw
-    asked: tuple[str, ...] = ()
+    elicitations: Elicitations = field(default_factory=Elicitations)
 
 
 class Wire(Protocol):
@@ -57,8 +48,8 @@ class Wire(Protocol):
 
     async def request(
         self, request: Request, *, context: ToolContext | None, deadline: float
-    ) -> Reply:
-        """Send a request and wait for its result. Being cancelled cancels it at the server.
+    ) -> Raw:
+        """Send a request and wait for its result, JSON. Being cancelled cancels it at the server.
 
         Args:
             request: The request.
