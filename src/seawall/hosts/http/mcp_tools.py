@@ -245,7 +245,7 @@ class CallReply:
             message = f"{message} {question.message}"
             asked: JsonObject = {"mode": "form", "requestedSchema": question.schema}
             if question.url:
-                asked = {"mode": "url", "url": question.url, "elicitationId": wait_key(wait)}
+                asked = {"mode": "url", "url": question.url}
             return {"method": "elicitation/create", "params": asked | {"message": message}}
         shown = wait.arguments[:_MAX_SHOWN_CHARACTERS]
         message = f"{self.agent} asks for approval to use {wait.name} with {shown}"

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from seawall.tools.mcp.elicitation import Elicitations, InputRequest, InputRequired
-from seawall.tools.mcp.jsonrpc import URL_REQUIRED, RpcError
+from seawall.tools.mcp.jsonrpc import INVALID_PARAMS, URL_REQUIRED, RpcError
 from seawall.tools.mcp.wire import Request, Wire
 from seawall.tools.port import ToolContext
 from seawall.tools.upstream import UpstreamFault, after_sending
@@ -120,10 +120,10 @@ class McpClient:
             context, source=self._source, setting=self._elicitation, redact=self._redact
         )
         given = context.given
-        params = request.params
+        request = fresh = structs.replace(request, elicitations=elicitations)
         if given is not None and not given.in_place:
-            params = _with_responses(params, given.responses, given.state)
-        request = structs.replace(request, elicitations=elicitations, params=params)
+            params = _with_responses(request.params, given.responses, given.state)
+            request = structs.replace(request, params=params)
         for number in range(_MAX_ROUNDS):
             try:
                 with after_sending() if number else nullcontext():
@@ -133,6 +133,9 @@ class McpClient:
                     elicitations.take_pages(error)
                 if (pending := elicitations.pending()) is not None:
                     raise InputRequired(pending) from None
+                if error.code == INVALID_PARAMS and request is not fresh and not number:
+                    request = fresh  # what it wanted back is too old for it: it asks again
+                    continue
                 raise
             if (pending := elicitations.pending()) is not None:
                 raise InputRequired(pending)
