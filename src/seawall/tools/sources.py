@@ -90,9 +90,11 @@ def _open(
             tenants={tenant: resolve_files(each, beside) for tenant, each in tenants.items()},
             tenant_key=lambda tenant: f"tenants.{tenant}.{key}.auth",
         )
+        # A server with sessions asks on a stream beside that of the call.
+        asks = isinstance(settings, McpSettings) and settings.elicitation is True
         secure = ca_file or not all(each.startswith("http://") for each in urls)
         client = HttpClient(
-            max_connections=settings.limits.concurrency + _MORE_CONNECTIONS,
+            max_connections=settings.limits.concurrency * (1 + asks) + _MORE_CONNECTIONS,
             connect_seconds=settings.limits.connect_seconds,
             ssl_context=tls_context(ca_file, key=f"{key}.tls.ca_file") if secure else None,
             public_only=public_only,

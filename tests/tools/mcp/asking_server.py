@@ -6,6 +6,7 @@ DONE, a line for each order.
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 from mcp.server.mcpserver import Context, MCPServer, RequestStateSecurity
@@ -42,7 +43,7 @@ async def ask_pin(item: str) -> Elicit[Pin]:
 def _done(context: Context, text: str) -> str:
     meta: Any = context.request_context.meta
     key = (meta or {}).get("io.github.seawall-project/idempotency-key", "none")
-    with open(os.environ["DONE"], "a", encoding="utf-8") as done:
+    with Path(os.environ["DONE"]).open("a", encoding="utf-8") as done:
         done.write(f"{key} {text}\n")
     return text
 
@@ -55,7 +56,8 @@ async def order(
     pin: Annotated[Pin, Resolve(ask_pin)],
 ) -> str:
     """Order an item."""
-    return _done(context, f"{item} to {address.street}, floor {address.floor}, {len(pin.pin)} digits")
+    where = f"{address.street}, floor {address.floor}"
+    return _done(context, f"{item} to {where}, {len(pin.pin)} digits")
 
 
 @server.tool(annotations=ToolAnnotations(read_only_hint=True))

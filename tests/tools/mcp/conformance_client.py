@@ -11,11 +11,13 @@ import sys
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from seawall.tools.port import Tool, ToolContext
+from seawall.tools.questions import checked_answer
 from seawall.tools.settings import McpSettings, SourceLimits
 from seawall.tools.sources import open_catalog
-from seawall.turn import Principal
+from seawall.turn import PendingInput, Principal
 
 _VALUES = {"number": 2, "integer": 2, "boolean": True, "object": {}, "array": []}
 
@@ -38,8 +40,19 @@ def _arguments(schema: Any) -> dict[str, Any]:
     return {name: _VALUES.get(each.get("type"), "text") for name, each in properties.items()}
 
 
+def _answered(asks: PendingInput) -> PendingInput:
+    """What a user enters who leaves all fields as they are."""
+    responses: dict[str, dict[str, Any]] = dict(asks.responses)
+    for key, question in asks.questions.items():
+        fields = question.schema["properties"] if question.schema is not None else {}
+        content = {name: each["default"] for name, each in fields.items() if "default" in each}
+        checked_answer(question, content)
+        responses[key] = {"action": "accept", "content": content}
+    return structs.replace(asks, questions={}, responses=responses)
+
+
 async def _main(url: str) -> int:
-    settings = McpSettings(mcp=url, limits=SourceLimits(answer_seconds=20.0))
+    settings = McpSettings(mcp=url, limits=SourceLimits(answer_seconds=20.0), elicitation=True)
     catalog = open_catalog({"server": settings}, folder=".", environment=os.environ)
     loop = asyncio.get_running_loop()
     failed = False
@@ -48,8 +61,14 @@ async def _main(url: str) -> int:
         for tool, arguments in _calls(catalog.tools.get("server", ())):
             principal = Principal("tenant", "subject")
             deadline = loop.time() + 20.0
-            context = ToolContext(principal, "s", "t", "a", "c", "key", deadline, {})
-            outcome = await tool.call(msgspec.json.encode(arguments).decode(), context)
+            context = ToolContext(
+                principal, "s", "t", "a", "c", "key", deadline, {}, may_ask=True, may_repeat=True
+            )
+            written = msgspec.json.encode(arguments).decode()
+            outcome = await tool.call(written, context)
+            while outcome.asks is not None:
+                given = _answered(outcome.asks)
+                outcome = await tool.call(written, structs.replace(context, given=given))
             sys.stdout.write(f"{tool.name}: {outcome}\n")
             failed = failed or outcome.failed
     finally:

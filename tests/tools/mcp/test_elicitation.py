@@ -134,7 +134,7 @@ async def test_an_effect_asks_twice_and_goes_on_in_other_processes(
             asked_address = "street" in fields  # the two have no order
         assert not server.done()
         turn = paused.request.id
-        replies = [{"street": "Main Street 1", "floor": 2}, {"pin": "1234"}]
+        replies: list[dict[str, Any]] = [{"street": "Main Street 1", "floor": 2}, {"pin": "1234"}]
         if not asked_address:
             replies.reverse()
         async with assistant(place, server.where, ORDER, redact_answers=("pin",)) as app:
@@ -182,7 +182,7 @@ async def test_values_that_are_not_to_be_shown_are_in_no_record(tmp_path: Path) 
             assert question is not None
             assert question.schema is not None
             address = "street" in question.schema["properties"]
-            content = {"street": "Hidden Alley"} if address else {"pin": "987654"}
+            content: dict[str, Any] = {"street": "Hidden Alley"} if address else {"pin": "987654"}
             events = await answered(app, outcome.request.id, accept(number, **content))
             outcome.events = events
         assert "Hidden Alley" in result(events).content  # the server's own words
@@ -230,7 +230,7 @@ async def test_nobody_answers(tmp_path: Path) -> None:
         expires_at = requested(paused).expires_at
         assert expires_at
         async with asyncio.timeout(20):
-            while (await stored(app, paused.request.session))[0].status != "completed":
+            while (await stored(app, paused.request.session))[0].status != "completed":  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         events = [each async for _, each in app.engine.events(ANN, paused.request.id, after=0)]
         assert result(events).content.endswith("near no street (cancel)")

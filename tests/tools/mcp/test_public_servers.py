@@ -14,13 +14,14 @@ import pytest
 from seawall import Orchestrator, ScriptedModel
 from seawall.agents import AgentLimits
 from seawall.config import AgentSettings, Settings
-from seawall.events import ToolReturned
+from seawall.events import ApprovalRequested, ToolReturned, TurnPaused
 from seawall.models import ModelRequest
-from seawall.settings import SessionSettings
-from seawall.tools.settings import McpSettings, SourceLimits
+from seawall.pipeline.decisions import Verdict
+from seawall.settings import EffectSettings, SessionSettings, ToolPolicySettings
+from seawall.tools.settings import McpSettings, SourceLimits, SourceSettings
 from seawall.turn import ToolCall, ToolMessage
 from tests.parts import mcp_parts, require
-from tests.pipeline.shop import ask
+from tests.pipeline.shop import ANN, ask
 
 LIMITS = SourceLimits(list_seconds=30.0)
 
@@ -41,11 +42,17 @@ def once(*calls: tuple[str, dict[str, Any]]) -> Callable[[ModelRequest], Any]:
 
 @asynccontextmanager
 async def assistant(
-    place: Path, settings: McpSettings, script: Callable[[ModelRequest], Any]
+    place: Path,
+    settings: McpSettings,
+    script: Callable[[ModelRequest], Any],
+    effects: EffectSettings | None = None,
 ) -> AsyncIterator[Orchestrator]:
     """An agent that has all tools of a server."""
     sessions = SessionSettings(path=str(place / "sessions.db"))
-    app = Orchestrator(Settings(sessions=sessions, sources={"server": settings}))
+    sources: dict[str, SourceSettings] = {"server": settings}
+    app = Orchestrator(
+        Settings(sessions=sessions, sources=sources, effects=effects or EffectSettings())
+    )
     app.model("m", ScriptedModel(script))
     limits = AgentLimits(tool_calls=16)
     agent = AgentSettings(instructions="x", model="m", tools=("server.*",), limits=limits)
@@ -152,3 +159,33 @@ async def test_the_memory_server(tmp_path: Path) -> None:
         created, found = await results(app)
     assert not created.failed
     assert "likes tea" in found.content
+
+
+@pytest.mark.parametrize("way", ["stdio", "http"])
+async def test_the_server_with_everything_asks_the_user(way: str, tmp_path: Path) -> None:
+    """Over HTTP it asks on the session's stream. The call is made again with the answer."""
+    require(mcp_parts.missing())
+    script = once(("trigger-elicitation-request", {}))
+    more: dict[str, Any] = {"trust_annotations": True, "elicitation": True, "limits": LIMITS}
+    effects = EffectSettings(tools={"trigger-elicitation-request": ToolPolicySettings(retry="key")})
+    async with (
+        everything(way) as where,
+        assistant(tmp_path, McpSettings(**where, **more), script, effects) as app,
+    ):
+        outcome = await ask(app)
+        *_, wanted, paused = outcome.events
+        assert isinstance(paused, TurnPaused)
+        assert isinstance(wanted, ApprovalRequested)
+        assert wanted.question is not None
+        assert wanted.question.schema is not None
+        fields = wanted.question.schema["properties"]
+        assert {"name", "check", "email", "integer"} <= fields.keys()
+        content = {"name": "Ann", "check": True, "email": "ann@example.com", "integer": 7}
+        verdict = Verdict(decision="accept", question=1, content=content)
+        _, live = await app.engine.pipeline.decide(ANN, outcome.request.id, wanted.id, verdict)
+        assert live is not None
+        events = [event async for _, event in live.follow()]
+    [returned] = [each for each in events if isinstance(each, ToolReturned)]
+    assert not returned.failed
+    assert "Ann" in returned.content
+    assert "ann@example.com" in returned.content

@@ -21,6 +21,7 @@ from seawall.tools.mcp.http_exchange import (
     SessionLost,
     version_headers,
 )
+from seawall.tools.mcp.http_questions import HttpQuestions
 from seawall.tools.mcp.jsonrpc import UNSUPPORTED_VERSION, RpcError, encode_notification
 from seawall.tools.mcp.negotiation import initialize, negotiate
 from seawall.tools.mcp.protocol import Server, client_offer
@@ -95,6 +96,7 @@ class HttpWire:
             opened=lambda deadline: self._opened(None, deadline),
             lost=self._forget,
         )
+        self._questions = HttpQuestions(http, url, self._exchanges) if elicitation else None
         self._ending: set[asyncio.Task[None]] = set()
 
     async def open(self, *, deadline: float) -> Server:
@@ -137,8 +139,12 @@ class HttpWire:
     ) -> Raw:
         exchange = self._exchanges.begin(session, session.version, context, deadline)
         session.active += 1
+        asks = session.id and context is not None and context.may_ask
         try:
-            return await self._exchanges.run(exchange, request)
+            if self._questions is None or not asks:
+                return await self._exchanges.run(exchange, request)
+            async with self._questions.heard(session, request.elicitations, context, deadline):
+                return await self._exchanges.run(exchange, request)
         except UpstreamFault:
             if exchange.other_server:
                 self._forget(session)

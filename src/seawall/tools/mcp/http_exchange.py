@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from msgspec import Raw, Struct, field
+from msgspec import Raw, Struct
 
 from seawall.tools.mcp.elicitation import Elicitations
 from seawall.tools.mcp.header_values import encode_value
@@ -83,6 +83,8 @@ class Session(Struct, eq=False):
         server: What the negotiation has found; None before.
         id: The server's id of it; empty if it has none.
         active: Requests in progress.
+        asking: Of them, those within which the user may be asked.
+        listener: Hears what is asked on the session's stream.
     """
 
     owner: Principal | None
@@ -90,6 +92,8 @@ class Session(Struct, eq=False):
     server: Server | None = None
     id: str = ""
     active: int = 0
+    asking: list[Elicitations] = []
+    listener: asyncio.Task[None] | None = None
 
     @property
     def modern(self) -> bool:
@@ -111,7 +115,7 @@ class Exchange(Struct, eq=False):
         version: Of the protocol; empty where none is agreed.
         context: The turn.
         deadline: In seconds on the event loop's clock.
-        elicitations: What the server asks.
+        elicitations: Answer what the server asks now.
         progress: Its last words on the progress.
         received: Bytes of streams.
         messages: Messages of the server.
@@ -127,7 +131,7 @@ class Exchange(Struct, eq=False):
     version: str
     context: ToolContext | None
     deadline: float
-    elicitations: Elicitations = field(default_factory=Elicitations)
+    elicitations: Callable[[], Elicitations] = Elicitations
     progress: str = ""
     received: int = 0
     messages: int = 0
@@ -187,7 +191,7 @@ class HttpExchanges:
         opening = request.method == "initialize"
         if opening:
             session.id = ""
-        exchange.elicitations = request.elicitations
+        exchange.elicitations = lambda: request.elicitations
         params = request.params
         if session.server is not None:
             meta = {"progressToken": exchange.number, **request.meta}
@@ -328,7 +332,7 @@ class HttpExchanges:
             if exchange.requests > _MAX_REQUESTS:
                 raise UpstreamFault("broken", f"it asks more than {_MAX_REQUESTS} times")
             with after_sending():
-                await self.post_message(exchange, answer_request(message, exchange.elicitations))
+                await self.post_message(exchange, answer_request(message, exchange.elicitations()))
         return None
 
     async def post_message(self, exchange: Exchange, body: bytes) -> None:
