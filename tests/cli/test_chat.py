@@ -4,6 +4,7 @@ import os
 import pty
 import select
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from tests.cli.test_init import SEAWALL, seawall
 
 SECONDS = 30.0
+ASKING = Path(__file__).parents[1] / "tools" / "mcp" / "old_asking_server.py"
 
 
 _ECHO_SECONDS = 0.2  # from the echo of a text until the process waits again
@@ -192,6 +194,37 @@ def test_a_conversation_that_a_person_has(tmp_path: Path) -> None:
     chat.wait_for("> ")
     chat.type("Hello?\n")
     chat.wait_for("a person has the conversation; your message is stored")
+    chat.wait_for("> ")
+    chat.type("\x04")
+    assert chat.status() == 0
+    assert "Traceback" not in chat.written
+
+
+def test_what_a_server_of_tools_asks_is_asked(tmp_path: Path) -> None:
+    pytest.importorskip("jsonschema_rs")
+    assert seawall("init", folder=tmp_path).returncode == 0
+    configuration = (tmp_path / "seawall.toml").read_text().replace("opening_hours", "find_shop")
+    configuration += (
+        f'\n[tools.shops]\ncommand = ["{sys.executable}", "{ASKING}"]\n'
+        "trust_annotations = true\nelicitation = true\n"
+    )
+    configuration = configuration.replace('tools = ["find_shop"]', 'tools = ["shops.*"]')
+    (tmp_path / "seawall.toml").write_text(configuration)
+    script = (tmp_path / "script.json").read_text().replace("opening_hours", "find_shop")
+    (tmp_path / "script.json").write_text(script)
+    chat = Terminal("chat", "--simulated", folder=tmp_path)
+    chat.wait_for("> ")
+    chat.type("Bergen?\n")
+    chat.wait_for("waits for an answer: find_shop")
+    chat.wait_for("shops asks: Where to?")
+    chat.wait_for("street* [Main Street 0]: ")
+    chat.type("\n")
+    chat.wait_for("returned: the shop of Bergen near Main Street 0 (accept)")
+    chat.wait_for("> ")
+    chat.type("Oslo?\n")
+    chat.wait_for("street* [Main Street 0]: ")
+    chat.type("/decline\n")
+    chat.wait_for("near no street (decline)")
     chat.wait_for("> ")
     chat.type("\x04")
     assert chat.status() == 0
