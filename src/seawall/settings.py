@@ -331,6 +331,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         prompt_cache: None for the default of the kind.
         thinking: Empty for the model's default.
         output_schema: Send the output schema in the provider's field, or in the instructions.
+        vision: Whether the model takes images; else it reads of which kind and size they are.
         max_connections: Open at once at most, in one process.
         warm_connections: Connections opened at start.
         quota: Name of the quota of its account; empty for none.
@@ -354,6 +355,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     prompt_cache: Literal["off", "prefix", "conversation"] | None = None
     thinking: Literal["", "adaptive", "between_tools", "disabled"] = ""
     output_schema: Literal["provider", "instructions"] = "provider"
+    vision: bool = False
     max_connections: int = 8_192
     warm_connections: Annotated[int, Meta(ge=0, le=1_024)] = 2
     quota: str = ""
@@ -384,6 +386,7 @@ _KINDS_OF_KEY = {
     "prompt_cache": _HTTP,
     "max_connections": _HTTP,
     "warm_connections": _HTTP,
+    "vision": _HTTP,
     "length_field": frozenset({"openai"}),
     "thinking": frozenset({"anthropic"}),
     "region": frozenset({"bedrock"}),

@@ -15,6 +15,7 @@ __all__ = [
     "Cost",
     "Decision",
     "Effect",
+    "Image",
     "Journal",
     "Message",
     "ModelSpend",
@@ -108,13 +109,34 @@ class AssistantMessage(Struct, frozen=True, tag="assistant", tag_field="role", o
     by: str = ""
 
 
+class Image(Struct, frozen=True):
+    """An image for models that take them; see `tools.images`.
+
+    Attributes:
+        media_type: Such as "image/png".
+        data: Its bytes in Base64.
+    """
+
+    media_type: str
+    data: str
+
+
 class ToolMessage(Struct, frozen=True, tag="tool", tag_field="role", omit_defaults=True):
-    """The result of a tool call; `failed` if it is an error for the model to read."""
+    """The result of a tool call.
+
+    Attributes:
+        call_id: Id of the call.
+        name: Name of the tool.
+        content: The text, which names the images.
+        failed: Whether it is an error for the model to read.
+        images: For models that take them; not stored.
+    """
 
     call_id: str
     name: str
     content: str
     failed: bool = False
+    images: tuple[Image, ...] = ()
 
 
 Message = UserMessage | AssistantMessage | ToolMessage

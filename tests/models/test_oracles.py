@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from seawall.models import Model, ModelRequest, OutputFormat, Prompt, ToolSpec
 from seawall.models.schemas import is_strict
 from seawall.transport.http_client import HttpClient
-from seawall.turn import AssistantMessage, Message, ToolCall, ToolMessage, UserMessage
+from seawall.turn import AssistantMessage, Image, Message, ToolCall, ToolMessage, UserMessage
 from tests.faulty_server import Request
 from tests.models.player import Player, Recording, playing
 from tests.models.test_contract import CALLS, TEXTS, each_wire, with_model
@@ -51,6 +51,18 @@ FULL = ModelRequest(
 )
 # After a hand-over to an agent that has no tools.
 TOOLLESS = ModelRequest(Prompt("Be brief."), HISTORY)
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PICTURE = Image("image/png", PIXEL)
+SHOWN = ModelRequest(
+    Prompt("Be brief.", (TOOL,)),
+    (
+        *HISTORY[1:3],
+        ToolMessage("id_1", "find_order", "[image image/png]", False, (PICTURE, PICTURE)),
+        ToolMessage("id_2", "find_order", "[image image/png]", True, (PICTURE,)),
+        AssistantMessage("Two pictures."),
+        UserMessage("Thanks."),
+    ),
+)
 
 
 async def sent(wire: Wire, request: ModelRequest, **settings: Any) -> Request:
@@ -64,13 +76,13 @@ async def sent(wire: Wire, request: ModelRequest, **settings: Any) -> Request:
         return player.requests[0]
 
 
-@pytest.mark.parametrize("request_", [FULL, TOOLLESS], ids=["full", "toolless"])
+@pytest.mark.parametrize("request_", [FULL, TOOLLESS, SHOWN], ids=["full", "toolless", "shown"])
 @pytest.mark.parametrize("cache", ["off", "prefix", "conversation"])
 @each_wire
 async def test_requests_match_the_documented_format(
     wire: Wire, request_: ModelRequest, cache: str
 ) -> None:
-    document = (await sent(wire, request_, cache=cache)).document
+    document = (await sent(wire, request_, cache=cache, vision=True)).document
     if wire is BEDROCK:
         model = botocore.session.get_session().get_service_model("bedrock-runtime")
         shape = model.operation_model("ConverseStream").input_shape
@@ -99,6 +111,50 @@ def _parameters(wire: Wire) -> Any:
         ),
     }[wire.name]
     return getattr(importlib.import_module(module), name)
+
+
+@each_wire
+async def test_images_of_results_reach_models_that_take_them(wire: Wire) -> None:
+    document: Any = (await sent(wire, SHOWN, vision=True)).document
+    if wire is OPENAI:  # results are texts here; both come before the images
+        roles = [each["role"] for each in document["messages"]]
+        assert roles == ["system", "user", "assistant", "tool", "tool", "user", "assistant", "user"]
+        shown = document["messages"][5]["content"]
+        assert [each["type"] for each in shown] == [
+            *("text", "image_url", "image_url", "text", "image_url"),
+        ]
+        assert shown[1]["image_url"]["url"] == f"data:image/png;base64,{PIXEL}"
+    elif wire is RESPONSES:
+        first, second = [
+            each["output"]
+            for each in document["input"]
+            if each.get("type") == "function_call_output"
+        ]
+        assert [each["type"] for each in first] == ["input_text", "input_image", "input_image"]
+        assert first[1]["image_url"] == f"data:image/png;base64,{PIXEL}"
+        assert len(second) == 2
+    elif wire is ANTHROPIC:
+        first, second = document["messages"][2]["content"]
+        assert [each["type"] for each in first["content"]] == ["text", "image", "image"]
+        assert first["content"][1]["source"] == {
+            "type": "base64",
+            "media_type": "image/png",
+            "data": PIXEL,
+        }
+        assert second["content"] == "[image image/png]"  # an error has text only
+    else:
+        first, second = [each["toolResult"] for each in document["messages"][2]["content"]]
+        assert [[*each] for each in first["content"]] == [["text"], ["image"], ["image"]]
+        assert first["content"][1]["image"] == {"format": "png", "source": {"bytes": PIXEL}}
+        assert len(second["content"]) == 2
+
+
+@each_wire
+async def test_other_models_read_what_they_are_not_shown(wire: Wire) -> None:
+    request = await sent(wire, SHOWN)
+    sent_text = json.dumps(request.document)
+    assert PIXEL not in sent_text
+    assert sent_text.count("You cannot be shown its images.") == 2
 
 
 async def test_anthropic_request() -> None:

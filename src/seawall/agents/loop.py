@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from seawall.agents import HAND_OFF, Agent
 from seawall.agents.calls import AgentTurn, Answer, Emit, Step, call_tool, effect_key
-from seawall.agents.window import with_interludes
+from seawall.agents.window import with_interludes, with_newest_images
 from seawall.errors import InvalidOutput, TurnLimitReached, UpstreamFailed
 from seawall.events import (
     AgentSelected,
@@ -166,9 +166,11 @@ async def _run_step(run: _Run, agent: Agent, step: Step) -> Agent:
             outcomes = await run_step(agent, step, turn, answer, emit)
     answer.tool_seconds += clock() - began
     answer.messages += tuple(
-        ToolMessage(call.id, call.name, outcome.content, outcome.failed)
+        ToolMessage(call.id, call.name, outcome.content, outcome.failed, outcome.images)
         for call, outcome in zip(step.calls, outcomes, strict=True)
     )
+    if any(each.images for each in outcomes):
+        answer.messages = with_newest_images(answer.messages)
     successor = _successor(agent, step.calls, outcomes)
     if successor is None:
         return agent

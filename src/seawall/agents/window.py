@@ -1,13 +1,24 @@
 """History window: the part of a session that is sent to a model."""
 
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 from msgspec import UNSET
 
 from seawall.turn import AssistantMessage, Effect, Message, ToolMessage, TurnRecord, UserMessage
 
-__all__ = ["Interludes", "estimate_tokens", "history_window", "interludes", "with_interludes"]
+__all__ = [
+    "Interludes",
+    "estimate_tokens",
+    "history_window",
+    "interludes",
+    "with_interludes",
+    "with_newest_images",
+    "without_images",
+]
+
+M = TypeVar("M", bound=Message)
 
 Interludes = Mapping[int, tuple[Message, ...]]
 """What was said while a person had the conversation, by the index of the result of the call that
@@ -15,6 +26,8 @@ handed it over."""
 
 _CHARACTERS_A_TOKEN = 4
 _TOKENS_A_MESSAGE = 4
+_MAX_TURN_IMAGES = 8
+_NOT_KEPT = "[Its images are not kept.]"
 _WITHOUT_RESULT = {
     "planned": "{} was not executed: the turn was interrupted before.",
     "waiting": "{} waits for approval; it has not been executed yet. Do not call it again.",
@@ -165,3 +178,31 @@ def _with_results(turn: TurnRecord) -> tuple[Message, ...]:
         text = _WITHOUT_RESULT.get(status, _WITHOUT_RESULT["planned"]).format(call.name)
         results.append(outcomes.get(call.id) or ToolMessage(call.id, call.name, text, failed=True))
     return (*turn.messages, *results)
+
+
+def without_images(messages: Sequence[M]) -> tuple[M, ...]:
+    """Messages as they are stored: the text of a result names its images."""
+    return tuple(map(_named, messages))
+
+
+def with_newest_images(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Messages with the images that came last, as many as models are shown in one turn.
+
+    Args:
+        messages: Of the turn.
+    """
+    left = _MAX_TURN_IMAGES
+    kept: list[Message] = []
+    for message in reversed(messages):
+        if isinstance(message, ToolMessage) and message.images:
+            left -= len(message.images)
+            if left < 0:
+                message = _named(message)  # noqa: PLW2901
+        kept.append(message)
+    return tuple(reversed(kept))
+
+
+def _named(message: M) -> M:
+    if not isinstance(message, ToolMessage) or not message.images:
+        return message
+    return msgspec.structs.replace(message, content=f"{message.content}\n{_NOT_KEPT}", images=())

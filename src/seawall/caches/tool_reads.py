@@ -74,6 +74,7 @@ class ToolReadCache:
                 raise _FailedRead(outcome)
             if changes == self._changes:
                 size = len(arguments) + len(outcome.content.encode()) + _OVERHEAD_BYTES
+                size += sum(len(each.data) for each in outcome.images)
                 until = clock() + (tool.cache_seconds or 0.0)
                 self._cache.put(key, outcome, size=size, until=until)
             return outcome

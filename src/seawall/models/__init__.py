@@ -36,6 +36,7 @@ __all__ = [
 CHARACTERS_PER_TOKEN = 4
 """In English text (https://platform.openai.com/tokenizer)."""
 _MESSAGE_OVERHEAD = 16  # characters' worth of tokens that frame each message
+_IMAGE_CHARACTERS = 6_000  # 1,500 tokens: an estimate, until the provider has counted
 
 
 class ToolSpec(Struct, frozen=True):
@@ -186,7 +187,8 @@ def estimate_prompt_tokens(request: ModelRequest) -> int:
 
 def _characters(message: Message) -> int:
     if isinstance(message, ToolMessage):
-        return _MESSAGE_OVERHEAD + len(message.content)
+        shown = len(message.images) * _IMAGE_CHARACTERS
+        return _MESSAGE_OVERHEAD + len(message.content) + shown
     if isinstance(message, AssistantMessage):
         called = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
         return _MESSAGE_OVERHEAD + len(message.text) + called

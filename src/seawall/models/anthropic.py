@@ -32,7 +32,7 @@ from seawall.models.http_model import (
     encode,
 )
 from seawall.transport.http_client import HttpClient
-from seawall.turn import AssistantMessage, Message, Usage, UserMessage
+from seawall.turn import AssistantMessage, Image, Message, Usage, UserMessage
 
 __all__ = ["AnthropicModel", "AnthropicReader", "AnthropicSettings"]
 
@@ -272,10 +272,20 @@ def _blocks(message: Message, ids: CallIds) -> Sequence[dict[str, object]]:
             use = {"type": "tool_use", "id": ids.of_call(call), "name": tool_name(call.name)}
             blocks.append({**use, "input": as_object(call.arguments)})
         return blocks
-    result = {
+    content: str | list[dict[str, object]] = (
+        message.content if message.content.strip() else NO_CONTENT
+    )
+    if message.images and not message.failed:  # errors are of text only
+        content = [{"type": "text", "text": content}, *map(_wire_image, message.images)]
+    result: dict[str, object] = {
         "type": "tool_result",
         "tool_use_id": ids.of_result(message),
-        "content": message.content if message.content.strip() else NO_CONTENT,
+        "content": content,
         "is_error": message.failed,
     }
     return [result]
+
+
+def _wire_image(image: Image) -> dict[str, object]:
+    source = {"type": "base64", "media_type": image.media_type, "data": image.data}
+    return {"type": "image", "source": source}

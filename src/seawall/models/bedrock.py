@@ -338,5 +338,10 @@ def _blocks(message: Message, ids: CallIds) -> Sequence[dict[str, object]]:
         return blocks
     status = "error" if message.failed else "success"
     content = message.content if message.content.strip() else NO_CONTENT
-    result = {"toolUseId": ids.of_result(message), "content": [{"text": content}]}
+    parts: list[dict[str, object]] = [{"text": content}]
+    parts += [
+        {"image": {"format": each.media_type.partition("/")[2], "source": {"bytes": each.data}}}
+        for each in message.images
+    ]
+    result = {"toolUseId": ids.of_result(message), "content": parts}
     return [{"toolResult": {**result, "status": status}}]

@@ -28,6 +28,8 @@ __all__ = [
     "alternate",
     "call_origin",
     "declared_tools",
+    "has_images",
+    "named_only",
     "tool_name",
     "without_blanks",
 ]
@@ -40,6 +42,7 @@ NINE_CHARACTER_IDS = re.compile(r"[A-Za-z0-9]{9}")
 WORD_IDS = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """Accepted by Anthropic, Bedrock and OpenAI's responses."""
 
+_NOT_SHOWN = "[You cannot be shown its images.]"
 _DIGITS = string.digits + string.ascii_letters
 _MAX_ID_CHARACTERS = 256
 _OPENING = UserMessage("(The conversation begins.)")
@@ -152,6 +155,21 @@ def alternate(messages: Sequence[Message]) -> list[Side]:
         else:
             sides.append((role, [message]))
     return sides
+
+
+def has_images(message: Message) -> bool:
+    """Whether a message has images."""
+    return type(message) is ToolMessage and bool(message.images)
+
+
+def named_only(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Messages without images, for a model that takes none: the text names them."""
+    return tuple(
+        msgspec.structs.replace(each, content=f"{each.content}\n{_NOT_SHOWN}", images=())
+        if isinstance(each, ToolMessage) and each.images
+        else each
+        for each in messages
+    )
 
 
 def declared_tools(prompt: Prompt, messages: Sequence[Message]) -> tuple[ToolSpec, ...]:

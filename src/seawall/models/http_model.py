@@ -9,12 +9,12 @@ from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from seawall.errors import DeadlineExceeded, UpstreamFailed
 from seawall.models import ModelEvent, ModelRequest, OutputFormat, Prompt, Text
 from seawall.models.assembly import Reader, UnreadableLog
-from seawall.models.history import call_origin
+from seawall.models.history import call_origin, has_images, named_only
 from seawall.spans import current_span
 from seawall.transport.connection import TransportError, TransportTimeout
 from seawall.transport.http_client import Endpoint, HttpClient, Response
@@ -131,6 +131,7 @@ class HttpModelSettings(Struct, frozen=True, kw_only=True):
         schema_in_instructions: Describe the output schema in the instructions, for models that
             do not accept one.
         warm: Connections to open before the first request.
+        vision: Whether the model takes images.
     """
 
     base_url: str = ""
@@ -139,6 +140,7 @@ class HttpModelSettings(Struct, frozen=True, kw_only=True):
     cache: Literal["off", "prefix", "conversation"] = "prefix"
     schema_in_instructions: bool = False
     warm: int = 1
+    vision: bool = False
 
 
 class Encoded(NamedTuple):
@@ -270,6 +272,8 @@ class HttpModel(Generic[SettingsT]):
         head = self._heads.get(request.prompt)
         if head is None:
             head = self._heads[request.prompt] = self._encode_head(request.prompt)
+        if not self._settings.vision and any(map(has_images, request.messages)):
+            request = structs.replace(request, messages=named_only(request.messages))
         return self._encode_body(head, request)
 
     def _cache_key(self, head: bytes, request: ModelRequest) -> str:

@@ -87,6 +87,7 @@ def _open(
         "api_key": _secret(name, settings, environment),
         "schema_in_instructions": settings.output_schema == "instructions",
         "warm": settings.warm_connections,
+        "vision": settings.vision,
     }
     if settings.prompt_cache:
         common["cache"] = settings.prompt_cache

@@ -5,6 +5,7 @@ https://platform.openai.com/docs/api-reference/chat-streaming. The reader also a
 compatible servers make of that format.
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -30,7 +31,15 @@ from seawall.models.http_model import (
     encode,
 )
 from seawall.transport.http_client import HttpClient
-from seawall.turn import AssistantMessage, Message, ToolCall, Usage, UserMessage
+from seawall.turn import (
+    AssistantMessage,
+    Image,
+    Message,
+    ToolCall,
+    ToolMessage,
+    Usage,
+    UserMessage,
+)
 
 __all__ = ["OpenAIModel", "OpenAIReader", "OpenAISettings"]
 
@@ -262,7 +271,7 @@ class OpenAIModel(HttpModel[OpenAISettings]):
     def _encode_body(self, head: bytes, request: ModelRequest) -> bytes:
         settings = self._settings
         ids = CallIds(request.messages, self._origin, NINE_CHARACTER_IDS)
-        messages = [_wire_message(each, ids) for each in without_blanks(request.messages)]
+        messages = _wire_messages(without_blanks(request.messages), ids)
         # The head ends inside the list, which has a first message if there are instructions.
         comma = b"" if head.endswith(b"[") or not messages else b","
         parts = [head, comma, encode(messages)[1:]]
@@ -276,6 +285,28 @@ class OpenAIModel(HttpModel[OpenAISettings]):
             parts.append(b',"prompt_cache_key":' + encode(self._cache_key(head, request)))
         parts.append(b"}")
         return b"".join(parts)
+
+
+def _wire_messages(messages: Sequence[Message], ids: CallIds) -> list[dict[str, object]]:
+    """All messages. Results are texts here: their images follow them as a message of the user."""
+    wire: list[dict[str, object]] = []
+    shown: list[dict[str, object]] = []
+    for index, message in enumerate(messages):
+        wire.append(_wire_message(message, ids))
+        if not isinstance(message, ToolMessage):
+            continue
+        if message.images:
+            shown.append({"type": "text", "text": f"Images of the result of {message.name}:"})
+            shown += map(_wire_image, message.images)
+        if shown and not isinstance((*messages, None)[index + 1], ToolMessage):
+            wire.append({"role": "user", "content": shown})
+            shown = []
+    return wire
+
+
+def _wire_image(image: Image) -> dict[str, object]:
+    url = f"data:{image.media_type};base64,{image.data}"
+    return {"type": "image_url", "image_url": {"url": url}}
 
 
 def _wire_message(message: Message, ids: CallIds) -> dict[str, object]:

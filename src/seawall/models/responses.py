@@ -28,7 +28,7 @@ from seawall.models.http_model import (
 )
 from seawall.transport.http_client import HttpClient
 from seawall.transport.sse import ServerSentEvent
-from seawall.turn import AssistantMessage, Message, Usage, UserMessage
+from seawall.turn import AssistantMessage, Image, Message, Usage, UserMessage
 
 __all__ = ["ResponsesModel", "ResponsesReader", "ResponsesSettings"]
 
@@ -312,5 +312,13 @@ def _items(message: Message, ids: CallIds) -> Sequence[dict[str, object]]:
             items.append({"type": "function_call", "call_id": ids.of_call(call), **item})
         return items
     content = message.content if message.content.strip() else NO_CONTENT
-    output = {"call_id": ids.of_result(message), "output": content}
-    return [{"type": "function_call_output", **output}]
+    output: str | list[dict[str, object]] = content
+    if message.images:
+        output = [{"type": "input_text", "text": content}, *map(_wire_image, message.images)]
+    result = {"call_id": ids.of_result(message), "output": output}
+    return [{"type": "function_call_output", **result}]
+
+
+def _wire_image(image: Image) -> dict[str, object]:
+    url = f"data:{image.media_type};base64,{image.data}"
+    return {"type": "input_image", "image_url": url, "detail": "auto"}

@@ -11,7 +11,7 @@ from msgspec import UNSET, Struct
 from seawall.agents import Route, choose_agent
 from seawall.agents.calls import AgentTurn, Answer, TurnPausing
 from seawall.agents.loop import run_agent
-from seawall.agents.window import Interludes, history_window
+from seawall.agents.window import Interludes, history_window, without_images
 from seawall.errors import (
     CommitUnknown,
     DeadlineExceeded,
@@ -364,7 +364,7 @@ def _commit(
             created_at=now,
             agent=answer.agent,
             intent=opened.detection.intent,
-            messages=(UserMessage(request.text), *answer.messages),
+            messages=(UserMessage(request.text), *without_images(answer.messages)),
             usage=context.report.usage,
             confidence=opened.detection.confidence,
             by=opened.detection.by,

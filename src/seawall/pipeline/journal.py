@@ -14,6 +14,7 @@ from msgspec import UNSET, Struct, UnsetType
 from seawall.agents import Route
 from seawall.agents.calls import Answer, Step
 from seawall.agents.effects import DecidedMeanwhile
+from seawall.agents.window import without_images
 from seawall.errors import (
     CommitUnknown,
     DeadlineExceeded,
@@ -172,7 +173,7 @@ class TurnJournal:
         """
         self._effects |= {each.id: each for each in step.effects}
         outcomes = tuple(
-            ToolMessage(call.id, call.name, outcome.content, outcome.failed)
+            ToolMessage(call.id, call.name, outcome.content, outcome.failed, outcome.images)
             for call in step.calls
             if (outcome := step.outcomes.get(call.id)) is not None
         )
@@ -437,7 +438,7 @@ class TurnJournal:
             created_at=stored.created_at if stored is not None else time.time(),
             agent=answer.agent,
             intent=origin.detection.intent,
-            messages=(UserMessage(self._context.request.text), *answer.messages),
+            messages=(UserMessage(self._context.request.text), *without_images(answer.messages)),
             usage=answer.usage + origin.detection.usage,
             confidence=origin.detection.confidence,
             by=origin.detection.by,
@@ -452,7 +453,7 @@ class TurnJournal:
                 writer=self._lease.begin.turn,
                 attempt=self._attempt,
                 effects=self.effects,
-                outcomes=() if done else outcomes,
+                outcomes=() if done else without_images(outcomes),
                 steps=answer.steps,
                 resumptions=self._resumptions,
                 state={} if done else dict(self._state),

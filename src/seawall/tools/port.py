@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Struct, json, structs
 
 from seawall.models import ToolSpec
-from seawall.turn import PendingInput, Principal
+from seawall.turn import Image, PendingInput, Principal
 
 if TYPE_CHECKING:
     from seawall.tools.policy import EffectPolicy
@@ -97,6 +97,7 @@ class ToolOutcome(Struct, frozen=True):
         started: Whether it was called.
         running: Whether it has not returned, in a thread that cannot be stopped.
         asks: What its server asks the user before it does anything; None if it has ended.
+        images: For models that take them; the text names them.
     """
 
     content: str
@@ -105,6 +106,7 @@ class ToolOutcome(Struct, frozen=True):
     started: bool = True
     running: bool = False
     asks: PendingInput | None = None
+    images: tuple[Image, ...] = ()
 
 
 class PreparedCall(Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import jsonschema_rs
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from seawall.spans import within_span
 from seawall.tools.arguments import canonical_json
@@ -312,7 +312,7 @@ class RemoteTool(Tool, frozen=True, kw_only=True, eq=False):
         content, whole = at_most(outcome.content, self.max_result_bytes)
         if whole:
             return outcome
-        return ToolOutcome(content, outcome.failed or not self.mutating, outcome.unknown)
+        return structs.replace(outcome, content=content, failed=outcome.failed or not self.mutating)
 
     def _unavailable(self, fault: UpstreamFault) -> ToolOutcome:
         """What the model reads of a call that failed; the log has one line of it."""

@@ -1,6 +1,7 @@
 """Public servers, driven through real turns: a model's calls, the agent loop, effects and all."""
 
 import asyncio
+import base64
 import os
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -21,7 +22,7 @@ from seawall.settings import EffectSettings, SessionSettings, ToolPolicySettings
 from seawall.tools.settings import McpSettings, SourceLimits, SourceSettings
 from seawall.turn import ToolCall, ToolMessage
 from tests.parts import mcp_parts, require
-from tests.pipeline.shop import ANN, ask
+from tests.pipeline.shop import ANN, ask, stored
 
 LIMITS = SourceLimits(list_seconds=30.0)
 
@@ -189,3 +190,31 @@ async def test_the_server_with_everything_asks_the_user(way: str, tmp_path: Path
     assert not returned.failed
     assert "Ann" in returned.content
     assert "ann@example.com" in returned.content
+
+
+async def test_a_model_is_shown_an_image_in_its_turn_and_no_later(tmp_path: Path) -> None:
+    require(mcp_parts.missing())
+    requests: list[ModelRequest] = []
+    answer = once(("get-tiny-image", {}))
+
+    def script(request: ModelRequest) -> Any:
+        requests.append(request)
+        return answer(request)
+
+    async with (
+        everything("stdio") as where,
+        assistant(
+            tmp_path, McpSettings(**where, trust_annotations=True, limits=LIMITS), script
+        ) as app,
+    ):
+        outcome = await ask(app)
+        assert outcome.problem is None
+        [result] = [each for each in requests[1].messages if isinstance(each, ToolMessage)]
+        [image] = result.images
+        assert image.media_type == "image/png"
+        assert base64.b64decode(image.data).startswith(b"\x89PNG")
+        assert "[image image/png, " in result.content
+        [turn] = await stored(app, outcome.request.session)
+        [kept] = [each for each in turn.messages if isinstance(each, ToolMessage)]
+        assert not kept.images
+        assert kept.content.endswith("[Its images are not kept.]")

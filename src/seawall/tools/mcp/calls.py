@@ -18,6 +18,7 @@ from seawall.tools.port import ToolContext, ToolOutcome
 from seawall.tools.remote import RemoteOperation
 from seawall.tools.select import Selector
 from seawall.tools.upstream import UpstreamFault
+from seawall.turn import Image
 
 __all__ = [
     "IDEMPOTENCY_KEY",
@@ -105,6 +106,7 @@ class ToolCall:
         params = {"name": self._name, "arguments": arguments}
         headers = mirrored_headers(self._headers, arguments) if self._headers else ()
         request = Request("tools/call", params, _meta(context), headers)
+        images: list[Image] = []
         try:
             result, asked = await self._client.complete(
                 request, _CallResult, context=context, deadline=deadline
@@ -120,7 +122,8 @@ class ToolCall:
                 notes.insert(0, self._selected(result.content, structured, self._select))
                 text = "\n".join(notes)
             else:
-                text = "\n".join((result_text(result.content, structured), *notes))
+                shown = None if result.is_error else images
+                text = "\n".join((result_text(result.content, structured, shown), *notes))
         except InputRequired as needed:
             return needed.outcome()
         except RpcError as error:
@@ -129,7 +132,7 @@ class ToolCall:
             return _refusal(self._name, error)
         except (msgspec.DecodeError, RecursionError) as error:
             raise UpstreamFault("broken", f"an invalid result: {error}") from None
-        return ToolOutcome(text, failed=result.is_error)
+        return ToolOutcome(text, failed=result.is_error, images=tuple(images))
 
     def _fault(self, structured: Raw) -> str:
         """A note, if a result does not fit the schema; what it says as text is left."""

@@ -1,9 +1,15 @@
-"""Results as text for a model. What is not text is named, with its type and size."""
+"""Results as text for a model. What is not text is named, with its type and size.
+
+Images of a tool's result are given beside the text, for models that take them.
+"""
 
 from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
+
+from seawall.tools.images import MAX_IMAGES, read_image
+from seawall.turn import Image
 
 __all__ = ["Contents", "json_value", "prompt_text", "resource_text", "result_text"]
 
@@ -38,18 +44,19 @@ class _PromptMessage(Struct):
 _blocks = msgspec.json.Decoder(_Block)
 
 
-def result_text(content: list[Raw], structured: Raw) -> str:
+def result_text(content: list[Raw], structured: Raw, images: list[Image] | None = None) -> str:
     """The result of a tool.
 
     Args:
         content: Blocks as they came.
         structured: JSON; nothing without it. It is left out where a block says the same.
+        images: Receives those that models can be shown; None to show none.
 
     Raises:
         msgspec.DecodeError: A block is invalid.
     """
     blocks = [_blocks.decode(each) for each in content]
-    texts = [_block_text(each) for each in blocks]
+    texts = [_block_text(each, images) for each in blocks]
     if structured and not _is_said(structured, blocks):
         texts.append(msgspec.json.format(bytes(structured), indent=-1).decode())
     return "\n".join(texts)
@@ -108,9 +115,14 @@ def _is_said(structured: Raw, blocks: list[_Block]) -> bool:
     return False
 
 
-def _block_text(block: _Block) -> str:
+def _block_text(block: _Block, images: list[Image] | None = None) -> str:
     if block.type == "text":
         return block.text
+    if block.type == "image" and images is not None and len(images) < MAX_IMAGES:
+        image = read_image(block.mime_type, block.data)
+        if image is not None:
+            images.append(image)
+            return f"[image{_kind(block.mime_type)}, {_size(block.data)}]"
     if block.type == "resource" and block.resource is not None:
         return _contents_text(block.resource)
     if block.type == "resource_link":
