@@ -7,9 +7,11 @@ to `UpstreamFault`.
 import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from urllib.parse import quote, urljoin
+from urllib.parse import quote, unquote_to_bytes, urljoin
 
-from seawall.identity.outbound.port import CredentialsUnavailable, OutboundCredentials
+from msgspec import structs
+
+from seawall.identity.outbound.port import CredentialsUnavailable, Headers, OutboundCredentials
 from seawall.tools.port import ToolContext
 from seawall.tools.upstream import UpstreamFault
 from seawall.transport.connection import (
@@ -36,6 +38,7 @@ _MAX_RENEWALS = 2  # of credentials: a token, and then one with the scopes that 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAFE = frozenset({"GET", "HEAD"})
 _DRAIN_SECONDS = 0.2
+_REDACTED = b"redacted"
 
 
 class RemoteHttp:
@@ -126,7 +129,7 @@ class RemoteHttp:
             UpstreamFault: There is no answer. An answer of any status is returned.
         """
         try:
-            async with self.stream(
+            async with self._exchange(
                 method,
                 url,
                 headers=headers,
@@ -134,11 +137,12 @@ class RemoteHttp:
                 context=context,
                 deadline=deadline,
                 effect=effect,
-            ) as response:
+            ) as (response, own):
                 try:
                     content = await response.read(limit=limit or self._limit)
                 except BodyTooLong as error:
                     raise AnswerTooLong(response.status, response.headers, str(error)) from error
+                content = _without_keys(content, own)
                 return BufferedResponse(response.status, response.headers, content)
         except TransportError as error:
             raise _fault(error) from error
@@ -170,6 +174,30 @@ class RemoteHttp:
             UpstreamFault: There is no answer.
             TransportError: The answer broke off while it was read inside the block.
         """
+        async with self._exchange(
+            method,
+            url,
+            headers=headers,
+            body=body,
+            context=context,
+            deadline=deadline,
+            effect=effect,
+        ) as (response, _):
+            yield response
+
+    @asynccontextmanager
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Sequence[Header],
+        body: bytes,
+        context: ToolContext | None,
+        deadline: float,
+        effect: bool,
+    ) -> AsyncGenerator[tuple[Response, Headers], None]:
+        """As `stream`; also the credentials with which it was asked for."""
         principal = context.principal if context is not None else None
         token = context.caller_token if context is not None else ""
         common = [*self._headers, *headers]
@@ -185,10 +213,11 @@ class RemoteHttp:
                 own = await self._credentials.headers(principal, token, deadline=deadline)
             except CredentialsUnavailable as error:
                 raise UpstreamFault("refused", error.detail, sent=False) from error
+            endpoint, carried = _with_query(endpoint, own)
             exchange = self.client.stream(
                 method,
                 endpoint,
-                headers=_last_of_each([*common, *own]),
+                headers=_last_of_each([*common, *carried]),
                 body=body,
                 deadline=deadline,
                 replay=safe,
@@ -215,13 +244,10 @@ class RemoteHttp:
                     redirects += 1
                     if redirects > _MAX_REDIRECTS:
                         raise UpstreamFault("failed", "it redirects in a circle")
-                    try:
-                        url = urljoin(url, location)
-                    except ValueError as error:
-                        raise UpstreamFault("failed", f"it redirects to nowhere: {error}") from None
+                    url = _redirected(url, location, own)
                     await response.drain(seconds=_DRAIN_SECONDS)
                     continue
-                yield response
+                yield response, own
                 return
             finally:
                 await exchange.__aexit__(None, None, None)
@@ -287,8 +313,53 @@ def _fault(error: TransportError) -> UpstreamFault:
 
 
 def _last_of_each(headers: Sequence[Header]) -> list[Header]:
-    """Headers without those that later ones replace: a model's never stand beside credentials."""
-    return list({name.lower(): (name, value) for name, value in headers}.values())
+    """Headers without those that later ones replace: a model's never stand beside credentials.
+
+    Cookies are one header; of two with the same name, the later one is sent.
+    """
+    kept = {name.lower(): (name, value) for name, value in headers}
+    cookies = [value for name, value in headers if name.lower() == b"cookie"]
+    if len(cookies) > 1:
+        pairs = (each.strip() for value in cookies for each in value.split(b";"))
+        last = {each.partition(b"=")[0]: each for each in pairs if each}
+        kept[b"cookie"] = (b"cookie", b"; ".join(last.values()))
+    return list(kept.values())
+
+
+def _with_query(endpoint: Endpoint, own: Headers) -> tuple[Endpoint, Headers]:
+    """An endpoint with the credentials that belong into its query, and the others."""
+    mine = {name[1:]: value for name, value in own if name.startswith(b"?")}
+    if not mine:
+        return endpoint, own
+    path, _, query = endpoint.target.partition(b"?")
+    kept = [each for each in query.split(b"&") if each and _name_of(each) not in mine]
+    kept += [
+        f"{quote(name, safe='')}={quote(value, safe='')}".encode() for name, value in mine.items()
+    ]
+    endpoint = structs.replace(endpoint, target=path + b"?" + b"&".join(kept))
+    return endpoint, tuple(each for each in own if not each[0].startswith(b"?"))
+
+
+def _name_of(pair: bytes) -> bytes:
+    return unquote_to_bytes(pair.partition(b"=")[0].replace(b"+", b" "))
+
+
+def _redirected(url: str, location: str, own: Headers) -> str:
+    """Where a redirect leads; a server may repeat a key of the query, which no error must show."""
+    try:
+        url = urljoin(url, location)
+    except ValueError:
+        raise UpstreamFault("failed", "it redirects to nowhere") from None
+    return _without_keys(url.encode("utf-8", "replace"), own).decode()
+
+
+def _without_keys(content: bytes, own: Headers) -> bytes:
+    """Bytes of a server without keys of the query that it repeats."""
+    for name, value in own:
+        if name.startswith(b"?") and value:
+            for form in {value, quote(value, safe="").encode()}:
+                content = content.replace(form, _REDACTED)
+    return content
 
 
 def _shown(origin: Origin) -> str:

@@ -43,6 +43,17 @@ async def test_a_user_name_makes_it_http_basic() -> None:
     assert await headers_of(table) == {"authorization": f"Basic {pair}"}
 
 
+async def test_a_parameter_or_a_cookie_can_carry_it() -> None:
+    table: dict[str, object] = {"kind": "static", "secret_env": "SHOP_KEY"}
+    assert await headers_of({**table, "query": "apiKey"}) == {"?apiKey": SECRET}
+    assert await headers_of({**table, "cookie": "SID"}) == {"cookie": f"SID={SECRET}"}
+    for wrong in ({"query": "a", "cookie": "b"}, {"query": "a", "scheme": ""}):
+        with pytest.raises(Exception, match="set one of query, cookie, and header"):
+            await headers_of({**table, **wrong})
+    with pytest.raises(ConfigError, match="that no cookie can have"):
+        await headers_of({**table, "cookie": "SID"}, SHOP_KEY="a; b")
+
+
 async def test_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("first\n")

@@ -7,7 +7,8 @@ from seawall.turn import Principal
 __all__ = ["CredentialsUnavailable", "Headers", "OutboundCredentials"]
 
 Headers = tuple[tuple[bytes, bytes], ...]
-"""Names in lower case, and values."""
+"""Names in lower case, and values. A name that begins with "?", which no header can have, is that
+of a parameter of the query."""
 
 
 class CredentialsUnavailable(Exception):

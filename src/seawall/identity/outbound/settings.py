@@ -46,6 +46,8 @@ class StaticAuth(
         header: The header that carries it.
         scheme: Stands before the secret in the header; empty for nothing.
         username: With it, the header is HTTP Basic of this name and the secret.
+        query: The parameter of the query that carries it, instead of a header.
+        cookie: The cookie that carries it, instead of a header.
     """
 
     secret_env: str = ""
@@ -53,10 +55,15 @@ class StaticAuth(
     header: Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")] = "authorization"
     scheme: Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]*\Z")] = "Bearer"
     username: str = ""
+    query: Annotated[str, Meta(pattern=r"^[!-~]{0,128}\Z")] = ""
+    cookie: Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{0,128}\Z")] = ""
 
     def __post_init__(self) -> None:
-        """Check where the secret is, and the name."""
+        """Check where the secret is, what carries it, and the name."""
         _check_one("secret_env", self.secret_env, "secret_file", self.secret_file)
+        in_header = self.header != "authorization" or self.scheme != "Bearer" or self.username
+        if bool(self.query) + bool(self.cookie) + bool(in_header) > 1:
+            raise ValueError("set one of query, cookie, and header with scheme and username")
         if ":" in self.username or not self.username.isprintable():
             raise ValueError("username must be printable and have no colon (RFC 7617)")
 

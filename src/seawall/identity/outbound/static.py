@@ -1,6 +1,7 @@
 """A secret of the configuration, and no credentials at all."""
 
 import base64
+import re
 
 from seawall.errors import ConfigError
 from seawall.identity.outbound.port import CredentialsUnavailable, Headers
@@ -9,6 +10,8 @@ from seawall.identity.outbound.settings import StaticAuth
 from seawall.turn import Principal
 
 __all__ = ["NoCredentials", "StaticCredentials"]
+
+_cookie = re.compile(r"[!#-+\--:<-\[\]-~]+")  # RFC 6265 §4.1.1
 
 
 class NoCredentials:
@@ -39,7 +42,7 @@ class NoCredentials:
 
 
 class StaticCredentials:
-    """One header, the same for all. See `OutboundCredentials`."""
+    """One header, parameter of the query or cookie, the same for all. See `OutboundCredentials`."""
 
     def __init__(self, settings: StaticAuth, secret: Secret, *, key: str) -> None:
         """Create it.
@@ -72,6 +75,12 @@ class StaticCredentials:
 
     def _headers(self) -> Headers:
         secret = self._secret.value()
+        if self._settings.query:
+            return ((b"?" + self._settings.query.encode("ascii"), secret.encode()),)
+        if self._settings.cookie:
+            if not _cookie.fullmatch(secret):
+                raise CredentialsUnavailable("the secret has characters that no cookie can have")
+            return ((b"cookie", f"{self._settings.cookie}={secret}".encode()),)
         if self._settings.username:
             pair = f"{self._settings.username}:{secret}".encode()
             return ((self._name, b"Basic " + base64.b64encode(pair)),)

@@ -90,6 +90,7 @@ def read_operations(
     location: str = "",
     headers: Collection[str] = (),
     key_header: str = "Idempotency-Key",
+    hidden: Collection[tuple[str, str]] = (),
 ) -> Operations:
     """The operations that an allow-list names.
 
@@ -101,13 +102,17 @@ def read_operations(
         headers: Names of headers that are sent with every request; they are no arguments.
         key_header: The header that carries the idempotency key, which is no argument; empty for
             none.
+        hidden: Location ("query" or "cookie") and name of parameters that are no arguments.
 
     Raises:
         DocumentFault: An entry names nothing, two operations would have the same name, or one that
             is named explicitly cannot be used; the message says why.
     """
     chosen = choose(document, include)
-    reader = _OperationReader(document, base_url, location, headers, key_header)
+    hidden = {("header", each.lower()) for each in (*headers, key_header, *_OWN_HEADERS)} | {
+        *hidden
+    }
+    reader = _OperationReader(document, base_url, location, hidden, key_header)
     usable: dict[str, Operation] = {}
     skipped: list[str] = []
     for each in chosen:
@@ -139,15 +144,14 @@ class _OperationReader:
         document: Document,
         base_url: str,
         location: str,
-        headers: Collection[str],
+        hidden: Collection[tuple[str, str]],
         key_header: str,
     ) -> None:
         self._document = document
         self._base_url = base_url
         self._location = location
         self._key_header = key_header
-        self._hidden = {("header", each.lower()) for each in (*headers, key_header, *_OWN_HEADERS)}
-        self._hidden |= _credentials(document)
+        self._hidden = {*hidden, *_credentials(document)}
         self._schemas = SchemaReader(document)
 
     def read(self, chosen: Chosen) -> Operation:

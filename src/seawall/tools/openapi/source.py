@@ -138,6 +138,11 @@ class OpenApiSource:
             location=settings.openapi if self._documents is not None else "",
             headers=(*settings.headers, *own),
             key_header=settings.key_header,
+            hidden={
+                (place, name)
+                for place in ("query", "cookie")
+                if (name := getattr(settings.auth, place, ""))
+            },
         )
 
     def _allow(self, server: str) -> None:
