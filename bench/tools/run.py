@@ -1,6 +1,6 @@
 """What a call of a tool elsewhere costs, and what one hung service of six does to the others.
 
-    .venv/bin/python bench/tools/run.py [--quick] [--peers]
+    .venv/bin/python bench/tools/run.py [--quick] [--peers] [--pairs N] [--only-hung]
 
 Prints tables, and the figures as one JSON line at the end. See README.md.
 """
@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
@@ -45,6 +46,7 @@ from seawall.tools.settings import McpSettings, OpenApiSettings, SourceLimits, S
 from seawall.tools.sources import open_catalog
 
 Costs = dict[str, float]
+Runs = dict[str, list[dict[str, Any]]]
 PEERS = ("langchain", "openai_agents")
 CROWD = 50
 LIMITS = SourceLimits(concurrency=CROWD, wait_seconds=30.0)
@@ -170,8 +172,23 @@ def p(values: list[float], share: float) -> float:
     return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1e3, 1)
 
 
-async def bulkhead(document: Path, turns: int, folder: Path) -> dict[str, Any]:
-    """Turns on five services, without and beside turns on a sixth that hangs."""
+def compared(runs: Runs) -> dict[str, Any]:
+    """Medians of both kinds of runs, and how those of each pair compare."""
+    keys = ("p50_ms", "p99_ms", "cpu_ms")
+    found: dict[str, Any] = {
+        name: {key: median([row[key] for row in rows]) for key in keys}
+        for name, rows in runs.items()
+    }
+    both = [*zip(runs["all well"], runs["beside"], strict=True)]
+    found["pairs"] = {
+        key: [round(beside[key] / well[key], 3) for well, beside in both] for key in keys
+    }
+    found["median of pairs"] = {key: median(each) for key, each in found["pairs"].items()}
+    return found
+
+
+async def bulkhead(document: Path, turns: int, folder: Path, pairs: int) -> dict[str, Any]:
+    """Turns on five services, without and beside turns on a sixth that hangs, in pairs of runs."""
     from seawall.transport.http_client import Endpoint, HttpClient  # noqa: PLC0415 - of this part
 
     with service("http") as ports:
@@ -202,33 +219,42 @@ async def bulkhead(document: Path, turns: int, folder: Path) -> dict[str, Any]:
             )
 
         async with app:
-            await crowd(app, turns, range(6))  # connections are open
-            for name, services, hangs in (
-                ("without", range(1, 6), False),
-                ("all well", range(6), False),
-                ("beside", range(6), True),
-                ("all well again", range(6), False),
-                ("beside again", range(6), True),
-            ):
-                await get("/hang" if hangs else "/heal")
-                await asyncio.sleep(3.0)  # a breaker that is open becomes half-open
-                took = await crowd(app, turns, services)
-                others = [each for number in range(1, 6) for each in took[number]]
-                found[name] = {"p50_ms": p(others, 0.5), "p99_ms": p(others, 0.99)}
-                if hangs:
-                    catalog = app.engine.catalog
-                    assert catalog is not None
-                    upstream = catalog.upstreams["s0"]
-                    found[name] |= {
-                        "hung_p99_ms": p(took[0], 0.99),
-                        "breaker": upstream.state(),
-                        "attempts": dict(upstream.attempts),
-                    }
-            await get("/heal")
-            began = time.perf_counter()
             catalog = app.engine.catalog
             assert catalog is not None
-            while catalog.upstreams["s0"].state() != "closed":
+            upstream = catalog.upstreams["s0"]
+
+            async def run(services: range, *, hangs: bool) -> dict[str, Any]:
+                """One crowd, whatever was before: breakers closed, connections open."""
+                await get("/heal")
+                while upstream.state() != "closed":
+                    await asyncio.sleep(0.25)
+                    await crowd(app, 1, range(1))
+                await crowd(app, turns, range(6))
+                if hangs:
+                    await get("/hang")
+                await asyncio.sleep(0.5)
+                cpu = time.process_time()
+                took = await crowd(app, turns, services)
+                others = [each for number in range(1, 6) for each in took[number]]
+                row: dict[str, Any] = {"p50_ms": p(others, 0.5), "p99_ms": p(others, 0.99)}
+                row["cpu_ms"] = round((time.process_time() - cpu) / turns * 1e3, 2)
+                if hangs:
+                    row |= {"hung_p99_ms": p(took[0], 0.99), "breaker": upstream.state()}
+                return row
+
+            found["without"] = await run(range(1, 6), hangs=False)
+            runs: Runs = {"all well": [], "beside": []}
+            for number in range(pairs):
+                for name in sorted(runs, reverse=bool(number % 2)):
+                    runs[name].append(await run(range(6), hangs=name == "beside"))
+            found |= compared(runs)
+            found["hung_p99_ms"] = max(row["hung_p99_ms"] for row in runs["beside"])
+            found["breaker_opened"] = sum(row["breaker"] != "closed" for row in runs["beside"])
+            found["attempts"] = dict(upstream.attempts)
+            await run(range(6), hangs=True)
+            await get("/heal")
+            began = time.perf_counter()
+            while upstream.state() != "closed":
                 await asyncio.sleep(0.25)
                 await crowd(app, 1, range(1))
             found["recovered_seconds"] = round(time.perf_counter() - began, 1)
@@ -266,17 +292,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer calls")
     parser.add_argument("--peers", action="store_true", help="also MCP adapters of others")
+    parser.add_argument("--pairs", type=int, default=5, help="of runs beside a hung service")
+    parser.add_argument("--only-hung", action="store_true", help="not what a call costs")
     given = parser.parse_args()
     calls = 500 if given.quick else 5_000
     with tempfile.TemporaryDirectory() as folder:
         document = Path(folder, "orders.json")
         document.write_text(json.dumps(DOCUMENT))
-        print(f"{calls} calls of each kind, {CROWD} at once ...", file=sys.stderr)
-        found: dict[str, Any] = {"costs": asyncio.run(costs(document, calls))}
+        found: dict[str, Any] = {"costs": {}}
+        if not given.only_hung:
+            print(f"{calls} calls of each kind, {CROWD} at once ...", file=sys.stderr)
+            found["costs"] = asyncio.run(costs(document, calls))
         if given.peers:
             found["peers"] = peers(calls)
         print("500 turns at once on six services, one of which hangs ...", file=sys.stderr)
-        found["bulkhead"] = asyncio.run(bulkhead(document, 500, Path(folder)))
+        found["bulkhead"] = asyncio.run(bulkhead(document, 500, Path(folder), given.pairs))
     print(f"{'tool call':16}{'CPU':>9}{'p50':>9}{'p99':>9}   (ms)")
     for name, row in (found["costs"] | found.get("peers", {})).items():
         print(f"{name:16}{row['cpu_ms']:>9}{row['p50_ms']:>9}{row['p99_ms']:>9}")

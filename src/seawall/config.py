@@ -858,6 +858,24 @@ def _check_no_intent(settings: Settings, source: _Source) -> None:
             )
 
 
+def located(error: ConfigError, path: Path) -> ConfigError:
+    """An error that begins with a key of the configuration, with its file and line.
+
+    Args:
+        error: Of something that the configuration names.
+        path: The configuration.
+    """
+    key, colon, _ = str(error).partition(":")
+    keys = _keys(key)
+    if not colon or keys[0] not in ("tools", "tenants", "effects"):
+        return error
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return error
+    return ConfigError(f"{path}:{_line_of(lines, keys)}: {error}")
+
+
 def _line_of(lines: list[str], path: tuple[str, ...]) -> int:
     """The line of a key, from 1; of its table, or of the table around that, if it is not there."""
     best, best_depth = 1, 0

@@ -340,3 +340,55 @@ def test_pins_hold_where_a_call_goes() -> None:
         digest(structs.replace(first, address="https://b.example.com")),
     }
     assert len(said) == 5
+
+
+def test_a_lock_file_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    path = tmp_path / "tools.lock"
+    write_pins(path, {"a": {"first": "sha256:1"}})
+    path.chmod(0o640)
+    before = path.stat().st_ino
+    write_pins(path, {"a": {"second": "sha256:2"}})
+    assert path.stat().st_ino != before  # who has opened it reads what was there
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert read_pins(path) == Pins(1, {"a": {"second": "sha256:2"}})
+    with pytest.raises(TypeError):
+        write_pins(path, {"a": {"third": object()}})  # type: ignore[dict-item]
+    assert read_pins(path) == Pins(1, {"a": {"second": "sha256:2"}})
+    assert [each.name for each in tmp_path.iterdir()] == ["tools.lock"]
+
+
+class HungSource(ListedSource):
+    """Is down at first, then never answers a listing."""
+
+    listings = 0
+
+    async def list(self, *, deadline: float) -> tuple[RemoteOperation, ...]:
+        self.listings += 1
+        if self.listings == 1:
+            raise UpstreamFault("unreachable", "x")
+        await asyncio.sleep(max(0.0, deadline - asyncio.get_running_loop().time()) + 60.0)
+        return ()
+
+
+async def test_a_source_that_hangs_does_not_keep_another_from_being_listed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("seawall.tools.catalog._FIRST_PAUSE_SECONDS", 0.01)
+    hung, other = HungSource(), ListedSource(operation("first"))
+    made = catalog(a=hung, b=other)
+    await made.list_all()
+    offered = asyncio.Event()
+    made.start(offered.set)
+    try:
+        await asyncio.sleep(0.05)
+        assert hung.listings == 2
+        checks = [each.arguments for each in made.tools["b"]]  # type: ignore[attr-defined]
+        other.operations = (operation("first"), operation("second"))
+        other.changed()
+        async with asyncio.timeout(5):
+            await offered.wait()
+        assert names(made)["b"] == ["first", "second"]
+        # What has the same schema is not compiled again.
+        assert made.tools["b"][0].arguments is checks[0]  # type: ignore[attr-defined]
+    finally:
+        await made.close()

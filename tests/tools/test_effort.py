@@ -80,3 +80,28 @@ def test_very_many_patterns_are_not_compiled() -> None:
     with pytest.raises(ValueError, match="is not of type"):
         large = {"x": {"type": "string", "pattern": "^.{1,50000}$"}}
         ArgumentCheck({"type": "object", "properties": large}).take('{"x": 1}')
+
+
+def test_the_dialect_is_that_which_the_schema_names() -> None:
+    """A list of `items` is a tuple before 2020-12, and no schema since."""
+    pair: dict[str, Any] = {
+        "type": "object",
+        "properties": {"x": {"items": [{"type": "string"}, {"type": "integer"}]}},
+    }
+    draft7 = {"$schema": "http://json-schema.org/draft-07/schema#", **pair}
+    check = ArgumentCheck(draft7)
+    assert check.take('{"x": ["a", 1]}')
+    with pytest.raises(ValueError, match="is not of type"):
+        check.take('{"x": [1, "a"]}')
+    with pytest.raises(UnusableOperation):
+        ArgumentCheck(pair)
+    unknown = {"$schema": "https://example.com/mine", "type": "object"}
+    assert ArgumentCheck(unknown).take('{"x": 1}') == {"x": 1}
+
+
+def test_references_that_multiply_are_refused_in_tuples_too() -> None:
+    schema = doubling(200)
+    schema["$schema"] = "http://json-schema.org/draft-07/schema#"
+    schema["properties"] = {"x": {"items": [schema["properties"]["x"]]}}
+    with pytest.raises(UnusableOperation, match="more than 100000 schemas apply to one value"):
+        ArgumentCheck(schema)

@@ -8,6 +8,7 @@ import pytest
 from seawall.tools.port import ToolOutcome
 from seawall.tools.settings import SourceLimits
 from seawall.tools.upstream import FaultKind, ToolUpstream, UpstreamFault
+from seawall.turn import Principal
 
 DONE = ToolOutcome("done")
 
@@ -192,3 +193,35 @@ async def test_retries_are_a_share_of_calls() -> None:
         with pytest.raises(UpstreamFault):
             await call(upstream, service)
     assert service.attempts <= 50 + 5 + 5  # a few at first, then a tenth
+
+
+ANN, BOB = Principal("t", "ann"), Principal("t", "bob")
+
+
+@pytest.mark.parametrize("by_subject", [False, True])
+async def test_a_pause_is_that_of_the_subject_whose_credentials_were_used(by_subject: bool) -> None:
+    upstream = ToolUpstream("x", SourceLimits(attempts=1), by_subject=by_subject)
+    asked = UpstreamFault("throttled", "status 429", retry_after=60.0)
+
+    async def ask(service: Service, owner: Principal) -> ToolOutcome:
+        deadline = asyncio.get_running_loop().time() + 5.0
+        return await upstream.call(service.attempt, deadline=deadline, read=True, principal=owner)
+
+    with pytest.raises(UpstreamFault):
+        await ask(Service(asked), ANN)
+    service = Service()
+    with pytest.raises(UpstreamFault, match="it asked for a pause"):
+        await ask(service, ANN)
+    if by_subject:
+        assert await ask(service, BOB) == DONE
+    else:
+        with pytest.raises(UpstreamFault, match="it asked for a pause"):
+            await ask(service, BOB)
+    assert service.attempts == by_subject
+
+
+async def test_pauses_of_subjects_are_bounded() -> None:
+    upstream = ToolUpstream("x", SourceLimits(), by_subject=True)
+    for number in range(10_050):
+        upstream._pause(Principal("t", str(number)), 0.0, 60.0)
+    assert len(upstream._paused_until) == 10_000

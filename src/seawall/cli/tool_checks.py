@@ -10,7 +10,7 @@ from seawall.cli.arguments import plural
 from seawall.cli.checks import Check, Status
 from seawall.config import Settings
 from seawall.errors import ConfigError
-from seawall.tools.catalog import Source, ToolCatalog
+from seawall.tools.catalog import Listing, Source, listed_by
 from seawall.tools.openapi.source import OpenApiSource
 from seawall.tools.pins import LOCK_FILE, digest, read_pins
 from seawall.tools.remote import ArgumentCheck, RemoteOperation, UnusableOperation
@@ -50,37 +50,33 @@ async def check_sources(settings: Settings, report: Callable[[Check], None]) -> 
         tenants=settings.tenants,
     )
     try:
+        listings: dict[str, Listing] = {}
         for done in asyncio.as_completed([_listed(each) for each in catalog.sources.values()]):
             source, operations, check = await done
+            listings[source.name] = operations
             report(check)
-            if operations is not None:
+            if isinstance(operations, tuple):
                 if isinstance(source.source, OpenApiSource):
                     report(await _connected(source, source.source))
                 report(_usable(source, operations))
                 if (pins := _pins(source, operations, settings)) is not None:
                     report(pins)
-        await _check_together(catalog, report)
+        try:  # whether all can be offered together
+            catalog.take(listings)
+        except ConfigError as error:
+            report(Check("tools", "failed", str(error)))
     finally:
         await catalog.close()
 
 
-async def _listed(
-    source: Source,
-) -> tuple[Source, tuple[RemoteOperation, ...] | None, Check]:
+async def _listed(source: Source) -> tuple[Source, Listing, Check]:
     key = f"tools.{source.name}"
-    seconds = source.settings.limits.list_seconds
     began = time.monotonic()
-    try:
-        async with asyncio.timeout(seconds):
-            listed = await source.source.list(deadline=asyncio.get_running_loop().time() + seconds)
-    except UpstreamFault as fault:
-        return source, None, Check(key, "failed", str(fault), _advice(source, fault))
-    except TimeoutError:
-        return source, None, Check(key, "failed", f"not listed in {seconds:g} s", _ADVICE["late"])
-    except ConfigError as error:
-        return source, None, Check(key, "failed", str(error))
-    except Exception as defect:  # noqa: BLE001 - of a listing, which is foreign
-        return source, None, Check(key, "failed", f"its listing cannot be read: {defect!r}")
+    listed = await listed_by(source)
+    if isinstance(listed, UpstreamFault):
+        return source, listed, Check(key, "failed", str(listed), _advice(source, listed))
+    if isinstance(listed, ConfigError):
+        return source, listed, Check(key, "failed", str(listed))
     took = time.monotonic() - began
     detail = f"{plural(len(listed), 'tool')}, listed in {took * 1e3:.0f} ms"
     return source, listed, Check(key, "ok" if listed else "warning", detail)
@@ -134,11 +130,3 @@ def _pins(
     shown = ", ".join(changed[:_SHOWN])
     status: Status = "failed" if source.settings.pin == "refuse" else "warning"
     return Check(key, status, f"new or changed: {shown}", "read them, then: seawall tools lock")
-
-
-async def _check_together(catalog: ToolCatalog, report: Callable[[Check], None]) -> None:
-    """Whether all tools can be offered together."""
-    try:
-        await catalog.list_all()
-    except ConfigError as error:
-        report(Check("tools", "failed", str(error)))

@@ -124,8 +124,20 @@ def _add(
         metavar="CONFIG",
         help="configuration file" + (" (default: %(default)s)" if command != "call" else ""),
     )
-    parser.set_defaults(run=lambda arguments: asyncio.run(run(arguments)))
+    parser.set_defaults(run=lambda arguments: asyncio.run(_located(run, arguments)))
     return parser
+
+
+async def _located(
+    run: Callable[[argparse.Namespace], Coroutine[Any, Any, int]], arguments: argparse.Namespace
+) -> int:
+    """Run a command; errors of a key of the configuration name its file and line."""
+    from seawall.config import located  # noqa: PLC0415 - only what this command needs
+
+    try:
+        return await run(arguments)
+    except ConfigError as error:
+        raise located(error, arguments.config) from error
 
 
 def _settings(arguments: argparse.Namespace) -> "Settings":

@@ -7,12 +7,17 @@ from msgspec import Struct
 from seawall.turn import Principal
 
 __all__ = [
+    "API_KEY_PREFIX",
     "Anonymous",
     "Authenticator",
     "Bearer",
     "Credential",
     "Trusted",
 ]
+
+
+API_KEY_PREFIX = "sw_"
+"""How the API keys of this server begin."""
 
 
 class Bearer(Struct, frozen=True):

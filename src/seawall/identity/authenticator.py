@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seawall.errors import ConfigError, Unauthenticated
-from seawall.identity import Anonymous, Authenticator, Bearer, Credential, Trusted
+from seawall.identity import API_KEY_PREFIX, Anonymous, Authenticator, Bearer, Credential, Trusted
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
 from seawall.turn import Principal
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # the cryptography behind it is imported only where tokens ar
 
 __all__ = ["ApiKeys", "build_authenticator", "new_key"]
 
-_PREFIX = "sw_"
 _MAX_KEY_CHARACTERS = 256
 _ANONYMOUS = Principal("local", "anonymous")
 _NO_KEYS = "API keys are not accepted here: the configuration has no section [[identity.api_keys]]."
@@ -95,7 +94,7 @@ def _check_file(path: str) -> None:
 
 def new_key() -> tuple[str, str]:
     """Create an API key: the key, and the digest to configure."""
-    key = _PREFIX + secrets.token_urlsafe(32)
+    key = API_KEY_PREFIX + secrets.token_urlsafe(32)
     return key, _digest(key)
 
 
@@ -147,7 +146,7 @@ class _Authenticator:
             return _ANONYMOUS if self._anonymous and credential.loopback else None
         if credential.api_key and (principal := self._keys.find(credential.api_key)):
             return principal
-        if credential.secret.startswith(_PREFIX):
+        if credential.secret.startswith(API_KEY_PREFIX):
             return self._keys.find(credential.secret)  # as cheap as a claim
         return self._verifier.unverified_principal(credential.secret) if self._verifier else None
 
@@ -163,7 +162,7 @@ class _Authenticator:
             return _ANONYMOUS
         if credential.api_key and (principal := self._keys.find(credential.api_key)):
             return principal
-        if credential.secret.startswith(_PREFIX):
+        if credential.secret.startswith(API_KEY_PREFIX):
             return self._verify_api_key(credential.secret)
         if self._verifier is None:
             raise Unauthenticated(self._refusal_without_verifier(credential.secret))
@@ -183,7 +182,7 @@ class _Authenticator:
             return "Tokens are not accepted here: the configuration has no section [identity.jwt]."
         if not self._keys:
             return _NO_KEYS
-        return f"The API key is not known: keys of this server begin with {_PREFIX}."
+        return f"The API key is not known: keys of this server begin with {API_KEY_PREFIX}."
 
     async def authenticate(self, credential: Credential) -> Principal:
         """See `Authenticator.authenticate`."""

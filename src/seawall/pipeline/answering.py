@@ -28,7 +28,7 @@ from seawall.events import (
     TurnStarted,
     UsageReported,
 )
-from seawall.identity import Authenticator, Bearer, Credential
+from seawall.identity import API_KEY_PREFIX, Authenticator, Bearer, Credential
 from seawall.pipeline.context import Ports, Stage, TurnContext
 from seawall.pipeline.opening import Opened
 from seawall.requests import fingerprint
@@ -300,12 +300,13 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
 def _caller_token(
     authenticator: Authenticator, credential: Credential, principal: Principal
 ) -> str:
-    """The token that the caller presented; empty for none.
+    """The identity provider's token that the caller presented; empty for none.
 
-    Beside an API key that counts, a token has not been verified: one of another principal is not
-    the caller's.
+    An API key of this server is not one: with it, a tool could act as the caller here. Beside an
+    API key that counts, a token has not been verified: one of another principal is not the
+    caller's.
     """
-    if not isinstance(credential, Bearer):
+    if not isinstance(credential, Bearer) or credential.secret.startswith(API_KEY_PREFIX):
         return ""
     secret = credential.secret
     if credential.api_key and authenticator.unverified_principal(Bearer(secret)) != principal:

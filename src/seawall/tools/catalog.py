@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from msgspec import Struct
@@ -28,7 +28,7 @@ from seawall.tools.remote import (
 from seawall.tools.settings import McpSettings, OperationSettings, SourceSettings
 from seawall.tools.upstream import ToolUpstream, UpstreamFault
 
-__all__ = ["Source", "ToolCatalog"]
+__all__ = ["Listing", "Source", "ToolCatalog", "listed_by"]
 
 _log = logging.getLogger("seawall.tools")
 _MAX_TOOLS = 512
@@ -55,6 +55,30 @@ class Source(Struct, frozen=True):
     upstream: ToolUpstream
 
 
+Listing = tuple[RemoteOperation, ...] | UpstreamFault | ConfigError
+"""What a source can do, or why that cannot be found out."""
+
+
+async def listed_by(source: Source) -> Listing:
+    """List a source.
+
+    Args:
+        source: The source.
+    """
+    loop = asyncio.get_running_loop()
+    seconds = source.settings.limits.list_seconds
+    try:
+        async with asyncio.timeout(seconds):
+            return await source.source.list(deadline=loop.time() + seconds)
+    except TimeoutError:
+        return UpstreamFault("late", f"there was no listing within {seconds:g} s")
+    except (UpstreamFault, ConfigError) as error:
+        return error
+    except Exception as defect:  # noqa: BLE001 - of a listing, which is foreign
+        _log.error("tools of %s cannot be listed", source.name, exc_info=defect)
+        return UpstreamFault("broken", f"its listing cannot be read: {type(defect).__name__}")
+
+
 class ToolCatalog:
     """The tools of all sources in this process.
 
@@ -79,9 +103,8 @@ class ToolCatalog:
         self.unavailable: set[str] = set()
         self._pins = pins
         self._taken = taken
-        self._due: set[str] = set()
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._due = {each.name: asyncio.Event() for each in sources}
+        self._tasks: list[asyncio.Task[None]] = []
         for each in sources:
             each.source.subscribe(partial(self._request_listing, each.name))
 
@@ -98,16 +121,27 @@ class ToolCatalog:
         """
         async with asyncio.TaskGroup() as group:
             listings = {
-                name: group.create_task(self._listed(each)) for name, each in self.sources.items()
+                name: group.create_task(listed_by(each)) for name, each in self.sources.items()
             }
+        self.take({name: each.result() for name, each in listings.items()})
+
+    def take(self, listings: Mapping[str, Listing]) -> None:
+        """Offer what all sources have listed.
+
+        Args:
+            listings: By the name of the source.
+
+        Raises:
+            ConfigError: A configuration is wrong, or two tools have one name.
+        """
         failed: ConfigError | None = None
-        for name, listing in listings.items():
-            listed = listing.result()
+        for name in self.sources:
+            listed = listings[name]
             if isinstance(listed, ConfigError):
                 failed = failed or listed
             elif isinstance(listed, UpstreamFault):
                 self.unavailable.add(name)
-                self._due.add(name)
+                self._due[name].set()
                 _log.warning("tools of %s cannot be listed now: %s", name, listed)
             else:
                 self._accept(name, listed)
@@ -120,16 +154,14 @@ class ToolCatalog:
         Args:
             changed: Called whenever `tools` is another than before.
         """
-        if self._due:
-            self._wake.set()
-        self._task = asyncio.create_task(self._keep_listed(changed))
+        self._tasks = [asyncio.create_task(self._keep_listed(each, changed)) for each in self._due]
 
     async def close(self) -> None:
         """Stop listing and close the sources."""
-        task, self._task = self._task, None
-        if task is not None:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for each in self.sources.values():
             try:
                 async with asyncio.timeout(_CLOSE_SECONDS):
@@ -138,39 +170,39 @@ class ToolCatalog:
                 _log.warning("tools of %s: cannot be closed: %r", each.name, error)
 
     def _request_listing(self, name: str) -> None:
-        self._due.add(name)
-        self._wake.set()
+        self._due[name].set()
 
-    async def _keep_listed(self, changed: Callable[[], None]) -> None:
-        failures = 0
+    async def _keep_listed(self, name: str, changed: Callable[[], None]) -> None:
+        """List one source again whenever that is due; the pause grows while it is down."""
+        due, failures = self._due[name], 0
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            await due.wait()
             pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 10))
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
-            due, self._due = self._due, set()
-            before = dict(self.tools)
-            for name in sorted(due):
-                await self._list_again(name)
-            failures = failures + 1 if self._due else 0
-            if self._due:
-                self._wake.set()
-            if self.tools != before:
-                try:
-                    changed()
-                except ConfigError as error:
-                    _log.error("tools have changed; the agents keep those before: %s", error)
-                except Exception as defect:  # noqa: BLE001 - what is offered is foreign
-                    _log.error("tools have changed; the agents keep those before", exc_info=defect)
+            due.clear()
+            before = self.tools.get(name)
+            if not await self._list_again(name):
+                failures += 1
+                due.set()
+                continue
+            failures = 0
+            if self.tools.get(name) == before:
+                continue
+            try:
+                changed()
+            except ConfigError as error:
+                _log.error("tools have changed; the agents keep those before: %s", error)
+            except Exception as defect:  # noqa: BLE001 - what is offered is foreign
+                _log.error("tools have changed; the agents keep those before", exc_info=defect)
 
-    async def _list_again(self, name: str) -> None:
-        listed = await self._listed(self.sources[name])
+    async def _list_again(self, name: str) -> bool:
+        """List a source; whether it was reached."""
+        listed = await listed_by(self.sources[name])
         if isinstance(listed, UpstreamFault):
-            self._due.add(name)
-            return
+            return False
         if isinstance(listed, ConfigError):
             _log.error("tools of %s: %s", name, listed)
-            return
+            return True
         try:
             self._accept(name, listed)
         except ConfigError as error:
@@ -179,23 +211,7 @@ class ToolCatalog:
             _log.error("tools of %s keep as they were", name, exc_info=defect)
         else:
             _log.warning("tools of %s were listed: %d", name, len(self.tools[name]))
-
-    async def _listed(
-        self, source: Source
-    ) -> tuple[RemoteOperation, ...] | UpstreamFault | ConfigError:
-        """What a source can do, or why it cannot be found out."""
-        loop = asyncio.get_running_loop()
-        seconds = source.settings.limits.list_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                return await source.source.list(deadline=loop.time() + seconds)
-        except TimeoutError:
-            return UpstreamFault("late", f"there was no listing within {seconds:g} s")
-        except (UpstreamFault, ConfigError) as error:
-            return error
-        except Exception as defect:  # noqa: BLE001 - of a listing, which is foreign
-            _log.error("tools of %s cannot be listed", source.name, exc_info=defect)
-            return UpstreamFault("broken", f"its listing cannot be read: {type(defect).__name__}")
+        return True
 
     def _accept(self, name: str, operations: tuple[RemoteOperation, ...]) -> None:
         """Offer what a source has listed.
@@ -221,9 +237,14 @@ class ToolCatalog:
             each.name for other, made in self.tools.items() if other != name for each in made
         }
         made: dict[str, Tool] = {}
+        earlier = {
+            each.operation.name: each
+            for each in self.tools.get(name, ())
+            if isinstance(each, RemoteTool)
+        }
         for operation in operations:
             try:
-                tool = _tool(source, operation)
+                tool = _tool(source, operation, earlier.get(operation.name))
                 if not self._is_pinned(source, operation):
                     continue
             except UnusableOperation as error:
@@ -276,8 +297,13 @@ def _included(
     return operations if "*" in include else tuple(e for e in operations if e.name in include)
 
 
-def _tool(source: Source, operation: RemoteOperation) -> RemoteTool:
+def _tool(source: Source, operation: RemoteOperation, earlier: RemoteTool | None) -> RemoteTool:
     """The tool of an operation, with what the configuration changes in it.
+
+    Args:
+        source: Its source.
+        operation: As listed.
+        earlier: The tool of the listing before; the check of an equal schema is kept.
 
     Raises:
         UnusableOperation: It cannot be offered.
@@ -292,6 +318,7 @@ def _tool(source: Source, operation: RemoteOperation) -> RemoteTool:
     if changes and own.cache_seconds is not None:
         raise UnusableOperation("it changes something, so that it cannot be cached")
     description = own.description or operation.description[:_MAX_DESCRIPTION]
+    same = earlier is not None and earlier.operation.schema == operation.schema
     return RemoteTool(
         spec=ToolSpec(name, description, operation.schema),
         policy=EffectPolicy() if changes else None,
@@ -300,6 +327,6 @@ def _tool(source: Source, operation: RemoteOperation) -> RemoteTool:
         source=source.name,
         operation=operation,
         upstream=source.upstream,
-        arguments=ArgumentCheck(operation.schema),
+        arguments=earlier.arguments if earlier and same else ArgumentCheck(operation.schema),
         max_result_bytes=settings.max_result_bytes,
     )

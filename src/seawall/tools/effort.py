@@ -15,7 +15,7 @@ PATTERN_BYTES = 1 << 18
 _MOST_AT_ONCE = 100_000  # schemas that apply to one value
 _SAME_LISTS = ("allOf", "anyOf", "oneOf")
 _SAME = ("not", "if", "then", "else")
-_PARTS = ("items", "contains", "additionalProperties", "propertyNames")
+_PARTS = ("items", "contains", "additionalProperties", "propertyNames", "additionalItems")
 _UNEVALUATED = ("unevaluatedItems", "unevaluatedProperties")
 _PART_TABLES = ("properties", "patternProperties")
 
@@ -85,7 +85,7 @@ class _Efforts:
 
     def same(self, schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The schemas that apply to the same value."""
-        for key in ("$ref", "$dynamicRef"):
+        for key in ("$ref", "$dynamicRef", "$recursiveRef"):
             if isinstance(reference := schema.get(key), str):
                 found = self._target(reference)
                 if isinstance(found, dict):
@@ -94,8 +94,9 @@ class _Efforts:
             yield from _dicts(schema.get(key))
         for key in _SAME:
             yield from _dicts([schema.get(key)])
-        if isinstance(table := schema.get("dependentSchemas"), dict):
-            yield from _dicts(list(table.values()))
+        for key in ("dependentSchemas", "dependencies"):
+            if isinstance(table := schema.get(key), dict):
+                yield from _dicts(list(table.values()))
 
     def _target(self, reference: str) -> object:
         address, _, fragment = reference.partition("#")
@@ -121,6 +122,7 @@ class _Efforts:
 def _parts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The schemas that apply to members and items."""
     yield from _dicts(schema.get("prefixItems"))
+    yield from _dicts(schema.get("items"))  # a list before 2020-12
     for key in (*_PARTS, *_UNEVALUATED):
         yield from _dicts([schema.get(key)])
     for key in _PART_TABLES:

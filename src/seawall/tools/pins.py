@@ -5,8 +5,10 @@ what they read ("tool poisoning").
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import msgspec
 from msgspec import Struct
@@ -71,12 +73,25 @@ def read_pins(path: Path) -> Pins | None:
 
 
 def write_pins(path: Path, sources: Mapping[str, Mapping[str, str]]) -> None:
-    """Write a lock file.
+    """Write a lock file; whoever reads it meanwhile reads the old or the new one.
 
     Args:
         path: The file.
         sources: See `Pins`.
+
+    Raises:
+        OSError: It cannot be written; then it is as it was.
     """
     pins = Pins(_VERSION, {name: dict(each) for name, each in sources.items()})
     text = msgspec.json.format(_encode(pins), indent=2)
-    path.write_bytes(text + b"\n")
+    with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        part = Path(file.name)
+        try:
+            file.write(text + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+            part.chmod(path.stat().st_mode & 0o777 if path.exists() else 0o644)
+            part.replace(path)
+        except BaseException:
+            part.unlink()
+            raise

@@ -57,9 +57,9 @@ class ToolContext(Struct, frozen=True):
             characters.
         traceparent: Header for services that the tool calls (W3C Trace Context); empty if the turn
             is not traced.
-        caller_token: The token that the request of this turn presented; empty if there was none,
-            and in turns that continue without their caller (background, after a pause). It is
-            never stored.
+        caller_token: The identity provider's token that the request of this turn presented; empty
+            if there was none (API keys are not passed on), and in turns that continue without their
+            caller (background, after a pause). It is never stored.
         may_ask: Whether the turn can pause for a question of the tool's server to the user.
         may_repeat: Whether the call may be made again from its beginning.
         given: Of a call that is made again, the answers to what its server asked.

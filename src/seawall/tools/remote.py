@@ -43,6 +43,13 @@ _log = logging.getLogger("seawall.tools")
 _SHOWN_FAULTS = 5
 _MAX_SCHEMA_BYTES = 1 << 20
 _MAX_SCHEMA_DEPTH = 32
+_LATEST = jsonschema_rs.Draft202012Validator
+_DIALECTS = {
+    "http://json-schema.org/draft-04/schema": jsonschema_rs.Draft4Validator,
+    "http://json-schema.org/draft-06/schema": jsonschema_rs.Draft6Validator,
+    "http://json-schema.org/draft-07/schema": jsonschema_rs.Draft7Validator,
+    "https://json-schema.org/draft/2019-09/schema": jsonschema_rs.Draft201909Validator,
+}
 
 
 class Invoke(Protocol):
@@ -121,7 +128,10 @@ class UnusableOperation(Exception):
 
 
 class ArgumentCheck:
-    """Validation of arguments by a JSON Schema; references to other documents are refused."""
+    """Validation of arguments by a JSON Schema; references to other documents are refused.
+
+    Its dialect is that of `$schema`, else 2020-12.
+    """
 
     def __init__(self, schema: dict[str, Any]) -> None:
         """Compile a schema.
@@ -188,7 +198,7 @@ def _compiled(schema: dict[str, Any]) -> Any:  # noqa: ANN401 - its class is not
     if patterns > MOST_PATTERNS:
         schema = _without_patterns(schema)
     compiled = partial(
-        jsonschema_rs.Draft202012Validator,
+        _DIALECTS.get(str(schema.get("$schema", "")).rstrip("#"), _LATEST),
         pattern_options=jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES),  # linear in time
         offline=True,
     )
@@ -298,7 +308,10 @@ class RemoteTool(Tool, frozen=True, kw_only=True, eq=False):
         with within_span(f"{self.source} {self.operation.name}", "client") as span:
             try:
                 outcome = await self.upstream.call(
-                    attempt, deadline=context.deadline, read=not self.mutating
+                    attempt,
+                    deadline=context.deadline,
+                    read=not self.mutating,
+                    principal=context.principal,
                 )
             except UpstreamFault as fault:
                 if span is not None:

@@ -31,6 +31,7 @@ _OWN_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "expect", "upgrade", "te"}
     | {"trailer", "keep-alive", "proxy-connection"}
 )
+_CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie"})
 
 
 class SourceLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,6 +136,11 @@ class SourceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     def __post_init__(self) -> None:
         for name, value in self.headers.items():
+            if name.lower() in _CREDENTIALS:
+                raise ValueError(
+                    f"headers: {name} is a credential, which belongs into a table auth: "
+                    'kind = "static" with secret_env or secret_file'
+                )
             if name.lower() in _OWN_HEADERS:
                 raise ValueError(f"headers: {name} is set by the client itself")
             if not value.isascii() or any(each < " " and each != "\t" for each in value):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from seawall.errors import ConfigError
 from seawall.identity.outbound.open import open_credentials
-from seawall.identity.outbound.settings import AuthSettings, NoAuth, resolve_files
+from seawall.identity.outbound.settings import AuthSettings, NoAuth, is_by_subject, resolve_files
 from seawall.tools.catalog import Source, ToolCatalog
 from seawall.tools.pins import LOCK_FILE, read_pins
 from seawall.tools.remote_http import RemoteHttp
@@ -57,7 +57,9 @@ def open_catalog(
             if name in table.tools
         }
         opened = _open(name, each, folder, environment, own, stateless=stateless)
-        sources.append(Source(name, each, opened, ToolUpstream(name, each.limits)))
+        by_subject = any(map(is_by_subject, (each.auth, *own.values())))
+        upstream = ToolUpstream(name, each.limits, by_subject=by_subject)
+        sources.append(Source(name, each, opened, upstream))
     return ToolCatalog(tuple(sources), read_pins(Path(folder, LOCK_FILE)), taken)
 
 

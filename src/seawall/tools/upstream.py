@@ -20,6 +20,7 @@ from seawall.resilience import (
 )
 from seawall.tools.port import ToolOutcome
 from seawall.tools.settings import SourceLimits
+from seawall.turn import Principal
 
 __all__ = ["FaultKind", "ToolUpstream", "UpstreamFault", "after_sending"]
 
@@ -28,6 +29,7 @@ _BUDGET_CAPACITY = 100.0
 _BUDGET_AT_START = 5.0
 _MARGIN_SECONDS = 0.1
 _LONGEST_PAUSE = 300.0  # whatever the upstream asks for
+_MOST_PAUSED = 10_000  # subjects
 
 FaultKind = Literal["unreachable", "throttled", "failed", "late", "broken", "refused"]
 """How an attempt failed: no connection; 429 or 503; another server error; no answer in time; a
@@ -84,12 +86,14 @@ class ToolUpstream:
             caller went away.
     """
 
-    def __init__(self, name: str, limits: SourceLimits) -> None:
+    def __init__(self, name: str, limits: SourceLimits, *, by_subject: bool = False) -> None:
         """Create it without calls.
 
         Args:
             name: Of the table in the configuration.
             limits: See `SourceLimits`.
+            by_subject: Whether subjects have credentials of their own, so that a pause that it asks
+                for is one of the subject.
         """
         self.name = name
         self.limits = limits
@@ -106,7 +110,8 @@ class ToolUpstream:
             capacity=_BUDGET_CAPACITY, refill_per_second=0.0, tokens=_BUDGET_AT_START
         )
         self._next_at = 0.0  # of the rate limit
-        self._paused_until = 0.0
+        self._by_subject = by_subject
+        self._paused_until: dict[Principal | None, float] = {}
 
     @property
     def in_flight(self) -> int:
@@ -128,6 +133,7 @@ class ToolUpstream:
         *,
         deadline: float,
         read: bool,
+        principal: Principal | None = None,
     ) -> ToolOutcome:
         """Make a call, in one attempt or several.
 
@@ -136,6 +142,7 @@ class ToolUpstream:
                 raises `UpstreamFault`.
             deadline: Of the whole call.
             read: Whether it may be repeated although it may have arrived.
+            principal: For whom.
 
         Raises:
             UpstreamFault: The last attempt's; or the call was not made.
@@ -146,7 +153,7 @@ class ToolUpstream:
         arrived = False
         while True:
             try:
-                return await self._attempt(attempt, deadline)
+                return await self._attempt(attempt, deadline, principal)
             except UpstreamFault as fault:
                 tried += 1
                 arrived = arrived or fault.sent
@@ -176,10 +183,14 @@ class ToolUpstream:
         return max(jitter, asked)
 
     async def _attempt(
-        self, attempt: Callable[[float], Awaitable[ToolOutcome]], deadline: float
+        self,
+        attempt: Callable[[float], Awaitable[ToolOutcome]],
+        deadline: float,
+        principal: Principal | None,
     ) -> ToolOutcome:
         loop = asyncio.get_running_loop()
-        ticket = await self._acquire(deadline)
+        payer = principal if self._by_subject else None
+        ticket = await self._acquire(deadline, payer)
         ended: str = "left"
         try:
             now = loop.time()
@@ -195,8 +206,7 @@ class ToolUpstream:
         except UpstreamFault as fault:
             ended = fault.kind
             if fault.kind == "throttled" and fault.retry_after:
-                pause = min(fault.retry_after, _LONGEST_PAUSE)
-                self._paused_until = max(self._paused_until, loop.time() + pause)
+                self._pause(payer, loop.time(), min(fault.retry_after, _LONGEST_PAUSE))
             raise
         else:
             return outcome
@@ -205,7 +215,16 @@ class ToolUpstream:
             self.attempts[ended] += 1
             self._record(ticket, ended, loop.time())
 
-    async def _acquire(self, deadline: float) -> int:
+    def _pause(self, payer: Principal | None, now: float, seconds: float) -> None:
+        """Call it no more for a while; for one subject, where each has credentials of its own."""
+        paused = self._paused_until
+        if len(paused) >= _MOST_PAUSED:
+            self._paused_until = paused = {key: end for key, end in paused.items() if end > now}
+            while len(paused) >= _MOST_PAUSED:
+                del paused[next(iter(paused))]
+        paused[payer] = max(paused.get(payer, 0.0), now + seconds)
+
+    async def _acquire(self, deadline: float, payer: Principal | None) -> int:
         """Wait for the right to make an attempt; the ticket of the circuit breaker.
 
         Raises:
@@ -215,10 +234,11 @@ class ToolUpstream:
         now = clock()
         self._check(now)
         until = min(deadline, now + self.limits.wait_seconds)
-        if self._paused_until > now:
-            if self._paused_until > until:
-                raise _NotCalled("throttled", "it asked for a pause", self._paused_until - now)
-            await asyncio.sleep(self._paused_until - now)
+        paused_until = self._paused_until.get(payer, 0.0) if self._paused_until else 0.0
+        if paused_until > now:
+            if paused_until > until:
+                raise _NotCalled("throttled", "it asked for a pause", paused_until - now)
+            await asyncio.sleep(paused_until - now)
         await self._pace(until)
         if not self._limiter.try_acquire() and not await self._limiter.acquire(until):
             raise _NotCalled("throttled", f"{self.limit} calls are in flight already", 1.0)

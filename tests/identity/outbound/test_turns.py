@@ -161,7 +161,10 @@ async def test_a_token_of_somebody_else_beside_an_api_key_is_not_the_callers(
         return "noted"
 
     own, other = callers.token("ada"), callers.token("bob")
-    credentials = [Bearer(own), Bearer(own, key), Bearer(other, key), Bearer(other, "foreign key")]
+    credentials = [
+        *(Bearer(own), Bearer(own, key), Bearer(other, key), Bearer(other, "foreign key")),
+        Bearer(key),  # with it, a tool could act as the caller here
+    ]
 
     async def emit(*_: Event) -> None:
         """Events are ignored."""
@@ -170,4 +173,4 @@ async def test_a_token_of_somebody_else_beside_an_api_key_is_not_the_callers(
         for each in credentials:
             report = await app.engine.execute(new_request("Who am I?"), each, emit)
             assert report.outcome == "completed"
-    assert seen == [own, own, "", other]
+    assert seen == [own, own, "", other, ""]

@@ -17,6 +17,7 @@ __all__ = [
     "StaticAuth",
     "SubjectStoreAuth",
     "TokenExchangeAuth",
+    "is_by_subject",
     "is_loopback",
     "is_protected",
     "resolve_files",
@@ -317,6 +318,13 @@ AUTH_KINDS: dict[str, type[Struct]] = {
     str(kind.__struct_config__.tag): kind for kind in get_args(AuthSettings)
 }
 """The settings of each `kind`."""
+
+
+def is_by_subject(auth: AuthSettings) -> bool:
+    """Whether each subject is called for with credentials of its own, or may be."""
+    if isinstance(auth, McpAuth):
+        return auth.grant == "token-exchange"
+    return isinstance(auth, TokenExchangeAuth | SubjectStoreAuth | PassThroughAuth)
 
 
 def resolve_files(settings: AuthSettings, at: Callable[[str, str], str]) -> AuthSettings:

@@ -1,7 +1,8 @@
-"""Schemas of a server's tools: checked once, when they are listed.
+"""Schemas of a server's results: checked once, when its tools are listed.
 
 They are foreign data: patterns take linear time, no reference is followed to anywhere else, and
-what is too deep or too large is refused.
+what is too deep or too large is refused. Schemas of arguments are checked in `tools.remote`, whose
+bounds are those of `tools.effort`.
 """
 
 from typing import Any
@@ -9,11 +10,12 @@ from urllib.parse import unquote
 
 import jsonschema_rs
 
+from seawall.tools.effort import MOST_PATTERNS, PATTERN_BYTES, count_patterns
+
 __all__ = ["InvalidSchema", "Validator", "check_references", "compile_schema", "fault_of"]
 
 Validator = jsonschema_rs.Validator
 
-_PATTERN_BYTES = 1 << 18
 _MAX_FAULT_CHARACTERS = 500
 _MAX_EXPANDED = 10_000  # parts of a schema, with references followed
 
@@ -89,13 +91,15 @@ def compile_schema(schema: dict[str, Any] | bool) -> Validator:
         InvalidSchema: It is not a schema, refers to another document, or has a pattern that does
             not end in linear time.
     """
+    if isinstance(schema, dict) and max(count_patterns(schema)) > MOST_PATTERNS:
+        raise InvalidSchema(f"more than {MOST_PATTERNS} patterns")
     try:
         return jsonschema_rs.validator_for(
             schema,
             validate_formats=False,
             offline=True,
             pattern_options=jsonschema_rs.RegexOptions(
-                size_limit=_PATTERN_BYTES, dfa_size_limit=_PATTERN_BYTES
+                size_limit=PATTERN_BYTES, dfa_size_limit=PATTERN_BYTES
             ),
         )
     except (ValueError, jsonschema_rs.ReferencingError) as error:

@@ -139,8 +139,7 @@ class McpSource:
         if tool.input_schema.get("type", "object") != "object":
             raise _LeftOut(f"{shown}: its arguments are not an object")
         try:
-            output = tool.output_schema
-            check_references(tool.input_schema)
+            output = tool.output_schema  # that of arguments is checked when the tool is made
             bounded = not isinstance(output, dict) or check_references(output)
             validator = compile_schema(output) if output is not None else None
             if not bounded:
