@@ -98,6 +98,7 @@ class ToolOutcome(Struct, frozen=True):
         running: Whether it has not returned, in a thread that cannot be stopped.
         asks: What its server asks the user before it does anything; None if it has ended.
         images: For models that take them; the text names them.
+        partial: Whether a part of it is missing, which is an error of a tool that reads.
     """
 
     content: str
@@ -107,6 +108,7 @@ class ToolOutcome(Struct, frozen=True):
     running: bool = False
     asks: PendingInput | None = None
     images: tuple[Image, ...] = ()
+    partial: bool = False
 
 
 class PreparedCall(Struct, frozen=True):

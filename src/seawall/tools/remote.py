@@ -323,7 +323,7 @@ class RemoteTool(Tool, frozen=True, kw_only=True, eq=False):
         if outcome.asks is not None:
             return outcome
         content, whole = at_most(outcome.content, self.max_result_bytes)
-        if whole:
+        if whole and not outcome.partial:
             return outcome
         return structs.replace(outcome, content=content, failed=outcome.failed or not self.mutating)
 

@@ -11,6 +11,7 @@ from seawall.transport.connection import ProtocolError
 
 __all__ = ["ServerSentEvent", "SseParser"]
 
+_BEGINNING_BYTES = 256
 _LINE_BYTES = 32  # memory overhead of a data line
 _SHORT = 4_096  # up to this length a partial line is re-joined with each chunk
 
@@ -67,6 +68,15 @@ class SseParser:
     def last_id(self) -> bytes:
         """The last event id of the stream, also of an event without data."""
         return self._id
+
+    @property
+    def beginning(self) -> bytes:
+        """How the data of an event begins that is not complete yet."""
+        if self._data:
+            return self._data[0][:_BEGINNING_BYTES]
+        line = (self._buffer[:_BEGINNING_BYTES] + self._long_line[:_BEGINNING_BYTES]).lstrip()
+        field, _, value = line.partition(b":")
+        return value.removeprefix(b" ") if field == b"data" else b""
 
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Parse a chunk; return the events that it completes.

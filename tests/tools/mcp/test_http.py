@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from seawall.tools.settings import McpSettings, SourceLimits
+from seawall.tools.settings import McpSettings, OperationSettings, SourceLimits
 from tests.tools.mcp.harness import (
     Asked,
     Reply,
@@ -334,3 +334,37 @@ async def test_pages_are_followed() -> None:
     async with scripted(script) as (url, _), opened(McpSettings(mcp=url)) as catalog:
         assert [each.name for each in catalog.tools["server"]] == ["t0", "t1", "t2", "t3"]
         assert tool(catalog, "t3").mutating
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_result_that_is_too_long(*, streamed: bool) -> None:
+    """The server has done it: an effect is not of unknown outcome, and a read is not repeated."""
+    calls: list[Asked] = []
+
+    def script(request: Asked) -> Reply:
+        if request.method != "tools/call":
+            return legacy(request)
+        calls.append(request)
+        number = request.body["id"]
+        member = "error" if request.params["arguments"].get("bad") else "result"
+        long = {"content": [{"type": "text", "text": "x" * 300_000}]}
+        value = {"code": -32603, "message": "x" * 300_000} if member == "error" else long
+        message = {"jsonrpc": "2.0", "id": number, member: value}
+        return events(message) if streamed else json_reply(message)
+
+    async with scripted(script) as (url, _):
+        for changes in (True, False):
+            settings = McpSettings(
+                mcp=url,
+                max_response_bytes=65_536,
+                overrides={"act": OperationSettings(changes=changes)},
+                limits=SourceLimits(backoff_seconds=0.001),
+            )
+            async with opened(settings) as catalog:
+                calls.clear()
+                outcome = await call(catalog, "act")
+                assert (outcome.failed, outcome.unknown) == (not changes, False)
+                assert "more than 65536 bytes" in outcome.content
+                assert len(calls) == 1
+                if changes:  # an error that is too long says nothing of what was done
+                    assert (await call(catalog, "act", {"bad": 1})).unknown

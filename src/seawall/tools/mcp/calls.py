@@ -13,7 +13,7 @@ from seawall.tools.mcp.elicitation import InputRequired
 from seawall.tools.mcp.header_values import Paths, mirrored_headers
 from seawall.tools.mcp.jsonrpc import HEADER_MISMATCH, INTERNAL_ERROR, URL_REQUIRED, RpcError
 from seawall.tools.mcp.schemas import Validator, fault_of
-from seawall.tools.mcp.wire import Request
+from seawall.tools.mcp.wire import Request, ResultTooLong
 from seawall.tools.port import ToolContext, ToolOutcome
 from seawall.tools.remote import RemoteOperation
 from seawall.tools.select import Selector
@@ -126,6 +126,9 @@ class ToolCall:
                 text = "\n".join((result_text(result.content, structured, shown), *notes))
         except InputRequired as needed:
             return needed.outcome()
+        except ResultTooLong as fault:  # it has been called, and a repetition would say the same
+            said = f"{self._name} has answered with more than {fault.limit} bytes, which cannot"
+            return ToolOutcome(f"{said} be shown. Ask for less at once.", partial=True)
         except RpcError as error:
             if error.code == HEADER_MISMATCH:
                 self._outdated()

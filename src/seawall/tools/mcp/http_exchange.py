@@ -7,7 +7,9 @@ bounded: bytes, messages, requests of its own, resumptions, and time by the requ
 import asyncio
 import itertools
 import logging
+import re
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -29,11 +31,11 @@ from seawall.tools.mcp.protocol import (
     is_listing_change,
     progress_of,
 )
-from seawall.tools.mcp.wire import Header, Request
+from seawall.tools.mcp.wire import Header, Request, ResultTooLong
 from seawall.tools.port import ToolContext
 from seawall.tools.remote_http import RemoteHttp, status_fault
 from seawall.tools.upstream import FaultKind, UpstreamFault, after_sending
-from seawall.transport.connection import TransportError, TransportTimeout
+from seawall.transport.connection import ProtocolError, TransportError, TransportTimeout
 from seawall.transport.http_client import Response
 from seawall.transport.sse import SseParser
 from seawall.turn import Principal
@@ -66,6 +68,9 @@ _MAX_RETRY_SECONDS = 30.0
 _DRAIN_SECONDS = 0.05
 _CANCEL_SECONDS = 2.0
 _NAMED_BY = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
+
+# How the message begins that is the result of a request.
+_result = re.compile(rb'\s*\{(\s*"(jsonrpc|id)"\s*:\s*("[^"]*"|\d+)\s*,)*\s*"result"\s*:')
 
 _log = logging.getLogger("seawall.tools.mcp")
 
@@ -251,7 +256,7 @@ class HttpExchanges:
         if fault is not None and fault.kind != "failed":
             fault.sent = fault.sent and executed
             raise fault
-        body = await response.read(limit=self._limit)
+        body = await self._whole_body(response)
         if exchange.session.id and _is_lost(status, body, exchange.number):
             raise SessionLost
         detail = f"status {status}"
@@ -270,6 +275,18 @@ class HttpExchanges:
         kind: FaultKind = "refused" if status == 403 else "broken"
         raise fault or UpstreamFault(kind, detail, sent=executed)
 
+    async def _whole_body(self, response: Response) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        while data := await response.read_some():
+            pieces.append(data)
+            size += len(data)
+            if size > self._limit:
+                if response.status == 200 and _result.match(b"".join(pieces[:2])):
+                    raise ResultTooLong(self._limit)
+                raise UpstreamFault("broken", f"it sends more than {self._limit} bytes")
+        return b"".join(pieces)
+
     async def read_stream(self, response: Response, exchange: Exchange) -> Message | None:
         """Read a stream of events.
 
@@ -287,6 +304,10 @@ class HttpExchanges:
         while data := await response.read_some():
             exchange.received += len(data)
             if exchange.received > self._limit:
+                with suppress(ProtocolError):
+                    parser.feed(data)
+                if _result.match(parser.beginning):
+                    raise ResultTooLong(self._limit)
                 raise UpstreamFault("broken", f"it sends more than {self._limit} bytes")
             for event in parser.feed(data):
                 exchange.last_id = event.id or exchange.last_id

@@ -8,8 +8,9 @@ from msgspec import Raw, Struct, field
 from seawall.tools.mcp.elicitation import Elicitations
 from seawall.tools.mcp.protocol import Server
 from seawall.tools.port import ToolContext
+from seawall.tools.upstream import UpstreamFault
 
-__all__ = ["MAX_MESSAGE_BYTES", "Header", "Request", "Wire"]
+__all__ = ["MAX_MESSAGE_BYTES", "Header", "Request", "ResultTooLong", "Wire"]
 
 MAX_MESSAGE_BYTES = 1 << 20
 """Of one message of a server, and of all that it sends in answer to one request, by default."""
@@ -33,6 +34,18 @@ class Request(Struct, frozen=True):
     meta: dict[str, Any] = {}
     headers: Sequence[Header] = ()
     elicitations: Elicitations = field(default_factory=Elicitations)
+
+
+class ResultTooLong(UpstreamFault):
+    """The answer to a request is a result, which is longer than allowed: what it asked for is done.
+
+    Attributes:
+        limit: Bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__("broken", f"it answers with more than {limit} bytes")
+        self.limit = limit
 
 
 class Wire(Protocol):
