@@ -51,7 +51,10 @@ FULL = ModelRequest(
 )
 # After a hand-over to an agent that has no tools.
 TOOLLESS = ModelRequest(Prompt("Be brief."), HISTORY)
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PIXEL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAA"
+    "DUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
 PICTURE = Image("image/png", PIXEL)
 SHOWN = ModelRequest(
     Prompt("Be brief.", (TOOL,)),

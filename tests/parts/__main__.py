@@ -14,6 +14,7 @@ _MISSING = (
     *(package.missing for package in system.PACKAGES),
     tools.missing_sam,
     tools.missing_locust,
+    tools.missing_mcp_time,
     tools.missing_crds,
     tools.missing_oidc,
     tools.missing_openapi,

@@ -20,8 +20,10 @@ __all__ = [
     "OPENAPI",
     "install",
     "locust",
+    "mcp_time",
     "missing_crds",
     "missing_locust",
+    "missing_mcp_time",
     "missing_oidc",
     "missing_openapi",
     "missing_sam",
@@ -52,6 +54,16 @@ def sam() -> Path:
 def locust() -> Path:
     """Locust's command."""
     return _VENV / ".locust/bin/locust"
+
+
+def mcp_time() -> Path:
+    """The command of the public MCP server `mcp-server-time`."""
+    return _VENV / ".mcp-time/bin/mcp-server-time"
+
+
+def missing_mcp_time() -> str:
+    """Why `mcp-server-time` cannot run here; empty if it can."""
+    return "" if mcp_time().exists() else "mcp-server-time is not installed: make parts"
 
 
 def missing_sam() -> str:
@@ -86,7 +98,8 @@ def missing_openapi() -> str:
 
 def install() -> None:
     """Install what is missing."""
-    for command, lock in ((sam(), "sam.lock"), (locust(), "locust.lock")):
+    locks = ((sam(), "sam.lock"), (locust(), "locust.lock"), (mcp_time(), "mcp-time.lock"))
+    for command, lock in locks:
         if not command.exists():
             folder = command.parents[1]
             _run(sys.executable, "-m", "venv", str(folder))

@@ -6,8 +6,10 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -21,7 +23,7 @@ from seawall.pipeline.decisions import Verdict
 from seawall.settings import EffectSettings, SessionSettings, ToolPolicySettings
 from seawall.tools.settings import McpSettings, SourceLimits, SourceSettings
 from seawall.turn import ToolCall, ToolMessage
-from tests.parts import mcp_parts, require
+from tests.parts import mcp_parts, require, tools
 from tests.pipeline.shop import ANN, ask, stored
 
 LIMITS = SourceLimits(list_seconds=30.0)
@@ -218,3 +220,34 @@ async def test_a_model_is_shown_an_image_in_its_turn_and_no_later(tmp_path: Path
         [kept] = [each for each in turn.messages if isinstance(each, ToolMessage)]
         assert not kept.images
         assert kept.content.endswith("[Its images are not kept.]")
+
+
+async def test_the_time_server(tmp_path: Path) -> None:
+    """Made in Python; what is impossible is an error that models can read."""
+    require(tools.missing_mcp_time())
+    settings = McpSettings(
+        command=(str(tools.mcp_time()), "--local-timezone", "Europe/Zurich"),
+        trust_annotations=True,
+        limits=LIMITS,
+    )
+    noon = {"source_timezone": "Europe/Zurich", "target_timezone": "Asia/Tokyo", "time": "12:00"}
+    script = once(
+        ("convert_time", noon),
+        ("get_current_time", {"timezone": "Asia/Kolkata"}),
+        ("get_current_time", {"timezone": "Middle-earth/Shire"}),
+        ("get_current_time", {}),
+    )
+    async with assistant(tmp_path, settings, script) as app:
+        converted, now, nowhere, invalid = await results(app)
+    found = msgspec.json.decode(converted.content)
+    there = datetime.fromisoformat(found["target"]["datetime"])
+    here = datetime.fromisoformat(found["source"]["datetime"])
+    assert here == there
+    assert here.hour == 12
+    zone = ZoneInfo("Asia/Tokyo")
+    assert there.utcoffset() == here.astimezone(zone).utcoffset()
+    said = datetime.fromisoformat(msgspec.json.decode(now.content)["datetime"])
+    assert abs((said - datetime.now(ZoneInfo("Asia/Kolkata"))).total_seconds()) < 60
+    assert nowhere.failed
+    assert "Middle-earth" in nowhere.content
+    assert invalid.failed
