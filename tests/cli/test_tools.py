@@ -192,3 +192,29 @@ def test_a_token_that_is_not_set_is_an_error(
     assert (status, "the variable NO_TOKEN is not set" in error) == (2, True)
     monkeypatch.setenv("NO_TOKEN", "one")
     assert run(capsys, *words)[:2] == (0, "3\n")
+
+
+def test_errors_name_file_and_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = config.read_text()
+    config.write_text(text.replace("trust_annotations", 'include = ["countt"]\ntrust_annotations'))
+    for words in (("list", config), ("call", config, "count")):
+        status, _, shown = run(capsys, *words)
+        assert status == 2
+        assert f"{config}:5: tools.stock.include: there is no tool" in shown
+    table = '[tools.crm]\nmcp = "http://127.0.0.1/"\nheaders = {Authorization = "Bearer x"}\n'
+    config.write_text(text.replace("[models.default]", f"{table}[models.default]"))
+    status, _, shown = run(capsys, "list", config)
+    assert status == 2
+    assert f"{config}:" in shown
+    assert "Authorization is a credential, which belongs into a table auth" in shown
+
+
+def test_doctor_lists_a_source_once(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    server = config.parent / "stock.py"
+    noted = server.read_text().replace(
+        '"tools/list":', '"tools/list":\n        open("listed", "a").write("x")'
+    )
+    server.write_text(noted)
+    status, shown, _ = run(capsys, "doctor", config)
+    assert status == 0, shown
+    assert (config.parent / "listed").read_text() == "x"

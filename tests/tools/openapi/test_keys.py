@@ -74,8 +74,9 @@ async def called(
     options["auth"] = {"kind": "static", "secret_file": f"key of the {place}", **auth}
     async with opened(folder, **options) as tools:
         for each in tools.values():
-            assert not {"apiKey", "SID"} & each.spec.parameters["properties"].keys()
-        by_path = {each.operation.aliases[0]: each for each in tools.values()}  # type: ignore[attr-defined]
+            properties: Any = each.spec.parameters["properties"]
+            assert not {"apiKey", "SID"} & properties.keys()
+        by_path = {each.operation.aliases[0]: each for each in tools.values()}  # type: ignore[attr-defined]  # of a remote tool
         return [await by_path[name].call(json.dumps(given), context()) for name, given in calls]
 
 
