@@ -67,6 +67,7 @@ async def table_of(url: str, scenario: str, known: dict[str, Any], folder: Path)
         table["private_key_file"] = str(key)
     if "client-credentials" not in scenario:
         table |= {"grant": "login", "login_file": str(folder / "login.json")}
+        table["default_endpoints"] = scenario == "auth/2025-03-26-oauth-endpoint-fallback"
         if scenario == "auth/basic-cimd":
             table["client_id"] = CIMD
     return table

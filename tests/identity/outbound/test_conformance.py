@@ -11,8 +11,8 @@ from tests.parts import mcp_parts, require
 
 ROOT = Path(__file__).resolve().parents[3]
 # Not among them, and why:
-# - 2025-03-26-oauth-metadata-backcompat and 2025-03-26-oauth-endpoint-fallback: that version lets a
-#   client guess addresses, and believe metadata that names another issuer; later ones forbid it.
+# - 2025-03-26-oauth-metadata-backcompat: that version lets a client believe metadata that names
+#   another issuer; later ones forbid it.
 # - cross-app-access-complete-flow: an extension, for tokens of an enterprise's identity provider
 #   that are exchanged twice; not offered.
 SCENARIOS = (
@@ -35,6 +35,7 @@ SCENARIOS = (
     "offline-access-not-supported",
     "client-credentials-basic",
     "client-credentials-jwt",
+    "2025-03-26-oauth-endpoint-fallback",
 )
 
 

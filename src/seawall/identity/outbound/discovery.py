@@ -67,7 +67,13 @@ class Discovery:
     """
 
     def __init__(
-        self, url: str, issuers: Sequence[str], *, http: HttpClient, public: HttpClient
+        self,
+        url: str,
+        issuers: Sequence[str],
+        *,
+        http: HttpClient,
+        public: HttpClient,
+        default_endpoints: bool = False,
     ) -> None:
         """Create it.
 
@@ -76,12 +82,14 @@ class Discovery:
             issuers: Authorization servers that may be used; empty for the one that it names.
             http: For configured addresses.
             public: For others; connects to public addresses only.
+            default_endpoints: See `McpAuth`.
         """
         self._url = url
         self._origin = Endpoint.parse(url).origin
         self._issuers = tuple(issuers)
         self._http = http
         self._public = public
+        self._default_endpoints = default_endpoints
 
     async def run(self, challenge: Challenge, *, deadline: float) -> Discovered:
         """Find it.
@@ -100,11 +108,22 @@ class Discovery:
         http = self._client(issuer, issuer)
         if http is self._public and is_loopback(issuer):
             raise CredentialsUnavailable(f"the authorization server {issuer[:200]!r} is not public")
+        server = await _server_metadata(http, issuer, is_loopback(self._url), deadline)
+        alone = not self._issuers and self._is_own(issuer)
+        if server is None and self._default_endpoints and alone:
+            server = AuthorizationServer(
+                issuer,
+                f"{issuer}/token",
+                f"{issuer}/authorize",
+                f"{issuer}/register",
+                code_challenge_methods_supported=("S256",),
+            )
+        if server is None:
+            raise CredentialsUnavailable(
+                f"the authorization server {issuer} has no metadata (RFC 8414)"
+            )
         return Discovered(
-            resource.resource,
-            resource.scopes_supported,
-            await _server_metadata(http, issuer, is_loopback(self._url), deadline),
-            partial(self._client, issuer),
+            resource.resource, resource.scopes_supported, server, partial(self._client, issuer)
         )
 
     async def _resource(self, challenge: Challenge, deadline: float) -> _Resource:
@@ -161,8 +180,11 @@ class Discovery:
 
 async def _server_metadata(
     http: HttpClient, issuer: str, near: bool, deadline: float
-) -> AuthorizationServer:
-    """The metadata of an issuer, at the addresses of RFC 8414 §3.1 and OpenID Connect Discovery."""
+) -> AuthorizationServer | None:
+    """The metadata of an issuer, at the addresses of RFC 8414 §3.1 and OpenID Connect Discovery.
+
+    None if there is none.
+    """
     parts = urlsplit(issuer)
     root, path = f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
     addresses = [root + _OAUTH + path, root + _OPENID + path]
@@ -184,7 +206,7 @@ async def _server_metadata(
             if endpoint and (not is_protected(endpoint) or (is_loopback(endpoint) and not near)):
                 raise CredentialsUnavailable(f"{address}: names an address that is not https")
         return found
-    raise CredentialsUnavailable(f"the authorization server {issuer} has no metadata (RFC 8414)")
+    return None
 
 
 async def _document(http: HttpClient, url: str, kind: type[T], deadline: float) -> T | None:

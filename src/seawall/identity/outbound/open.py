@@ -178,7 +178,13 @@ def _mcp(
         grant = ClientGrant(configured)
     http, public = _mcp_clients(settings, key, upstream)
     return McpCredentials(
-        Discovery(upstream.addresses[0], settings.issuers, http=http, public=public),
+        Discovery(
+            upstream.addresses[0],
+            settings.issuers,
+            http=http,
+            public=public,
+            default_endpoints=settings.default_endpoints,
+        ),
         grant,
         TokenCache(fetch_seconds=settings.timeout_seconds),
         scope=settings.scope,
@@ -266,7 +272,13 @@ async def open_login(
     try:
         login = await log_in(
             url,
-            discovery=Discovery(url, settings.issuers, http=http, public=public),
+            discovery=Discovery(
+                url,
+                settings.issuers,
+                http=http,
+                public=public,
+                default_endpoints=settings.default_endpoints,
+            ),
             configured=_configured_client(settings, key, environment),
             http=http,
             scope=settings.scope,

@@ -261,6 +261,8 @@ class McpAuth(
         key_id: See there.
         scope: Scopes that are asked for; empty for those that the server names.
         login_file: Where `seawall tools login` keeps the client and its refresh token.
+        default_endpoints: Whether a server that has no metadata at all, as 2025-03-26 allowed, is
+            its own authorization server, at /authorize, /token and /register.
         timeout_seconds: For one request.
         ca_file: See there.
     """
@@ -275,6 +277,7 @@ class McpAuth(
     key_id: str = ""
     scope: str = ""
     login_file: str = ""
+    default_endpoints: bool = False
     timeout_seconds: _Seconds = 5.0
     ca_file: str = ""
 
