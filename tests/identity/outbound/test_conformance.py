@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts import mcp_parts, require
+from tests.parts import mcp_clients, mcp_parts, require
 
 ROOT = Path(__file__).resolve().parents[3]
 # Not among them, and why:
@@ -38,18 +38,40 @@ SCENARIOS = (
     "2025-03-26-oauth-endpoint-fallback",
 )
 
+# Of version 2026-07-28, which only the preview of the suite knows.
+PREVIEW = (
+    "authorization-server-migration",
+    "iss-supported",
+    "iss-not-advertised",
+    "iss-supported-missing",
+    "iss-wrong-issuer",
+    "iss-unexpected",
+    "iss-normalized",
+    "metadata-issuer-mismatch",
+)
+
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_a_scenario_of_authorization(scenario: str, tmp_path: Path) -> None:
     require(mcp_parts.missing())
+    await _run(mcp_parts.conformance(), scenario, tmp_path)
+
+
+@pytest.mark.parametrize("scenario", PREVIEW)
+async def test_a_scenario_of_the_stateless_version(scenario: str, tmp_path: Path) -> None:
+    require(mcp_clients.missing())
+    await _run(mcp_clients.preview(), scenario, tmp_path, "--spec-version", "2026-07-28")
+
+
+async def _run(suite: tuple[str, ...], scenario: str, folder: Path, *options: str) -> None:
     program = f"{sys.executable} -m tests.identity.outbound.conformance_client"
     process = await asyncio.create_subprocess_exec(
-        *(*mcp_parts.conformance(), "client", "--command", program),
-        *("--scenario", f"auth/{scenario}", "--timeout", "120000"),
+        *(*suite, "client", "--command", program),
+        *("--scenario", f"auth/{scenario}", "--timeout", "120000", *options),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env=os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"},
-        cwd=tmp_path,
+        cwd=folder,
     )
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
