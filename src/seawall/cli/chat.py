@@ -277,6 +277,8 @@ def _show(event: "Event") -> None:
     match event:
         case events.TextDelta():
             sys.stdout.write(printable(event.text, keep="\n\t"))
+        case events.TurnQueued():
+            _note(f"waits at position {event.position}, for about {event.seconds:g} s")
         case events.IntentDetected() if event.intent:
             _note(f"intent {event.intent} ({event.confidence:.0%}, by {event.by})")
         case events.AgentSelected():

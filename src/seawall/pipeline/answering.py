@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET, Struct
 
-from seawall.agents import Route, choose_agent
+from seawall.agents import Agent, Route, choose_agent
 from seawall.agents.calls import AgentTurn, Answer, TurnPausing
 from seawall.agents.loop import run_agent
 from seawall.agents.window import Interludes, history_window
@@ -29,6 +29,7 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.identity import Authenticator, Bearer, Credential
+from seawall.models import ModelRequest
 from seawall.pipeline.context import Ports, Stage, TurnContext
 from seawall.pipeline.opening import Opened
 from seawall.requests import fingerprint
@@ -86,6 +87,8 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
         span.put("gen_ai.conversation.id", opened.key.session)
     source = _JournalSource(ports, context, opened, route, state)
     if left is None:
+        if ports.check_quota is not None and (ports.answers is None or session is not None):
+            _check_quota(ports, context, ports.agents[route.agent])
         await emit(
             TurnStarted(context.request.id, opened.key.session, session is None),
             IntentDetected(detection.intent, detection.confidence, detection.by),
@@ -112,6 +115,18 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
         if ending is not failure:
             raise ending from None
         raise
+
+
+def _check_quota(ports: Ports, context: TurnContext, agent: Agent) -> None:
+    """Refuse a turn whose first model call would surely wait beyond the deadline.
+
+    Raises:
+        QuotaExhausted: Nothing was done for it.
+    """
+    limits, message = agent.limits, UserMessage(context.request.text)
+    request = ModelRequest(agent.prompt, (message,), limits.call_tokens or limits.completion_tokens)
+    if ports.check_quota is not None:
+        ports.check_quota(agent.name, request, context.deadline)
 
 
 def _ending(context: TurnContext, failure: BaseException) -> BaseException:

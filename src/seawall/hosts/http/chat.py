@@ -19,6 +19,7 @@ from seawall.events import (
     Event,
     TextDelta,
     TurnCompleted,
+    TurnQueued,
     TurnStarted,
     UsageReported,
 )
@@ -101,7 +102,16 @@ async def _respond_stream(
             if type(event) is TextDelta:
                 await exchange.write_text(reply.delta({"content": event.text}))
             elif type(event) is TurnStarted:
-                await exchange.start(200, [*EVENT_STREAM, reply.session_header])
+                if not exchange.started:
+                    await exchange.start(200, [*EVENT_STREAM, reply.session_header])
+            elif type(event) is TurnQueued:
+                if not exchange.started:
+                    if request.idempotency_key is not None:
+                        continue  # the session to name may be that of an earlier request
+                    session = (b"seawall-session", request.session.encode())
+                    await exchange.start(200, [*EVENT_STREAM, session])
+                # A comment of the stream, which clients ignore unless they know it.
+                await exchange.write(b": turn.queued %b\n\n" % encode(event))
             elif type(event) is AgentSelected and event.reason != "handoff":
                 await exchange.write(reply.delta({"role": "assistant", "content": ""}))
 
