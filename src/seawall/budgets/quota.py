@@ -102,6 +102,15 @@ def _refills(settings: QuotaSettings, limits: Mapping[str, int]) -> dict[str, Re
     }
 
 
+class _Call(Struct):
+    """A call: what it reserves, of all measures and of those that are limited; what it uses."""
+
+    size: CallSize
+    reserved: dict[str, int]
+    needs: dict[str, int]
+    typical: dict[str, int]
+
+
 class _Waiting(Struct, eq=False):
     permit: QuotaPermit
     needs: dict[str, int]
@@ -209,23 +218,22 @@ class Quota:
             QuotaExhausted: There is no room before the deadline, or none to wait.
             UpstreamRefused: The call can never be admitted.
         """
-        reserved, needs = self._needs(size)
-        if not self._waiting and self._take(needs):
-            return self._admit(self._permit(reserved, size, tenant), needs)
-        ahead = 0 if again else len(self._waiting)
-        latest = self._check(size, reserved, needs, deadline, ahead, patience)
-        permit = self._permit(reserved, size, tenant, latest)
-        await self._wait(_Waiting(permit, needs, asyncio.Future()), report, again=again)
+        call = self._call(size)
+        if not self._waiting and self._take(call.needs):
+            return self._admit(self._permit(call, tenant), call.needs)
+        latest = self._check(call, deadline, 0 if again else len(self._waiting), patience)
+        permit = self._permit(call, tenant, latest)
+        await self._wait(_Waiting(permit, call.needs, asyncio.Future()), report, again=again)
         return permit
 
     def try_acquire(self, size: CallSize, *, tenant: str = "") -> QuotaPermit | None:
         """Return a permit if that needs no waiting and no other call waits."""
         if self._waiting:
             return None
-        reserved, needs = self._needs(size)
-        if not self._take(needs):
-            return None
-        return self._admit(self._permit(reserved, size, tenant), needs)
+        call = self._call(size)
+        return (
+            self._admit(self._permit(call, tenant), call.needs) if self._take(call.needs) else None
+        )
 
     def check(self, size: CallSize, deadline: float) -> None:
         """Raise if a call that came now would be refused.
@@ -239,8 +247,7 @@ class Quota:
         """
         if not self._waiting and not self._paused_until:
             return
-        reserved, needs = self._needs(size)
-        self._check(size, reserved, needs, deadline, len(self._waiting))
+        self._check(self._call(size), deadline, len(self._waiting))
 
     def cancel(self, permit: QuotaPermit) -> None:
         """Return the whole reservation of a call that was not made."""
@@ -322,8 +329,8 @@ class Quota:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _needs(self, size: CallSize) -> tuple[dict[str, int], dict[str, int]]:
-        """What a call reserves, of all measures and of those that are limited.
+    def _call(self, size: CallSize) -> "_Call":
+        """What a call reserves.
 
         Raises:
             UpstreamRefused: It can never be admitted.
@@ -334,32 +341,24 @@ class Quota:
             needs[measure] = reserved[measure]
             if reserved[measure] > refill.capacity:
                 self._shorten(reserved, needs, measure, size)
-        return reserved, needs
+        return _Call(size, reserved, needs, self._rule.typical(reserved, size.prompt_bytes))
 
     def _check(
-        self,
-        size: CallSize,
-        reserved: dict[str, int],
-        needs: dict[str, int],
-        deadline: float,
-        ahead: int,
-        patience: float = math.inf,
+        self, call: "_Call", deadline: float, ahead: int, patience: float = math.inf
     ) -> float:
         """Until when the call may wait; see `acquire` for what it raises."""
-        wait = self._expected(needs, self._rule.typical(reserved, size.prompt_bytes), ahead)
+        wait = self._expected(call.needs, call.typical, ahead)
         now = asyncio.get_running_loop().time()
         latest = min(deadline - max(_LEAST_SECONDS, self._call_seconds.mean), now + patience)
         if now + wait > latest or len(self._waiting) >= self._queued:
             raise self._exhausted(wait)
         return latest
 
-    def _permit(
-        self, reserved: dict[str, int], size: CallSize, tenant: str, latest: float = 0.0
-    ) -> QuotaPermit:
-        typical = self._rule.typical(reserved, size.prompt_bytes)
+    def _permit(self, call: "_Call", tenant: str, latest: float = 0.0) -> QuotaPermit:
+        reserved, typical = call.reserved, call.typical
         unused = {name: max(0, reserved[name] - typical[name]) for name in self._refills}
         ticket = Ticket(self._fair.flow(tenant, 1.0, _RANK), 0.0, latest)
-        return QuotaPermit(reserved, unused, size.prompt_bytes, ticket)
+        return QuotaPermit(reserved, unused, call.size.prompt_bytes, ticket)
 
     def _shorten(
         self, reserved: dict[str, int], needs: dict[str, int], measure: str, size: CallSize

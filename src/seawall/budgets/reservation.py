@@ -28,8 +28,8 @@ DEFAULT_MAX_TOKENS = 4_096
 
 Rule = Literal["input+max_tokens", "larger", "usage"]
 
-# Of each kind of model. Bedrock: docs.aws.amazon.com/bedrock/latest/userguide, quotas-token-burndown;
-# OpenAI: platform.openai.com/docs/guides/rate-limits; Anthropic: docs.anthropic.com/en/api/rate-limits.
+# Of each kind of model. Bedrock: AWS's user guide, page quotas-token-burndown; OpenAI:
+# platform.openai.com/docs/guides/rate-limits; Anthropic: docs.anthropic.com/en/api/rate-limits.
 _RULES: dict[str, Rule] = {
     "bedrock": "input+max_tokens",
     "openai": "larger",

@@ -30,7 +30,7 @@ _REMAINING = tuple((measure, name.format("remaining")) for measure, name in _HEA
 
 
 def read_rate_limits(headers: Mapping[str, str]) -> tuple[dict[str, int], dict[str, int]]:
-    """Return the limits a minute and what remains of them, by measure; what cannot be read is left out.
+    """Return the limits a minute, and what remains of them, by measure, as far as they are given.
 
     Args:
         headers: Values by lower-case name.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import UNSET, Struct
 
-from seawall.agents import Agent, Route, choose_agent
+from seawall.agents import Route, choose_agent
 from seawall.agents.calls import AgentTurn, Answer, TurnPausing
 from seawall.agents.loop import run_agent
 from seawall.agents.window import Interludes, history_window
@@ -87,13 +87,7 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
         span.put("gen_ai.conversation.id", opened.key.session)
     source = _JournalSource(ports, context, opened, route, state)
     if left is None:
-        if ports.check_quota is not None and (ports.answers is None or session is not None):
-            _check_quota(ports, context, ports.agents[route.agent])
-        await emit(
-            TurnStarted(context.request.id, opened.key.session, session is None),
-            IntentDetected(detection.intent, detection.confidence, detection.by),
-            AgentSelected(route.agent, route.reason),
-        )
+        await _open_turn(source)
     else:
         from seawall.pipeline.continuation import continued_events  # noqa: PLC0415 - seldom
 
@@ -115,18 +109,6 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
         if ending is not failure:
             raise ending from None
         raise
-
-
-def _check_quota(ports: Ports, context: TurnContext, agent: Agent) -> None:
-    """Refuse a turn whose first model call would surely wait beyond the deadline.
-
-    Raises:
-        QuotaExhausted: Nothing was done for it.
-    """
-    limits, message = agent.limits, UserMessage(context.request.text)
-    request = ModelRequest(agent.prompt, (message,), limits.call_tokens or limits.completion_tokens)
-    if ports.check_quota is not None:
-        ports.check_quota(agent.name, request, context.deadline)
 
 
 def _ending(context: TurnContext, failure: BaseException) -> BaseException:
@@ -170,6 +152,26 @@ class _JournalSource(Struct):
                 self.ports, self.context, self.opened, self.route, self.state
             )
         return self.journal
+
+
+async def _open_turn(source: _JournalSource) -> None:
+    """Emit the first events, unless the first model call would surely wait beyond the deadline.
+
+    Raises:
+        QuotaExhausted: Nothing was done for the turn.
+    """
+    ports, context, opened, route = source.ports, source.context, source.opened, source.route
+    session, detection = opened.snapshot.session, opened.detection
+    if ports.check_quota is not None and (ports.answers is None or session is not None):
+        agent, message = ports.agents[route.agent], UserMessage(context.request.text)
+        tokens = agent.limits.call_tokens or agent.limits.completion_tokens
+        smallest = ModelRequest(agent.prompt, (message,), tokens)
+        ports.check_quota(agent.name, smallest, context.deadline)
+    await context.emit(
+        TurnStarted(context.request.id, opened.key.session, session is None),
+        IntentDetected(detection.intent, detection.confidence, detection.by),
+        AgentSelected(route.agent, route.reason),
+    )
 
 
 async def _run(source: _JournalSource, turn: AgentTurn, answer: Answer) -> Answer:

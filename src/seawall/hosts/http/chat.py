@@ -101,17 +101,10 @@ async def _respond_stream(
             reply.take(event)
             if type(event) is TextDelta:
                 await exchange.write_text(reply.delta({"content": event.text}))
-            elif type(event) is TurnStarted:
-                if not exchange.started:
-                    await exchange.start(200, [*EVENT_STREAM, reply.session_header])
             elif type(event) is TurnQueued:
-                if not exchange.started:
-                    if request.idempotency_key is not None:
-                        continue  # the session to name may be that of an earlier request
-                    session = (b"seawall-session", request.session.encode())
-                    await exchange.start(200, [*EVENT_STREAM, session])
-                # A comment of the stream, which clients ignore unless they know it.
-                await exchange.write(b": turn.queued %b\n\n" % encode(event))
+                await _report_queued(exchange, request, event)
+            elif type(event) is TurnStarted and not exchange.started:
+                await exchange.start(200, [*EVENT_STREAM, reply.session_header])
             elif type(event) is AgentSelected and event.reason != "handoff":
                 await exchange.write(reply.delta({"role": "assistant", "content": ""}))
 
@@ -130,6 +123,16 @@ async def _respond_stream(
     if with_usage:
         parts.append(reply.chunk([], usage=reply.usage()))
     await exchange.end(b"".join([*parts, b"data: [DONE]\n\n"]))
+
+
+async def _report_queued(exchange: Exchange, request: TurnRequest, event: TurnQueued) -> None:
+    """Say in a comment of the stream, which clients ignore unless they know it, that it waits."""
+    if not exchange.started:
+        if request.idempotency_key is not None:
+            return  # the session to name in the headers may be that of an earlier request
+        session = (b"seawall-session", request.session.encode())
+        await exchange.start(200, [*EVENT_STREAM, session])
+    await exchange.write(b": turn.queued %b\n\n" % encode(event))
 
 
 async def _respond_json(
