@@ -294,20 +294,21 @@ def _note_of(event: "Event") -> str:
     """What a note says of an event; empty for no note."""
     from seawall import events  # noqa: PLC0415
 
+    note = ""
     match event:
         case events.TurnQueued():
-            return f"waits at position {event.position}, for about {event.seconds:g} s"
+            note = f"waits at position {event.position}, for about {event.seconds:g} s"
         case events.IntentDetected() if event.intent:
-            return f"intent {event.intent} ({event.confidence:.0%}, by {event.by})"
+            note = f"intent {event.intent} ({event.confidence:.0%}, by {event.by})"
         case events.AgentSelected():
-            return f"agent {event.agent} ({event.reason})"
+            note = f"agent {event.agent} ({event.reason})"
         case events.ToolCalled():
-            return f"tool {event.name} {_short(event.arguments)}"
+            note = f"tool {event.name} {_short(event.arguments)}"
         case events.ToolReturned():
-            return f"{'failed' if event.failed else 'returned'}: {_short(event.content)}"
+            note = f"{'failed' if event.failed else 'returned'}: {_short(event.content)}"
         case events.ApprovalRequested():
-            return _requested(event)
-    return ""
+            note = _requested(event)
+    return note
 
 
 def _requested(event: "ApprovalRequested") -> str:
