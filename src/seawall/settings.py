@@ -240,11 +240,12 @@ class QuotaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         input_tokens_per_minute: Prompt tokens, where the provider limits them separately.
         output_tokens_per_minute: Completion tokens, where the provider limits them separately.
         reserve: What the provider deducts when it admits a call. "input+max_tokens": the prompt
-            and the call's limit of completion tokens, of which it returns what was not used;
-            "larger": the larger of both, of which it returns nothing; "usage": what is used in the
-            end, which is estimated; "auto": the rule of the models' kind.
-        output_factor: As how many tokens the provider counts a completion token in the end.
-        refill: "continuous", or "windows": the whole limit at the beginning of each window.
+            and the call's limit of completion tokens; "larger": the larger of both; "usage": what
+            is used in the end, which is estimated; "auto": the rule of the models' kind.
+        returned: What the provider returns at the end of a call: "unused", "nothing", or "auto":
+            nothing of the larger of both, else what was not used.
+        burndown: As how many tokens the provider counts a completion token in the end.
+        refill: "continuous", or "window": the whole limit at the beginning of each window.
         window_seconds: How many seconds of the limit can be used at once; the length of windows.
         queued: Calls that may wait in one process.
         pods: Processes that share the account; used while the shared counter cannot be reached
@@ -256,8 +257,9 @@ class QuotaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     input_tokens_per_minute: _PerMinute = 0
     output_tokens_per_minute: _PerMinute = 0
     reserve: Literal["auto", "input+max_tokens", "larger", "usage"] = "auto"
-    output_factor: Annotated[float, Meta(ge=1, le=100)] = 1.0
-    refill: Literal["continuous", "windows"] = "continuous"
+    returned: Literal["auto", "unused", "nothing"] = "auto"
+    burndown: Annotated[float, Meta(ge=1, le=100)] = 1.0
+    refill: Literal["continuous", "window"] = "continuous"
     window_seconds: Annotated[float, Meta(ge=0.1, le=60.0)] = 60.0
     queued: Annotated[int, Meta(ge=0, le=1_000_000)] = 6_000
     pods: Annotated[int, Meta(ge=1, le=100_000)] = 1

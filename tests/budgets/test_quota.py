@@ -108,7 +108,7 @@ def test_reservations_never_exceed_the_limit_in_any_window(
     limits = QuotaSettings(
         requests_per_minute=requests,
         tokens_per_minute=limit,
-        refill="windows" if windows else "continuous",
+        refill="window" if windows else "continuous",
     )
 
     async def scenario() -> None:
@@ -481,7 +481,7 @@ def test_bedrocks_worked_example() -> None:
 
 
 def test_output_counts_several_fold_and_cached_input_not_at_all() -> None:
-    rule = Reservations(QuotaSettings(output_factor=5), "input+max_tokens")
+    rule = Reservations(QuotaSettings(burndown=5), "input+max_tokens")
     reserved = rule.reserve(3_000, 1_000)
     used = rule.used(reserved, Usage(1_000, 100, 1, cached_prompt_tokens=800))
     assert used == {"requests": 1, "tokens": 700, "input_tokens": 200, "output_tokens": 100}

@@ -93,11 +93,11 @@ class QueueReport(Protocol):
 
 def _refills(settings: QuotaSettings, limits: Mapping[str, int]) -> dict[str, Refill]:
     seconds = settings.window_seconds
-    windows = settings.refill == "windows"
-    if windows and any(limit * seconds < 60 for limit in limits.values()):
+    window = settings.refill == "window"
+    if window and any(limit * seconds < 60 for limit in limits.values()):
         seconds = 60.0  # in a shorter window there would be less than one
     return {
-        name: Refill(limit, max(1, int(limit * seconds / 60)), seconds if windows else 0.0)
+        name: Refill(limit, max(1, int(limit * seconds / 60)), seconds if window else 0.0)
         for name, limit in limits.items()
     }
 

@@ -97,7 +97,10 @@ class Reservations:
             rule: How the provider counts.
         """
         self._rule = rule
-        self._factor = settings.output_factor
+        self._burndown = settings.burndown
+        self._kept = settings.returned == "nothing" or (
+            settings.returned == "auto" and rule == "larger"
+        )
         self._ratio = Average(_FIRST_TOKENS_PER_BYTE)
         self._completion = Average(_FIRST_COMPLETION)
 
@@ -119,7 +122,7 @@ class Reservations:
             output, tokens = max_tokens, max(prompt, max_tokens)
         else:
             output = min(max_tokens, int(self._completion.high) + 1)
-            tokens = prompt + round(output * self._factor)
+            tokens = prompt + round(output * self._burndown)
         return {REQUESTS: 1, TOKENS: tokens, INPUT: prompt, OUTPUT: output}
 
     def typical(self, reserved: Mapping[str, int], prompt_bytes: int) -> dict[str, int]:
@@ -127,21 +130,20 @@ class Reservations:
         output = min(self._completion.mean, reserved[OUTPUT])
         prompt = prompt_bytes * min(1.0, self._ratio.mean)
         tokens = reserved[TOKENS]
-        if self._rule != "larger":
-            tokens = int(prompt + output * self._factor) + 1
+        if not self._kept:
+            tokens = int(prompt + output * self._burndown) + 1
         return {REQUESTS: 1, TOKENS: tokens, INPUT: int(prompt) + 1, OUTPUT: int(output) + 1}
 
     def used(self, reserved: Mapping[str, int], usage: Usage) -> dict[str, int]:
         """What the provider counts for a call that has ended, by measure.
 
-        Tokens read from its prompt cache do not count. Where the larger of input and bound counts,
-        nothing is returned.
+        Tokens read from its prompt cache do not count.
         """
+        if self._kept:
+            return dict(reserved)
         prompt = max(0, usage.prompt_tokens - usage.cached_prompt_tokens)
         output = usage.completion_tokens
-        tokens = prompt + round(output * self._factor)
-        if self._rule == "larger":
-            tokens, output = reserved[TOKENS], reserved[OUTPUT]
+        tokens = prompt + round(output * self._burndown)
         return {REQUESTS: 1, TOKENS: tokens, INPUT: prompt, OUTPUT: output}
 
     def learn(self, prompt_bytes: int, usage: Usage) -> None:
