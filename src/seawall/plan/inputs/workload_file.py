@@ -80,7 +80,9 @@ def from_flags(
     clients = workload.clients
     if duration and sources.get("clients") == DEFAULT_SOURCES["clients"]:
         clients = _clients_of(service, sources)
-    return Workload(arrivals=arrivals, service=service, clients=clients, sources=sources)
+    return structs.replace(
+        workload, arrivals=arrivals, service=service, clients=clients, sources=sources
+    )
 
 
 def _clients_of(service: Service, sources: dict[str, str]) -> Clients:

@@ -22,6 +22,8 @@ __all__ = [
     "ARRIVING",
     "CHOICES",
     "JITTERS",
+    "MODEL_TOKENS",
+    "MODEL_WAITS",
     "SERVICES",
     "STARTS",
     "Job",
@@ -43,7 +45,7 @@ Integers = NDArray[np.int64]
 Retrying = TypeVar("Retrying", EnvironmentState, Requests)
 
 # Uses of streams of random numbers.
-ARRIVING, SERVICES, STARTS, JITTERS, CHOICES = range(5)
+ARRIVING, SERVICES, STARTS, JITTERS, CHOICES, MODEL_TOKENS, MODEL_WAITS = range(7)
 _PIECE = 65_536
 _MOST_BINS = 200_000
 _RETRIES = ("retry_times", "ticket", "retry_request", "retry_tries", "retry_first", "free_tickets")

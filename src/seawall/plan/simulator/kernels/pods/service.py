@@ -9,7 +9,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.simulator.kernels import inlined
+from seawall.plan.simulator.kernels import compiled, inlined
+from seawall.plan.simulator.kernels.model import arrays as m
+from seawall.plan.simulator.kernels.model.arrays import Quota
+from seawall.plan.simulator.kernels.model.calls import open_call
+from seawall.plan.simulator.kernels.model.meters import settle
 from seawall.plan.simulator.kernels.pods import arrays as k
 from seawall.plan.simulator.kernels.pods.arrays import PodParams, Pods, PodStats, Requests
 from seawall.plan.simulator.kernels.primitives import bin_index, bucket, push, set_leaf
@@ -18,11 +22,14 @@ from seawall.plan.simulator.kernels.randomness import draw, uniform
 __all__ = [
     "advance",
     "begin",
+    "durations",
     "finish",
+    "give_up",
     "release",
     "schedule_burst",
     "start_burst",
     "unqueue",
+    "wait",
     "wait_for_upstreams",
 ]
 
@@ -73,6 +80,7 @@ def begin(
     requests: Requests,
     stats: PodStats,
     params: PodParams,
+    quota: Quota,
     rows: Floats,
     tables: Floats,
     slot: int,
@@ -95,21 +103,14 @@ def begin(
     if params.cpu_first > 0.0:
         start_burst(pods, requests, params, slot, params.cpu_first, now)
     else:
-        wait_for_upstreams(requests, stats, params, rows, tables, slot, now)
+        wait_for_upstreams(requests, stats, params, quota, rows, tables, slot, now)
 
 
 @inlined
-def wait_for_upstreams(
-    requests: Requests,
-    stats: PodStats,
-    params: PodParams,
-    rows: Floats,
-    tables: Floats,
-    slot: int,
-    now: float,
-) -> None:
-    """The first burst has ended: wait for upstreams."""
-    request = requests.request[slot]
+def durations(
+    params: PodParams, rows: Floats, tables: Floats, request: int
+) -> tuple[float, float, float, float]:
+    """Seconds of a request: until its model call, of the call, after it, to its first token."""
     before = 0.0
     for stage in range(params.before):
         u = uniform(params.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
@@ -126,6 +127,22 @@ def wait_for_upstreams(
     token = 0.0
     if call > 0.0:
         token = draw(rows, tables, params.row_first, uniform(params.services, request * 16 + 15))
+    return before, call, after, token
+
+
+@inlined
+def wait(
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    slot: int,
+    now: float,
+    before: float,
+    call: float,
+    after: float,
+    token: float,
+) -> None:
+    """Wait for upstreams; the model call begins after `before` seconds."""
     bins = stats.series.shape[1]
     if params.before < params.stages:
         stats.series[k.CALLS_BEGIN, bin_index(now + before, params.width, bins)] += 1
@@ -135,6 +152,40 @@ def wait_for_upstreams(
     count = requests.tally
     end = now + before + call + after
     count[k.IN_WAIT] = push(requests.wakes, requests.waking, count[k.IN_WAIT], end, slot)
+
+
+@compiled
+def call_model(
+    requests: Requests, quota: Quota, slot: int, now: float, before: float, call: float
+) -> None:
+    """The model call of a request: tried when its time has come."""
+    settle(quota, now)
+    requests.phase[slot] = k.CALLING
+    time = now + before
+    leave = time if requests.gone[slot] == 1 else math.inf
+    quota.items[m.OF_OWNER, slot] = open_call(
+        quota, slot, requests.request[slot], requests.tries[slot], time, call, leave, 2, math.inf
+    )
+
+
+@inlined
+def wait_for_upstreams(
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    quota: Quota,
+    rows: Floats,
+    tables: Floats,
+    slot: int,
+    now: float,
+) -> None:
+    """The first burst has ended: wait for upstreams."""
+    request = requests.request[slot]
+    before, call, after, token = durations(params, rows, tables, request)
+    if params.limited:
+        call_model(requests, quota, slot, now, before, call)
+        return
+    wait(requests, stats, params, slot, now, before, call, after, token)
 
 
 @inlined
@@ -173,6 +224,7 @@ def finish(
     requests: Requests,
     stats: PodStats,
     params: PodParams,
+    quota: Quota,
     rows: Floats,
     tables: Floats,
     slot: int,
@@ -206,4 +258,21 @@ def finish(
     if pods.waiting[pod] > 0 and pods.busy[pod] < params.room:
         following = pods.oldest[pod]
         unqueue(pods, requests, stats, params, following, now)
-        begin(pods, requests, stats, params, rows, tables, following, now)
+        begin(pods, requests, stats, params, quota, rows, tables, following, now)
+
+
+@compiled
+def give_up(
+    pods: Pods,
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    quota: Quota,
+    rows: Floats,
+    tables: Floats,
+    slot: int,
+    now: float,
+) -> None:
+    """A request whose outcome is recorded leaves its pod."""
+    requests.gone[slot] = 1
+    finish(pods, requests, stats, params, quota, rows, tables, slot, now)
