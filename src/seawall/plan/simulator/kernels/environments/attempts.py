@@ -116,10 +116,8 @@ def complete(
 ) -> None:
     """Schedule the end of an attempt that has its environment, and record its outcome.
 
-    Args:
-        waited: Seconds that its model call waited for the quota.
-        given_up: Outcome if the quota did not admit its call, which it has given up; else 0.
-        gone: Whether its client has left before.
+    waited: seconds that its model call waited for the quota. given_up: outcome if the quota did not
+    admit the call; else 0. gone: whether its client has left before.
     """
     count = state.tally
     series = stats.series
