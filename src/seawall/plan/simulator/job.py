@@ -15,7 +15,7 @@ from seawall.plan.simulator.kernels.arriving import fill_arrivals
 from seawall.plan.simulator.kernels.environments.arrays import EnvironmentState, EnvironmentStats
 from seawall.plan.simulator.kernels.pods.arrays import PodStats, Requests
 from seawall.plan.simulator.kernels.primitives import BUCKETS, bucket_edges
-from seawall.plan.simulator.kernels.randomness import stream
+from seawall.plan.simulator.kernels.randomness import CONSTANT, stream
 from seawall.plan.simulator.result import Histogram, Samples
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "arrivals_in_pieces",
     "bin_width",
     "empty_histogram",
+    "fixed_seconds",
     "histogram",
     "level",
     "numbers",
@@ -120,6 +121,16 @@ def arrivals_in_pieces(
             yield times[:written]
         if last:
             return
+
+
+def fixed_seconds(rows: Floats) -> float:
+    """The sum of encoded distributions that are all constant; else -1."""
+    if (rows[:, 0] != CONSTANT).any():
+        return -1.0
+    total = 0.0
+    for row in rows:  # in the order of the compiled loop
+        total += max(0.0, row[1] + row[4])
+    return total
 
 
 def bin_width(workload: Workload, wanted: float) -> tuple[float, int]:

@@ -48,6 +48,8 @@ class PodParams(NamedTuple):
         row_first: Row of the time to the model's first token.
         cpu_first: Processor seconds of the first burst.
         cpu_last: Processor seconds of the last burst.
+        fixed_before: Seconds of the stages before the model's, if all are constant; else -1.
+        fixed_after: Seconds of the stages after the model's, if all are constant; else -1.
         room: Requests in service in a pod at most.
         queue: Requests that wait in a pod at most.
         longest: Time that a request waits at most.
@@ -64,6 +66,8 @@ class PodParams(NamedTuple):
     row_first: int
     cpu_first: float
     cpu_last: float
+    fixed_before: float
+    fixed_after: float
     room: int
     queue: int
     longest: float
@@ -88,6 +92,7 @@ class Pods(NamedTuple):
         waiting: Requests in the queue.
         most: Greatest `busy` so far.
         bursts: Bursts in progress.
+        alone_until: End of the pod's only burst, which is in `wakes` and not in `tree`; -1: none.
         clock: Virtual time.
         seen: Time at which `clock` was updated.
         used: Processor seconds.
@@ -104,6 +109,7 @@ class Pods(NamedTuple):
     waiting: Integers
     most: Integers
     bursts: Integers
+    alone_until: Floats
     clock: Floats
     seen: Floats
     used: Floats
@@ -125,13 +131,14 @@ class Requests(NamedTuple):
         tries: Attempts so far.
         serial: Changes when a slot is used again.
         gone: 1: the client has timed out.
+        stale: Entries in `wakes` that no longer count, which are before those that do.
         first: Time of the first attempt.
         since: Time of this attempt.
         pause: Time of the first token.
         later: Next request in the queue.
         earlier: Previous request in the queue.
         free: Free slots.
-        wakes: Heap of the times at which waits for upstreams end.
+        wakes: Heap of the times at which waits for upstreams, and last bursts that are alone, end.
         waking: Slots of that heap.
         ring_times: Ring of the times at which clients time out, in order.
         ring_slots: Slots of that ring.
@@ -154,6 +161,7 @@ class Requests(NamedTuple):
     tries: Integers
     serial: Integers
     gone: Integers
+    stale: Integers
     first: Floats
     since: Floats
     pause: Floats
