@@ -14,7 +14,7 @@ from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.kernels.arriving import fill_arrivals
 from seawall.plan.simulator.kernels.environments.arrays import EnvironmentState, EnvironmentStats
 from seawall.plan.simulator.kernels.pods.arrays import PodStats, Requests
-from seawall.plan.simulator.kernels.primitives import BUCKETS, bucket_edges
+from seawall.plan.simulator.kernels.primitives import BUCKETS, HEAP_ROOM, bucket_edges
 from seawall.plan.simulator.kernels.randomness import CONSTANT, stream
 from seawall.plan.simulator.result import Histogram, Samples
 
@@ -214,14 +214,14 @@ def with_retry_room(state: Retrying, needed: int, tickets: int) -> Retrying:
         needed: Free tickets that are needed.
         tickets: Index of their number in `state.tally`.
     """
-    have = len(state.retry_times)
+    have = len(state.retry_times) - HEAP_ROOM
     if state.tally[tickets] >= needed:
         return state
     size = max(2 * have, have + needed + 1_023)
 
     def grown(array: NDArray[Any]) -> NDArray[Any]:
-        wider = np.zeros(size, dtype=array.dtype)
-        wider[:have] = array
+        wider = np.full(size + HEAP_ROOM, np.inf if array.dtype.kind == "f" else 0, array.dtype)
+        wider[: len(array)] = array
         return wider
 
     state = state._replace(**{name: grown(getattr(state, name)) for name in _RETRIES})

@@ -26,6 +26,7 @@ from seawall.plan.simulator.job import (
 )
 from seawall.plan.simulator.kernels.pods import arrays as kernel
 from seawall.plan.simulator.kernels.pods.loop import run_until
+from seawall.plan.simulator.kernels.primitives import HEAP_ROOM
 from seawall.plan.simulator.result import Result, Usage
 from seawall.plan.simulator.scalers import Scaler, scaler_of
 
@@ -119,7 +120,7 @@ def _initial_state(
         clock=np.zeros(most),
         seen=np.zeros(most),
         used=np.zeros(most),
-        keys=np.zeros((most, each + 1)),
+        keys=np.full((most, each + 1 + HEAP_ROOM), math.inf),
         items=np.zeros((most, each + 1), dtype=np.int64),
         tree=tree,
         oldest=np.full(most, -1, dtype=np.int64),
@@ -141,8 +142,8 @@ def _initial_state(
         later=whole(slots),
         earlier=whole(slots),
         free=np.arange(slots, dtype=np.int64),
-        wakes=np.zeros(slots),
-        waking=whole(slots),
+        wakes=np.full(2 * slots + HEAP_ROOM, math.inf),  # one of a slot may be stale
+        waking=whole(2 * slots),
         # Written before they are read; clearing these, the largest, was a tenth of a short run.
         ring_times=np.empty(ring),
         ring_slots=np.empty(ring, dtype=np.int64),
@@ -150,7 +151,7 @@ def _initial_state(
         line_times=np.empty(ring),
         line_slots=np.empty(ring, dtype=np.int64),
         line_serials=np.empty(ring, dtype=np.int64),
-        retry_times=np.zeros(0),
+        retry_times=np.full(HEAP_ROOM, math.inf),
         ticket=whole(0),
         retry_request=whole(0),
         retry_tries=whole(0),

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.plan.simulator.kernels import compiled, inlined
+from seawall.plan.simulator.kernels.durations import model_call, other_stages
 from seawall.plan.simulator.kernels.environments import arrays as k
 from seawall.plan.simulator.kernels.environments.arrays import (
     EnvironmentParams,
@@ -107,23 +108,19 @@ def attempt(
     if params.invoke_rate < math.inf:
         clock[k.INVOKES_LEFT] -= 1.0
 
-    stages = params.stages
-    before = 0.0
-    for stage in range(params.before):
-        u = uniform(params.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
-        before += draw(rows, tables, stage, u)
-    call = 0.0
-    if params.before < stages:
-        u = uniform(params.services, request * 16 + params.before)
-        call = draw(rows, tables, params.before, u)
-    after = 0.0
-    for stage in range(params.before + 1, stages):
-        u = uniform(params.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
-        after += draw(rows, tables, stage, u)
-    first_token = 0.0
-    if call > 0.0:
-        u = uniform(params.services, request * 16 + 15)
-        first_token = min(call, draw(rows, tables, params.row_first, u))
+    before = params.fixed_before
+    if before < 0.0:
+        before = other_stages(params.services, rows, tables, 0, params.before, request)
+    call, first_token = 0.0, 0.0
+    if params.before < params.stages:
+        call, first_token = model_call(
+            params.services, rows, tables, params.before, params.row_first, request
+        )
+    after = params.fixed_after
+    if after < 0.0:
+        after = other_stages(
+            params.services, rows, tables, params.before + 1, params.stages, request
+        )
     service = before + call + after
     start = 0.0
     if cold:
@@ -158,7 +155,7 @@ def attempt(
     begun = time + start
     series[k.STARTED, bin_index(begun, width, bins)] += 1
     series[k.ENDED, bin_index(end, width, bins)] += 1
-    if params.before < stages and not (cut and before >= service):
+    if params.before < params.stages and not (cut and before >= service):
         series[k.CALLS_BEGIN, bin_index(begun + before, width, bins)] += 1
         series[k.CALLS_END, bin_index(min(begun + before + call, end), width, bins)] += 1
 

@@ -197,6 +197,7 @@ def kill(
             requests.phase[slot] = k.DEAD
         else:
             release(requests, slot)
+    pods.keys[pod, : pods.bursts[pod]] = math.inf
     pods.alone_until[pod] = -1.0
     pods.busy[pod] = 0
     pods.bursts[pod] = 0

@@ -40,6 +40,7 @@ def advance(pods: Pods, params: PodParams, pod: int, now: float) -> None:
             pods.used[pod] += (until - pods.seen[pod]) * min(1.0, params.cores)
             pods.alone_until[pod] = -1.0
             pods.bursts[pod] = 0
+            pods.keys[pod, 0] = math.inf
             pods.clock[pod] = 0.0
         else:
             passed = now - pods.seen[pod]
