@@ -108,9 +108,12 @@ def _initial_state(
     def whole(size: int) -> NDArray[np.int64]:
         return np.zeros(size, dtype=np.int64)
 
+    def indices(size: int) -> NDArray[np.uint32]:
+        return np.zeros(size, dtype=np.uint32)
+
     tree = np.full(2 * leaves, math.inf)
     pods = kernel.Pods(
-        ready=whole(most),
+        ready=indices(most),
         closed=whole(most),
         busy=whole(most),
         waiting=whole(most),
@@ -121,7 +124,7 @@ def _initial_state(
         seen=np.zeros(most),
         used=np.zeros(most),
         keys=np.full((most, each + 1 + HEAP_ROOM), math.inf),
-        items=np.zeros((most, each + 1), dtype=np.int64),
+        items=np.zeros((most, each + 1), dtype=np.uint32),
         tree=tree,
         oldest=np.full(most, -1, dtype=np.int64),
         newest=np.full(most, -1, dtype=np.int64),
@@ -129,7 +132,7 @@ def _initial_state(
     ring = 4 * slots
     requests = kernel.Requests(
         tally=whole(10),
-        pod=np.full(slots, -1, dtype=np.int64),
+        pod=indices(slots),
         phase=whole(slots),
         request=whole(slots),
         tries=whole(slots),
@@ -141,15 +144,15 @@ def _initial_state(
         pause=np.zeros(slots),
         later=whole(slots),
         earlier=whole(slots),
-        free=np.arange(slots, dtype=np.int64),
+        free=np.arange(slots, dtype=np.uint32),
         wakes=np.full(2 * slots + HEAP_ROOM, math.inf),  # one of a slot may be stale
-        waking=whole(2 * slots),
+        waking=indices(2 * slots),
         # Written before they are read; clearing these, the largest, was a tenth of a short run.
         ring_times=np.empty(ring),
-        ring_slots=np.empty(ring, dtype=np.int64),
+        ring_slots=np.empty(ring, dtype=np.uint32),
         ring_serials=np.empty(ring, dtype=np.int64),
         line_times=np.empty(ring),
-        line_slots=np.empty(ring, dtype=np.int64),
+        line_slots=np.empty(ring, dtype=np.uint32),
         line_serials=np.empty(ring, dtype=np.int64),
         retry_times=np.full(HEAP_ROOM, math.inf),
         ticket=whole(0),

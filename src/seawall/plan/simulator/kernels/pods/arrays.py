@@ -9,6 +9,7 @@ __all__ = ["PodParams", "PodStats", "Pods", "Requests"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Indices = NDArray[np.uint32]  # numba lets signed ones count from the end, which takes time
 
 RANDOM, ROUND_ROBIN, LEAST = range(3)
 FREE, QUEUED, FIRST_BURST, WAITING, LAST_BURST, DEAD = range(6)
@@ -103,7 +104,7 @@ class Pods(NamedTuple):
         newest: Slot of the last request in the queue; -1: none.
     """
 
-    ready: Integers
+    ready: Indices
     closed: Integers
     busy: Integers
     waiting: Integers
@@ -114,7 +115,7 @@ class Pods(NamedTuple):
     seen: Floats
     used: Floats
     keys: Floats
-    items: Integers
+    items: Indices
     tree: Floats
     oldest: Integers
     newest: Integers
@@ -155,7 +156,7 @@ class Requests(NamedTuple):
     """
 
     tally: Integers
-    pod: Integers
+    pod: Indices
     phase: Integers
     request: Integers
     tries: Integers
@@ -167,14 +168,14 @@ class Requests(NamedTuple):
     pause: Floats
     later: Integers
     earlier: Integers
-    free: Integers
+    free: Indices
     wakes: Floats
-    waking: Integers
+    waking: Indices
     ring_times: Floats
-    ring_slots: Integers
+    ring_slots: Indices
     ring_serials: Integers
     line_times: Floats
-    line_slots: Integers
+    line_slots: Indices
     line_serials: Integers
     retry_times: Floats
     ticket: Integers
