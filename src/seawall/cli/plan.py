@@ -79,6 +79,13 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--calibration", type=Path, metavar="FILE", help="measurements of seawall lab calibrate"
     )
+    group.add_argument("--model-tpm", metavar="N", help="the model's quota of tokens a minute: 2M")
+    group.add_argument("--model-rpm", metavar="N", help="the model's quota of requests a minute")
+    group.add_argument(
+        "--max-tokens",
+        metavar="N",
+        help="bound of a call's output; none: the model's (default: 1000)",
+    )
     group.add_argument(
         "--spikes-a-month", type=float, metavar="N", help="spikes a month (default: 4)"
     )
@@ -107,6 +114,11 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
         metavar="WHAT=SHARE",
         help="savings plans and spot: lambda=12%%, ec2=28%%, fargate=20%%, spot=60%%; may be "
         "repeated",
+    )
+    terms.add_argument(
+        "--platforms",
+        metavar="NAMES",
+        help="aws (default), all, or names separated by commas, such as eks,lambda",
     )
     terms.add_argument(
         "--account-limit",
@@ -235,6 +247,9 @@ def _written(arguments: argparse.Namespace, path: Path | None) -> "QuestionFile"
         "duration": arguments.duration or "",
         "start": arguments.init or "",
         "trace": arguments.trace,
+        "model_tpm": arguments.model_tpm or "",
+        "model_rpm": arguments.model_rpm or "",
+        "max_tokens": arguments.max_tokens or "",
     }
     default = _default_workload(arguments)
     if path is None:
@@ -268,16 +283,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         hard["error_share"] = _share(arguments.errors, "--errors")
     if arguments.budget is not None:
         hard["monthly_cost"] = arguments.budget
-    terms = {
-        "spikes_a_month": arguments.spikes_a_month,
-        "announced": arguments.announced or None,
-        "account_limit": arguments.account_limit,
-        "architecture": arguments.arch,
-        "entry": arguments.entry,
-        "managed_runtime": arguments.managed_runtime,
-        "zones": arguments.zones,
-    }
-    terms = {name: value for name, value in terms.items() if value is not None}
+    terms = _terms(arguments)
     discounts = parse_discounts(arguments.discount)
     if "spot" in discounts:
         terms["spot"] = True
@@ -300,6 +306,22 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         prices=prices,
         given=frozenset(given),
     )
+
+
+def _terms(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of the platforms that are given."""
+    terms: dict[str, Any] = {
+        "spikes_a_month": arguments.spikes_a_month,
+        "announced": arguments.announced or None,
+        "account_limit": arguments.account_limit,
+        "architecture": arguments.arch,
+        "entry": arguments.entry,
+        "managed_runtime": arguments.managed_runtime,
+        "zones": arguments.zones,
+    }
+    if arguments.platforms:
+        terms["platforms"] = tuple(each.strip() for each in arguments.platforms.split(","))
+    return {name: value for name, value in terms.items() if value is not None}
 
 
 def _share(text: str, name: str) -> float:

@@ -8,8 +8,8 @@ from typing import Literal
 
 from msgspec import structs
 
+from seawall.errors import ConfigError
 from seawall.plan.decision.answer import (
-    PLATFORMS,
     Answer,
     Confidence,
     Figure,
@@ -25,16 +25,16 @@ from seawall.plan.decision.answer import (
 from seawall.plan.decision.bill import shared_costs
 from seawall.plan.decision.comparison import All, curve_of, margin_of, ranked, sensitivity_of
 from seawall.plan.decision.notes import inputs_of, notes_of, summary_of
+from seawall.plan.decision.places.port import Evaluation
+from seawall.plan.decision.places.registry import candidates_of
 from seawall.plan.decision.rule_of_thumb import rule_of_thumb
 from seawall.plan.decision.runs import SHARES, Outcome, Report, SimulationRunner, TimePercentiles
 from seawall.plan.decision.search import (
     CandidateSearch,
-    Evaluation,
     cost_misses,
     excess_of,
     misses_of,
 )
-from seawall.plan.decision.text import TITLES, configuration_words
 from seawall.plan.decision.variations import multiples, variations
 from seawall.plan.decision.windows import Month, Window, month_of
 from seawall.plan.inputs.distributions import mean_of
@@ -75,18 +75,23 @@ def advise(
 
 
 def _answer(question: Question, month: Month, runs: SimulationRunner, began: float) -> Answer:
+    places, excluded = candidates_of(question, month)
+    if not places:
+        why = "; ".join(f"{each.title}: {', '.join(each.reasons)}" for each in excluded)
+        raise ConfigError(f"no platform can run this service. {why}")
+    names = [place.name for place in places]
     steps = multiples(question, month.a_day)
-    runs.total = len(PLATFORMS) + len(steps) + 2 * len(variations(question, month.a_day))
+    runs.total = len(names) + len(steps) + 2 * len(variations(question, month.a_day))
     finder = CandidateSearch(question, month, runs)
-    sized = runs.each(lambda name: finder.confirm(finder.find(name), SEEDS), PLATFORMS)
-    found: All = dict(zip(PLATFORMS, sized, strict=True))
+    sized = runs.each(lambda name: finder.confirm(finder.find(name), SEEDS), names)
+    found: All = dict(zip(names, sized, strict=True))
     repeated = {name: finder.replications(each.candidate, SEEDS) for name, each in found.items()}
     searched = runs.simulations
     found = {name: _judged_by_mean(question, each, repeated[name]) for name, each in found.items()}
     order = ranked(found)
-    choice, runner_up = order[0], order[1]
+    choice, runner_up = order[0], order[1] if len(order) > 1 else None
     platforms: dict[str, PlatformAnswer] = {
-        name: _platform(finder, found[name], repeated[name], searched) for name in PLATFORMS
+        name: _platform(finder, found[name], repeated[name], searched) for name in names
     }
     curve = curve_of(question, found, runs, steps, month.a_day)
     sensitivity = sensitivity_of(question, found, runs, month.a_day)
@@ -117,6 +122,7 @@ def _answer(question: Question, month: Month, runs: SimulationRunner, began: flo
             requests=runs.requests,
             seconds=time.perf_counter() - began,
         ),
+        excluded=excluded,
     )
 
 
@@ -157,15 +163,18 @@ def _platform(
     def share(count: Callable[[Outcome], int]) -> Figure:
         return _figure([count(each) / each.requests if each.requests else 0.0 for each in outcomes])
 
-    name = sized.candidate.name
+    place = sized.candidate.place
     result = sized.outcome.result
     misses = () if sized.met else misses_of(question.objective, sized.outcome.figures)
     misses += cost_misses(question.objective, sized.cost)
     return PlatformAnswer(
-        name=name,
-        title=TITLES[name],
+        name=place.name,
+        title=place.title,
+        short=place.short,
+        family=place.family,
+        cloud=place.cloud,
         configuration=sized.candidate.configuration,
-        words=configuration_words(sized.candidate.configuration),
+        words=place.words(sized.candidate.configuration),
         monthly_cost=sized.cost,
         items=sized.items,
         met=sized.met,

@@ -5,14 +5,12 @@ from statistics import fmean
 
 from msgspec import Struct, structs
 
-from seawall.errors import ConfigError
 from seawall.plan.decision.advice import SEEDS, advise
 from seawall.plan.decision.answer import PlatformName
-from seawall.plan.decision.candidates import Candidate, eks, function, managed
+from seawall.plan.decision.places.registry import place_of
 from seawall.plan.decision.runs import KeyFigures, Report, SimulationRunner
 from seawall.plan.decision.search import CandidateSearch, cost_misses, misses_of
-from seawall.plan.decision.text import configuration_words
-from seawall.plan.decision.windows import Month, month_of
+from seawall.plan.decision.windows import month_of
 from seawall.plan.inputs.question import Question
 from seawall.plan.inputs.question_file import Deployed, QuestionFile
 
@@ -86,7 +84,8 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
     runs = SimulationRunner(progress=progress)
     try:
         finder = CandidateSearch(question, month, runs)
-        sized = finder.evaluate(_candidate(question, month, deployed))
+        place = place_of(deployed.platform)
+        sized = finder.evaluate(place.deployed(question, month, deployed))
         outcomes = finder.replications(sized.candidate, SEEDS)
     finally:
         runs.close()
@@ -100,25 +99,8 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
         holds=not misses,
         misses=misses,
         platform=sized.candidate.name,
-        words=configuration_words(sized.candidate.configuration),
+        words=place.words(sized.candidate.configuration),
         monthly_cost=sized.cost,
         first_token_p99=None if math.isnan(figures.first_token_p99) else figures.first_token_p99,
         error_share=figures.error_share,
     )
-
-
-def _candidate(question: Question, month: Month, deployed: Deployed) -> Candidate:
-    match deployed.platform:
-        case "eks":
-            return eks(question, month, cores=deployed.cores, pods=deployed.pods)
-        case "lambda-managed":
-            return managed(question, month, deployed.minimum)
-        case "lambda" | "lambda-snapstart" if deployed.provisioned:
-            raise ConfigError(f"deployed.provisioned: not with platform {deployed.platform!r}")
-        case "lambda-provisioned" if not deployed.provisioned:
-            raise ConfigError("deployed.provisioned: missing")
-        case name:
-            return function(
-                question, month, name,
-                memory_mb=deployed.memory_mb, provisioned=deployed.provisioned,
-            )  # fmt: skip

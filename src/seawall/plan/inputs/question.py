@@ -3,14 +3,24 @@
 import math
 from typing import Literal
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.distributions import check_amounts
 from seawall.plan.inputs.prices import Prices, load_prices
 from seawall.plan.inputs.workload import Workload
 
-__all__ = ["HOURS", "MONTH", "OPTION_SOURCES", "Objective", "Options", "PerRequest", "Question"]
+__all__ = [
+    "HOURS",
+    "MONTH",
+    "OPTION_SOURCES",
+    "Objective",
+    "Options",
+    "PerRequest",
+    "Question",
+    "with_discount",
+    "with_options",
+]
 
 HOURS = 730.0  # in a month
 MONTH = HOURS * 3_600.0  # seconds
@@ -69,6 +79,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of the platforms.
 
     Attributes:
+        platforms: Places to compare: names of places, or of clouds with all their places, or `all`.
         spikes_a_month: How often the workload's spikes occur.
         announced: Whether their time is known, so that capacity can be scheduled.
         account_limit: Hard limit of the Lambda account's concurrency. None: the quota is raised as
@@ -85,6 +96,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ConfigError: A value is invalid; the field is named.
     """
 
+    platforms: tuple[str, ...] = ("aws",)
     spikes_a_month: float = 4.0
     announced: bool = False
     account_limit: int | None = None
@@ -107,6 +119,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 OPTION_SOURCES = {
+    "options.platforms": "every place of AWS",
     "options.spikes_a_month": "assumed: one a week",
     "options.announced": "assumed: not announced, so their capacity is always provisioned",
     "options.account_limit": "assumed: the quota (1,000, soft) is raised as far as needed",
@@ -150,3 +163,15 @@ class Question(Struct, frozen=True, kw_only=True):
         check_amounts(
             "each", **{name: getattr(self.each, name) for name in PerRequest.__struct_fields__}
         )
+
+
+def with_options(question: Question, **fields: object) -> Question:
+    """The question with other options."""
+    return structs.replace(question, options=structs.replace(question.options, **fields))
+
+
+def with_discount(question: Question, what: str, share: float) -> Question:
+    """The question with another discount; see `prices.DISCOUNTS`."""
+    prices = question.prices
+    changed = structs.replace(prices, discounts=prices.discounts | {what: share})
+    return structs.replace(question, prices=changed)

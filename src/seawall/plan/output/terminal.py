@@ -4,18 +4,12 @@ import textwrap
 
 from seawall.plan.decision.answer import Answer, BreakEven, PlatformAnswer
 from seawall.plan.decision.check import CheckResult
-from seawall.plan.decision.text import TITLES, amount, money, seconds
+from seawall.plan.decision.places.registry import place_of, title_of
+from seawall.plan.decision.text import amount, money, seconds
 
 __all__ = ["format_answer", "format_check"]
 
 _WIDTH = 80
-_TITLES = {
-    "lambda": "Lambda",
-    "lambda-provisioned": "Lambda, provisioned",
-    "lambda-snapstart": "Lambda, SnapStart",
-    "lambda-managed": "Lambda Managed Inst.",
-    "eks": "EKS",
-}
 
 
 def format_answer(answer: Answer) -> str:
@@ -80,7 +74,7 @@ def _row(answer: Answer, each: PlatformAnswer) -> str:
     first = each.first_token.p99
     objective = "met" if each.met else "missed"
     return (
-        f"{mark} {_TITLES[each.name]:<22}{money(each.monthly_cost, answer.currency):>9} "
+        f"{mark} {each.short:<22}{money(each.monthly_cost, answer.currency):>9} "
         f"{_plus(first.value, first.half):>16} {each.error_share.value or 0.0:>7.1%} "
         f"{each.cold_starts.value or 0.0:>7,.0f}  {objective}"
     )
@@ -99,9 +93,9 @@ def _break_even(answer: Answer) -> str:
     if not found:
         return f"none from {steps[0]:g} to {steps[-1]:g} times this traffic"
     by_objective = ", by the objective" if all(each.by == "objective" for each in found) else ""
-    text = _TITLES[found[0].below]
+    text = place_of(found[0].below).short
     for each in found:
-        text += f" < {_times(each, answer)} < {_TITLES[each.above]}"
+        text += f" < {_times(each, answer)} < {place_of(each.above).short}"
     return text + by_objective
 
 
@@ -115,15 +109,15 @@ def _sensitive(answer: Answer) -> str:
     changing = [row for row in answer.sensitivity if row.changes_choice]
     if not changing:
         top = answer.sensitivity[0]
-        return (
-            f"no input changes the choice; {top.title} changes its cost most: "
-            f"{money(top.low.costs[answer.choice])} at {top.low.value}, "
-            f"{money(top.high.costs[answer.choice])} at {top.high.value}"
-        )
+        ends = [
+            f"{money(case.costs[answer.choice])} at {case.value}" for case in (top.low, top.high)
+        ]
+        return f"no input changes the choice; {top.title} changes its cost most: {', '.join(ends)}"
     parts = []
     for row in changing:
         case = row.high if row.high.choice != answer.choice else row.low
-        parts.append(f"{row.title} {case.value}: {_TITLES[case.choice]}")
+        then = place_of(case.choice).short if case.choice else "none can run it"
+        parts.append(f"{row.title} {case.value}: {then}")
     return "; ".join(parts)
 
 
@@ -141,7 +135,7 @@ def _rule(answer: Answer) -> str:
 
 def format_check(checked: CheckResult) -> str:
     """The result of a check, for a log."""
-    title = TITLES[checked.platform]
+    title = title_of(checked.platform)
     head = "met" if checked.holds else "NOT met"
     first, cost = seconds(checked.first_token_p99), money(checked.monthly_cost)
     lines = [

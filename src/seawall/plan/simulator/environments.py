@@ -14,6 +14,7 @@ from seawall.plan.simulator.job import (
     STARTS,
     Job,
     empty_histogram,
+    fixed_seconds,
     histogram,
     level,
     numbers,
@@ -26,6 +27,7 @@ from seawall.plan.simulator.kernels.environments import arrays as kernel
 from seawall.plan.simulator.kernels.environments.attempts import run_until
 from seawall.plan.simulator.kernels.environments.lives import finish
 from seawall.plan.simulator.kernels.model.arrays import Quota
+from seawall.plan.simulator.kernels.primitives import HEAP_ROOM
 from seawall.plan.simulator.model_quota import is_limited, model_calls, model_series, quota_of
 from seawall.plan.simulator.provisioning import Provisioning
 from seawall.plan.simulator.result import Result, Usage
@@ -79,6 +81,8 @@ def _params_of(job: Job, platform: Lambda) -> tuple[kernel.EnvironmentParams, Fl
         jitters=numbers(seed, JITTERS),
         stages=count,
         before=before,
+        fixed_before=fixed_seconds(rows[:before]),
+        fixed_after=fixed_seconds(rows[before + 1 : count]),
         row_first=count,
         row_start=count + 1,
         row_cold=count + 2 if cold is not None else -1,
@@ -124,11 +128,11 @@ def _initial_state(job: Job, platform: Lambda) -> kernel.EnvironmentState:
         later=whole(room),
         earlier=whole(room),
         slots=np.arange(room, dtype=np.int64),
-        ends=np.zeros(room),
+        ends=np.full(room + HEAP_ROOM, math.inf),
         ending=whole(room),
-        newest=np.zeros(2 * room if platform.reuse == "newest" else 1),
+        newest=np.full((2 * room if platform.reuse == "newest" else 1) + HEAP_ROOM, math.inf),
         ranked=whole(2 * room if platform.reuse == "newest" else 1),
-        retry_times=np.zeros(0),
+        retry_times=np.full(HEAP_ROOM, math.inf),
         ticket=whole(0),
         retry_request=whole(0),
         retry_tries=whole(0),

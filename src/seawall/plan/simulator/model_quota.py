@@ -18,6 +18,7 @@ from seawall.plan.simulator.job import (
 )
 from seawall.plan.simulator.kernels.model import arrays as k
 from seawall.plan.simulator.kernels.model.arrays import Quota
+from seawall.plan.simulator.kernels.primitives import HEAP_ROOM
 from seawall.plan.simulator.result import ModelCalls
 
 __all__ = ["is_limited", "model_calls", "model_series", "quota_of"]
@@ -73,7 +74,7 @@ def quota_of(job: Job, calls: int) -> Quota:
         clock=np.array([math.inf, math.inf]),
         numbers=np.zeros((12, room)),
         items=items,
-        times=np.zeros((2, room)),
+        times=np.full((2, room + HEAP_ROOM), math.inf),
         calls=np.zeros((2, room), dtype=np.int64),
         tally=np.zeros(6, dtype=np.int64),
         series=np.zeros((11, job.bins if limited else 0)),

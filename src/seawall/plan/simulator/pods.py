@@ -15,6 +15,7 @@ from seawall.plan.simulator.job import (
     SERVICES,
     Job,
     empty_histogram,
+    fixed_seconds,
     histogram,
     level,
     numbers,
@@ -26,6 +27,7 @@ from seawall.plan.simulator.job import (
 from seawall.plan.simulator.kernels.model.arrays import Quota
 from seawall.plan.simulator.kernels.pods import arrays as kernel
 from seawall.plan.simulator.kernels.pods.loop import run_until
+from seawall.plan.simulator.kernels.primitives import HEAP_ROOM
 from seawall.plan.simulator.model_quota import is_limited, model_calls, model_series, quota_of
 from seawall.plan.simulator.result import Result, Usage
 from seawall.plan.simulator.scalers import Scaler, scaler_of
@@ -79,6 +81,8 @@ def _params_of(job: Job, platform: Eks, room: int) -> tuple[kernel.PodParams, Fl
         row_first=len(stages),
         cpu_first=sum(stage.cpu_ms for stage in stages[:before]) / 1e3,
         cpu_last=sum(stage.cpu_ms for stage in stages[before:]) / 1e3,
+        fixed_before=fixed_seconds(rows[:before]),
+        fixed_after=fixed_seconds(rows[before + 1 : len(stages)]),
         room=room,
         queue=platform.queue,
         longest=float(platform.queue_seconds),
@@ -107,19 +111,23 @@ def _initial_state(
     def whole(size: int) -> NDArray[np.int64]:
         return np.zeros(size, dtype=np.int64)
 
+    def indices(size: int) -> NDArray[np.uint32]:
+        return np.zeros(size, dtype=np.uint32)
+
     tree = np.full(2 * leaves, math.inf)
     pods = kernel.Pods(
-        ready=whole(most),
+        ready=indices(most),
         closed=whole(most),
         busy=whole(most),
         waiting=whole(most),
         most=whole(most),
         bursts=whole(most),
+        alone_until=np.full(most, -1.0),
         clock=np.zeros(most),
         seen=np.zeros(most),
         used=np.zeros(most),
-        keys=np.zeros((most, each + 1)),
-        items=np.zeros((most, each + 1), dtype=np.int64),
+        keys=np.full((most, each + 1 + HEAP_ROOM), math.inf),
+        items=np.zeros((most, each + 1), dtype=np.uint32),
         tree=tree,
         oldest=np.full(most, -1, dtype=np.int64),
         newest=np.full(most, -1, dtype=np.int64),
@@ -127,28 +135,29 @@ def _initial_state(
     ring = 4 * slots
     requests = kernel.Requests(
         tally=whole(10),
-        pod=np.full(slots, -1, dtype=np.int64),
+        pod=indices(slots),
         phase=whole(slots),
         request=whole(slots),
         tries=whole(slots),
         serial=whole(slots),
         gone=whole(slots),
+        stale=whole(slots),
         first=np.zeros(slots),
         since=np.zeros(slots),
         pause=np.zeros(slots),
         later=whole(slots),
         earlier=whole(slots),
-        free=np.arange(slots, dtype=np.int64),
-        wakes=np.zeros(slots),
-        waking=whole(slots),
+        free=np.arange(slots, dtype=np.uint32),
+        wakes=np.full(2 * slots + HEAP_ROOM, math.inf),  # one of a slot may be stale
+        waking=indices(2 * slots),
         # Written before they are read; clearing these, the largest, was a tenth of a short run.
         ring_times=np.empty(ring),
-        ring_slots=np.empty(ring, dtype=np.int64),
+        ring_slots=np.empty(ring, dtype=np.uint32),
         ring_serials=np.empty(ring, dtype=np.int64),
         line_times=np.empty(ring),
-        line_slots=np.empty(ring, dtype=np.int64),
+        line_slots=np.empty(ring, dtype=np.uint32),
         line_serials=np.empty(ring, dtype=np.int64),
-        retry_times=np.zeros(0),
+        retry_times=np.full(HEAP_ROOM, math.inf),
         ticket=whole(0),
         retry_request=whole(0),
         retry_tries=whole(0),

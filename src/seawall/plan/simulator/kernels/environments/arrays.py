@@ -59,6 +59,8 @@ class EnvironmentParams(NamedTuple):
         jitters: Stream of random numbers for backoff.
         stages: Rows of durations.
         before: Rows of the stages before the model's.
+        fixed_before: Seconds of the stages before the model's, if all are constant; else -1.
+        fixed_after: Seconds of the stages after the model's, if all are constant; else -1.
         row_first: Row of the time to the model's first token.
         row_start: Row of the start of an environment.
         row_cold: Row of a whole cold request; -1: not measured.
@@ -71,6 +73,8 @@ class EnvironmentParams(NamedTuple):
     jitters: np.uint64
     stages: int
     before: int
+    fixed_before: float
+    fixed_after: float
     row_first: int
     row_start: int
     row_cold: int

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.plan.simulator.kernels import compiled, inlined
+from seawall.plan.simulator.kernels.durations import model_call, other_stages
 from seawall.plan.simulator.kernels.environments import arrays as k
 from seawall.plan.simulator.kernels.environments.arrays import (
     EnvironmentParams,
@@ -73,23 +74,19 @@ def durations(
     params: EnvironmentParams, rows: Floats, tables: Floats, request: int
 ) -> tuple[float, float, float, float]:
     """Seconds of a request: until its model call, of the call, after it, to its first token."""
-    stages = params.stages
-    before = 0.0
-    for stage in range(params.before):
-        u = uniform(params.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
-        before += draw(rows, tables, stage, u)
-    call = 0.0
-    if params.before < stages:
-        u = uniform(params.services, request * 16 + params.before)
-        call = draw(rows, tables, params.before, u)
-    after = 0.0
-    for stage in range(params.before + 1, stages):
-        u = uniform(params.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
-        after += draw(rows, tables, stage, u)
-    first_token = 0.0
-    if call > 0.0:
-        u = uniform(params.services, request * 16 + 15)
-        first_token = min(call, draw(rows, tables, params.row_first, u))
+    before = params.fixed_before
+    if before < 0.0:
+        before = other_stages(params.services, rows, tables, 0, params.before, request)
+    call, first_token = 0.0, 0.0
+    if params.before < params.stages:
+        call, first_token = model_call(
+            params.services, rows, tables, params.before, params.row_first, request
+        )
+    after = params.fixed_after
+    if after < 0.0:
+        after = other_stages(
+            params.services, rows, tables, params.before + 1, params.stages, request
+        )
     return before, call, after, first_token
 
 

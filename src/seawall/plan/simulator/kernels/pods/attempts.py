@@ -95,15 +95,15 @@ def push_deadline(
 
 
 @inlined
-def choose(pods: Pods, requests: Requests, params: PodParams, number: int) -> int:
+def choose(pods: Pods, requests: Requests, params: PodParams, number: int) -> np.uint32:
     """The pod that the balancer chooses."""
     count = requests.tally
     ready = count[k.READY]
     if params.balance == k.RANDOM:
-        return int(pods.ready[int(uniform(params.choices, number) * ready)])
+        return pods.ready[int(uniform(params.choices, number) * ready)]
     count[k.TURN] = (count[k.TURN] + 1) % ready
     if params.balance == k.ROUND_ROBIN:
-        return int(pods.ready[count[k.TURN]])
+        return pods.ready[count[k.TURN]]
     best = pods.ready[count[k.TURN]]
     least = pods.busy[best] + pods.waiting[best]
     for at in range(ready):
@@ -111,7 +111,7 @@ def choose(pods: Pods, requests: Requests, params: PodParams, number: int) -> in
         if pods.busy[pod] + pods.waiting[pod] < least:
             best = pod
             least = pods.busy[pod] + pods.waiting[pod]
-    return int(best)
+    return best
 
 
 @inlined
@@ -133,13 +133,13 @@ def attempt(
     number = stats.counts[k.ATTEMPTS]
     stats.counts[k.ATTEMPTS] += 1
     bins = stats.series.shape[1]
-    pod = -1
-    if count[k.READY] > 0:
+    pod = pods.ready[0]
+    refused = count[k.READY] == 0
+    if not refused:
         pod = choose(pods, requests, params, number)
         full = pods.busy[pod] >= params.room and pods.waiting[pod] >= params.queue
-        if full or pods.closed[pod] == 1 or count[k.USED] == requests.free.shape[0]:
-            pod = -1
-    if pod < 0:
+        refused = full or pods.closed[pod] == 1 or count[k.USED] == requests.free.shape[0]
+    if refused:
         stats.counts[k.THROTTLES] += 1
         stats.series[k.THROTTLED, bin_index(now, params.width, bins)] += 1
         retry_or_fail(requests, stats, params, request, tries, first, now, 1)

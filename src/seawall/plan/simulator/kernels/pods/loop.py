@@ -24,11 +24,12 @@ from seawall.plan.simulator.kernels.pods.service import (
     finish,
     release,
     schedule_burst,
-    start_burst,
+    start_alone,
+    start_beside,
     unqueue,
     wait_for_upstreams,
 )
-from seawall.plan.simulator.kernels.primitives import bin_index, pop
+from seawall.plan.simulator.kernels.primitives import bin_index, pop, replace_top
 
 __all__ = [
     "advance_all",
@@ -64,6 +65,45 @@ def burst_ends(
     if requests.phase[slot] == k.FIRST_BURST:
         wait_for_upstreams(requests, stats, params, quota, rows, tables, slot, now)
     else:
+        finish(pods, requests, stats, params, quota, rows, tables, slot, now)
+
+
+@inlined
+def wake_up(
+    pods: Pods,
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    quota: Quota,
+    rows: Floats,
+    tables: Floats,
+    now: float,
+) -> None:
+    """The first wait for upstreams ends, or the first last burst that is alone."""
+    count = requests.tally
+    slot = requests.waking[0]
+    pod = requests.pod[slot]
+    phase = requests.phase[slot]
+    stale = requests.stale[slot] > 0
+    if params.limited:
+        settle(quota, now)  # before the slot is used again
+    waited = phase == k.WAITING and not stale and params.cpu_last > 0.0
+    if waited:
+        requests.phase[slot] = k.LAST_BURST
+        advance(pods, params, pod, now)
+        if pods.bursts[pod] == 0:
+            end = start_alone(pods, params, pod, slot, params.cpu_last, now)
+            replace_top(requests.wakes, requests.waking, count[k.IN_WAIT], end, slot)
+            return
+    count[k.IN_WAIT] = pop(requests.wakes, requests.waking, count[k.IN_WAIT])
+    if stale:
+        requests.stale[slot] -= 1
+    elif phase == k.DEAD:
+        release(requests, slot)
+    elif waited:
+        start_beside(pods, requests, stats, params, rows, tables, slot, params.cpu_last)
+    else:
+        advance(pods, params, pod, now)
         finish(pods, requests, stats, params, quota, rows, tables, slot, now)
 
 
@@ -108,17 +148,7 @@ def run_until(
         if now == burst:
             burst_ends(pods, requests, stats, params, quota, rows, tables, now)
         elif now == wake:
-            slot = requests.waking[0]
-            count[k.IN_WAIT] = pop(requests.wakes, requests.waking, count[k.IN_WAIT])
-            if params.limited:
-                settle(quota, now)  # before the slot is used again
-            if requests.phase[slot] == k.DEAD:
-                release(requests, slot)
-            elif params.cpu_last > 0.0:
-                requests.phase[slot] = k.LAST_BURST
-                start_burst(pods, requests, params, slot, params.cpu_last, now)
-            else:
-                finish(pods, requests, stats, params, quota, rows, tables, slot, now)
+            wake_up(pods, requests, stats, params, quota, rows, tables, now)
         elif now == leave:
             time_out_client(pods, requests, stats, params, quota, rows, tables, now)
         elif now == shed:
@@ -184,10 +214,13 @@ def kill(
             )
         if phase == k.CALLING:
             withdraw(quota, quota.items[m.OF_OWNER, slot], now)
-        if phase == k.WAITING:
+        alone = pods.alone_until[pod] >= 0.0 and pods.items[pod, 0] == slot
+        if phase == k.WAITING or alone:  # it is in `wakes`
             requests.phase[slot] = k.DEAD
         else:
             release(requests, slot)
+    pods.keys[pod, : pods.bursts[pod]] = math.inf
+    pods.alone_until[pod] = -1.0
     pods.busy[pod] = 0
     pods.bursts[pod] = 0
     pods.most[pod] = 0
