@@ -24,6 +24,8 @@ from seawall.plan.decision.answer import (
 )
 from seawall.plan.decision.bill import shared_costs
 from seawall.plan.decision.comparison import All, curve_of, margin_of, ranked, sensitivity_of
+from seawall.plan.decision.egress import egress_of, services_of
+from seawall.plan.decision.levers import levers_of, money_of
 from seawall.plan.decision.notes import inputs_of, notes_of, summary_of
 from seawall.plan.decision.rule_of_thumb import rule_of_thumb
 from seawall.plan.decision.runs import SHARES, Outcome, Report, SimulationRunner, TimePercentiles
@@ -92,6 +94,7 @@ def _answer(question: Question, month: Month, runs: SimulationRunner, began: flo
     sensitivity = sensitivity_of(question, found, runs, month.a_day)
     margin = margin_of(found, order)
     shared = shared_costs(question, month)
+    whole = money_of(question, platforms[choice], shared)
     rule = rule_of_thumb(question, month, platforms, choice)
     return Answer(
         choice=choice,
@@ -107,6 +110,8 @@ def _answer(question: Question, month: Month, runs: SimulationRunner, began: flo
         prices_date=question.prices.date,
         platforms=platforms,
         shared=shared,
+        money=whole,
+        levers=levers_of(question, month, whole.whole, platforms[choice].egress),
         curve=curve,
         sensitivity=sensitivity,
         rule_of_thumb=rule,
@@ -184,6 +189,7 @@ def _platform(
         peak=_peak(result),
         series=_series(result, month.judged),
         simulations=simulations,
+        egress=egress_of(question, month, sized.items, services_of(name)),
     )
 
 

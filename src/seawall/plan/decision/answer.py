@@ -26,12 +26,15 @@ __all__ = [
     "Criterion",
     "Curve",
     "Disagreement",
+    "Egress",
     "EksConfiguration",
     "Figure",
     "Input",
     "LambdaConfiguration",
+    "Lever",
     "ManagedConfiguration",
     "Margin",
+    "Money",
     "NodeGroup",
     "Ordinary",
     "Percentiles",
@@ -45,7 +48,7 @@ __all__ = [
     "Work",
 ]
 
-SCHEMA = "seawall.plan/1"
+SCHEMA = "seawall.plan/2"
 
 
 class Figure(Struct, frozen=True):
@@ -298,6 +301,24 @@ class Ordinary(Struct, frozen=True, kw_only=True):
     capacity: float
 
 
+class Egress(Struct, frozen=True, kw_only=True):
+    """The way of a platform's private network to the model, both ways with their costs.
+
+    Attributes:
+        used: `nat` or `endpoints`.
+        nat: Cost of NAT gateways in a month.
+        endpoints: Cost of interface endpoints in a month.
+        share: Of the platform's cost, for the way that is used.
+        words: For readers.
+    """
+
+    used: str
+    nat: float
+    endpoints: float
+    share: float
+    words: str
+
+
 class PlatformAnswer(Struct, frozen=True, kw_only=True):
     """One platform, with the cheapest configuration that meets the objective; else the nearest.
 
@@ -327,6 +348,7 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
         peak: Greatest values by name: in_service, capacity, model_calls, open_connections, queued,
             in_one_pod, new_connections (a second).
         series: The spike over time.
+        egress: Of its private network. None: it has none.
         simulations: Runs of the search, for all platforms together.
     """
 
@@ -352,6 +374,7 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
     peak: dict[str, float]
     series: Series
     simulations: int
+    egress: Egress | None = None
 
 
 class SharedCosts(Struct, frozen=True, kw_only=True):
@@ -359,6 +382,53 @@ class SharedCosts(Struct, frozen=True, kw_only=True):
 
     monthly: float
     items: tuple[CostItem, ...]
+
+
+class Money(Struct, frozen=True, kw_only=True):
+    """The whole bill of a month with the choice, and what share of it the platform decides.
+
+    Attributes:
+        platform: Cost of the choice that differs between the platforms.
+        model: Of tokens.
+        rest: Of the session store and of traffic to clients.
+        whole: All three.
+        platform_share: Of the whole.
+        model_title: Name of the model, for readers.
+        words: For readers.
+    """
+
+    platform: float
+    model: float
+    rest: float
+    whole: float
+    platform_share: float
+    model_title: str
+    words: str
+
+
+class Lever(Struct, frozen=True, kw_only=True):
+    """A change that lowers the bill, whichever platform is chosen.
+
+    Each is computed alone, against today's bill: amounts of several do not add up.
+
+    Attributes:
+        name: `prompt-cache`, `batch`, `smaller-model`, `answer-cache`, `shorter-output` or
+            `egress`.
+        title: For readers.
+        saves: In a month; 0: it is not possible.
+        share: Of the whole bill.
+        basis: What the amount assumes, in words, a line each.
+        source: Of the prices.
+        uncertain: Whether one of the prices is marked so.
+    """
+
+    name: str
+    title: str
+    saves: float
+    share: float
+    basis: tuple[str, ...]
+    source: str
+    uncertain: bool = False
 
 
 class Traffic(Struct, frozen=True, kw_only=True):
@@ -555,6 +625,8 @@ class Answer(Struct, frozen=True, kw_only=True):
         prices_date: Of the price file.
         platforms: By name, in the order of PLATFORMS.
         shared: Cost that is the same on every platform.
+        money: The whole bill.
+        levers: What would lower it, the greatest first, each alone.
         curve: Cost against traffic.
         sensitivity: The most influential input first.
         rule_of_thumb: The reference article's answer.
@@ -577,6 +649,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     prices_date: str
     platforms: dict[str, PlatformAnswer]
     shared: SharedCosts
+    money: Money
+    levers: tuple[Lever, ...]
     curve: Curve
     sensitivity: tuple[Sensitivity, ...]
     rule_of_thumb: RuleOfThumb

@@ -12,6 +12,7 @@ from seawall.plan.decision.answer import (
     SharedCosts,
 )
 from seawall.plan.decision.candidates import Candidate
+from seawall.plan.decision.egress import egress_lines, services_of
 from seawall.plan.decision.lambda_sizes import share_of
 from seawall.plan.decision.machines import DISK_GB, fargate_hourly, group_hourly, surplus_hours
 from seawall.plan.decision.windows import Month
@@ -160,14 +161,10 @@ def _balancer(lines: _Bill, *, gb_each: float = 1.0) -> None:
     lines.add("ipv4.hours", "load balancer, addresses", zones * HOURS)
 
 
-def _network(lines: _Bill) -> None:
-    """NAT gateways to the model, one a zone."""
-    question = lines.question
-    zones = question.options.zones
-    lines.add("nat.hours", "NAT gateways", zones * HOURS)
-    lines.add("ipv4.hours", "NAT gateways, addresses", zones * HOURS)
-    gb = lines.month.requests * question.each.kb_to_model / 1_048_576.0
-    lines.add("nat.gb", "NAT gateways, data", gb)
+def _network(lines: _Bill, services: Sequence[str]) -> None:
+    """The way to the model; see `egress`."""
+    for name, title, quantity in egress_lines(lines.question, lines.month, services):
+        lines.add(name, title, quantity)
 
 
 def _managed(
@@ -192,7 +189,7 @@ def _managed(
     )
     lines.add("lambda.managed_requests", "requests", used.invocations / 1e6)
     _entry(lines, configuration.entry, used)
-    _network(lines)
+    _network(lines, services_of("lambda-managed"))
 
 
 def _eks(
@@ -222,14 +219,37 @@ def _eks(
         lines.add("ec2_surplus.vcpu_hours", "nodes, above their baseline", surplus)
         lines.add("ebs.gp3_gb_months", "nodes, disks", DISK_GB * hours / HOURS)
     _balancer(lines)
-    _network(lines)
+    _network(lines, services_of("eks"))
+
+
+def _model(lines: _Bill) -> None:
+    """Tokens of the model at its list prices."""
+    question, price = lines.question, lines.question.model
+    tokens = (
+        ("input", question.each.input_tokens, price.input),
+        ("output", question.each.output_tokens, price.output),
+    )
+    for kind, each, of_million in tokens:
+        quantity = lines.month.requests * each / 1e6
+        if quantity > 0:
+            lines.items.append(
+                CostItem(
+                    name=f"model.{kind}_tokens",
+                    title=f"{price.title}, {kind}",
+                    monthly=quantity * of_million,
+                    quantity=quantity,
+                    unit="million",
+                    price=of_million,
+                    source=f"{price.source} ({price.checked})",
+                    uncertain=price.uncertain,
+                )
+            )
 
 
 def shared_costs(question: Question, month: Month) -> SharedCosts:
     """Costs that are the same on every platform, if all requests are served."""
     lines, each, requests = _Bill(question, month), question.each, month.requests
-    lines.add("model.input_tokens", "model, input", requests * each.input_tokens / 1e6)
-    lines.add("model.output_tokens", "model, output", requests * each.output_tokens / 1e6)
+    _model(lines)
     lines.add("dynamodb.read_units", "DynamoDB, reads", requests * each.read_units / 1e6)
     lines.add("dynamodb.write_units", "DynamoDB, writes", requests * each.write_units / 1e6)
     lines.add("egress.gb", "traffic to clients", requests * each.kb_to_callers / 1_048_576.0)

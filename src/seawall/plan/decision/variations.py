@@ -245,6 +245,15 @@ def variations(question: Question, a_day: float) -> list[Variation]:
             high=("8", _retries(question, 8)),
         )
     )
+    found.append(
+        Variation(
+            input="options.egress",
+            title="way to the model",
+            base="NAT" if options.egress == "nat" else "interface endpoints",
+            low=("NAT", _options(question, egress="nat")),
+            high=("interface endpoints", _options(question, egress="endpoints")),
+        )
+    )
     share = question.prices.discounts.get("ec2", 0.0)
     found.append(
         Variation(

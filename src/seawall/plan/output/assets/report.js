@@ -4,10 +4,7 @@ const NAMES = Object.keys(answer.platforms);
 const STYLES = { "lambda": "c2", "lambda-provisioned": "c6", "lambda-snapstart": "c4",
   "lambda-managed": "c5", "eks": "c1" };
 const titleOf = (name) => answer.platforms[name].title;
-function money(value) {
-  const sign = answer.currency === "USD" ? "$" : answer.currency + " ";
-  return sign + (value >= 10 ? whole.format(value) : value.toFixed(2));
-}
+const money = (value) => moneyIn(answer.currency, value);
 const briefMoney = (value) =>
   (answer.currency === "USD" ? "$" : answer.currency + " ") + brief(value);
 /* The time that the objective applies to. */
