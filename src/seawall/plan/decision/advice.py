@@ -27,6 +27,7 @@ from seawall.plan.decision.comparison import All, curve_of, margin_of, ranked, s
 from seawall.plan.decision.egress import egress_of, services_of
 from seawall.plan.decision.levers import levers_of, money_of
 from seawall.plan.decision.notes import inputs_of, notes_of, summary_of
+from seawall.plan.decision.remedies import remedies_of
 from seawall.plan.decision.rule_of_thumb import rule_of_thumb
 from seawall.plan.decision.runs import SHARES, Outcome, Report, SimulationRunner, TimePercentiles
 from seawall.plan.decision.search import (
@@ -93,6 +94,7 @@ def _answer(question: Question, month: Month, runs: SimulationRunner, began: flo
     curve = curve_of(question, found, runs, steps, month.a_day)
     sensitivity = sensitivity_of(question, found, runs, month.a_day)
     margin = margin_of(found, order)
+    remedies = () if found[choice].met else remedies_of(question, month, found, runs, SEEDS)
     shared = shared_costs(question, month)
     whole = money_of(question, platforms[choice], shared)
     rule = rule_of_thumb(question, month, platforms, choice)
@@ -101,6 +103,7 @@ def _answer(question: Question, month: Month, runs: SimulationRunner, began: flo
         runner_up=runner_up,
         met=found[choice].met,
         summary=summary_of(question, month, platforms, choice, runner_up),
+        remedies=remedies,
         margin=margin,
         confidence=_confidence(question, found, repeated, sensitivity, margin.ratio),
         objective=question.objective,

@@ -40,6 +40,7 @@ __all__ = [
     "Percentiles",
     "PlatformAnswer",
     "PlatformName",
+    "Remedy",
     "RuleOfThumb",
     "Sensitivity",
     "Series",
@@ -493,6 +494,30 @@ class Confidence(Struct, frozen=True, kw_only=True):
     words: str
 
 
+class Remedy(Struct, frozen=True, kw_only=True):
+    """A change of one limit with which a platform meets the objective, found by simulation.
+
+    Attributes:
+        name: Of the input, such as `options.account_limit`.
+        title: For readers.
+        now: Its value, in words.
+        to: The value that suffices, in words.
+        value: The value that suffices.
+        platform: The cheapest that meets the objective then.
+        monthly_cost: Of that platform.
+        words: For readers.
+    """
+
+    name: str
+    title: str
+    now: str
+    to: str
+    value: float
+    platform: PlatformName
+    monthly_cost: float
+    words: str
+
+
 class BreakEven(Struct, frozen=True, kw_only=True):
     """Traffic at which the choice changes.
 
@@ -616,6 +641,8 @@ class Answer(Struct, frozen=True, kw_only=True):
         runner_up: The next best.
         met: Whether the choice meets the objective.
         summary: The answer in two sentences.
+        remedies: If nothing meets the objective, changes of one limit that would help, the
+            cheapest first.
         margin: To the runner-up.
         confidence: In the choice.
         objective: That was asked for.
@@ -640,6 +667,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     runner_up: PlatformName
     met: bool
     summary: str
+    remedies: tuple[Remedy, ...]
     margin: Margin
     confidence: Confidence
     objective: Objective

@@ -14,7 +14,8 @@ from seawall.plan.decision.answer import (
 )
 from seawall.plan.decision.runs import SimulationRunner
 from seawall.plan.decision.search import CandidateSearch, Evaluation
-from seawall.plan.decision.text import TITLES, money
+from seawall.plan.decision.numbers import amount, money
+from seawall.plan.decision.text import TITLES
 from seawall.plan.decision.variations import Variation, variations, with_traffic
 from seawall.plan.decision.windows import month_of
 from seawall.plan.inputs.question import Question
@@ -47,7 +48,7 @@ def margin_of(found: All, order: list[PlatformName]) -> Margin:
     saved = second.cost - first.cost
     if first.met and second.met:
         words = (
-            f"{money(saved)} a month less than {TITLES[order[1]]}, which costs {ratio:.3g} times"
+            f"{money(saved)} a month less than {TITLES[order[1]]}, which costs {amount(ratio)} times"
         )
         return Margin(monthly=saved, ratio=min(ratio, 1e9), by="cost", words=words)
     what = "alone meets the objective" if first.met else "is nearest to the objective"

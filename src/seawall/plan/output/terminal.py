@@ -4,9 +4,10 @@ import textwrap
 
 from seawall.plan.decision.answer import Answer, BreakEven, PlatformAnswer
 from seawall.plan.decision.check import CheckResult
-from seawall.plan.decision.text import TITLES, amount, money, seconds
+from seawall.plan.decision.explain import Explanation
+from seawall.plan.decision.numbers import amount, money, seconds, share, within
 
-__all__ = ["format_answer", "format_check"]
+__all__ = ["format_answer", "format_check", "format_explanation"]
 
 _WIDTH = 80
 _TITLES = {
@@ -19,16 +20,25 @@ _TITLES = {
 
 
 def format_answer(answer: Answer) -> str:
-    """The choice, all platforms in a table, and what would change the choice; at most 24 lines."""
-    lines = [*_question(answer), *_choice(answer), "", *_table(answer), ""]
+    """The choice, all platforms in a table, and what would change the choice; at most 24 lines.
+
+    If nothing meets the objective, that comes first, with what would have to change.
+    """
+    head = _choice(answer) if answer.met else _nothing(answer)
+    lines = [*_question(answer), *head, "", *_table(answer), ""]
     facts = [
+        ("whole bill", answer.money.words),
+        ("levers, each alone", _levers(answer)),
         ("margin", answer.margin.words),
-        ("on any platform", _shared(answer)),
+        ("egress", _egress(answer)),
         ("break-even", _break_even(answer)),
         ("sensitivity", _sensitive(answer)),
         ("rule of thumb", _rule(answer)),
         ("confidence", f"{answer.confidence.level}: {answer.confidence.words}"),
     ]
+    if not answer.met:
+        facts = [each for each in facts if each[0] not in ("margin", "break-even")]
+    facts = [each for each in facts if each[1]]
     room = 24 - len(lines) - len(facts)
     for name, text in facts:
         wrapped = textwrap.wrap(text, _WIDTH - 19)
@@ -59,10 +69,19 @@ def _choice(answer: Answer) -> list[str]:
     return ["", *textwrap.wrap(heading, _WIDTH)[:3]]
 
 
-def _plus(value: float | None, half: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2f} ±{half:.2f} s" if half is not None else f"{value:.2f} s"
+def _nothing(answer: Answer) -> list[str]:
+    """Which limits are missed, and what would have to change."""
+    best = answer.platforms[answer.choice]
+    first = f"NOTHING MEETS THE OBJECTIVE. Nearest, {best.title}: {'; '.join(best.misses)}."
+    lines = textwrap.wrap(first, _WIDTH)[:3]
+    if not answer.remedies:
+        return ["", *lines, "No change of one limit alone that was tried helps."]
+    lines.append("It would be met with one of:")
+    for each in answer.remedies[:3]:
+        cost = money(each.monthly_cost, answer.currency)
+        text = f"{each.title} {each.to} (now {each.now}): {_TITLES[each.platform]}, {cost}"
+        lines.append("  " + textwrap.shorten(text, _WIDTH - 2, placeholder=" …"))
+    return ["", *lines]
 
 
 def _table(answer: Answer) -> list[str]:
@@ -76,28 +95,32 @@ def _table(answer: Answer) -> list[str]:
 
 
 def _row(answer: Answer, each: PlatformAnswer) -> str:
-    mark = ">" if each.name == answer.choice else " "
+    mark = ">" if answer.met and each.name == answer.choice else " "
     first = each.first_token.p99
     objective = "met" if each.met else "missed"
     return (
         f"{mark} {_TITLES[each.name]:<22}{money(each.monthly_cost, answer.currency):>9} "
-        f"{_plus(first.value, first.half):>16} {each.error_share.value or 0.0:>7.1%} "
-        f"{each.cold_starts.value or 0.0:>7,.0f}  {objective}"
+        f"{within(first.value, first.half, 'seconds'):>16} "
+        f"{share(each.error_share.value or 0.0):>7} "
+        f"{amount(round(each.cold_starts.value or 0.0)):>7}  {objective}"
     )
 
 
-def _shared(answer: Answer) -> str:
-    model = sum(item.monthly for item in answer.shared.items if item.name.startswith("model."))
-    rest = answer.shared.monthly - model
-    currency = answer.currency
-    return f"model {money(model, currency)}, store and traffic {money(rest, currency)} a month"
+def _levers(answer: Answer) -> str:
+    known = [each for each in answer.levers if each.saves > 0]
+    return ", ".join(f"{each.title} {money(-each.saves, answer.currency)}" for each in known)
+
+
+def _egress(answer: Answer) -> str:
+    egress = answer.platforms[answer.choice].egress
+    return egress.words if egress is not None else ""
 
 
 def _break_even(answer: Answer) -> str:
     found = answer.curve.break_even
     steps = answer.curve.multiples
     if not found:
-        return f"none from {steps[0]:g} to {steps[-1]:g} times this traffic"
+        return f"none from {amount(steps[0])} to {amount(steps[-1])} times this traffic"
     by_objective = ", by the objective" if all(each.by == "objective" for each in found) else ""
     text = _TITLES[found[0].below]
     for each in found:
@@ -107,8 +130,8 @@ def _break_even(answer: Answer) -> str:
 
 def _times(each: BreakEven, answer: Answer) -> str:
     if answer.traffic.spike_size or not each.requests_a_day:
-        return f"{each.multiple:.2g} times this traffic"
-    return f"{each.requests_a_day:,.0f} a day"
+        return f"{amount(each.multiple)} times this traffic"
+    return f"{amount(each.requests_a_day)} a day"
 
 
 def _sensitive(answer: Answer) -> str:
@@ -117,8 +140,8 @@ def _sensitive(answer: Answer) -> str:
         top = answer.sensitivity[0]
         return (
             f"no input changes the choice; {top.title} changes its cost most: "
-            f"{money(top.low.costs[answer.choice])} at {top.low.value}, "
-            f"{money(top.high.costs[answer.choice])} at {top.high.value}"
+            f"{money(top.low.costs[answer.choice], answer.currency)} at {top.low.value}, "
+            f"{money(top.high.costs[answer.choice], answer.currency)} at {top.high.value}"
         )
     parts = []
     for row in changing:
@@ -141,13 +164,25 @@ def _rule(answer: Answer) -> str:
 
 def format_check(checked: CheckResult) -> str:
     """The result of a check, for a log."""
-    title = TITLES[checked.platform]
-    head = "met" if checked.holds else "NOT met"
-    first, cost = seconds(checked.first_token_p99), money(checked.monthly_cost)
+    cost, whole = (money(each, checked.currency) for each in (checked.monthly_cost, checked.whole_cost))
     lines = [
-        f"{title}: objective {head}",
+        f"{'PASSED' if checked.holds else 'FAILED'}: {checked.title}",
         f"  {'; '.join(checked.words)}",
-        f"  first token p99 {first}, errors {checked.error_share:.1%}, {cost} a month",
+        f"  first token p99 {seconds(checked.first_token_p99)}, errors {share(checked.error_share)}",
+        f"  {cost} a month, {whole} with the model, store and traffic",
     ]
     lines += [f"  - {miss}" for miss in checked.misses]
+    return "\n".join(lines) + "\n"
+
+
+def format_explanation(explained: Explanation) -> str:
+    """The steps, numbered, with their lines."""
+    met = "meets" if explained.met else "misses"
+    lines = [f"{explained.title} {met} the objective."]
+    for number, step in enumerate(explained.steps, start=1):
+        lines += ["", f"{number}. {step.title}"]
+        for words in step.words:
+            lines += textwrap.wrap(
+                words, _WIDTH, initial_indent="   ", subsequent_indent="     "
+            )
     return "\n".join(lines) + "\n"
