@@ -125,6 +125,11 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
         "repeated",
     )
     terms.add_argument(
+        "--platforms",
+        metavar="NAMES",
+        help="aws (default), all, or names separated by commas, such as eks,lambda",
+    )
+    terms.add_argument(
         "--account-limit",
         type=int,
         metavar="N",
@@ -333,18 +338,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         hard["error_share"] = _share(arguments.errors, "--errors")
     if arguments.budget is not None:
         hard["monthly_cost"] = arguments.budget
-    terms = {
-        "spikes_a_month": arguments.spikes_a_month,
-        "announced": arguments.announced or None,
-        "account_limit": arguments.account_limit,
-        "architecture": arguments.arch,
-        "entry": arguments.entry,
-        "managed_runtime": arguments.managed_runtime,
-        "zones": arguments.zones,
-        "egress": arguments.egress,
-        "model": arguments.model,
-    }
-    terms = {name: value for name, value in terms.items() if value is not None}
+    terms = _terms(arguments)
     discounts = parse_discounts(arguments.discount)
     if "spot" in discounts:
         terms["spot"] = True
@@ -367,6 +361,24 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         prices=prices,
         given=frozenset(given),
     )
+
+
+def _terms(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of the platforms that are given."""
+    terms: dict[str, Any] = {
+        "spikes_a_month": arguments.spikes_a_month,
+        "announced": arguments.announced or None,
+        "account_limit": arguments.account_limit,
+        "architecture": arguments.arch,
+        "entry": arguments.entry,
+        "managed_runtime": arguments.managed_runtime,
+        "zones": arguments.zones,
+        "egress": arguments.egress,
+        "model": arguments.model,
+    }
+    if arguments.platforms:
+        terms["platforms"] = tuple(each.strip() for each in arguments.platforms.split(","))
+    return {name: value for name, value in terms.items() if value is not None}
 
 
 def _share(text: str, name: str) -> float:

@@ -9,11 +9,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from seawall.plan.inputs.platforms import PLATFORMS, PlatformName
+from seawall.plan.inputs.platforms import PlatformName
 from seawall.plan.inputs.question import Objective
 
 __all__ = [
-    "PLATFORMS",
     "SCHEMA",
     "Answer",
     "Autoscaler",
@@ -28,6 +27,7 @@ __all__ = [
     "Disagreement",
     "Egress",
     "EksConfiguration",
+    "Excluded",
     "Figure",
     "Input",
     "LambdaConfiguration",
@@ -329,6 +329,9 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
     Attributes:
         name: Of the platform.
         title: For readers.
+        short: Title of at most 22 characters.
+        family: `functions` or `containers`.
+        cloud: `aws`, `gcp` or `azure`.
         configuration: As data.
         words: The configuration for readers, a line each.
         monthly_cost: Cost that differs between the platforms.
@@ -375,7 +378,18 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
     peak: dict[str, float]
     series: Series
     simulations: int
+    short: str = ""
+    family: Literal["functions", "containers"] = "functions"
+    cloud: Literal["aws", "gcp", "azure"] = "aws"
     egress: Egress | None = None
+
+
+class Excluded(Struct, frozen=True, kw_only=True):
+    """A platform that cannot run the service, and why, in words."""
+
+    name: PlatformName
+    title: str
+    reasons: tuple[str, ...]
 
 
 class SharedCosts(Struct, frozen=True, kw_only=True):
@@ -543,25 +557,33 @@ class Curve(Struct, frozen=True, kw_only=True):
     Attributes:
         multiples: Rising, 1 included.
         requests_a_day: The same as traffic.
-        costs: By platform, one for each multiple.
+        costs: By platform, one for each multiple; None: it is no candidate there.
         met: Whether the objective is met, by platform, one for each multiple.
-        choices: One for each multiple.
+        choices: One for each multiple; None: no platform can run the service there.
         break_even: Rising.
     """
 
     multiples: tuple[float, ...]
     requests_a_day: tuple[float, ...]
-    costs: dict[str, tuple[float, ...]]
+    costs: dict[str, tuple[float | None, ...]]
     met: dict[str, tuple[bool, ...]]
-    choices: tuple[PlatformName, ...]
+    choices: tuple[PlatformName | None, ...]
     break_even: tuple[BreakEven, ...]
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """One input changed, with everything sized again. value: in words. cost: of the choice then."""
+    """One input changed, with everything sized again.
+
+    Attributes:
+        value: In words.
+        choice: None: no platform can run the service then.
+        cost: Of that choice.
+        costs: By platform; without those that cannot run the service then.
+        met: Whether the objective is met, likewise.
+    """
 
     value: str
-    choice: PlatformName
+    choice: PlatformName | None
     cost: float
     costs: dict[str, float]
     met: dict[str, bool]
@@ -638,7 +660,7 @@ class Answer(Struct, frozen=True, kw_only=True):
 
     Attributes:
         choice: The cheapest platform that meets the objective; if none does, the nearest to it.
-        runner_up: The next best.
+        runner_up: The next best. None: no other platform can run the service.
         met: Whether the choice meets the objective.
         summary: The answer in two sentences.
         remedies: If nothing meets the objective, changes of one limit that would help, the
@@ -650,7 +672,7 @@ class Answer(Struct, frozen=True, kw_only=True):
         region: Of the prices.
         currency: Of all money.
         prices_date: Of the price file.
-        platforms: By name, in the order of PLATFORMS.
+        platforms: Those that can run the service, by name, in the order of PLATFORMS.
         shared: Cost that is the same on every platform.
         money: The whole bill.
         levers: What would lower it, the greatest first, each alone.
@@ -660,11 +682,12 @@ class Answer(Struct, frozen=True, kw_only=True):
         inputs: With their sources; given ones first.
         notes: What else to know.
         work: Effort of the answer.
+        excluded: Platforms that cannot run the service.
         schema: Of the JSON.
     """
 
     choice: PlatformName
-    runner_up: PlatformName
+    runner_up: PlatformName | None
     met: bool
     summary: str
     remedies: tuple[Remedy, ...]
@@ -685,4 +708,5 @@ class Answer(Struct, frozen=True, kw_only=True):
     inputs: tuple[Input, ...]
     notes: tuple[str, ...]
     work: Work
+    excluded: tuple[Excluded, ...] = ()
     schema: str = SCHEMA

@@ -13,10 +13,9 @@ from seawall.errors import ConfigError
 from seawall.plan.decision.advice import SEEDS, advise
 from seawall.plan.decision.answer import Configuration, PlatformName
 from seawall.plan.decision.bill import shared_costs
-from seawall.plan.decision.candidates import Candidate, eks, function, managed
+from seawall.plan.decision.places.registry import place_of, title_of
 from seawall.plan.decision.runs import KeyFigures, Report, SimulationRunner
 from seawall.plan.decision.search import CandidateSearch, cost_misses, misses_of
-from seawall.plan.decision.text import TITLES, configuration_words
 from seawall.plan.decision.windows import Month, month_of
 from seawall.plan.inputs.question import Objective, Question
 from seawall.plan.inputs.question_file import Deployed, QuestionFile
@@ -112,9 +111,10 @@ def _expecting(
     found: CheckResult, expected: PlatformName | None, choice: PlatformName, summary: str
 ) -> CheckResult:
     """The result with an expectation of the choice."""
-    if expected in (None, choice):
+    if expected is None or expected == choice:
         return found
-    title = found.title + f", but the choice is {TITLES[choice]}, not {TITLES[expected]}"
+    and_ = "but" if found.met else "and"
+    title = f"{found.title}, {and_} the choice is {title_of(choice)}, not {title_of(expected)}"
     miss = f"the choice is {choice}, not {expected}: {summary}"
     return structs.replace(found, holds=False, title=title, misses=(*found.misses, miss))
 
@@ -137,7 +137,9 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
     runs = SimulationRunner(workers=os.cpu_count() or 1, progress=progress)
     try:
         finder = CandidateSearch(question, month, runs)
-        sized = finder.evaluate(_candidate(question, month, deployed))
+        place = place_of(deployed.platform)
+        place = place_of(deployed.platform)
+        sized = finder.evaluate(place.deployed(question, month, deployed))
         outcomes = finder.replications(sized.candidate, SEEDS)
     finally:
         runs.close()
@@ -146,7 +148,9 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
         _mean(each.latency.at["p99"] for each in outcomes),
         fmean(each.error_share for each in outcomes),
     )
-    misses = misses_of(question.objective, figures) + cost_misses(question.objective, sized.cost)
+    misses = misses_of(question.objective, figures) + cost_misses(
+        question.objective, sized.cost, question.prices.currency
+    )
     return _result(
         question, month, sized.candidate.name, sized.candidate.configuration, misses,
         cost=sized.cost, first=figures.first_token_p99, last=figures.latency_p99,
@@ -178,11 +182,11 @@ def _result(
     prices = question.prices
     return CheckResult(
         holds=not misses,
-        title=f"{TITLES[name]} {'misses' if misses else 'meets'} the objective",
+        title=f"{title_of(name)} {'misses' if misses else 'meets'} the objective",
         met=not misses,
         misses=misses,
         platform=name,
-        words=configuration_words(configuration),
+        words=place_of(name).words(configuration),
         monthly_cost=cost,
         whole_cost=cost + shared_costs(question, month).monthly,
         model_title=question.model.title,
@@ -194,20 +198,3 @@ def _result(
         currency=prices.currency,
         prices_date=prices.date,
     )
-
-
-def _candidate(question: Question, month: Month, deployed: Deployed) -> Candidate:
-    match deployed.platform:
-        case "eks":
-            return eks(question, month, cores=deployed.cores, pods=deployed.pods)
-        case "lambda-managed":
-            return managed(question, month, deployed.minimum)
-        case "lambda" | "lambda-snapstart" if deployed.provisioned:
-            raise ConfigError(f"deployed.provisioned: not with platform {deployed.platform!r}")
-        case "lambda-provisioned" if not deployed.provisioned:
-            raise ConfigError("deployed.provisioned: missing")
-        case name:
-            return function(
-                question, month, name,
-                memory_mb=deployed.memory_mb, provisioned=deployed.provisioned,
-            )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Explanation of one platform's result: from the arrivals to the margin, in numbers, step by step."""
+"""Explanation of a platform's result in numbers: from the arrivals to what breaks first."""
 
 import math
 import os
@@ -8,11 +8,11 @@ from statistics import fmean
 from msgspec import Struct
 
 from seawall.plan.decision.answer import PlatformName
-from seawall.plan.decision.candidates import Candidate
 from seawall.plan.decision.numbers import amount, money, price, seconds, share, within
+from seawall.plan.decision.places.port import Candidate, Evaluation
+from seawall.plan.decision.places.registry import title_of
 from seawall.plan.decision.runs import SHARES, Outcome, Report, SimulationRunner
-from seawall.plan.decision.search import CandidateSearch, Evaluation, excess_of, misses_of
-from seawall.plan.decision.text import TITLES, configuration_words
+from seawall.plan.decision.search import CandidateSearch, excess_of, misses_of
 from seawall.plan.decision.variations import with_traffic
 from seawall.plan.decision.windows import Month, month_of
 from seawall.plan.inputs.question import Question
@@ -93,7 +93,7 @@ def explain(
         steps = [
             _arrivals(question, month),
             _in_flight(question, month, first),
-            _capacity(question, month, sized, first),
+            _capacity(month, sized, first),
             _waits(outcomes),
             _percentiles(question, outcomes),
             _bill(question, month, sized),
@@ -105,9 +105,9 @@ def explain(
     met = sum(excess_of(question.objective, each.figures) == 0.0 for each in outcomes)
     return Explanation(
         platform=name,
-        title=TITLES[name],
+        title=title_of(name),
         met=sized.met and met > _SEEDS / 2,
-        configuration=configuration_words(sized.candidate.configuration),
+        configuration=sized.candidate.place.words(sized.candidate.configuration),
         steps=tuple(steps),
     )
 
@@ -133,13 +133,12 @@ def _arrivals(question: Question, month: Month) -> Step:
 
 
 def _in_flight(question: Question, month: Month, result: Result | None) -> Step:
-    mean = question.workload.service.mean_seconds
+    service = question.workload.service
+    mean, cpu = service.mean_seconds, sum(stage.cpu_ms for stage in service.stages) / 1e3
     rate = month.a_day / 86_400.0
     words = [
-        f"a request takes {seconds(mean)} on average, of which the processor works "
-        f"{seconds(sum(stage.cpu_ms for stage in question.workload.service.stages) / 1e3)}",
-        f"Little's law: {amount(rate)} a second × {seconds(mean)} = {amount(rate * mean)} at once "
-        "between spikes",
+        f"a request takes {seconds(mean)} on average, {seconds(cpu)} of it on a processor",
+        f"between spikes {amount(rate)} a second * {seconds(mean)} = {amount(rate * mean)} at once",
         f"at the most about {amount(month.peak)} at once",
     ]
     values: dict[str, float | None] = {
@@ -151,9 +150,9 @@ def _in_flight(question: Question, month: Month, result: Result | None) -> Step:
     return Step(name="in-flight", title="In flight", words=tuple(words), values=values)
 
 
-def _capacity(question: Question, month: Month, sized: Evaluation, result: Result | None) -> Step:
+def _capacity(month: Month, sized: Evaluation, result: Result | None) -> Step:
     candidate = sized.candidate
-    words = list(configuration_words(candidate.configuration))
+    words = list(candidate.place.words(candidate.configuration))
     values: dict[str, float | None] = {}
     each = getattr(candidate.configuration, "in_flight", 1)
     values["in_flight_each"] = float(each)
@@ -190,11 +189,12 @@ def _waits(outcomes: Sequence[Outcome]) -> Step:
         "failed": _mean(outcomes, "failed") / requests,
     }
     words = (
-        f"{amount(values['cold_starts'] or 0.0)} environments or pods start; "
+        f"{amount(values['cold_starts'] or 0.0)} environments or pods start",
         f"{amount(queued)} requests queue at the most",
         f"{amount(values['throttled'] or 0.0)} attempts are refused (429, 503) and tried again",
-        f"for good: {share(values['refused'])} refused, {share(values['timed_out'])} timed out, "
-        f"{share(values['failed'])} failed",
+        f"refused for good: {share(values['refused'])}",
+        f"timed out: {share(values['timed_out'])}",
+        f"failed: {share(values['failed'])}",
     )
     return Step(name="waits", title="Waits and refusals", words=words, values=values)
 
@@ -229,11 +229,13 @@ def _bill(question: Question, month: Month, sized: Evaluation) -> Step:
     currency = question.prices.currency
     items = sorted(sized.items, key=lambda item: -item.monthly)
     words = [
-        f"{item.title}: {amount(item.quantity)} {item.unit} × {price(item.price)} = "
+        f"{item.title}: {amount(item.quantity)} {item.unit} * {price(item.price)} = "
         f"{money(item.monthly, currency)}"
         for item in items
     ]
-    words.append(f"together {money(sized.cost, currency)} a month, for {amount(month.requests)} requests")
+    words.append(
+        f"together {money(sized.cost, currency)} a month, for {amount(month.requests)} requests"
+    )
     values: dict[str, float | None] = {item.title: item.monthly for item in items}
     return Step(
         name="bill", title="Bill", words=tuple(words), values=values | {"total": sized.cost}
@@ -290,7 +292,7 @@ def _breaks_first(question: Question, sized: Evaluation, runs: SimulationRunner)
     else:
         multiple = _MULTIPLES[high]
         misses = "; ".join(_missed(question, sized.candidate, multiple, runs))
-        words = (f"with {amount(multiple)} times this traffic and the same configuration: {misses}",)
+        words = (f"at {amount(multiple)} times this traffic, with this configuration: {misses}",)
         values = {"multiple": multiple}
     return Step(name="breaks-first", title="What breaks first", words=words, values=values)
 

@@ -59,9 +59,7 @@ def levers_of(
     if egress is not None and egress.used == "nat":
         found.append(_endpoints(question, egress))
     known = [each for each in found if each is not None]
-    counted = [
-        structs.replace(each, share=each.saves / whole if whole else 0.0) for each in known
-    ]
+    counted = [structs.replace(each, share=each.saves / whole if whole else 0.0) for each in known]
     return tuple(sorted(counted, key=lambda each: -each.saves))
 
 
@@ -106,8 +104,8 @@ def _prompt_cache(question: Question, month: Month) -> Lever | None:
     return _lever(
         "prompt-cache", "prompt caching", month.requests * prefix * (price.input - costs) / 1e6,
         price,
-        f"a prefix of {amount(prefix)} tokens, {share(question.levers.prefix)} of the input, is the "
-        "same in all requests",
+        f"a prefix of {amount(prefix)} tokens, {share(question.levers.prefix)} of the input, is "
+        "the same in all requests",
         f"{share(hits)} of requests find it in the cache, by their rate (five minutes after its "
         "last use)",
         f"a million tokens cost {money(price.cached_input)} from the cache and "

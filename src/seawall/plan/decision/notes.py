@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
-from seawall.plan.decision.answer import Input, LambdaConfiguration, PlatformAnswer, PlatformName
-from seawall.plan.decision.text import TITLES, amount, money, seconds, times
+from seawall.plan.decision.answer import Input, PlatformAnswer, PlatformName
+from seawall.plan.decision.numbers import amount, money, seconds, share
+from seawall.plan.decision.places.registry import place_of
+from seawall.plan.decision.text import times
 from seawall.plan.decision.windows import Month
 from seawall.plan.inputs.question import OPTION_SOURCES, Question
 
@@ -13,32 +15,33 @@ __all__ = [
     "summary_of",
 ]
 
-_QUOTA = 1_000
-
 
 def summary_of(
     question: Question,
     month: Month,
     platforms: Mapping[str, PlatformAnswer],
     choice: PlatformName,
-    runner_up: PlatformName,
+    runner_up: PlatformName | None,
 ) -> str:
     """The answer in two sentences."""
-    mine, other = platforms[choice], platforms[runner_up]
+    mine = platforms[choice]
+    other = None if runner_up is None else platforms[runner_up]
     currency = question.prices.currency
     cost = money(mine.monthly_cost, currency)
     load = f"a spike of {amount(month.judged.size)}" if month.judged.event else "the busiest hour"
     if not mine.met:
         return (
-            f"None meets the objective in {load}; {mine.title} is nearest "
+            f"Nothing meets the objective in {load}; {mine.title} is nearest "
             f"({'; '.join(mine.misses)}) for {cost} a month."
         )
     p99 = seconds(mine.first_token.p99.value)
     text = f"{mine.title} serves {load} with a first token p99 of {p99} for {cost} a month."
+    if other is None:
+        return text
     if other.met:
         costs = money(other.monthly_cost, currency)
-        return f"{text} {TITLES[runner_up]} would too, for {costs}."
-    return f"{text} {TITLES[runner_up]} would not: {'; '.join(other.misses)}."
+        return f"{text} {other.title} would too, for {costs}."
+    return f"{text} {other.title} would not: {'; '.join(other.misses)}."
 
 
 def notes_of(
@@ -48,25 +51,13 @@ def notes_of(
     choice: PlatformName,
 ) -> tuple[str, ...]:
     """Notes for readers: quotas, limits, and prices to verify."""
-    found = []
     mine = platforms[choice]
-    configuration = mine.configuration
-    if isinstance(configuration, LambdaConfiguration):
-        if configuration.account_concurrency > _QUOTA:
-            found.append(
-                f"Request a Lambda concurrency quota of {configuration.account_concurrency:,}; "
-                "an account has 1,000 by default, new ones less."
-            )
-        if not configuration.streams:
-            found.append(
-                f"Entry {configuration.entry} does not stream: clients wait for the whole answer."
-            )
-        found.append("AWS's own Python runtime does not stream; Seawall's does (docs/lambda.md).")
+    found = place_of(choice).notes(question, month, mine, chosen=True)
     found += _out_of_reach(question)
     if month.judged.event:
         calls = mine.peak.get("model_calls", 0.0)
         found.append(
-            f"The model gets {calls:,.0f} calls at once on every platform: check your quota."
+            f"The model gets {amount(calls)} calls at once on every platform: check your quota."
         )
     between = mine.ordinary
     slow = between.first_token_p99 or 0.0
@@ -74,19 +65,11 @@ def notes_of(
     if slow > objective.first_token_p99 or between.error_share > objective.error_share:
         found.append(
             f"Between spikes, where the objective does not apply: first token p99 "
-            f"{seconds(slow)}, errors {between.error_share:.1%}."
+            f"{seconds(slow)}, errors {share(between.error_share)}."
         )
-    limit = question.options.account_limit
-    if limit is not None and month.peak > limit:
-        found.append(
-            f"The spike needs about {month.peak:,.0f} at once; beyond the account's limit of "
-            f"{limit:,} Lambda refuses requests. The quota can be raised."
-        )
-    classic = platforms["lambda"]
-    if choice != "lambda" and not classic.met and month.peak > _QUOTA:
-        found.append(
-            "Lambda starts 1,000 environments at once and 100 a second after, of any memory size."
-        )
+    for name, each in platforms.items():
+        if name != choice:
+            found += place_of(each.name).notes(question, month, each, chosen=False)
     if question.options.announced and month.judged.event:
         minutes = question.options.lead_minutes
         found.append(f"Capacity is scheduled {minutes:g} minutes around each announced spike.")
@@ -138,7 +121,8 @@ def _values(question: Question) -> dict[str, str]:
         "service.connections": str(service.connections),
         "clients": f"{clients.retries} retries, patience {seconds(clients.patience)}",
         "objective": f"first token p99 within {seconds(objective.first_token_p99)}, errors at most "
-        f"{objective.error_share:.1%}",
+        f"{share(objective.error_share)}",
+        "options.platforms": ", ".join(options.platforms),
         "options.spikes_a_month": amount(options.spikes_a_month),
         "options.announced": "yes" if options.announced else "no",
         "options.account_limit": "raised as needed" if limit is None else amount(limit),
@@ -146,6 +130,13 @@ def _values(question: Question) -> dict[str, str]:
         "options.entry": options.entry,
         "options.managed_runtime": options.managed_runtime,
         "options.zones": str(options.zones),
+        "options.egress": "NAT" if options.egress == "nat" else "interface endpoints",
+        "options.model": f"{question.model.title}, {money(question.model.input)} in and "
+        f"{money(question.model.output)} out for a million tokens",
+        "levers": ", ".join(
+            f"{name} {share(getattr(question.levers, name))}"
+            for name in question.levers.__struct_fields__
+        ),
         "options.least_pods": str(options.least_pods),
         "each.input_tokens": f"{each.input_tokens:g} in, {each.output_tokens:g} out",
         "each.read_units": f"{each.read_units:g} read, {each.write_units:g} write units",
@@ -184,7 +175,7 @@ def inputs_of(question: Question) -> tuple[Input, ...]:
     prices = question.prices
     value = f"{prices.region}, {prices.date}"
     if prices.discounts:
-        off = ", ".join(f"{what} {share:.0%}" for what, share in prices.discounts.items())
+        off = ", ".join(f"{what} {share(part)}" for what, part in prices.discounts.items())
         value += f"; discounts: {off}"
     found.append(
         Input(name="prices", value=value, source=prices.file, given="prices" in question.given)

@@ -1,4 +1,4 @@
-"""Numbers as text: one way to write each kind, on the terminal, in JSON's sentences and on the page.
+"""Numbers as text: one way to write each kind, on the terminal, in sentences and on the page.
 
 `output/assets/charts.js` has the same rules; `tests/plan/test_numbers.py` compares the two.
 """

@@ -12,9 +12,10 @@ from msgspec import Struct, structs
 from seawall.plan.decision.answer import PlatformName, Remedy
 from seawall.plan.decision.comparison import All, ranked
 from seawall.plan.decision.numbers import amount, money, seconds, share
+from seawall.plan.decision.places.port import Evaluation
+from seawall.plan.decision.places.registry import title_of
 from seawall.plan.decision.runs import SimulationRunner
-from seawall.plan.decision.search import CandidateSearch, Evaluation, excess_of
-from seawall.plan.decision.text import TITLES
+from seawall.plan.decision.search import CandidateSearch, excess_of
 from seawall.plan.decision.windows import Month, month_of
 from seawall.plan.inputs.arrivals import Spike
 from seawall.plan.inputs.question import Question
@@ -81,7 +82,7 @@ def _remedy(limit: _Limit, found: All, runs: SimulationRunner, seeds: int) -> Re
             platform=name,
             monthly_cost=sized.cost,
             words=f"{limit.title} {limit.words(value)} instead of {limit.now}: "
-            f"{TITLES[name]} then meets the objective, for {cost} a month",
+            f"{title_of(name)} then meets the objective, for {cost} a month",
         )
     return None
 

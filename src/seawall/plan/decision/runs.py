@@ -10,8 +10,9 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from seawall.plan.decision.candidates import Candidate, ordinary_platform, stretched
+from seawall.plan.decision.places.port import Candidate
 from seawall.plan.decision.windows import Window
+from seawall.plan.inputs.distributions import constant, mean_of, scaled
 from seawall.plan.inputs.platforms import Eks, Managed, Platform
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.pods import slots_of
@@ -26,6 +27,7 @@ __all__ = [
     "Report",
     "SimulationRunner",
     "TimePercentiles",
+    "stretched",
 ]
 
 T = TypeVar("T")
@@ -163,7 +165,12 @@ class SimulationRunner:
 
     def judged(self, candidate: Candidate, window: Window, *, seed: int = 1) -> Outcome:
         """The outcome of a candidate in a window."""
-        platform = candidate.peak if window.event else ordinary_platform(candidate, window)
+        if window.event:
+            platform = candidate.peak
+        elif window.recorded:
+            platform = candidate.rest
+        else:
+            platform = candidate.place.settled(candidate, window)
         return self._run(candidate, window, platform, seed)
 
     def _simplified(
@@ -216,6 +223,16 @@ class SimulationRunner:
         if self._progress is not None:
             self._progress(progress)
         return outcome
+
+
+def stretched(workload: Workload, factor: float) -> Workload:
+    """A workload with a longer initialisation; restoring a snapshot takes as long as before."""
+    if factor == 1.0:
+        return workload
+    service = workload.service
+    restore = service.restore or constant(mean_of(service.start) / 5.0)
+    changed = structs.replace(service, start=scaled(service.start, factor), restore=restore)
+    return structs.replace(workload, service=changed)
 
 
 def _key(workload: Workload) -> tuple[object, ...]:

@@ -3,7 +3,7 @@
 import math
 from typing import Literal
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.distributions import check_amounts
@@ -20,6 +20,8 @@ __all__ = [
     "Options",
     "PerRequest",
     "Question",
+    "with_discount",
+    "with_options",
 ]
 
 HOURS = 730.0  # in a month
@@ -79,6 +81,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of the platforms.
 
     Attributes:
+        platforms: Places to compare: names of places, or of clouds with all their places, or `all`.
         spikes_a_month: How often the workload's spikes occur.
         announced: Whether their time is known, so that capacity can be scheduled.
         account_limit: Hard limit of the Lambda account's concurrency. None: the quota is raised as
@@ -99,6 +102,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ConfigError: A value is invalid; the field is named.
     """
 
+    platforms: tuple[str, ...] = ("aws",)
     spikes_a_month: float = 4.0
     announced: bool = False
     account_limit: int | None = None
@@ -123,6 +127,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 OPTION_SOURCES = {
+    "options.platforms": "every place of AWS",
     "options.spikes_a_month": "assumed: one a week",
     "options.announced": "assumed: not announced, so their capacity is always provisioned",
     "options.account_limit": "assumed: the quota (1,000, soft) is raised as far as needed",
@@ -132,6 +137,7 @@ OPTION_SOURCES = {
     "options.zones": "assumed: two, as production wants",
     "options.egress": "assumed: NAT, which reaches any model",
     "options.model": "assumed: a small hosted model; the same wherever it runs",
+    "levers": "assumed: shares of requests or tokens; put your own",
     "options.least_pods": "assumed: two, so that one may fail",
     "each.input_tokens": "assumed: 1,500 in and 250 out; the same wherever it runs",
     "each.read_units": "Seawall's own: one read of up to 8 KB, one transaction of three items",
@@ -203,3 +209,15 @@ class Question(Struct, frozen=True, kw_only=True):
     def model(self) -> ModelPrice:
         """Prices of the model."""
         return model_price(self.options.model, self.prices, self.each.input_tokens)
+
+
+def with_options(question: Question, **fields: object) -> Question:
+    """The question with other options."""
+    return structs.replace(question, options=structs.replace(question.options, **fields))
+
+
+def with_discount(question: Question, what: str, share: float) -> Question:
+    """The question with another discount; see `prices.DISCOUNTS`."""
+    prices = question.prices
+    changed = structs.replace(prices, discounts=prices.discounts | {what: share})
+    return structs.replace(question, prices=changed)

@@ -9,7 +9,7 @@
     [objective]                    # fields of Objective
     first_token_p99 = 4.0
 
-    [options]                      # fields of Options; [each]: of PerRequest; [levers]: of LeverShares
+    [options]                      # Options; [each]: PerRequest; [levers]: LeverShares
     announced = true
 
     [prices]

@@ -2,7 +2,7 @@
 
 from seawall.plan.decision.check import CheckResult
 from seawall.plan.decision.numbers import money, seconds, share
-from seawall.plan.decision.text import TITLES
+from seawall.plan.decision.places.registry import title_of
 
 __all__ = ["MARK", "format_comment"]
 
@@ -28,7 +28,10 @@ def format_comment(checked: CheckResult, before: CheckResult | None = None) -> s
         lines += [f"| {name} | {old} | {after} | {change} |" for name, old, after, change in rows]
     if checked.misses:
         lines += ["", *(f"- {_text(miss)}" for miss in checked.misses)]
-    lines += ["", f"Simulated by `seawall plan`; {checked.region}, prices of {checked.prices_date}."]
+    lines += [
+        "",
+        f"Simulated by `seawall plan`; {checked.region}, prices of {checked.prices_date}.",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -67,7 +70,7 @@ def _rows(checked: CheckResult, before: CheckResult | None) -> list[tuple[str, s
 
 
 def _configuration(checked: CheckResult) -> str:
-    return _text(f"{TITLES[checked.platform]}: {'; '.join(checked.words)}")
+    return _text(f"{title_of(checked.platform)}: {'; '.join(checked.words)}")
 
 
 def _formatted(value: float | None, form: str, currency: str) -> str:

@@ -6,17 +6,14 @@ from seawall.plan.decision.answer import Answer, BreakEven, PlatformAnswer
 from seawall.plan.decision.check import CheckResult
 from seawall.plan.decision.explain import Explanation
 from seawall.plan.decision.numbers import amount, money, seconds, share, within
+from seawall.plan.decision.places.registry import place_of
 
 __all__ = ["format_answer", "format_check", "format_explanation"]
 
 _WIDTH = 80
-_TITLES = {
-    "lambda": "Lambda",
-    "lambda-provisioned": "Lambda, provisioned",
-    "lambda-snapstart": "Lambda, SnapStart",
-    "lambda-managed": "Lambda Managed Inst.",
-    "eks": "EKS",
-}
+_LINES = 24
+_ROWS = 6  # of the table
+_WHOLE = ("whole bill", "levers, each alone", "confidence")  # facts that get a second line first
 
 
 def format_answer(answer: Answer) -> str:
@@ -26,29 +23,34 @@ def format_answer(answer: Answer) -> str:
     """
     head = _choice(answer) if answer.met else _nothing(answer)
     lines = [*_question(answer), *head, "", *_table(answer), ""]
+    facts = [each for each in _facts(answer) if each[1]][: _LINES - len(lines)]
+    room = _LINES - len(lines) - len(facts)
+    wrapped = {name: textwrap.wrap(text, _WIDTH - 19) for name, text in facts}
+    shown = dict.fromkeys(wrapped, 1)
+    for name in sorted(wrapped, key=lambda name: name not in _WHOLE):
+        more = min(len(wrapped[name]) - 1, 1, max(room, 0))
+        shown[name], room = 1 + more, room - more
+    for name, text in wrapped.items():
+        part = text[: shown[name]]
+        if len(part) < len(text):
+            part[-1] = textwrap.shorten(part[-1] + " …", _WIDTH - 19, placeholder=" …")
+        lines += [f"{name:<18} {part[0]}", *(f"{'':<18} {more}" for more in part[1:])]
+    return "\n".join(lines) + "\n"
+
+
+def _facts(answer: Answer) -> list[tuple[str, str]]:
+    """Names and sentences below the table, the most important first."""
     facts = [
         ("whole bill", answer.money.words),
         ("levers, each alone", _levers(answer)),
-        ("margin", answer.margin.words),
-        ("egress", _egress(answer)),
-        ("break-even", _break_even(answer)),
-        ("sensitivity", _sensitive(answer)),
-        ("rule of thumb", _rule(answer)),
         ("confidence", f"{answer.confidence.level}: {answer.confidence.words}"),
+        ("sensitivity", _sensitive(answer)),
+        ("egress", _egress(answer)),
+        ("rule of thumb", _rule(answer)),
     ]
-    if not answer.met:
-        facts = [each for each in facts if each[0] not in ("margin", "break-even")]
-    facts = [each for each in facts if each[1]]
-    room = 24 - len(lines) - len(facts)
-    for name, text in facts:
-        wrapped = textwrap.wrap(text, _WIDTH - 19)
-        extra = min(len(wrapped) - 1, 1, max(room, 0))
-        room -= extra
-        shown = wrapped[: 1 + extra]
-        if len(shown) < len(wrapped):
-            shown[-1] = textwrap.shorten(shown[-1] + " …", _WIDTH - 19, placeholder=" …")
-        lines += [f"{name:<18} {shown[0]}", *(f"{'':<18} {more}" for more in shown[1:])]
-    return "\n".join(lines) + "\n"
+    if answer.met:
+        facts[2:2] = [("margin", answer.margin.words), ("break-even", _break_even(answer))]
+    return facts
 
 
 def _question(answer: Answer) -> list[str]:
@@ -79,18 +81,25 @@ def _nothing(answer: Answer) -> list[str]:
     lines.append("It would be met with one of:")
     for each in answer.remedies[:3]:
         cost = money(each.monthly_cost, answer.currency)
-        text = f"{each.title} {each.to} (now {each.now}): {_TITLES[each.platform]}, {cost}"
+        text = f"{each.title} {each.to} (now {each.now}): {place_of(each.platform).short}, {cost}"
         lines.append("  " + textwrap.shorten(text, _WIDTH - 2, placeholder=" …"))
     return ["", *lines]
 
 
 def _table(answer: Answer) -> list[str]:
+    """The choice, then the others that meet the objective by cost, then the rest."""
     lines = [
         f"{'':24}{'a month':>9} {'first token p99':>16} {'errors':>7} {'starts':>7}  objective"
     ]
     order = sorted(answer.platforms.values(), key=lambda each: (not each.met, each.monthly_cost))
     order.sort(key=lambda each: each.name != answer.choice)
-    lines += [_row(answer, each) for each in order]
+    lines += [_row(answer, each) for each in order[:_ROWS]]
+    rest = [each.short for each in order[_ROWS:]]
+    reasons = [f"{each.title} ({each.reasons[0]})" for each in answer.excluded]
+    for what, names in (("also compared", rest), ("not possible", reasons)):
+        if names:
+            text = f"{what}: {', '.join(names)}"
+            lines.append("  " + textwrap.shorten(text, _WIDTH - 2, placeholder=" …"))
     return lines
 
 
@@ -99,7 +108,7 @@ def _row(answer: Answer, each: PlatformAnswer) -> str:
     first = each.first_token.p99
     objective = "met" if each.met else "missed"
     return (
-        f"{mark} {_TITLES[each.name]:<22}{money(each.monthly_cost, answer.currency):>9} "
+        f"{mark} {each.short:<22}{money(each.monthly_cost, answer.currency):>9} "
         f"{within(first.value, first.half, 'seconds'):>16} "
         f"{share(each.error_share.value or 0.0):>7} "
         f"{amount(round(each.cold_starts.value or 0.0)):>7}  {objective}"
@@ -108,7 +117,9 @@ def _row(answer: Answer, each: PlatformAnswer) -> str:
 
 def _levers(answer: Answer) -> str:
     known = [each for each in answer.levers if each.saves > 0]
-    return ", ".join(f"{each.title} {money(-each.saves, answer.currency)}" for each in known)
+    return ", ".join(
+        f"{each.name.replace('-', ' ')} {money(-each.saves, answer.currency)}" for each in known
+    )
 
 
 def _egress(answer: Answer) -> str:
@@ -122,9 +133,9 @@ def _break_even(answer: Answer) -> str:
     if not found:
         return f"none from {amount(steps[0])} to {amount(steps[-1])} times this traffic"
     by_objective = ", by the objective" if all(each.by == "objective" for each in found) else ""
-    text = _TITLES[found[0].below]
+    text = place_of(found[0].below).short
     for each in found:
-        text += f" < {_times(each, answer)} < {_TITLES[each.above]}"
+        text += f" < {_times(each, answer)} < {place_of(each.above).short}"
     return text + by_objective
 
 
@@ -138,15 +149,16 @@ def _sensitive(answer: Answer) -> str:
     changing = [row for row in answer.sensitivity if row.changes_choice]
     if not changing:
         top = answer.sensitivity[0]
-        return (
-            f"no input changes the choice; {top.title} changes its cost most: "
-            f"{money(top.low.costs[answer.choice], answer.currency)} at {top.low.value}, "
-            f"{money(top.high.costs[answer.choice], answer.currency)} at {top.high.value}"
-        )
+        ends = [
+            f"{money(case.costs[answer.choice], answer.currency)} at {case.value}"
+            for case in (top.low, top.high)
+        ]
+        return f"no input changes the choice; {top.title} changes its cost most: {', '.join(ends)}"
     parts = []
     for row in changing:
         case = row.high if row.high.choice != answer.choice else row.low
-        parts.append(f"{row.title} {case.value}: {_TITLES[case.choice]}")
+        then = place_of(case.choice).short if case.choice else "none can run it"
+        parts.append(f"{row.title} {case.value}: {then}")
     return "; ".join(parts)
 
 
@@ -164,11 +176,13 @@ def _rule(answer: Answer) -> str:
 
 def format_check(checked: CheckResult) -> str:
     """The result of a check, for a log."""
-    cost, whole = (money(each, checked.currency) for each in (checked.monthly_cost, checked.whole_cost))
+    cost = money(checked.monthly_cost, checked.currency)
+    whole = money(checked.whole_cost, checked.currency)
+    first, errors = seconds(checked.first_token_p99), share(checked.error_share)
     lines = [
         f"{'PASSED' if checked.holds else 'FAILED'}: {checked.title}",
         f"  {'; '.join(checked.words)}",
-        f"  first token p99 {seconds(checked.first_token_p99)}, errors {share(checked.error_share)}",
+        f"  first token p99 {first}, errors {errors}",
         f"  {cost} a month, {whole} with the model, store and traffic",
     ]
     lines += [f"  - {miss}" for miss in checked.misses]
@@ -182,7 +196,5 @@ def format_explanation(explained: Explanation) -> str:
     for number, step in enumerate(explained.steps, start=1):
         lines += ["", f"{number}. {step.title}"]
         for words in step.words:
-            lines += textwrap.wrap(
-                words, _WIDTH, initial_indent="   ", subsequent_indent="     "
-            )
+            lines += textwrap.wrap(words, _WIDTH, initial_indent="   ", subsequent_indent="     ")
     return "\n".join(lines) + "\n"
