@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 
 from seawall.plan.decision.answer import Input, PlatformAnswer, PlatformName
+from seawall.plan.decision.numbers import amount, money, seconds, share
 from seawall.plan.decision.places.registry import place_of
-from seawall.plan.decision.text import amount, money, seconds, times
+from seawall.plan.decision.text import times
 from seawall.plan.decision.windows import Month
 from seawall.plan.inputs.question import OPTION_SOURCES, Question
 
@@ -30,7 +31,7 @@ def summary_of(
     load = f"a spike of {amount(month.judged.size)}" if month.judged.event else "the busiest hour"
     if not mine.met:
         return (
-            f"None meets the objective in {load}; {mine.title} is nearest "
+            f"Nothing meets the objective in {load}; {mine.title} is nearest "
             f"({'; '.join(mine.misses)}) for {cost} a month."
         )
     p99 = seconds(mine.first_token.p99.value)
@@ -56,7 +57,7 @@ def notes_of(
     if month.judged.event:
         calls = mine.peak.get("model_calls", 0.0)
         found.append(
-            f"The model gets {calls:,.0f} calls at once on every platform: check your quota."
+            f"The model gets {amount(calls)} calls at once on every platform: check your quota."
         )
     between = mine.ordinary
     slow = between.first_token_p99 or 0.0
@@ -64,7 +65,7 @@ def notes_of(
     if slow > objective.first_token_p99 or between.error_share > objective.error_share:
         found.append(
             f"Between spikes, where the objective does not apply: first token p99 "
-            f"{seconds(slow)}, errors {between.error_share:.1%}."
+            f"{seconds(slow)}, errors {share(between.error_share)}."
         )
     for name, each in platforms.items():
         if name != choice:
@@ -120,7 +121,7 @@ def _values(question: Question) -> dict[str, str]:
         "service.connections": str(service.connections),
         "clients": f"{clients.retries} retries, patience {seconds(clients.patience)}",
         "objective": f"first token p99 within {seconds(objective.first_token_p99)}, errors at most "
-        f"{objective.error_share:.1%}",
+        f"{share(objective.error_share)}",
         "options.platforms": ", ".join(options.platforms),
         "options.spikes_a_month": amount(options.spikes_a_month),
         "options.announced": "yes" if options.announced else "no",
@@ -129,6 +130,13 @@ def _values(question: Question) -> dict[str, str]:
         "options.entry": options.entry,
         "options.managed_runtime": options.managed_runtime,
         "options.zones": str(options.zones),
+        "options.egress": "NAT" if options.egress == "nat" else "interface endpoints",
+        "options.model": f"{question.model.title}, {money(question.model.input)} in and "
+        f"{money(question.model.output)} out for a million tokens",
+        "levers": ", ".join(
+            f"{name} {share(getattr(question.levers, name))}"
+            for name in question.levers.__struct_fields__
+        ),
         "options.least_pods": str(options.least_pods),
         "each.input_tokens": f"{each.input_tokens:g} in, {each.output_tokens:g} out",
         "each.read_units": f"{each.read_units:g} read, {each.write_units:g} write units",
@@ -167,7 +175,7 @@ def inputs_of(question: Question) -> tuple[Input, ...]:
     prices = question.prices
     value = f"{prices.region}, {prices.date}"
     if prices.discounts:
-        off = ", ".join(f"{what} {share:.0%}" for what, share in prices.discounts.items())
+        off = ", ".join(f"{what} {share(part)}" for what, part in prices.discounts.items())
         value += f"; discounts: {off}"
     found.append(
         Input(name="prices", value=value, source=prices.file, given="prices" in question.given)

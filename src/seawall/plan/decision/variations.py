@@ -217,6 +217,15 @@ def variations(question: Question, a_day: float) -> list[Variation]:
             high=("8", _retries(question, 8)),
         )
     )
+    found.append(
+        Variation(
+            input="options.egress",
+            title="way to the model",
+            base="NAT" if options.egress == "nat" else "interface endpoints",
+            low=("NAT", with_options(question, egress="nat")),
+            high=("interface endpoints", with_options(question, egress="endpoints")),
+        )
+    )
     known = {each.input for each in found}
     for place in selected(question):
         for each in place.variations(question):

@@ -9,7 +9,7 @@
     [objective]                    # fields of Objective
     first_token_p99 = 4.0
 
-    [options]                      # fields of Options; [each]: fields of PerRequest
+    [options]                      # Options; [each]: PerRequest; [levers]: LeverShares
     announced = true
 
     [prices]
@@ -34,7 +34,7 @@ from seawall.errors import ConfigError
 from seawall.plan.inputs.notation import read_document
 from seawall.plan.inputs.platforms import PLATFORMS, PlatformName
 from seawall.plan.inputs.prices import Prices, load_prices, parse_discounts, read_prices
-from seawall.plan.inputs.question import Objective, Options, PerRequest, Question
+from seawall.plan.inputs.question import LeverShares, Objective, Options, PerRequest, Question
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.inputs.workload_file import (
     WORKLOAD_TABLES,
@@ -44,7 +44,8 @@ from seawall.plan.inputs.workload_file import (
 
 __all__ = ["Deployed", "QuestionFile", "prices_from", "read_question"]
 
-_TABLES = WORKLOAD_TABLES | {"objective", "options", "each", "prices", "deployed", "check"}
+_TABLES = WORKLOAD_TABLES | {"objective", "options", "each", "levers", "prices"}
+_TABLES |= {"deployed", "check"}
 
 
 class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,7 +110,7 @@ def _parsed(document: dict[str, Any], folder: Path, default: Workload | None) ->
     if unknown:
         raise ConfigError(f"{min(unknown)}: unknown; known: {', '.join(sorted(_TABLES))}")
     given = set()
-    for name in ("objective", "options", "each", "prices"):
+    for name in ("objective", "options", "each", "levers", "prices"):
         table = document.get(name, {})
         if not isinstance(table, dict):
             raise ConfigError(f"{name}: is not a table")
@@ -129,6 +130,7 @@ def _parsed(document: dict[str, Any], folder: Path, default: Workload | None) ->
         objective=with_fields(Objective(), document.get("objective", {}), "objective"),
         options=options,
         each=with_fields(PerRequest(), document.get("each", {}), "each"),
+        levers=with_fields(LeverShares(), document.get("levers", {}), "levers"),
         prices=prices_from(file, region, discounts, options.architecture),
         given=frozenset(given),
     )

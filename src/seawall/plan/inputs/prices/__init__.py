@@ -1,7 +1,8 @@
 """Prices: dated files by region, or a file of the user, with discounts.
 
 A file is TOML: `date`, `region`, `currency`, and a table `items."NAME"` for each item that `needed`
-names, with `price`, `unit` and `source`; machines (`ec2.…`) also have `vcpus`, `memory_gb` and
+names, with `price`, `unit` and `source`; `model.input_tokens` and `model.output_tokens` replace the
+list prices of a model; machines (`ec2.…`) also have `vcpus`, `memory_gb` and
 `architecture`. With `base = "us-east-1"` it contains only what differs from that region's file.
 """
 
@@ -58,13 +59,13 @@ _NEEDED = (
     "api_gateway.rest",
     "nat.hours",
     "nat.gb",
+    "vpc_endpoint.hours",
+    "vpc_endpoint.gb",
     "ebs.gp3_gb_months",
     "logs.gb",
     "dynamodb.write_units",
     "dynamodb.read_units",
     "egress.gb",
-    "model.input_tokens",
-    "model.output_tokens",
 )
 
 
