@@ -142,7 +142,8 @@ def test_errors_name_the_flag(
     [
         ("", "the trace is empty"),
         ("timestamp\n", "the trace is empty"),
-        ("timestamp\n5\n3\n", ":3: earlier than the line before it: sort the file"),
+        ("timestamp\n1764064800000\n", "trace.csv: one request at one time: there is no rate"),
+        ("timestamp\n5\n3\n", "trace: 2 requests in 4 s: too short for the traffic of a month"),
         ("timestamp\n1\nnan\n", ":3: 'nan' is not a time"),
     ],
 )

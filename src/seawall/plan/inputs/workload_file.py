@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.arrivals import DAY, Campaign, Spike
+from seawall.plan.inputs.arrivals import Arrivals, Campaign, Spike, with_daily
 from seawall.plan.inputs.distributions import Distribution
 from seawall.plan.inputs.notation import (
     parse_amount,
@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 WORKLOAD_TABLES = frozenset({"arrivals", "service", "clients"})
+_SCALED = "scaled to"
+_SHORTEST = 60.0  # seconds of a trace that a day is extrapolated from
 
 T = TypeVar("T", bound=Struct)
 
@@ -47,7 +49,7 @@ def from_flags(
 
     Args:
         base: A default workload by default.
-        daily: Requests a day: `1200000`, `1.2M`.
+        daily: Requests a day: `1200000`, `1.2M`. A trace is scaled to that; see `with_daily`.
         spikes: `5000@20s`, `5000@20s+10s`.
         duration: Of a request: `4s..7s`.
         start: Initialisation of a process: `1s`.
@@ -64,8 +66,8 @@ def from_flags(
     if horizon:
         arrivals = structs.replace(arrivals, horizon=parse_seconds(horizon, "horizon"))
     if daily:
-        arrivals = structs.replace(arrivals, rate=parse_amount(daily, "daily") / DAY)
-        sources["arrivals.rate"] = "given: requests a day"
+        arrivals = _with_daily(arrivals, parse_amount(daily, "daily"), "daily", sources)
+    _check_span(arrivals, sources)
     given_spikes = tuple(Spike(*parse_spike(text, "spike")) for text in spikes)
     if given_spikes:
         arrivals = structs.replace(arrivals, spikes=given_spikes)
@@ -81,6 +83,28 @@ def from_flags(
     if duration and sources.get("clients") == DEFAULT_SOURCES["clients"]:
         clients = _clients_of(service, sources)
     return Workload(arrivals=arrivals, service=service, clients=clients, sources=sources)
+
+
+def _with_daily(arrivals: Arrivals, daily: float, field: str, sources: dict[str, str]) -> Arrivals:
+    """The arrivals with this number of requests a day, which is added to the sources."""
+    if arrivals.trace is None:
+        sources["arrivals.rate"] = "given: requests a day"
+    else:
+        read = sources.get("arrivals.trace", "given").partition(f"; {_SCALED}")[0]
+        sources["arrivals.trace"] = f"{read}; {_SCALED} {daily:,.10g} a day with its shape"
+    return with_daily(arrivals, daily, field)
+
+
+def _check_span(arrivals: Arrivals, sources: dict[str, str]) -> None:
+    """Raise ConfigError if a day would be extrapolated from seconds."""
+    if arrivals.trace is None or _SCALED in sources.get("arrivals.trace", ""):
+        return
+    if arrivals.horizon < _SHORTEST:
+        raise ConfigError(
+            f"trace: {len(arrivals.trace):,} requests in {arrivals.horizon:.3g} s: too short for "
+            f"the traffic of a month, which needs {_SHORTEST:.0f} s; give the requests a day too: "
+            "--daily N scales a trace"
+        )
 
 
 def _clients_of(service: Service, sources: dict[str, str]) -> Clients:
@@ -124,6 +148,7 @@ def workload_of(document: dict[str, Any], folder: Path) -> Workload:
     if "trace" in arriving:
         workload = from_trace(folder / str(arriving.pop("trace")))
     given: dict[str, str] = {}
+    daily = arriving.pop("daily", None)
     _read_arrivals(arriving)
     if "stages" in serving:
         serving["stages"] = tuple(
@@ -142,9 +167,13 @@ def workload_of(document: dict[str, Any], folder: Path) -> Workload:
     calling = _table(document, "clients")
     given |= {"clients": "given"} if calling else {}
     sources = workload.sources | given
+    arrivals = with_fields(workload.arrivals, arriving, "arrivals")
+    if daily is not None:
+        amount = parse_amount(str(daily), "arrivals.daily")
+        arrivals = _with_daily(arrivals, amount, "arrivals.daily", sources)
     clients = Clients() if "patience" in calling else _clients_of(service, sources)
     return Workload(
-        arrivals=with_fields(workload.arrivals, arriving, "arrivals"),
+        arrivals=arrivals,
         service=service,
         clients=with_fields(clients, calling, "clients"),
         sources=sources,
@@ -153,8 +182,6 @@ def workload_of(document: dict[str, Any], folder: Path) -> Workload:
 
 def _read_arrivals(arriving: dict[str, Any]) -> None:
     """Parse the texts of the table, in place."""
-    if "daily" in arriving:
-        arriving["rate"] = parse_amount(str(arriving.pop("daily")), "arrivals.daily") / DAY
     if "horizon" in arriving:
         arriving["horizon"] = _seconds(arriving["horizon"], "arrivals.horizon")
     if "spikes" in arriving:
