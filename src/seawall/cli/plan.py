@@ -161,9 +161,17 @@ def _plan(arguments: argparse.Namespace) -> int:
         sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
     else:
         sys.stdout.write(_highlighted(printable(format_answer(answer), keep="\n")))
+        if (read := question.workload.sources.get("arrivals.trace", "")) != "":
+            sys.stdout.write(_paragraph(f"trace: {read.removeprefix('given: ')}"))
         if arguments.html is not None:
             sys.stdout.write(f"report: {arguments.html}\n")
     return 0
+
+
+def _paragraph(text: str) -> str:
+    import textwrap  # noqa: PLC0415
+
+    return "\n".join(textwrap.wrap(printable(text), 80)) + "\n"
 
 
 def _highlighted(text: str) -> str:

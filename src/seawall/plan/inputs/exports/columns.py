@@ -180,14 +180,20 @@ def _layout(head: list[str], plain: list[str]) -> _Layout | None:
     if time is None:
         time = first_of(_TIMES, [word for word, _ in bare])
     if time is None:
+        time = first_of(("requesttime",), plain)  # API Gateway's; nginx's is a duration
+    if time is None:
         return None
+    dated = "requesttimeepoch" in plain
     # The first column with one of the names, with a unit or without.
     duration = next(
         (
             at
             for wanted in _DURATIONS
             for at, (word, scale) in enumerate(bare)
-            if at != time and word == wanted and (wanted or scale is not None)
+            if at != time
+            and word == wanted
+            and (wanted or scale is not None)
+            and not (dated and word == "requesttime")
         ),
         None,
     )

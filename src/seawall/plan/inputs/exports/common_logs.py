@@ -20,8 +20,8 @@ from seawall.plan.inputs.exports.units import parse_date
 __all__ = ["is_common_log", "read_common_log"]
 
 _ENTRY = re.compile(r'\S+ .{0,300}?\[(\d\d/[A-Za-z]{3}/\d{4}:[\d:.]+ [+-]\d{4})\] "')
-_NAMED = re.compile(r'(?<= )(?:rt|request_time|req_time)="?(\d{1,6}\.\d{3})(?=["\s,]|$)')
-_ALONE = re.compile(r"(?<= )(\d{1,6}\.\d{3})(?= |$)")
+_NAMED = re.compile(r'(?<= )(?:rt|request_time|req_time)="?(\d{1,6}\.\d{3})(?=["\s,])')
+_ALONE = re.compile(r"(?<= )(\d{1,6}\.\d{3})(?=\s|$)")
 
 
 def is_common_log(line: str) -> bool:

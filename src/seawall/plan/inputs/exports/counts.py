@@ -16,7 +16,7 @@ __all__ = ["binned_column", "count_columns", "read_counts", "read_locust"]
 _MOST_PERIODS = 3_000_000  # a month of seconds
 _COUNTS = ("count", "counts", "requests", "requestcount", "hits", "invocations", "calls", "sum")
 _COUNT = re.compile(r"count(_distinct)?\(.*\)|sum\(.*\)", re.IGNORECASE)
-_BIN = re.compile(r"bin\((\d+)\s*(ms|s|m|min|h|d)\w*\)", re.IGNORECASE)
+_BIN = re.compile(r"bin\((\d{1,4})\s*(ms|s|m|min|h|d)\w*\)", re.IGNORECASE)
 _BINS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
 
 

@@ -111,11 +111,11 @@ def _check_text(start: bytes, name: str) -> None:
 def _read(text: IO[str], name: str) -> Trace:
     first = text.readline(_LONGEST_LINE)
     if first.lstrip().startswith("{") and (opening := _first_object(first)) is not None:
-        second = text.readline(_LONGEST_LINE)
+        second, number = text.readline(_LONGEST_LINE), 2
         while second and not second.strip():
-            second = text.readline(_LONGEST_LINE)
+            second, number = text.readline(_LONGEST_LINE), number + 1
         if second:
-            rest = chain([(2, second)], enumerate(_lines(text, name, 2), start=3))
+            rest = enumerate(chain([second], _lines(text, name, number)), start=number)
             return read_json_lines(opening, rest, name)
         return _read_document(opening, name)
     if first.lstrip().startswith(("{", "[")) and not is_common_log(first):

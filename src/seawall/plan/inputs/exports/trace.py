@@ -25,6 +25,7 @@ Floats = NDArray[np.float64]
 # 800 MB of times; a day of 1,157 requests a second.
 MOST_REQUESTS = 100_000_000
 _DAY = 86_400.0
+_LATEST = 1e11  # the year 5138
 _EARLIEST = 1e8  # seconds since 1970; smaller times are relative
 
 
@@ -107,7 +108,7 @@ def span_words(trace: Trace, seconds: float) -> str:
     """
     count = len(trace.times)
     text = f"{count:,} requests in {_period(seconds)}"
-    if trace.start is not None:
+    if trace.start is not None and trace.start + trace.times[-1] < _LATEST:
         first, last = (
             f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
             for at in (trace.start, trace.start + float(trace.times[-1]))
