@@ -159,7 +159,7 @@ def test_a_file(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("[arrivals]\nrate = -1", "arrivals.rate: -1 is negative"),
-        ("[arrivals]\nrate = 'x'", "arrivals.rate: Expected `float`"),
+        ("[arrivals]\nrate = 'x'", "arrivals.rate: 'x' is not a number such as"),
         ("[arrivals]\nrat = 1", "arrivals.rat: unknown; known: horizon, rate"),
         ("[arrival]\nrate = 1", "arrival: unknown; known: arrivals, service, clients"),
         ("[arrivals]\nspikes = 3", "arrivals.spikes: is not a list"),

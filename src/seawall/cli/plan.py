@@ -94,9 +94,11 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--first-token", metavar="TIME", help="highest p99 of the time to first token (default: 5s)"
     )
-    group.add_argument("--errors", metavar="SHARE", help="highest share of errors (default: 1%%)")
+    group.add_argument(
+        "--errors", metavar="SHARE", help="highest share of errors: 1%%, 0.01 (default: 1%%)"
+    )
     group.add_argument("--latency", metavar="TIME", help="highest p99 of the whole answer")
-    group.add_argument("--budget", type=float, metavar="MONEY", help="highest cost a month")
+    group.add_argument("--budget", metavar="MONEY", help="highest cost a month: 500, $500, 1.5k")
     terms = parser.add_argument_group("platforms and prices")
     terms.add_argument("--region", metavar="NAME", help="us-east-1 (default) or eu-central-1")
     terms.add_argument("--prices", type=Path, metavar="FILE", help="your own prices as a TOML file")
@@ -259,7 +261,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
     from msgspec import structs  # noqa: PLC0415
 
     from seawall.plan.inputs.calibration import calibrated, read_calibration  # noqa: PLC0415
-    from seawall.plan.inputs.notation import parse_seconds  # noqa: PLC0415
+    from seawall.plan.inputs.notation import parse_money, parse_seconds, parse_share  # noqa: PLC0415
     from seawall.plan.inputs.prices import parse_discounts  # noqa: PLC0415
     from seawall.plan.inputs.question_file import prices_from  # noqa: PLC0415
 
@@ -273,9 +275,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
     if arguments.latency:
         hard["latency_p99"] = parse_seconds(arguments.latency, "--latency")
     if arguments.errors:
-        hard["error_share"] = _share(arguments.errors, "--errors")
-    if arguments.budget is not None:
-        hard["monthly_cost"] = arguments.budget
+        hard["error_share"] = parse_share(arguments.errors, "--errors", ambiguous=0.1)
     terms = {
         "spikes_a_month": arguments.spikes_a_month,
         "announced": arguments.announced or None,
@@ -297,6 +297,8 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         prices = prices_from(arguments.prices, region, off, options.architecture)
     elif discounts:
         prices = structs.replace(prices, discounts=prices.discounts | discounts)
+    if arguments.budget is not None:
+        hard["monthly_cost"] = parse_money(arguments.budget, "--budget", prices.currency)
     given |= {f"options.{name}" for name in terms} | ({"objective"} if hard else set())
     if arguments.prices or arguments.region or discounts:
         given.add("prices")
@@ -308,13 +310,6 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         prices=prices,
         given=frozenset(given),
     )
-
-
-def _share(text: str, name: str) -> float:
-    try:
-        return float(text.rstrip("%")) / (100.0 if text.endswith("%") else 1.0)
-    except ValueError:
-        raise ConfigError(f"{name}: {text!r} is not a share such as 1%") from None
 
 
 def _progress() -> "tuple[Report | None, Callable[[], None]]":

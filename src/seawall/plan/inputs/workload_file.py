@@ -11,6 +11,7 @@ from seawall.errors import ConfigError
 from seawall.plan.inputs.arrivals import Arrivals, Campaign, Spike, with_daily
 from seawall.plan.inputs.distributions import Distribution
 from seawall.plan.inputs.notation import (
+    in_unit,
     parse_amount,
     parse_distribution,
     parse_seconds,
@@ -25,6 +26,7 @@ __all__ = [
     "from_flags",
     "read_workload",
     "with_fields",
+    "with_units",
     "workload_of",
 ]
 
@@ -230,8 +232,47 @@ def _stage(table: object, where: str) -> Stage:
     return with_fields(Stage(str(table["name"]), fields["seconds"]), fields, where)
 
 
-def with_fields(base: T, fields: dict[str, Any], where: str) -> T:
-    """A copy of `base` with fields of a TOML table, each converted to its type.
+# Units of fields that a file may write with their unit: "5s", "512MB", "1%". Others are amounts.
+_FIELD_UNITS = {
+    **dict.fromkeys(("first_token_p99", "latency_p99", "backoff", "backoff_cap", "patience"), "s"),
+    **dict.fromkeys(("kb_to_callers", "kb_to_model", "log_kb", "memory_kb_in_flight"), "KB"),
+    "cpu_ms": "ms",
+    "error_share": "share",
+    "lead_minutes": "min",
+    "memory_mb": "MB",
+    "monthly_cost": "money",
+}
+
+
+def with_units(
+    fields: dict[str, Any], hints: dict[str, Any], where: str, currency: str = "USD"
+) -> dict[str, Any]:
+    """Fields of a TOML table with the texts of numbers parsed, each in the unit of its field.
+
+    Args:
+        fields: Of the table.
+        hints: Types of the fields; texts of those that are numbers are parsed.
+        where: The table, for errors.
+        currency: Of amounts of money.
+
+    Raises:
+        ConfigError: A text is not such a quantity; the field is named.
+    """
+    parsed = dict(fields)
+    for key, value in fields.items():
+        unit, name = _FIELD_UNITS.get(key, ""), f"{where}.{key}"
+        numeric = any(hints.get(key) == each for each in (float, int, float | None, int | None))
+        if isinstance(value, str) and numeric:
+            number = in_unit(value, unit, name, currency)
+            whole = hints[key] in (int, int | None)
+            parsed[key] = int(number) if whole and number == int(number) else number
+        elif unit == "share" and isinstance(value, int | float) and not isinstance(value, bool):
+            parsed[key] = in_unit(repr(value), unit, name)  # 1 is 1 % here too
+    return parsed
+
+
+def with_fields(base: T, fields: dict[str, Any], where: str, currency: str = "USD") -> T:
+    """A copy of `base` with fields of a TOML table, each converted to its type and unit.
 
     Raises:
         ConfigError: A field is unknown or of another type; it is named, in the table `where`.
@@ -239,7 +280,7 @@ def with_fields(base: T, fields: dict[str, Any], where: str) -> T:
     known = base.__struct_fields__
     hints = {each.name: each.type for each in structs.fields(base)}
     values = {}
-    for key, value in fields.items():
+    for key, value in with_units(fields, hints, where, currency).items():
         if key not in known:
             raise ConfigError(f"{where}.{key}: unknown; known: {', '.join(known)}")
         try:

@@ -188,7 +188,9 @@ def spread(counts: Floats, starts: Floats, widths: Floats, name: str, *, seed: i
     # A billionth, or thirds that add up to a half would be rounded by chance.
     upto = np.floor(np.cumsum(counts) + 0.5 + 1e-9).astype(np.int64)
     whole = np.diff(upto, prepend=0)
-    drawn = np.random.default_rng(seed).random(int(whole.sum()))
-    times: Floats = np.repeat(starts, whole) + np.repeat(widths, whole) * drawn
+    times: Floats = np.random.default_rng(seed).random(int(whole.sum()))
+    # In place: a hundred million are 800 MB.
+    times *= np.repeat(widths, whole)
+    times += np.repeat(starts, whole)
     times.sort()
     return times

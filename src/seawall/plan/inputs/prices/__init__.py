@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.notation import read_document
+from seawall.plan.inputs.notation import parse_share, read_document
 
 __all__ = [
     "DISCOUNTS",
@@ -186,17 +186,17 @@ def _parsed(document: dict[str, Any], name: str) -> Prices:
 
 
 def parse_discounts(texts: Iterable[str]) -> dict[str, float]:
-    """Parse discounts such as `ec2=28%`, `spot=0.6` into shares by name. Raises ConfigError."""
+    """Parse discounts such as `ec2=28%`, `ec2=28`, `spot=0.6` into shares by name.
+
+    Raises:
+        ConfigError: One is unknown, or not a share.
+    """
     shares: dict[str, float] = {}
     for text in texts:
         what, _, share = text.partition("=")
         if what not in DISCOUNTS:
             raise ConfigError(f"discount: {what!r} is unknown; known: {', '.join(DISCOUNTS)}")
-        try:
-            value = float(share.rstrip("%")) / (100.0 if share.endswith("%") else 1.0)
-        except ValueError:
-            raise ConfigError(f"discount: {text!r}: not a share such as {what}=28%") from None
-        if not 0 <= value < 1:
-            raise ConfigError(f"discount: {text!r}: not from 0 to 100 per cent")
-        shares[what] = value
+        shares[what] = parse_share(share, f"discount: {what}")
+        if shares[what] == 1:
+            raise ConfigError(f"discount: {what}: 100 per cent leaves no price")
     return shares
