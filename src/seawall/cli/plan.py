@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seawall.cli import plan_prices
 from seawall.cli.arguments import Commands, Parser, add_json, plural, requires_extra
 from seawall.cli.terminal import ProgressLine, color, exit_on_interrupt, progress_bar
 from seawall.errors import ConfigError
@@ -48,6 +49,7 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         help="check the deployment that FILE describes; exit status 1 if it misses the objective",
     )
     parser.set_defaults(run=_run)
+    plan_prices.add_commands(parser.add_subparsers(title="commands", metavar="COMMAND"))
 
 
 def _add_workload(parser: argparse.ArgumentParser) -> None:

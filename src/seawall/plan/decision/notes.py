@@ -1,10 +1,12 @@
 """Explanation of an answer: its summary, notes, and inputs with their sources."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from seawall.plan.decision.answer import Input, LambdaConfiguration, PlatformAnswer, PlatformName
 from seawall.plan.decision.text import TITLES, amount, money, seconds, times
 from seawall.plan.decision.windows import Month
+from seawall.plan.inputs.prices import Prices, stale_days
 from seawall.plan.inputs.question import OPTION_SOURCES, Question
 
 __all__ = [
@@ -93,8 +95,22 @@ def notes_of(
     unsure = sorted({item.name for item in mine.items if item.uncertain and item.monthly >= 1.0})
     if unsure:
         found.append(f"Prices to verify: {', '.join(unsure)}.")
+    found += _stale(question.prices)
     found.append("Lambda MicroVMs are not compared: each runs one tenant's code for hours.")
     return tuple(found)
+
+
+def _stale(prices: Prices) -> list[str]:
+    """A note if the prices are old."""
+    age = stale_days(prices, datetime.now(UTC).date())
+    if age is None:
+        return []
+    return [
+        (
+            f"Prices of {prices.region} are of {prices.date}, {age} days ago: import newer ones with "
+            "seawall plan prices import."
+        )
+    ]
 
 
 def _out_of_reach(question: Question) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from seawall.errors import ConfigError
+from seawall.plan.inputs.compressed import unpacked
 from seawall.plan.inputs.exports.access_logs import (
     is_access_log,
     is_haproxy_log,
@@ -83,10 +84,7 @@ def read_recording(file: IO[bytes], name: str) -> Trace:
         ConfigError: File, line and field are named.
     """
     try:
-        reader = io.BufferedReader(file) if isinstance(file, io.RawIOBase) else file
-        packed = reader.read(2) == b"\x1f\x8b"
-        reader.seek(0)
-        opened: Any = gzip.GzipFile(fileobj=reader) if packed else reader
+        opened = unpacked(file)
         start = opened.read(4_096)
         opened.seek(0)
         _check_text(start, name)

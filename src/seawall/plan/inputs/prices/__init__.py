@@ -7,6 +7,7 @@ names, with `price`, `unit` and `source`; machines (`ec2.…`) also have `vcpus`
 
 import math
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from seawall.plan.inputs.notation import parse_share, read_document
 
 __all__ = [
     "DISCOUNTS",
+    "STALE_DAYS",
     "Price",
     "Prices",
     "load_prices",
@@ -25,9 +27,12 @@ __all__ = [
     "parse_discounts",
     "read_prices",
     "regions",
+    "stale_days",
 ]
 
 _HERE = Path(__file__).parent
+
+STALE_DAYS = 90  # after which prices should be looked at again
 
 # Prefixes of the items that a discount applies to.
 DISCOUNTS = {
@@ -122,6 +127,18 @@ class Prices(Struct, frozen=True, kw_only=True):
             if name.startswith("ec2.") and each.architecture == architecture
         ]
         return [name for _, name in sorted(found)]
+
+
+def stale_days(prices: Prices, today: date) -> int | None:
+    """How many days old the prices are, if that is more than `STALE_DAYS`; None: they are not.
+
+    A date that is not in ISO 8601 is not compared.
+    """
+    try:
+        age = (today - date.fromisoformat(prices.date)).days
+    except ValueError:
+        return None
+    return age if age > STALE_DAYS else None
 
 
 def needed(architecture: str) -> list[str]:
