@@ -73,13 +73,17 @@ def limits_hit(
     return tuple(sorted(hits, key=lambda hit: (hit.at, not hit.simulated)))
 
 
-_Met = tuple[LimitName, float, str, Floats]  # limit, its value and unit, how often it was met by bin
+_Met = tuple[
+    LimitName, float, str, Floats
+]  # limit, its value and unit, how often it was met by bin
 
 
 def _hit(name: LimitName, value: float, unit: str, met: Floats, width: float) -> LimitHit:
     at = float(np.flatnonzero(met)[0]) * width
     requests = float(met.sum())
-    words = f"{_TITLES[name]} ({amount(value)} {unit}) after {at:g} s: {amount(requests)} {_MET[name]}"
+    words = (
+        f"{_TITLES[name]} ({amount(value)} {unit}) after {at:g} s: {amount(requests)} {_MET[name]}"
+    )
     return LimitHit(
         name=name,
         title=_TITLES[name],

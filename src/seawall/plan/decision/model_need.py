@@ -1,31 +1,52 @@
-"""Which quota of the model the traffic needs: a bucket that never runs dry."""
+"""Which quota of the model the traffic needs, and what a quota did."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from msgspec import structs
 from numpy.typing import NDArray
 
 from seawall.plan.decision.answer import Figure, ModelFigures, ModelNeed
 from seawall.plan.decision.numbers import amount
-from seawall.plan.inputs.distributions import mean_of
+from seawall.plan.decision.runs import Outcome
+from seawall.plan.inputs.distributions import constant, mean_of
 from seawall.plan.inputs.model import ModelLimits, ModelUse
-from seawall.plan.simulator.result import Result
+from seawall.plan.inputs.platforms import Lambda
+from seawall.plan.inputs.workload import Workload
+from seawall.plan.simulator.replications import interval
+from seawall.plan.simulator.result import ModelCalls
+from seawall.plan.simulator.simulate import simulate
 
 __all__ = ["least_quota", "model_figures", "model_need"]
 
 Floats = NDArray[np.float64]
 
 
-def model_need(model: ModelUse, result: Result) -> ModelNeed:
-    """The quota that the traffic of a run needs.
+# A platform that serves everything at once: what the model would get.
+_ENDLESS = Lambda(
+    account_limit=100_000_000,
+    start_rate=math.inf,
+    start_burst=math.inf,
+    invocations_per_concurrency=math.inf,
+    sandbox=constant(0.0),
+)
 
-    The model's calls of the run are replayed, by the second, against quotas of tokens and requests:
-    the least ones that admit each call at once.
 
-    Args:
-        model: How it is used.
-        result: A run without a quota.
+def model_need(workload: Workload) -> ModelNeed:
+    """The quota that the traffic needs.
+
+    The traffic is simulated on a platform without limits and with a model without a quota. The
+    model's calls are then replayed, by the second, against quotas of tokens and requests: the least
+    ones that admit each call at once.
     """
+    model = workload.model
+    free = structs.replace(
+        workload,
+        model=ModelUse(),
+        service=structs.replace(workload.service, start=constant(0.0), cold_request=None),
+    )
+    result = simulate(free, _ENDLESS)
     limits = model.limits or ModelLimits()
     bound = model.bound(limits)
     tokens = mean_of(model.input_tokens)
@@ -47,7 +68,9 @@ def model_need(model: ModelUse, result: Result) -> ModelNeed:
     if limits.counting == "produced":
         words = words.replace(f", bound {amount(bound)}", "; output counts as it is produced")
     if not model.limited:
-        words += ". No quota was given, and none was simulated; give yours: --model-tpm, --model-rpm"
+        words += (
+            ". No quota was given, and none was simulated; give yours: --model-tpm, --model-rpm"
+        )
     return ModelNeed(
         name=model.name,
         simulated=model.limited,
@@ -93,23 +116,23 @@ def _suffices(quota: float, taken: Floats, returned: Floats, width: float) -> bo
     return True
 
 
-def model_figures(results: list[Result]) -> ModelFigures | None:
-    """The figures of the model's quota from runs of one window; None: they had none."""
-    found = [(each, each.model) for each in results if each.model is not None]
-    if not found:
+def model_figures(outcomes: Sequence[Outcome]) -> ModelFigures | None:
+    """The figures of the model's quota from replications; None: they had none."""
+    models = [each.model for each in outcomes if each.model is not None]
+    first = outcomes[0].result
+    if not models or first is None:
         return None
-    first, model = found[0]
-    assert model is not None
 
+    def mean(of: Callable[[ModelCalls], float]) -> Figure:
+        found = interval([of(each) for each in models])
+        return Figure(found.mean, found.half if math.isfinite(found.half) else None)
+
+    wait = models[0].wait
     return ModelFigures(
-        refusals=Figure(float(np.mean([each.model.refusals for each, _ in found]))),  # type: ignore[union-attr]
-        failed=Figure(float(np.mean([each.model.failed for each, _ in found]))),  # type: ignore[union-attr]
-        on_fallback=Figure(model.on_fallback / max(1, model.admitted)),
-        wait_p50=_known(model.wait.quantile(0.5)),
-        wait_p99=_known(model.wait.quantile(0.99)),
+        refusals=mean(lambda each: float(each.refusals)),
+        failed=mean(lambda each: float(each.failed)),
+        on_fallback=mean(lambda each: each.on_fallback / max(1, each.admitted)),
+        wait_p50=wait.quantile(0.5) if wait.count else 0.0,
+        wait_p99=wait.quantile(0.99) if wait.count else 0.0,
         reserved_most=float(first.seconds["model_reserved"].max()),
     )
-
-
-def _known(value: float) -> float:
-    return 0.0 if math.isnan(value) else value

@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct, field, structs
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.distributions import check_amounts
+from seawall.plan.inputs.distributions import check_amounts, constant, mean_of
 from seawall.plan.inputs.model_prices import ModelPrice, model_price
 from seawall.plan.inputs.prices import Prices, load_prices
 from seawall.plan.inputs.workload import Workload
@@ -203,7 +203,24 @@ class Question(Struct, frozen=True, kw_only=True):
         check_amounts(
             "each", **{name: getattr(self.each, name) for name in PerRequest.__struct_fields__}
         )
+        self._agree_on_tokens()
         self.model  # noqa: B018 - a model without prices is an error of the question
+
+    def _agree_on_tokens(self) -> None:
+        """Give the bill the mean tokens of the model's distributions, or these the tokens given."""
+        model, sources = self.workload.model, self.workload.sources
+        means, fixed = {}, {}
+        for name in ("input_tokens", "output_tokens"):
+            tokens = getattr(model, name)
+            if sources.get(f"model.{name}", "").startswith(("given", "the trace")):
+                means[name] = mean_of(tokens)
+            elif tokens != constant(getattr(self.each, name)):
+                fixed[name] = constant(getattr(self.each, name))
+        if means:
+            structs.force_setattr(self, "each", structs.replace(self.each, **means))
+        if fixed:
+            workload = structs.replace(self.workload, model=structs.replace(model, **fixed))
+            structs.force_setattr(self, "workload", workload)
 
     @property
     def model(self) -> ModelPrice:
