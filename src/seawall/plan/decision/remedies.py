@@ -6,6 +6,7 @@ objective is searched for by bisection, and confirmed over all replications.
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from msgspec import Struct, structs
 
@@ -18,7 +19,8 @@ from seawall.plan.decision.runs import SimulationRunner
 from seawall.plan.decision.search import CandidateSearch, excess_of
 from seawall.plan.decision.windows import Month, month_of
 from seawall.plan.inputs.arrivals import Spike
-from seawall.plan.inputs.question import Question
+from seawall.plan.inputs.distributions import quantile_of
+from seawall.plan.inputs.question import Question, with_model, with_quota
 
 __all__ = ["remedies_of"]
 
@@ -157,6 +159,7 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
                 _grid(options.account_limit, 3.0 * month.peak + 1_000.0, whole=True), amount,
             )
         )  # fmt: skip
+    limits += _of_model(question)
     if month.judged.event and month.judged.workload.arrivals.spikes:
         now = month.judged.workload.arrivals.spikes[0].within
         limits.append(
@@ -167,6 +170,42 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
             )
         )  # fmt: skip
     return limits
+
+
+def _of_model(question: Question) -> list[_Limit]:
+    """The model's quotas, and a lower bound of its output; none if no quota is simulated."""
+    model = question.workload.model
+    if model.limits is None or not model.limited:
+        return []
+    found = []
+    for name, title in (
+        ("tokens_a_minute", "a model quota of tokens a minute of"),
+        ("requests_a_minute", "a model quota of requests a minute of"),
+    ):
+        now = getattr(model.limits, name)
+        if now is not None:
+            found.append(
+                _Limit(
+                    f"model.{name}", title, amount(now), partial(_with_quota, question, name),
+                    _grid(now, 1_000.0 * now), amount,
+                )
+            )  # fmt: skip
+    bound = model.bound(model.limits)
+    if model.limits.counting != "produced":
+        least = max(1.0, quantile_of(model.output_tokens, 0.99))
+        lower = tuple(bound / value for value in _grid(1.0, bound / least))
+        found.append(
+            _Limit(
+                "model.max_tokens", "a bound of output tokens of", amount(bound),
+                lambda value: with_model(question, max_tokens=int(value)),
+                tuple(dict.fromkeys(float(math.ceil(each)) for each in lower)), amount,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _with_quota(question: Question, name: str, value: float) -> Question:
+    return with_quota(question, **{name: value})
 
 
 def _spread(question: Question, within: float) -> Question:

@@ -7,6 +7,7 @@ from msgspec import Struct, field, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.distributions import check_amounts, constant, mean_of
+from seawall.plan.inputs.model import ModelLimits
 from seawall.plan.inputs.model_prices import ModelPrice, model_price
 from seawall.plan.inputs.prices import Prices, load_prices
 from seawall.plan.inputs.workload import Workload
@@ -21,7 +22,9 @@ __all__ = [
     "PerRequest",
     "Question",
     "with_discount",
+    "with_model",
     "with_options",
+    "with_quota",
 ]
 
 HOURS = 730.0  # in a month
@@ -231,6 +234,18 @@ class Question(Struct, frozen=True, kw_only=True):
 def with_options(question: Question, **fields: object) -> Question:
     """The question with other options."""
     return structs.replace(question, options=structs.replace(question.options, **fields))
+
+
+def with_model(question: Question, **fields: object) -> Question:
+    """The question with another use of the model."""
+    model = structs.replace(question.workload.model, **fields)
+    return structs.replace(question, workload=structs.replace(question.workload, model=model))
+
+
+def with_quota(question: Question, **fields: object) -> Question:
+    """The question with other quotas of the model."""
+    limits = structs.replace(question.workload.model.limits or ModelLimits(), **fields)
+    return with_model(question, limits=limits)
 
 
 def with_discount(question: Question, what: str, share: float) -> Question:
