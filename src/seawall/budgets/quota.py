@@ -349,7 +349,8 @@ class Quota:
         """Until when the call may wait; see `acquire` for what it raises."""
         wait = self._expected(call.needs, call.typical, ahead)
         now = asyncio.get_running_loop().time()
-        latest = min(deadline - max(_LEAST_SECONDS, self._call_seconds.mean), now + patience)
+        typical = self._call_seconds.mean + self._call_seconds.deviation
+        latest = min(deadline - max(_LEAST_SECONDS, typical), now + patience)
         if now + wait > latest or len(self._waiting) >= self._queued:
             raise self._exhausted(wait)
         return latest

@@ -16,7 +16,7 @@ class _Started(Struct):
     session: str
 
 
-class _Problem(Struct):
+class _Problem(Struct, frozen=True):
     code: str = ""
     status: int = 0
     retry_after: float | None = None
