@@ -25,7 +25,8 @@ from seawall.lab.statistics import percentiles
 from seawall.lab.surge.outcome import SurgeResult
 from seawall.lab.surge.process import drive_watched
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Scenario, Simulated
-from seawall.plan import Arrivals, Clients, Service as PlannedService, Stage, Workload, simulate
+from seawall.plan import Arrivals, Clients, Stage, Workload, simulate
+from seawall.plan import Service as PlannedService
 from seawall.plan.inputs.arrivals import Spike
 from seawall.plan.inputs.distributions import constant, uniform
 from seawall.plan.inputs.model import ModelLimits, ModelUse

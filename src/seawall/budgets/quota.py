@@ -245,8 +245,6 @@ class Quota:
         Raises:
             QuotaExhausted: There is no room before the deadline, or none to wait.
         """
-        if not self._waiting and not self._paused_until:
-            return
         self._check(self._call(size), deadline, len(self._waiting))
 
     def cancel(self, permit: QuotaPermit) -> None:
