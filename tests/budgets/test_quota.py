@@ -188,7 +188,7 @@ async def test_one_busy_process_can_use_the_quota_with_few_requests() -> None:
         for _ in range(2_000):
             await busy.acquire(CallSize(90, 50), soon(1.0))
             made += 1
-    assert made >= 900
+    assert made >= 850  # an eighth is in the block of the other
     assert counters.calls / made < 0.1
     await busy.close()
     await idle.close()
@@ -482,12 +482,14 @@ def test_bedrocks_worked_example() -> None:
 
 def test_output_counts_several_fold_and_cached_input_not_at_all() -> None:
     rule = Reservations(QuotaSettings(burndown=5), "input+max_tokens")
-    reserved = rule.reserve(3_000, 1_000)
-    used = rule.used(reserved, Usage(1_000, 100, 1, cached_prompt_tokens=800))
+    used = rule.used(Usage(1_000, 100, 1, cached_prompt_tokens=800))
     assert used == {"requests": 1, "tokens": 700, "input_tokens": 200, "output_tokens": 100}
     kept = Reservations(QuotaSettings(), "larger")
-    reserved = kept.reserve(3_000, 2_000)
-    assert reserved["tokens"] == kept.used(reserved, Usage(900, 100, 1))["tokens"] == 2_000
+    assert kept.reserve(3_000, 2_000)["tokens"] == 2_000
+    assert kept.used(Usage(900, 100, 1)) is None
+    azure = Reservations(QuotaSettings(returned="nothing"), "input+max_tokens")
+    assert azure.reserve(2_997, 2_000)["tokens"] == 3_000
+    assert azure.used(Usage(900, 100, 1)) is None
 
 
 @given(

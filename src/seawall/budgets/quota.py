@@ -67,8 +67,7 @@ class QuotaPermit(Struct, eq=False):
     """What a call reserved.
 
     Attributes:
-        reserved: Amounts of all measures.
-        unused: Of them, by limited measure, what will probably be returned.
+        reserved: Amounts of the measures that are limited.
         prompt_bytes: Size of the prompt.
         ticket: Its place among the calls of all tenants.
         window: In which it was reserved.
@@ -76,7 +75,6 @@ class QuotaPermit(Struct, eq=False):
     """
 
     reserved: dict[str, int]
-    unused: dict[str, int]
     prompt_bytes: int
     ticket: Ticket
     window: int = 0
@@ -102,18 +100,8 @@ def _refills(settings: QuotaSettings, limits: Mapping[str, int]) -> dict[str, Re
     }
 
 
-class _Call(Struct):
-    """A call: what it reserves, of all measures and of those that are limited; what it uses."""
-
-    size: CallSize
-    reserved: dict[str, int]
-    needs: dict[str, int]
-    typical: dict[str, int]
-
-
 class _Waiting(Struct, eq=False):
     permit: QuotaPermit
-    needs: dict[str, int]
     admitted: asyncio.Future[None]
 
 
@@ -176,7 +164,14 @@ class Quota:
         self._paused_until = 0.0  # on the event loop's clock, as all times but the counter's
         self._backoff = _FIRST_BACKOFF
         self._call_seconds = Average(0.0)
-        self._in_flight: dict[str, int] = dict.fromkeys(self._refills, 0)  # expected to be returned
+        self._calls = self._bytes = 0  # in flight: calls, and bytes of their prompts
+        self._in_flight = dict.fromkeys(self._refills, 0)  # reserved by them
+        # Tenants share what is most likely to be short.
+        self._shared = next(
+            each for each in (TOKENS, OUTPUT, INPUT, REQUESTS) if each in self._refills
+        )
+        self._shared_limit = self._refills[self._shared].per_minute
+        self._observed = False
         self._returned_at = 0.0
         self._returned = dict.fromkeys(self._refills, 0)  # in the last second or two
         self._corrected_at = 0.0
@@ -218,22 +213,21 @@ class Quota:
             QuotaExhausted: There is no room before the deadline, or none to wait.
             UpstreamRefused: The call can never be admitted.
         """
-        call = self._call(size)
-        if not self._waiting and self._take(call.needs):
-            return self._admit(self._permit(call, tenant), call.needs)
-        latest = self._check(call, deadline, 0 if again else len(self._waiting), patience)
-        permit = self._permit(call, tenant, latest)
-        await self._wait(_Waiting(permit, call.needs, asyncio.Future()), report, again=again)
+        needs = self._needs(size)
+        if not self._waiting and self._take(needs):
+            return self._admit(self._permit(needs, size, tenant))
+        ahead = 0 if again else len(self._waiting)
+        latest = self._check(needs, size, deadline, ahead, patience)
+        permit = self._permit(needs, size, tenant, latest)
+        await self._wait(_Waiting(permit, asyncio.Future()), report, again=again)
         return permit
 
     def try_acquire(self, size: CallSize, *, tenant: str = "") -> QuotaPermit | None:
         """Return a permit if that needs no waiting and no other call waits."""
         if self._waiting:
             return None
-        call = self._call(size)
-        return (
-            self._admit(self._permit(call, tenant), call.needs) if self._take(call.needs) else None
-        )
+        needs = self._needs(size)
+        return self._admit(self._permit(needs, size, tenant)) if self._take(needs) else None
 
     def check(self, size: CallSize, deadline: float) -> None:
         """Raise if a call that came now would be refused.
@@ -245,11 +239,13 @@ class Quota:
         Raises:
             QuotaExhausted: There is no room before the deadline, or none to wait.
         """
-        self._check(self._call(size), deadline, len(self._waiting))
+        needs = self._needs(size)
+        if self._waiting or self._paused_until or not self._bucket.fits(needs):
+            self._check(needs, size, deadline, len(self._waiting))
 
     def cancel(self, permit: QuotaPermit) -> None:
         """Return the whole reservation of a call that was not made."""
-        self._end(permit, {measure: permit.reserved[measure] for measure in self._refills})
+        self._end(permit, permit.reserved)
 
     def settle(self, permit: QuotaPermit, usage: Usage | None) -> None:
         """Return what a call that has ended did not use, or deduct what it used beyond.
@@ -264,9 +260,11 @@ class Quota:
         self._rule.learn(permit.prompt_bytes, usage)
         self._call_seconds.add(asyncio.get_running_loop().time() - permit.at)
         self._backoff = _FIRST_BACKOFF
-        used = self._rule.used(permit.reserved, usage)
-        back = {measure: permit.reserved[measure] - used[measure] for measure in self._refills}
-        self._end(permit, back)
+        used = self._rule.used(usage)
+        if used is None:
+            self._end(permit, {})
+            return
+        self._end(permit, {name: each - used[name] for name, each in permit.reserved.items()})
 
     def record_throttled(self, permit: QuotaPermit, retry_after: float | None) -> None:
         """The provider refused a call for which there should have been room: pause all of them.
@@ -293,7 +291,7 @@ class Quota:
             remaining: What can still be used, by measure; only less than expected is news: others
                 use the account as well, or calls were estimated too low.
         """
-        now = self._clock()
+        self._observed, now = True, self._clock()
         for measure, limit in limits.items():
             refill = self._refills.get(measure)
             differs = f"{measure}_per_minute: {limit:,}"
@@ -327,8 +325,8 @@ class Quota:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _call(self, size: CallSize) -> "_Call":
-        """What a call reserves.
+    def _needs(self, size: CallSize) -> dict[str, int]:
+        """What a call reserves, of the measures that are limited.
 
         Raises:
             UpstreamRefused: It can never be admitted.
@@ -336,16 +334,35 @@ class Quota:
         reserved = self._rule.reserve(size.prompt_bytes, size.max_tokens)
         needs = {}
         for measure, refill in self._refills.items():
-            needs[measure] = reserved[measure]
-            if reserved[measure] > refill.capacity:
-                self._shorten(reserved, needs, measure, size)
-        return _Call(size, reserved, needs, self._rule.typical(reserved, size.prompt_bytes))
+            needs[measure] = need = reserved[measure]
+            if need > refill.capacity:
+                needs[measure] = self._shortened(measure, reserved[OUTPUT], size)
+        return needs
+
+    def _shortened(self, measure: str, output: int, size: CallSize) -> int:
+        """What is reserved of a call that exceeds the quota by its estimate: all that there is.
+
+        Raises:
+            UpstreamRefused: It exceeds it for certain.
+        """
+        capacity = self._refills[measure].capacity
+        if measure != INPUT and output == size.max_tokens > capacity:
+            raise UpstreamRefused(
+                f"The call may write {size.max_tokens:,} tokens, and the quota '{self.name}' never "
+                f"has more than {capacity:,}: the agent needs a lower limit of completion tokens."
+            )
+        return capacity
 
     def _check(
-        self, call: "_Call", deadline: float, ahead: int, patience: float = math.inf
+        self,
+        needs: Mapping[str, int],
+        size: CallSize,
+        deadline: float,
+        ahead: int,
+        patience: float = math.inf,
     ) -> float:
-        """Until when the call may wait; see `acquire` for what it raises."""
-        wait = self._expected(call.needs, call.typical, ahead)
+        """Until when a call may wait; see `acquire` for what it raises."""
+        wait = self._expected(needs, size.prompt_bytes, ahead)
         now = asyncio.get_running_loop().time()
         typical = self._call_seconds.mean + self._call_seconds.deviation
         latest = min(deadline - max(_LEAST_SECONDS, typical), now + patience)
@@ -353,27 +370,11 @@ class Quota:
             raise self._exhausted(wait)
         return latest
 
-    def _permit(self, call: "_Call", tenant: str, latest: float = 0.0) -> QuotaPermit:
-        reserved, typical = call.reserved, call.typical
-        unused = {name: max(0, reserved[name] - typical[name]) for name in self._refills}
+    def _permit(
+        self, needs: dict[str, int], size: CallSize, tenant: str, latest: float = 0.0
+    ) -> QuotaPermit:
         ticket = Ticket(self._fair.flow(tenant, 1.0, _RANK), 0.0, latest)
-        return QuotaPermit(reserved, unused, call.size.prompt_bytes, ticket)
-
-    def _shorten(
-        self, reserved: dict[str, int], needs: dict[str, int], measure: str, size: CallSize
-    ) -> None:
-        """Let a call that exceeds the quota by its estimate take all of it.
-
-        Raises:
-            UpstreamRefused: It exceeds it for certain.
-        """
-        capacity = self._refills[measure].capacity
-        if measure != INPUT and reserved[OUTPUT] == size.max_tokens > capacity:
-            raise UpstreamRefused(
-                f"The call may write {size.max_tokens:,} tokens, and the quota '{self.name}' never "
-                f"has more than {capacity:,}: the agent needs a lower limit of completion tokens."
-            )
-        reserved[measure] = needs[measure] = capacity
+        return QuotaPermit(needs, size.prompt_bytes, ticket)
 
     def _take(self, needs: Mapping[str, int]) -> bool:
         """Take what a call needs, if it is free and the provider has not asked for a pause."""
@@ -383,35 +384,28 @@ class Quota:
             self._paused_until = 0.0
         return self._bucket.take(needs)
 
-    def _admit(self, permit: QuotaPermit, needs: Mapping[str, int]) -> QuotaPermit:
+    def _admit(self, permit: QuotaPermit) -> QuotaPermit:
         permit.at = asyncio.get_running_loop().time()
         permit.window = self._bucket.number
-        self._fair.charge(permit.ticket, self._cost(needs))
-        for measure, unused in permit.unused.items():
-            self._in_flight[measure] += unused
+        self._fair.charge(permit.ticket, permit.reserved[self._shared] / self._shared_limit)
+        self._count_in_flight(permit, 1)
         return permit
 
-    def _cost(self, amounts: Mapping[str, int]) -> float:
-        """Of a call for its tenant: the greatest part of a minute's limit that it takes."""
-        return max(amount / self._refills[name].per_minute for name, amount in amounts.items())
+    def _count_in_flight(self, permit: QuotaPermit, sign: int) -> None:
+        self._calls += sign
+        self._bytes += sign * permit.prompt_bytes
+        for measure, amount in permit.reserved.items():
+            self._in_flight[measure] += sign * amount
 
     def _end(self, permit: QuotaPermit, back: Mapping[str, int]) -> None:
-        for measure, unused in permit.unused.items():
-            self._in_flight[measure] -= unused
-        kept = {
-            measure: max(0, permit.reserved[measure] - back.get(measure, 0))
-            for measure in self._refills
-        }
-        self._fair.finish(permit.ticket, self._cost(kept))
+        self._count_in_flight(permit, -1)
+        kept = permit.reserved[self._shared] - back.get(self._shared, 0)
+        self._fair.finish(permit.ticket, max(0, kept) / self._shared_limit)
         if not back:
             return
         self._bucket.give(back, permit.window)
-        now = self._clock()
-        if now - self._returned_at >= _FRESH_SECONDS:
-            self._returned = dict.fromkeys(self._refills, 0)
-            self._returned_at = now
-        for measure, amount in back.items():
-            self._returned[measure] += max(0, amount)
+        if self._observed:
+            self._note_returned(back)
         if self._waiting:
             head = self._fair.next()
             self._serve()
@@ -420,12 +414,21 @@ class Quota:
         elif self._bucket.processes > 1 and (self._returning is None or self._returning.done()):
             self._returning = asyncio.create_task(self._return_surplus())
 
+    def _note_returned(self, back: Mapping[str, int]) -> None:
+        """Note what was returned lately, of which a response that is on its way does not know."""
+        now = self._clock()
+        if now - self._returned_at >= _FRESH_SECONDS:
+            self._returned = dict.fromkeys(self._refills, 0)
+            self._returned_at = now
+        for measure, amount in back.items():
+            self._returned[measure] += max(0, amount)
+
     async def _return_surplus(self) -> None:
         await asyncio.sleep(_REPORT_SECONDS)
         if not self._waiting:
             await self._bucket.return_surplus()
 
-    def _expected(self, needs: Mapping[str, int], typical: Mapping[str, int], ahead: int) -> float:
+    def _expected(self, needs: Mapping[str, int], prompt_bytes: int, ahead: int) -> float:
         """Seconds until a call is admitted behind others, if no other process takes anything.
 
         Those ahead use what a call typically uses: what they reserve beyond is returned, as is what
@@ -434,9 +437,16 @@ class Quota:
         longest = max(0.0, self._paused_until - asyncio.get_running_loop().time())
         if not self._bucket.read_at and not self._bucket.degraded:
             return longest
+        typical = self._rule.typical(prompt_bytes, 1)
+        running = self._rule.typical(self._bytes, self._calls)
         for measure, need in needs.items():
-            left = self._bucket.left(measure) + self._in_flight[measure]
-            short = ahead * min(need, typical[measure]) + need - left
+            left = self._bucket.left(measure)
+            short = need - left
+            if typical is not None and running is not None:
+                short += ahead * min(need, typical[measure])
+                short -= max(0, self._in_flight[measure] - running[measure])
+            else:
+                short += ahead * need
             if short > 0:
                 longest = max(longest, short * 60.0 / self._refills[measure].per_minute)
         return longest
@@ -504,8 +514,7 @@ class Quota:
             self._positions, self._ordered_at = self._fair.order(), now
         position = self._positions.get(ticket, 1)
         permit = waiting.permit
-        typical = {name: permit.reserved[name] - each for name, each in permit.unused.items()}
-        seconds = self._expected(waiting.needs, typical, position - 1)
+        seconds = self._expected(permit.reserved, permit.prompt_bytes, position - 1)
         return position, round(max(0.1, seconds * self._bucket.processes), 1)
 
     async def _serve_queue(self) -> None:
@@ -517,12 +526,12 @@ class Quota:
                 return
             pause = self._paused_until - loop.time()
             if pause <= 0:
-                await self._bucket.ask(self._waiting[head].needs)
+                await self._bucket.ask(self._waiting[head].permit.reserved)
                 self._serve()
                 if (head := self._fair.next()) is None:
                     return
                 pause = max(
-                    self._bucket.ready_in(self._waiting[head].needs),
+                    self._bucket.ready_in(self._waiting[head].permit.reserved),
                     self._paused_until - loop.time(),
                 )
             asked_at = loop.time()
@@ -538,10 +547,10 @@ class Quota:
         """Admit from the head of the queue while there is enough."""
         while (head := self._fair.next()) is not None:
             waiting = self._waiting[head]
-            if not self._take(waiting.needs):
+            if not self._take(waiting.permit.reserved):
                 return
             self._fair.remove(head)
             del self._waiting[head]
-            self._admit(waiting.permit, waiting.needs)
+            self._admit(waiting.permit)
             if not waiting.admitted.done():  # else its caller is just being cancelled
                 waiting.admitted.set_result(None)

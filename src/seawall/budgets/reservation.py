@@ -4,7 +4,7 @@ Providers count differently: see `QuotaSettings.reserve`. The tokens of a prompt
 its size in bytes, by a ratio that is learned from what providers report; no tokenizer is needed.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Literal
 
 from seawall.settings import QuotaSettings
@@ -125,22 +125,27 @@ class Reservations:
             tokens = prompt + round(output * self._burndown)
         return {REQUESTS: 1, TOKENS: tokens, INPUT: prompt, OUTPUT: output}
 
-    def typical(self, reserved: Mapping[str, int], prompt_bytes: int) -> dict[str, int]:
-        """What a call is expected to have used in the end, by measure."""
-        output = min(self._completion.mean, reserved[OUTPUT])
-        prompt = prompt_bytes * min(1.0, self._ratio.mean)
-        tokens = reserved[TOKENS]
-        if not self._kept:
-            tokens = int(prompt + output * self._burndown) + 1
-        return {REQUESTS: 1, TOKENS: tokens, INPUT: int(prompt) + 1, OUTPUT: int(output) + 1}
+    def typical(self, prompt_bytes: int, calls: int) -> dict[str, int] | None:
+        """What calls are expected to have used in the end; None: all that they have reserved.
 
-    def used(self, reserved: Mapping[str, int], usage: Usage) -> dict[str, int]:
-        """What the provider counts for a call that has ended, by measure.
+        Args:
+            prompt_bytes: Size of their prompts together.
+            calls: Their number.
+        """
+        if self._kept:
+            return None
+        output = int(calls * self._completion.mean) + calls
+        prompt = int(prompt_bytes * min(1.0, self._ratio.mean)) + calls
+        tokens = prompt + round(output * self._burndown)
+        return {REQUESTS: calls, TOKENS: tokens, INPUT: prompt, OUTPUT: output}
+
+    def used(self, usage: Usage) -> dict[str, int] | None:
+        """What the provider counts for a call that has ended; None: all that it has reserved.
 
         Tokens read from its prompt cache do not count.
         """
         if self._kept:
-            return dict(reserved)
+            return None
         prompt = max(0, usage.prompt_tokens - usage.cached_prompt_tokens)
         output = usage.completion_tokens
         tokens = prompt + round(output * self._burndown)

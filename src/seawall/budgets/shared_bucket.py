@@ -20,6 +20,7 @@ __all__ = ["Refill", "SharedBucket"]
 
 _CALLS_AHEAD = 16
 _PART = 4
+_IDLE_PART = 8  # of what is left, so that a server with few calls seldom asks
 _KEPT_SECONDS = 3_600.0  # without a call; afterwards the bucket is full again anyway
 _PROCESSES = "pods"
 _MINUTE = 60.0
@@ -106,12 +107,19 @@ class SharedBucket:
         self._shares: dict[str, Refill] = {}  # while the counter cannot be reached
         self._taken: dict[str, int] = {}
         self._debt = dict.fromkeys(refills, 0)  # spent while the counter could not be reached
+        self._windows = any(each.window for each in refills.values())
         self.number = self._window_at(clock())
 
     @property
     def processes(self) -> int:
         """Processes that take part, as far as is known."""
         return max(self._least_processes, *self._counted.values(), 1)
+
+    def fits(self, needs: Mapping[str, int]) -> bool:
+        """Return whether amounts are free here."""
+        self._advance()
+        free = self.free
+        return all(free[measure] >= need for measure, need in needs.items())
 
     def take(self, needs: Mapping[str, int]) -> bool:
         """Spend amounts if all of them are free here."""
@@ -132,9 +140,10 @@ class SharedBucket:
 
         What was reserved in an earlier window has expired with it.
         """
-        self._advance()
-        if window != self.number:
-            return
+        if self._windows or self.degraded:
+            self._advance()
+            if window != self.number:
+                return
         for measure, amount in amounts.items():
             self.free[measure] += amount
             if self.degraded:
@@ -212,8 +221,8 @@ class SharedBucket:
         for name, refill in self.refills.items():
             missing = needs.get(name, 0) - self.free[name]
             if missing > 0:
-                ahead = max(_CALLS_AHEAD * needs[name], self._spent[name])
                 left = refill.allowed(now) - self._used[name]
+                ahead = max(_CALLS_AHEAD * needs[name], 2 * self._spent[name], left // _IDLE_PART)
                 amounts[name] = max(missing, min(ahead, left // _PART))
         self._spent = dict.fromkeys(self._spent, 0)
         window = self.number
