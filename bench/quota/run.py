@@ -98,8 +98,8 @@ class Figures(Struct, frozen=True):
 
 CASES = {
     "served": Case(600, 150_000, 120.0),
-    "refused": Case(600, 150_000, 30.0),
-    "without": Case(600, 150_000, 30.0, queue=False),
+    "refused": Case(600, 150_000, 60.0),
+    "without": Case(600, 150_000, 60.0, queue=False),
 }
 QUICK = {
     "served": Case(200, 75_000, 60.0),
@@ -176,6 +176,8 @@ def figures_of(result: SurgeResult, throttled: int) -> Figures:
     """What the driver saw."""
     ok = [each for each in result.outcomes if not each.error]
     first = percentiles([each.first_text or 0.0 for each in ok])
+    assert first.p50 is not None
+    assert first.p99 is not None
     return Figures(
         refused=round(1 - len(ok) / len(result.outcomes), 3),
         drained=round(max(each.due + each.total for each in ok), 2),

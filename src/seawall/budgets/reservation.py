@@ -40,6 +40,7 @@ _FIRST_TOKENS_PER_BYTE = 1 / 3
 _LEAST_TOKENS_PER_BYTE = 1 / 16
 _FIRST_COMPLETION = 256.0
 _DEVIATIONS = 3.0
+_LEAST_DEVIATION = 0.01  # of the mean
 _WEIGHT = 0.05
 
 
@@ -69,8 +70,8 @@ class Average:
 
     @property
     def high(self) -> float:
-        """A value that few exceed: three deviations above the mean."""
-        return self.mean + _DEVIATIONS * self.deviation
+        """A value that few exceed: three deviations above the mean, each of at least 1 %."""
+        return self.mean + _DEVIATIONS * max(self.deviation, _LEAST_DEVIATION * self.mean)
 
 
 def rule_of(settings: QuotaSettings, kinds: Iterable[str]) -> Rule:

@@ -112,7 +112,7 @@ class SharedLimit:
         retry_seconds: float = 1.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Create it; the counter is first asked by `ask` or `probe`.
+        """Create it; the counter is first asked by `ask`.
 
         Args:
             counters: Shared by all processes.
@@ -240,7 +240,7 @@ class SharedLimit:
             blocks = {name: part.block(self._wanted[name]) for name, part in self.parts.items()}
             blocks = {name: amount for name, amount in blocks.items() if amount > 0}
             if not blocks:
-                blocks = dict.fromkeys(self.parts, 0)  # a probe
+                blocks = dict.fromkeys(self.parts, 0)  # see whether it can be reached
             await self._add(blocks, limited=True)
         except (Problem, TimeoutError):
             self.failed_at = self._clock()
