@@ -102,7 +102,7 @@ class SharedBucket:
         self._clock = clock
         self._used = dict.fromkeys(refills, 0)  # by all processes, when last read
         self._spent = dict.fromkeys(refills, 0)  # since the counter was last asked
-        self._counted: dict[int, int] = {}  # processes, by minute
+        self._minute, self._processes = 0, 1  # in which they were counted, and their number
         self._failed_at = -math.inf
         self._shares: dict[str, Refill] = {}  # while the counter cannot be reached
         self._taken: dict[str, int] = {}
@@ -113,7 +113,7 @@ class SharedBucket:
     @property
     def processes(self) -> int:
         """Processes that take part, as far as is known."""
-        return max(self._least_processes, *self._counted.values(), 1)
+        return max(self._least_processes, self._processes)
 
     def fits(self, needs: Mapping[str, int]) -> bool:
         """Return whether amounts are free here."""
@@ -253,20 +253,22 @@ class SharedBucket:
         self.free = {name: min(0, each) for name, each in self.free.items()}
 
     async def _count_process(self, now: float) -> None:
+        """Count this process once a minute, and read how many there were in the last one."""
         minute = int(now / _MINUTE)
-        if minute in self._counted:
+        if minute == self._minute:
             return
+        counter = f"{self._counter}/{_PROCESSES}"
+        addition = Addition(
+            counter=counter,
+            window=str(minute),
+            amounts={_PROCESSES: 1},
+            expires_at=now + _KEPT_SECONDS,
+        )
         async with asyncio.timeout(self._seconds):
-            count = await self._counters.add(
-                Addition(
-                    counter=f"{self._counter}/{_PROCESSES}",
-                    window=str(minute),
-                    amounts={_PROCESSES: 1},
-                    expires_at=now + _KEPT_SECONDS,
-                )
-            )
-        before = {at: each for at, each in self._counted.items() if at >= minute - 1}
-        self._counted = before | {minute: count.used.get(_PROCESSES, 1)}
+            count = await self._counters.add(addition)
+            before = await self._counters.read(counter, str(minute - 1))
+        self._minute = minute
+        self._processes = max(count.used.get(_PROCESSES, 1), before.get(_PROCESSES, 0))
 
     async def _add(self, amounts: Mapping[str, int], limits: dict[str, int]) -> dict[str, int]:
         now = self._clock()
