@@ -206,7 +206,7 @@ async def test_waiting_turns_report_their_position_and_no_slot_is_lost_meanwhile
         tasks.append(asyncio.create_task(turn(number)))
         await asyncio.sleep(0)
     async with asyncio.timeout(20):
-        while not heard[4]:  # reports come about once a second
+        while not heard[4]:  # noqa: ASYNC110 - reports come about once a second
             await asyncio.sleep(0.05)
         assert heard == [[], [1], [2], [3], [4]]
         tasks[4].cancel()
