@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         NotFound,
         Overloaded,
         Problem,
+        QuotaExhausted,
         RequestTimeout,
         SeawallError,
         ServerStopping,
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
         TurnCompleted,
         TurnFailed,
         TurnPaused,
+        TurnQueued,
         TurnResumed,
         TurnStarted,
         UsageReported,
@@ -186,6 +188,7 @@ __all__ = [
     "Problem",
     "Progress",
     "Prompt",
+    "QuotaExhausted",
     "QuotaSettings",
     "ReasoningDelta",
     "RequestTimeout",
@@ -231,6 +234,7 @@ __all__ = [
     "TurnNotFound",
     "TurnPaused",
     "TurnPostponed",
+    "TurnQueued",
     "TurnReport",
     "TurnRequest",
     "TurnResumed",
@@ -263,7 +267,7 @@ _NAMES = {
         AlreadyDecided BodyTooLarge BudgetExhausted CommitUnknown ConfigError DeadlineExceeded
         EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField
         InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
-        RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
+        QuotaExhausted RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
         SessionNotFound StoreUnavailable TurnAbandoned TurnCancelled TurnInterrupted TurnIsPaused
         TurnLimitReached TurnNotFound
         TurnPostponed Unauthenticated UnknownAgent UnsupportedEncoding UpstreamFailed
@@ -271,7 +275,8 @@ _NAMES = {
     """,
     "seawall.events": """
         AgentSelected ApprovalRequested Event IntentDetected ReasoningDelta TextDelta ToolCalled
-        ToolReturned TurnCompleted TurnFailed TurnPaused TurnResumed TurnStarted UsageReported
+        ToolReturned TurnCompleted TurnFailed TurnPaused TurnQueued TurnResumed TurnStarted
+        UsageReported
     """,
     "seawall.identity.outbound.subject_store": "SubjectToken SubjectTokens",
     "seawall.identity.settings": "ApiKeySettings IdentitySettings JwtSettings",

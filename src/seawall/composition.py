@@ -26,8 +26,9 @@ from seawall.identity import Authenticator, Credential
 from seawall.identity.authenticator import build_authenticator
 from seawall.intents import IntentDefinition
 from seawall.intents.cascade import IntentDetector, build_detector
-from seawall.models import Model
+from seawall.models import Model, ModelRequest
 from seawall.models.open import open_models, open_upstreams
+from seawall.models.resilient import ResilientModel
 from seawall.models.upstream import Upstream
 from seawall.pipeline.context import Observe, Observers, Ports
 from seawall.pipeline.live import LiveTurn
@@ -354,7 +355,8 @@ async def _assemble(
         metered=trace_attempts,
         quotas=metering.quotas,
     )
-    models = open_models(settings.models, upstreams)
+    resilient = open_models(settings.models, upstreams)
+    models: dict[str, Model] = dict(resilient)
     if registered.models:
         from seawall.models.wrappers import GuardedModel  # noqa: PLC0415 - only where there are
 
@@ -405,6 +407,7 @@ async def _assemble(
         approval_seconds=settings.effects.approval_seconds,
         notifications=notifications,
         person_notice=settings.handover.notice,
+        check_quota=_quota_check(registered, resilient) if metering.quotas else None,
     )
     pipeline = Pipeline(ports)
     orphan_recovery = None
@@ -551,6 +554,23 @@ def _open_handover(
         raise ConfigError(f"handover: secret: {error}") from error
     made = handover_tool(handover.description, role=handover.role, seconds=handover.seconds)
     return NotificationDelivery(store, webhook.deliver), {HAND_OVER: made}
+
+
+def _quota_check(
+    registered: Registrations, models: Mapping[str, ResilientModel]
+) -> Callable[[str, ModelRequest, float], None]:
+    """See `Ports.check_quota`; models that were registered in code have no quota."""
+    by_agent = {
+        name: models[each.model]
+        for name, each in registered.agents.items()
+        if each.model in models and each.model not in registered.models
+    }
+
+    def check(agent: str, request: ModelRequest, deadline: float) -> None:
+        if agent in by_agent:
+            by_agent[agent].check_quota(request, deadline)
+
+    return check
 
 
 def _metered(metering: Metering, name: str, model: Model) -> Model:

@@ -811,6 +811,7 @@ def _check_references(settings: Settings, source: _Source) -> None:
         *model_faults(settings.models),
         *budget_faults(settings.budgets, settings.models),
         *_mcp_faults(settings),
+        *_quota_faults(settings),
     ):
         raise source.error(path, message)
     if len(settings.agents) > 1 and not routing.default_agent:
@@ -834,6 +835,26 @@ def _mcp_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     if jwt is not None and not jwt.audience:
         message = "must be set: the endpoint of [mcp] may only accept tokens that are meant for it"
         yield ("identity", "jwt", "audience"), message
+
+
+def _quota_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Agents of which no call would ever be admitted, as its bound alone exceeds the quota."""
+    for name, agent in settings.agents.items():
+        model = settings.models.get(agent.model)
+        if model is None or not model.quota:
+            continue
+        quota = settings.quotas[model.quota]
+        if quota.reserve == "usage" or (quota.reserve == "auto" and model.kind == "anthropic"):
+            continue
+        limits = [
+            each for each in (quota.tokens_per_minute, quota.output_tokens_per_minute) if each
+        ]
+        bound = agent.limits.call_tokens or agent.limits.completion_tokens
+        capacity = int(min(limits, default=bound * 60) * quota.window_seconds / 60)
+        if bound > capacity:
+            message = f"a call reserves {bound:,}, and quotas.{model.quota} never has more than "
+            key = "call_tokens" if agent.limits.call_tokens else "completion_tokens"
+            yield ("agents", name, "limits", key), f"{message}{capacity:,}"
 
 
 def _check_tenants(settings: Settings, source: _Source) -> None:

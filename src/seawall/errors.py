@@ -32,7 +32,8 @@
         ├── InternalError           500 internal-error      report it
         ├── UpstreamFailed          502 upstream-failed     the model failed; retry later
         │   ├── UpstreamRefused     502 upstream-refused    it does not accept this request
-        │   ├── UpstreamThrottled   503 upstream-throttled  rate limit or quota; wait
+        │   ├── UpstreamThrottled   503 upstream-throttled  rate limit of the provider; wait
+        │   │   └── QuotaExhausted  429 quota-exhausted     no room in the model's quota; wait
         │   └── UpstreamUnavailable 503 upstream-unavailable    circuit breaker is open; wait
         ├── Overloaded              503 overloaded          wait `retry_after` seconds
         ├── ServerStopping          503 server-stopping     retry on another server
@@ -67,6 +68,7 @@ __all__ = [
     "NotFound",
     "Overloaded",
     "Problem",
+    "QuotaExhausted",
     "RequestTimeout",
     "SeawallError",
     "ServerStopping",
@@ -370,11 +372,19 @@ class UpstreamRefused(UpstreamFailed):
 
 
 class UpstreamThrottled(UpstreamFailed):
-    """The model endpoint is rate limited, or its quota is used up."""
+    """The model endpoint is rate limited."""
 
     status = 503
     code = "upstream-throttled"
     title = "Upstream throttled"
+
+
+class QuotaExhausted(UpstreamThrottled):
+    """The quota of the model's account leaves no room before the deadline; it was not called."""
+
+    status = 429
+    code = "quota-exhausted"
+    title = "Quota exhausted"
 
 
 class UpstreamUnavailable(UpstreamFailed):

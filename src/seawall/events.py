@@ -22,10 +22,29 @@ __all__ = [
     "TurnCompleted",
     "TurnFailed",
     "TurnPaused",
+    "TurnQueued",
     "TurnResumed",
     "TurnStarted",
     "UsageReported",
 ]
+
+
+class TurnQueued(Struct, frozen=True, tag="turn.queued", tag_field="type"):
+    """The turn waits for others; sent when that takes about a second or longer, and as it changes.
+
+    It is not stored, has no position of its own, and may come before `turn.started`.
+
+    Attributes:
+        turn: Id of the turn.
+        waits_for: "slot", of this server, or "quota", of the model's account at its provider.
+        position: In the queue, from 1.
+        seconds: The expected wait.
+    """
+
+    turn: str
+    waits_for: str
+    position: int
+    seconds: float
 
 
 class TurnStarted(Struct, frozen=True, tag="turn.started", tag_field="type"):
@@ -203,7 +222,8 @@ class TurnFailed(Struct, frozen=True, tag="turn.failed", tag_field="type"):
 
 
 Event = (
-    TurnStarted
+    TurnQueued
+    | TurnStarted
     | IntentDetected
     | AgentSelected
     | TextDelta

@@ -210,6 +210,7 @@ BILLION = 1_000_000_000
 _Price = Annotated[float, Meta(ge=0, le=1_000_000)]
 _Tokens = Annotated[int, Meta(ge=0, le=10**15)]
 _Money = Annotated[float, Meta(ge=0, le=10**9)]
+_PerMinute = Annotated[int, Meta(ge=0, le=10**11)]
 
 
 class PriceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -236,14 +237,31 @@ class QuotaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     Attributes:
         requests_per_minute: Requests of all processes together.
         tokens_per_minute: Prompt and completion tokens of all processes together.
-        window_seconds: Length of the windows that are counted, each with its part of a minute's.
+        input_tokens_per_minute: Prompt tokens, where the provider limits them separately.
+        output_tokens_per_minute: Completion tokens, where the provider limits them separately.
+        reserve: What the provider deducts when it admits a call. "input+max_tokens": the prompt
+            and the call's limit of completion tokens; "larger": the larger of both; "usage": what
+            is used in the end, which is estimated; "auto": the rule of the models' kind.
+        returned: What the provider returns at the end of a call: "unused", "nothing", or "auto":
+            nothing of the larger of both, else what was not used.
+        burndown: As how many tokens the provider counts a completion token in the end.
+        refill: "continuous", or "window": the whole limit at the beginning of each window.
+        window_seconds: How many seconds of the limit can be used at once; the length of windows.
+        queued: Calls that may wait in one process.
         pods: Processes that share the account; used while the shared counter cannot be reached
             and the number is not known from it.
     """
 
-    requests_per_minute: Annotated[int, Meta(ge=0, le=10**12)] = 0
-    tokens_per_minute: Annotated[int, Meta(ge=0, le=10**15)] = 0
+    requests_per_minute: _PerMinute = 0
+    tokens_per_minute: _PerMinute = 0
+    input_tokens_per_minute: _PerMinute = 0
+    output_tokens_per_minute: _PerMinute = 0
+    reserve: Literal["auto", "input+max_tokens", "larger", "usage"] = "auto"
+    returned: Literal["auto", "unused", "nothing"] = "auto"
+    burndown: Annotated[float, Meta(ge=1, le=100)] = 1.0
+    refill: Literal["continuous", "window"] = "continuous"
     window_seconds: Annotated[float, Meta(ge=0.1, le=60.0)] = 60.0
+    queued: Annotated[int, Meta(ge=0, le=1_000_000)] = 6_000
     pods: Annotated[int, Meta(ge=1, le=100_000)] = 1
 
 

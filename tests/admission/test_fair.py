@@ -112,3 +112,48 @@ def test_tenants_without_turns_are_forgotten() -> None:
         backlog(fair, str(number), 1.0, 1)
         fair.finish(serve(fair, 1.0), 0.5)
     assert len(fair._levels[1].flows) <= 1_025
+
+
+@given(
+    pushed=st.lists(
+        st.tuples(st.sampled_from("abc"), st.sampled_from([0, 1, 2])), min_size=1, max_size=30
+    ),
+    costs=st.lists(st.floats(0.1, 5.0), min_size=30, max_size=30),
+)
+def test_the_order_is_that_in_which_they_are_served(
+    pushed: list[tuple[str, int]], costs: list[float]
+) -> None:
+    """Exactly for the head and within a tenant; each ticket has one position."""
+    queue = FairQueue()
+    tickets = []
+    for tenant, rank in pushed:
+        ticket = Ticket(queue.flow(tenant, 1.0, rank), 0.0, 1.0)
+        queue.push(ticket)
+        tickets.append(ticket)
+    for cost in costs:
+        order = queue.order()
+        assert sorted(order.values()) == list(range(1, queue.waiting + 1))
+        for flow in {each.flow for each in order}:
+            positions = [order[each] for each in flow.waiting]
+            assert positions == sorted(positions)
+        head = queue.next()
+        if head is None:
+            break
+        assert order[head] == 1
+        queue.remove(head)
+        queue.charge(head, cost)
+
+
+@given(st.lists(st.booleans(), min_size=2, max_size=20))
+def test_who_was_served_before_goes_first(first: list[bool]) -> None:
+    queue = FairQueue()
+    flow = queue.flow("a", 1.0, 1)
+    tickets = [Ticket(flow, float(index), 1.0) for index in range(len(first))]
+    for ticket, again in zip(tickets, first, strict=True):
+        queue.push(ticket, first=again)
+    served = []
+    while (head := queue.next()) is not None:
+        queue.remove(head)
+        served.append(head)
+    ahead = [each for each, again in zip(tickets, first, strict=True) if again]
+    assert served == [*reversed(ahead), *(each for each in tickets if each not in ahead)]

@@ -179,3 +179,39 @@ async def test_how_many_wait_for_the_identity_provider_is_bounded() -> None:
             pytest.fail("two wait already")
     with gate.awaiting_identity():
         pass
+
+
+async def test_waiting_turns_report_their_position_and_no_slot_is_lost_meanwhile() -> None:
+    """Also if the reader of reports is slow, or the turn is cancelled while it reports."""
+    gate = _gate(1, 100, wait_seconds=60.0)
+    step = asyncio.Event()
+    heard: list[list[int]] = [[] for _ in range(5)]
+    done: list[int] = []
+
+    async def turn(number: int) -> None:
+        async def report(position: int, seconds: float) -> None:
+            assert seconds > 0
+            heard[number].append(position)
+            await asyncio.sleep(0.05 * number)
+            if number == 4:
+                await asyncio.sleep(60)
+
+        async with gate.slot("a", background=False, deadline=_now() + 90, report=report):
+            if number == 0:
+                await step.wait()
+            done.append(number)
+
+    tasks = []
+    for number in range(5):
+        tasks.append(asyncio.create_task(turn(number)))
+        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        while not heard[4]:  # noqa: ASYNC110 - reports come about once a second
+            await asyncio.sleep(0.05)
+        assert heard == [[], [1], [2], [3], [4]]
+        tasks[4].cancel()
+        await asyncio.wait([tasks[4]])
+        step.set()
+        await asyncio.gather(*tasks[:4])
+    assert done == [0, 1, 2, 3]
+    assert (gate.in_flight, gate.queued) == (0, 0)

@@ -301,3 +301,23 @@ async def test_the_claims_of_an_authorizer_identify_the_caller(
         assert (await site.invoke(event(sub="ada")))["statusCode"] == 401
     async with store(tmp_path, model, issuer) as site:
         assert (await site.invoke(event(shop="acme", sub="ada")))["statusCode"] == 401
+
+
+async def test_a_stream_says_that_the_turn_waits_for_the_models_quota(
+    tmp_path: Path, model: ServerProcess, issuer: Issuer
+) -> None:
+    quota = {
+        "SEAWALL_MODELS__DEFAULT__QUOTA": "account",
+        "SEAWALL_QUOTAS__ACCOUNT__REQUESTS_PER_MINUTE": "20",
+        "SEAWALL_QUOTAS__ACCOUNT__WINDOW_SECONDS": "0.1",  # one at a time, every three seconds
+    }
+    async with store(tmp_path, model, issuer, variables=quota) as site:
+        headers = {"authorization": f"Bearer {issuer.token('ada')}"}
+        asked = {"text": "Hello there", "agent": "concierge", "stream": True}
+        found = ""
+        for _ in range(2):
+            answer = await site.client.post("/v1/turns", json=asked, headers=headers)
+            found = answer.text
+        kinds = [line[7:] for line in found.splitlines() if line.startswith("event: ")]
+        assert kinds[-1] == "turn.completed"
+        assert kinds.index("turn.started") < kinds.index("turn.queued") < kinds.index("text.delta")

@@ -166,3 +166,30 @@ def test_models_with_two_currencies_or_an_unknown_quota_are_refused() -> None:
         )
     with pytest.raises(ConfigError, match=r'models.a.quota: unknown quota "q"; known: none'):
         parse_settings(f'[models.a]\n{base}quota = "q"\n')
+
+
+@pytest.mark.parametrize(
+    ("quota", "limits", "message"),
+    [
+        ("tokens_per_minute = 4000", "", "completion_tokens: a call reserves 4,096, and quotas.q"),
+        ("tokens_per_minute = 60000\nwindow_seconds = 1", "", "never has more than 1,000"),
+        ("output_tokens_per_minute = 9", "limits.call_tokens = 10", "limits.call_tokens: a call"),
+    ],
+)
+def test_an_agent_of_which_no_call_would_be_admitted_is_refused(
+    quota: str, limits: str, message: str
+) -> None:
+    text = f"""
+    [models.default]
+    base_url = "http://h/v1"
+    model = "m"
+    quota = "q"
+    [quotas.q]
+    {quota}
+    [agents.shop]
+    instructions = "Help."
+    {limits}
+    """
+    with pytest.raises(ConfigError, match=message):
+        parse_settings(text)
+    parse_settings(text.replace("[quotas.q]", '[quotas.q]\nreserve = "usage"'))

@@ -62,3 +62,27 @@ def test_concurrency_and_stretch() -> None:
     limits.open = 11
     assert limits.admit(1, 0.0) is None
     assert limits.quotas(0.0) == {}
+
+
+def test_bedrocks_rule_reserves_the_bound_and_returns_what_was_not_used() -> None:
+    """2 M a minute and 500 of input: https://github.com/aws/agent-toolkit-for-aws, quota-health."""
+    rules = SimLimits(tokens_per_minute=2_000_000, reserve="input+max_tokens", burndown=5.0)
+    for bound, calls in ((64_000, 31), (0, 31), (1_000, 1_333)):
+        limits = Limits(rules)
+        charge = limits.charge(500, bound)
+        admitted = 0
+        while limits.admit(charge.tokens, 0.0) is None:
+            admitted += 1
+        assert admitted == calls
+        before = limits.quotas(0.0)["tokens"].remaining
+        limits.settle(charge, 100, 0.0)
+        after = limits.quotas(0.0)["tokens"].remaining
+        assert after - before == charge.tokens - (500 + 5 * 100)
+
+
+def test_the_larger_of_prompt_and_bound_is_kept() -> None:
+    limits = Limits(SimLimits(tokens_per_minute=1_000))
+    charge = limits.charge(200, 700)
+    assert limits.admit(charge.tokens, 0.0) is None
+    limits.settle(charge, 10, 0.0)
+    assert limits.quotas(0.0)["tokens"].remaining == 300

@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.errors import Problem, UpstreamFailed
-from seawall.events import Event, TextDelta, ToolCalled, ToolReturned
+from seawall.events import (
+    Event,
+    TextDelta,
+    ToolCalled,
+    ToolReturned,
+    TurnQueued,
+    TurnStarted,
+)
 from seawall.pipeline.live import FailedTurn, LiveTurn, LiveTurns
 from seawall.pipeline.replay import width
 from seawall.requests import new_request, session_of, time_of
@@ -48,6 +55,40 @@ async def test_all_followers_receive_the_same_events() -> None:
     assert heard == [("one two three", 13), ("e two three", 13), ("wo three", 13), ("", 99)]
     assert await _read(live) == ("one two three", 13)
     assert turns.get(live.id) is None
+
+
+async def test_waiting_is_shown_in_order_and_only_as_it_is_now() -> None:
+    """It has no position, comes before the first event as well, and changes no position."""
+    turns = LiveTurns()
+    step = asyncio.Event()
+    waits = [TurnQueued("t", "slot", position, 1.0) for position in (3, 2, 1)]
+    later = TurnQueued("t", "quota", 1, 2.0)
+
+    async def execute(live: LiveTurn) -> None:
+        live.owner = ADA
+        for each in waits:
+            await live.emit(each)
+            step.set()
+            await asyncio.sleep(0.01)
+        live.start_at(2)
+        await live.emit(TurnStarted("t", "s", True), later, TextDelta("one "), TextDelta("two"))
+
+    live = turns.start(new_request("hello"), execute)
+
+    async def read(after: int = 0) -> list[tuple[int, Event]]:
+        async with aclosing(live.follow(after)) as events:
+            return [each async for each in events]
+
+    early = asyncio.create_task(read())
+    await step.wait()
+    heard = await early
+    begin = 1_000_000_000
+    assert heard[:3] == [(0, each) for each in waits]
+    rest = [(begin + 1, TurnStarted("t", "s", True)), (begin + 1, later)]
+    assert heard[3:] == [*rest, (begin + 8, TextDelta("one two"))]
+    assert (await read())[1:] == heard[3:], "the late follower hears of the last wait only"
+    assert await read(begin + 3) == [(begin + 8, TextDelta("e two"))]
+    assert await read(begin + 1) == [(begin + 1, later), (begin + 8, TextDelta("one two"))]
 
 
 @pytest.mark.parametrize("background", [False, True])

@@ -8,19 +8,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
 
-from seawall.plan import Arrivals, Lambda, Spike, Workload, from_flags
+from seawall.plan import PLATFORMS, Arrivals, Lambda, Spike, Workload, from_flags
 from seawall.plan.decision.advice import advise
 from seawall.plan.decision.answer import (
-    PLATFORMS,
     Answer,
     EksConfiguration,
     LambdaConfiguration,
     ManagedConfiguration,
 )
-from seawall.plan.decision.candidates import eks, function
-from seawall.plan.decision.lambda_sizes import limit_of, most_provisioned
+from seawall.plan.decision.places.account import limit_of, most_provisioned
+from seawall.plan.decision.places.eks import eks
+from seawall.plan.decision.places.lambda_function import function
+from seawall.plan.decision.places.lambda_provisioned import PROVISIONED
 from seawall.plan.decision.runs import SimulationRunner
-from seawall.plan.decision.search import CandidateSearch, least
+from seawall.plan.decision.search import CandidateSearch
+from seawall.plan.decision.sizing import least
 from seawall.plan.decision.variations import with_traffic
 from seawall.plan.decision.windows import month_of
 from seawall.plan.inputs.question import Objective, Options, Question
@@ -112,7 +114,7 @@ def test_the_configurations_of_the_article() -> None:
     runs = SimulationRunner()
     finder = CandidateSearch(question, month, runs)
     hundred = finder.evaluate(
-        function(question, month, "lambda-provisioned", memory_mb=1_769, provisioned=100)
+        function(question, month, PROVISIONED, memory_mb=1_769, provisioned=100)
     )
     twenty = finder.evaluate(eks(question, month, cores=0.85, pods=20))
     runs.close()
@@ -283,9 +285,7 @@ def test_provisioned_concurrency_can_be_deployed(limit: int | None) -> None:
         CandidateSearch(question, month, runs).find("lambda-provisioned").candidate.configuration
     )
     size = min(most_provisioned(limit_of(question, month)), 5_900)
-    largest = function(
-        question, month, "lambda-provisioned", memory_mb=256, provisioned=size
-    ).configuration
+    largest = function(question, month, PROVISIONED, memory_mb=256, provisioned=size).configuration
     runs.close()
     for each in (found, largest):
         assert isinstance(each, LambdaConfiguration)
@@ -318,7 +318,7 @@ def test_busy_environments_are_cheaper_provisioned() -> None:
     for size in costs:
         costs[size] = finder.evaluate(
             function(
-                question, month, "lambda-provisioned",
+                question, month, PROVISIONED,
                 memory_mb=configuration.memory_mb, provisioned=size,
             )
         ).cost  # fmt: skip

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from seawall.plan import from_flags
+from seawall.plan import PLATFORMS, from_flags
 from seawall.plan.decision.advice import advise
-from seawall.plan.decision.answer import PLATFORMS, Answer, Figure, Input
+from seawall.plan.decision.answer import Answer, Figure, Input
 from seawall.plan.inputs.question import Question
 from seawall.plan.output.report import render_report, write_report
 from tests.plan.browser import open_page, visit

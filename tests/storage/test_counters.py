@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from seawall.budgets.shared_bucket import Refill, SharedBucket
 from seawall.errors import StoreUnavailable
 from seawall.storage.counters import Addition, Count, Counters, MemoryCounters
 from seawall.storage.port import SessionStore
@@ -183,3 +184,33 @@ async def test_counters_of_a_missing_table_are_unavailable(dynamodb: str) -> Non
         await missing.add(some({"n": 1}))
     assert await counters.read("c", "w1") == {}
     await store.close()
+
+
+async def test_a_token_bucket_stands_on_every_adapter(another: Open) -> None:
+    """Two processes share one; its numbers are those of a limit of ten billions a minute."""
+    now = 1_800_000_000.0
+    refills = {"tokens": Refill(10_000_000_000, 10_000_000_000), "requests": Refill(60, 60)}
+    one, two = [
+        SharedBucket(await another(), "quota/q", refills, seconds=20.0, clock=lambda: now)
+        for _ in range(2)
+    ]
+    needs = {"tokens": 100_000_000, "requests": 1}
+
+    async def spent() -> int:
+        made = 0
+        while True:
+            before = made
+            for bucket in (one, two):
+                await bucket.ask(needs)
+                assert not bucket.degraded
+                made += bucket.take(needs)
+            if made == before:
+                return made
+
+    assert await spent() == 60
+    now += 30.0
+    assert await spent() == 30
+    assert one.ready_in(needs) == pytest.approx(1.0, abs=0.01)
+    now += 60.0
+    assert await spent() == 60
+    assert {one.processes, two.processes} == {2}

@@ -5,11 +5,11 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from seawall.admission.queue import CLASSES, AdmissionQueue, Reason, Refusal, StartPacer, Ticket
 from seawall.errors import Overloaded
@@ -25,8 +25,16 @@ OVERLOADED_DETAIL = "There is no room for another turn now; nothing was done for
 _TICK_SECONDS = 0.05
 _LOG_SECONDS = 1.0
 _SAMPLE_SECONDS = 0.1
+_REPORT_SECONDS = 1.0
 
 _log = logging.getLogger("seawall.admission")
+
+
+Report = Callable[[int, float], Awaitable[None]]
+"""Receives the position of a waiting turn, from 1, and its expected wait in seconds."""
+
+_Decision = Refusal | Literal["report"] | None
+"""What wakes a waiting turn: a refusal, that its standing is to be reported, or, None, a slot."""
 
 
 class AdmissionGate:
@@ -51,7 +59,9 @@ class AdmissionGate:
         self._queue = AdmissionQueue(settings)
         self._memory_bound = memory_bound
         self._limit: AdaptiveLimit | None = None
-        self._waiters: dict[Ticket, asyncio.Future[Refusal | None]] = {}
+        self._waiters: dict[Ticket, asyncio.Future[_Decision]] = {}
+        self._reporting: dict[Ticket, None] = {}
+        self._standings: dict[Ticket, tuple[int, float]] = {}
         self._wheel = TimingWheel(_TICK_SECONDS)
         self._pacer = StartPacer(settings.loop_target_seconds)
         self._queue.allowance = self._allowed = self._pacer.allowance
@@ -130,18 +140,21 @@ class AdmissionGate:
         if (seconds := self.refusal(claimed)) is not None:
             raise Overloaded(OVERLOADED_DETAIL, retry_after=seconds)
 
-    def slot(self, tenant: str, *, background: bool, deadline: float) -> "_Slot":
+    def slot(
+        self, tenant: str, *, background: bool, deadline: float, report: Report | None = None
+    ) -> "_Slot":
         """A slot for one turn: an async context manager, entered when the turn is admitted.
 
         Args:
             tenant: The verified tenant.
             background: Whether the turn runs in the background, one priority class lower.
             deadline: The turn's deadline, in seconds on the event loop's clock.
+            report: Called while the turn waits, once that takes a second or longer.
 
         Raises:
             Overloaded: There is no slot, or none in time.
         """
-        return _Slot(self, tenant, background, deadline)
+        return _Slot(self, tenant, background, deadline, report)
 
     @contextmanager
     def awaiting_identity(self) -> Generator[None, None, None]:
@@ -177,7 +190,9 @@ class AdmissionGate:
         queue.peak, queue.started = queue.in_flight, 0
         self._advance(at)
 
-    async def admit(self, tenant: str, background: bool, deadline: float) -> Ticket:
+    async def admit(
+        self, tenant: str, background: bool, deadline: float, report: Report | None = None
+    ) -> Ticket:
         """Wait for a slot; see `slot`."""
         at = asyncio.get_running_loop().time()
         self._queue.rate = self._pacer.rate(at=time.monotonic())
@@ -190,7 +205,7 @@ class AdmissionGate:
             raise self._overloaded(ticket)
         self._start_pass()
         if not ticket.active:
-            await self._wait(ticket)
+            await self._wait(ticket, report)
         return ticket
 
     def release(self, ticket: Ticket, *, succeeded: bool) -> None:
@@ -221,14 +236,17 @@ class AdmissionGate:
         self._in_pass = False
         self._advance(asyncio.get_running_loop().time())
 
-    async def _wait(self, ticket: Ticket) -> None:
+    async def _wait(self, ticket: Ticket, report: Report | None) -> None:
         loop = asyncio.get_running_loop()
-        waiter: asyncio.Future[Refusal | None] = loop.create_future()
-        self._waiters[ticket] = waiter
+        self._waiters[ticket] = loop.create_future()
         try:
             async with Deadline(self._wheel, ticket.latest):
-                refusal = await waiter
+                if report is None:
+                    refusal = await self._waiters[ticket]
+                else:
+                    refusal = await self._wait_reporting(ticket, report)
         except BaseException as error:
+            waiter = self._waiters[ticket]
             if self._queue.is_waiting(ticket):
                 self._queue.abandon(ticket, at=loop.time())
             elif waiter.done() and not waiter.cancelled() and waiter.result() is None:
@@ -240,8 +258,43 @@ class AdmissionGate:
             raise
         finally:
             del self._waiters[ticket]
-        if refusal is not None:
+        if isinstance(refusal, Refusal):
             raise self._overloaded(refusal)
+
+    async def _wait_reporting(self, ticket: Ticket, report: Report) -> _Decision:
+        """Wait for a decision; report meanwhile, at once if the wait will be long."""
+        if not self._reporting:
+            asyncio.get_running_loop().call_later(_REPORT_SECONDS, self._wake_to_report)
+        self._reporting[ticket] = None
+        shown = 0
+        try:
+            position, seconds = self._queue.standing(ticket)
+            if seconds >= _REPORT_SECONDS:
+                shown = position
+                await report(position, round(seconds, 1))
+            while (decision := await self._waiters[ticket]) == "report":
+                position, seconds = self._standings.get(ticket, (shown, 0.0))
+                if position != shown:
+                    shown = position
+                    await report(position, round(max(0.1, seconds), 1))
+            return decision
+        finally:
+            del self._reporting[ticket]
+
+    def _wake_to_report(self) -> None:
+        """Wake the turns that have been waiting for a while; again in a second, while any wait."""
+        if not self._reporting:
+            self._standings = {}
+            return
+        loop = asyncio.get_running_loop()
+        self._standings = self._queue.standings()
+        since = loop.time() - _REPORT_SECONDS
+        for ticket in self._reporting:
+            waiter = self._waiters[ticket]
+            if ticket in self._standings and ticket.at <= since and not waiter.done():
+                self._waiters[ticket] = loop.create_future()  # for the next decision
+                waiter.set_result("report")
+        loop.call_later(_REPORT_SECONDS, self._wake_to_report)
 
     def _advance(self, at: float) -> None:
         """Notify the waiting turns that have been admitted or refused."""
@@ -285,16 +338,26 @@ class AdmissionGate:
 class _Slot:
     """See `AdmissionGate.slot`; a class, because `contextlib` would cost three times as much."""
 
-    __slots__ = ("_background", "_deadline", "_gate", "_tenant", "_ticket")
+    __slots__ = ("_background", "_deadline", "_gate", "_report", "_tenant", "_ticket")
 
-    def __init__(self, gate: AdmissionGate, tenant: str, background: bool, deadline: float) -> None:
+    def __init__(
+        self,
+        gate: AdmissionGate,
+        tenant: str,
+        background: bool,
+        deadline: float,
+        report: Report | None,
+    ) -> None:
         self._gate = gate
         self._tenant = tenant
         self._background = background
         self._deadline = deadline
+        self._report = report
 
     async def __aenter__(self) -> None:
-        self._ticket = await self._gate.admit(self._tenant, self._background, self._deadline)
+        self._ticket = await self._gate.admit(
+            self._tenant, self._background, self._deadline, self._report
+        )
 
     async def __aexit__(
         self,

@@ -16,7 +16,7 @@ is never starved: it gets its share of the slots and of the queue, however many 
 import math
 from collections import OrderedDict, deque
 from itertools import starmap
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Literal
 
 from msgspec import Struct
@@ -40,6 +40,7 @@ _CLASS_WEIGHTS = (512.0, 64.0, 8.0, 1.0)
 _MANY_FLOWS = 1_024
 
 _tag = attrgetter("tag")
+_first = itemgetter(0)
 
 
 class Ticket:
@@ -66,13 +67,14 @@ class Ticket:
 class Flow:
     """The turns of one tenant in one class."""
 
-    __slots__ = ("active", "level", "tag", "tenant", "waiting", "weight")
+    __slots__ = ("active", "cost", "level", "tag", "tenant", "waiting", "weight")
 
     def __init__(self, tenant: str, weight: float, level: "_PriorityClass") -> None:
         self.tenant = tenant
         self.weight = weight
         self.level = level
         self.tag = 0.0
+        self.cost = 1.0  # that was last charged
         self.active = 0
         self.waiting: OrderedDict[Ticket, None] = OrderedDict()
 
@@ -141,6 +143,7 @@ class FairQueue:
             flow.tag = max(flow.tag, level.virtual)
         level.virtual = max(level.virtual, flow.tag)
         flow.tag += seconds / flow.weight
+        flow.cost = seconds
         flow.active += 1
         ticket.charged = seconds
         ticket.active = True
@@ -163,8 +166,8 @@ class FairQueue:
         if flow.tag <= level.virtual or len(level.flows) > _MANY_FLOWS:
             level.flows.pop(flow.tenant, None)
 
-    def push(self, ticket: Ticket) -> None:
-        """The ticket waits."""
+    def push(self, ticket: Ticket, *, first: bool = False) -> None:
+        """The ticket waits; `first`: before the others of its tenant."""
         flow = ticket.flow
         level = flow.level
         if not level.waiting:
@@ -174,6 +177,8 @@ class FairQueue:
             level.backlogged[flow] = None
             level.weights += flow.weight
         flow.waiting[ticket] = None
+        if first:
+            flow.waiting.move_to_end(ticket, last=False)
         level.waiting += 1
         self.waiting += 1
         greediest = level.greediest
@@ -186,6 +191,23 @@ class FairQueue:
             return None
         level = min((each for each in self._levels if each.waiting), key=_tag)
         return next(iter(min(level.backlogged, key=_tag).waiting))
+
+    def order(self) -> dict[Ticket, int]:
+        """Positions from 1 of all that wait, about as they would get their slots if none came."""
+        starts: list[tuple[float, Ticket]] = []
+        for level in self._levels:
+            tagged = [
+                (flow.tag + index * flow.cost / flow.weight, ticket)
+                for flow in level.backlogged
+                for index, ticket in enumerate(flow.waiting)
+            ]
+            tagged.sort(key=_first)
+            starts += [
+                (level.tag + index / level.weight, ticket)
+                for index, (_, ticket) in enumerate(tagged)
+            ]
+        starts.sort(key=_first)  # which keeps the order of equals: higher classes first
+        return {ticket: index for index, (_, ticket) in enumerate(starts, 1)}
 
     def remove(self, ticket: Ticket) -> None:
         """The ticket no longer waits."""
@@ -356,6 +378,17 @@ class AdmissionQueue:
     @property
     def _blocked(self) -> bool:
         return self.in_flight >= self.limit or self.allowance <= 0
+
+    def standing(self, ticket: Ticket) -> tuple[int, float]:
+        """About which position, from 1, a ticket that has just arrived has, and its wait."""
+        flow = ticket.flow
+        ahead = self._fair.ahead(flow.tenant, flow.weight, flow.rank)  # with itself
+        return max(1, int(ahead)), self._wait(ahead)
+
+    def standings(self) -> dict[Ticket, tuple[int, float]]:
+        """Position, from 1, and expected wait in seconds of all that wait."""
+        order = self._fair.order()
+        return {ticket: (position, self._wait(position)) for ticket, position in order.items()}
 
     def refusal_for_all(self) -> Refusal | None:
         """The refusal of every turn, if none could be admitted, whatever its tenant."""

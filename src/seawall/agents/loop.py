@@ -18,6 +18,7 @@ from seawall.events import (
     TextDelta,
     ToolCalled,
     ToolReturned,
+    TurnQueued,
 )
 from seawall.models import (
     Finish,
@@ -62,6 +63,27 @@ class _Reply(Struct):
     def requests_tools(self) -> bool:
         """Whether there are tool calls."""
         return bool(self.calls or self.unfinished)
+
+
+class _Caller(Struct, frozen=True):
+    """Implements `Caller`: tells the client of the turn that its call waits."""
+
+    turn: AgentTurn
+    emit: Emit
+
+    @property
+    def tenant(self) -> str:
+        """See `Caller`."""
+        return self.turn.principal.tenant
+
+    @property
+    def deadline(self) -> float:
+        """See `Caller`."""
+        return self.turn.deadline
+
+    async def queued(self, position: int, seconds: float) -> None:
+        """See `Caller`."""
+        await self.emit(TurnQueued(self.turn.turn, "quota", position, seconds))
 
 
 class _Run(Struct, frozen=True):
@@ -263,7 +285,8 @@ async def _call_model(
         said = with_interludes(said, turn.interludes)
     messages = turn.history + said + repair
     prompt = agent.closing_prompt if last else agent.prompt
-    request = ModelRequest(prompt, messages, tokens, agent.temperature, turn.meter)
+    caller = _Caller(turn, emit)
+    request = ModelRequest(prompt, messages, tokens, agent.temperature, turn.meter, caller=caller)
     deadline = min(turn.deadline, clock() + agent.limits.model_seconds)
     pieces: list[str] = []
     reply = _Reply()

@@ -178,13 +178,19 @@ async def open_metering(
     # Imported where configured: a cold start pays for every module.
     from seawall.budgets.budgets import Budgets  # noqa: PLC0415
     from seawall.budgets.quota import Quota  # noqa: PLC0415
+    from seawall.budgets.reservation import rule_of  # noqa: PLC0415
 
     counters = await open_counters()
     prices = [each.price for each in models.values() if each.price is not None]
     highest = max((max(each.prompt, each.completion) for each in prices), default=0.0)
     return Metering(
         models,
-        {name: Quota(name, settings.quotas[name], counters) for name in sorted(used)},
+        {
+            name: Quota(name, quota, counters, rule=rule_of(quota, kinds))
+            for name in sorted(used)
+            for quota in (settings.quotas[name],)
+            for kinds in ([each.kind for each in models.values() if each.quota == name],)
+        },
         Budgets(limits, counters, highest_token_price=highest * BILLION / 1e6)
         if limits.has_limits
         else None,

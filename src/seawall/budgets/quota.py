@@ -1,56 +1,117 @@
-"""Quota of a provider account: requests and tokens per minute, shared by all processes.
+"""Quota of a provider account: calls reserve as the provider does, or wait for their turn.
 
 Acquire before every attempt, settle after it with what was really used::
 
-    permit = await quota.acquire(prompt_tokens, max_tokens, deadline)
+    permit = await quota.acquire(CallSize(prompt_bytes, max_tokens), deadline)
     try:
         ...
     finally:
-        quota.settle(permit, tokens=usage.prompt_tokens + usage.completion_tokens)
+        quota.settle(permit, usage)
 
-Windows are fixed parts of the clock: of a minute, or shorter, because a provider that counts a
-sliding minute sees two neighbouring windows at once. What a process took of a window and did not
-use expires with it. While the shared counter cannot be reached, each process goes by its static
-share: the limit divided by the number of processes.
+Calls that wait are admitted in the order of their arrival, tenants in turn, when enough has flowed
+in or was returned; nothing is polled. A call that cannot be admitted before its deadline is refused
+at once.
 """
 
 import asyncio
+import logging
+import math
+import random
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from msgspec import Struct
 
-from seawall.budgets.shared_limit import SharedLimit, Window
-from seawall.errors import DeadlineExceeded, UpstreamThrottled
+from seawall.admission.queue import FairQueue, Ticket
+from seawall.budgets.reservation import (
+    DEFAULT_MAX_TOKENS,
+    INPUT,
+    OUTPUT,
+    REQUESTS,
+    TOKENS,
+    Average,
+    Reservations,
+    Rule,
+)
+from seawall.budgets.shared_bucket import Refill, SharedBucket
+from seawall.errors import QuotaExhausted, UpstreamRefused
 from seawall.settings import QuotaSettings
 from seawall.storage.counters import Counters
+from seawall.turn import Usage
 
-__all__ = ["Quota", "QuotaPermit"]
+__all__ = ["CallSize", "QueueReport", "Quota", "QuotaPermit"]
 
-_REQUESTS = "requests"
-_TOKENS = "tokens"
-_FIRST_COMPLETION = 256.0
-_WEIGHT = 0.05
+_log = logging.getLogger("seawall.models")
 _LEAST_SECONDS = 0.5
 """A call that would begin later than this before its deadline is not made."""
-_POLL_SECONDS = 0.5  # of waiting calls, while the shared counter cannot be reached
+_LEAST_PAUSE = 0.05  # between two questions to the shared counter
+_REPORT_SECONDS = 1.0
+_REPORT_PART = 10.0  # of the expected wait: those who wait longer hear of it less often
+_ORDER_SECONDS = 0.5
+_FIRST_BACKOFF = 1.0
+_LONGEST_PAUSE = 60.0
+_MARGIN = 20  # part of the capacity by which a provider's figure may differ from ours
+_FRESH_SECONDS = 2.0
+_RANK = 1  # of all calls: their turns were admitted by their class before
 
 
-class QuotaPermit(Struct, frozen=True):
-    """What a call took of a window: one request, and an estimate of its tokens."""
+class CallSize(Struct, frozen=True):
+    """Size of a call: bytes of its prompt, and its limit of completion tokens."""
 
-    window: str
-    tokens: int
+    prompt_bytes: int
+    max_tokens: int = DEFAULT_MAX_TOKENS
+
+
+class QuotaPermit(Struct, eq=False):
+    """What a call reserved.
+
+    Attributes:
+        reserved: Amounts of the measures that are limited.
+        prompt_bytes: Size of the prompt.
+        ticket: Its place among the calls of all tenants.
+        window: In which it was reserved.
+        at: When it was admitted, on the event loop's clock.
+    """
+
+    reserved: dict[str, int]
+    prompt_bytes: int
+    ticket: Ticket
+    window: int = 0
+    at: float = 0.0
+
+
+class QueueReport(Protocol):
+    """Receives where in the queue a call is, at first and as that changes."""
+
+    async def __call__(self, position: int, seconds: float) -> None:
+        """Take a position, from 1, and the expected wait in seconds."""
+        ...
+
+
+def _refills(settings: QuotaSettings, limits: Mapping[str, int]) -> dict[str, Refill]:
+    seconds = settings.window_seconds
+    window = settings.refill == "window"
+    if window and any(limit * seconds < 60 for limit in limits.values()):
+        seconds = 60.0  # in a shorter window there would be less than one
+    return {
+        name: Refill(limit, max(1, int(limit * seconds / 60)), seconds if window else 0.0)
+        for name, limit in limits.items()
+    }
 
 
 class _Waiting(Struct, eq=False):
-    needs: dict[str, int]
+    permit: QuotaPermit
     admitted: asyncio.Future[None]
 
 
 class Quota:
-    """One account's quota, as one process sees it."""
+    """One account's quota, as one process sees it.
+
+    Attributes:
+        refused: Calls that were not made, because there was no room before their deadline.
+        throttled: Calls that the provider refused although the quota had room for them.
+    """
 
     def __init__(
         self,
@@ -58,6 +119,7 @@ class Quota:
         settings: QuotaSettings,
         counters: Counters,
         *,
+        rule: Rule = "input+max_tokens",
         seconds: float = 2.0,
         retry_seconds: float = 1.0,
         clock: Callable[[], float] = time.time,
@@ -68,182 +130,427 @@ class Quota:
             name: Name of the quota in the configuration.
             settings: Its limits.
             counters: Shared by all processes.
+            rule: How the provider counts.
             seconds: Longest wait for the shared counter.
             retry_seconds: How long the counter is not asked after a failure.
             clock: Unix time in seconds.
         """
-        part = settings.window_seconds / 60.0
-        measures = {
-            _REQUESTS: settings.requests_per_minute,
-            _TOKENS: settings.tokens_per_minute,
+        limits = {
+            REQUESTS: settings.requests_per_minute,
+            TOKENS: settings.tokens_per_minute,
+            INPUT: settings.input_tokens_per_minute,
+            OUTPUT: settings.output_tokens_per_minute,
         }
-        self._limits = {key: max(1, int(each * part)) for key, each in measures.items() if each}
-        self._name = name
-        self._window_seconds = settings.window_seconds
-        self._min_processes = settings.pods
-        self._clock = clock
-        self._share = SharedLimit(
+        self._refills = _refills(settings, {name: each for name, each in limits.items() if each})
+        self.name = name
+        self.refused = self.throttled = 0
+        self._queued = settings.queued
+        self._rule = Reservations(settings, rule)
+        self._bucket = SharedBucket(
             counters,
             f"quota/{name}",
-            self._limits,
-            self._window_at,
-            count_processes=True,
+            self._refills,
+            processes=settings.pods,
             seconds=seconds,
             retry_seconds=retry_seconds,
             clock=clock,
         )
-        self._queue: deque[_Waiting] = deque()
-        self._queued = dict.fromkeys(self._limits, 0)
-        self._completion = _FIRST_COMPLETION
+        self._clock = clock
+        self._fair = FairQueue()
+        self._waiting: dict[Ticket, _Waiting] = {}
+        self._serving: asyncio.Task[None] | None = None
+        self._returning: asyncio.Task[None] | None = None
+        self._head_changed = asyncio.Event()
+        self._paused_until = 0.0  # on the event loop's clock, as all times but the counter's
+        self._backoff = _FIRST_BACKOFF
+        self._call_seconds = Average(0.0)
+        self._calls = self._bytes = 0  # in flight: calls, and bytes of their prompts
+        self._in_flight = dict.fromkeys(self._refills, 0)  # reserved by them
+        # Tenants share what is most likely to be short.
+        self._shared = next(
+            each for each in (TOKENS, OUTPUT, INPUT, REQUESTS) if each in self._refills
+        )
+        self._shared_limit = self._refills[self._shared].per_minute
+        self._observed = False
+        self._returned_at = 0.0
+        self._returned = dict.fromkeys(self._refills, 0)  # in the last second or two
+        self._corrected_at = 0.0
+        self._other_limit = ""
+        self._positions: dict[Ticket, int] = {}
+        self._ordered_at = 0.0
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for the next window."""
-        return len(self._queue)
+        """Calls that wait."""
+        return len(self._waiting)
 
     @property
     def on_static_share(self) -> bool:
         """Whether the shared counter failed, so that the static share applies."""
-        return self._share.degraded
-
-    def estimate(self, prompt_tokens: int, max_tokens: int | None) -> int:
-        """Estimate the tokens of a call: the prompt, and the average answer so far."""
-        written = int(self._completion) + 1
-        return prompt_tokens + (written if max_tokens is None else min(written, max_tokens))
+        return self._bucket.degraded
 
     async def acquire(
-        self, prompt_tokens: int, max_tokens: int | None, deadline: float
+        self,
+        size: CallSize,
+        deadline: float,
+        *,
+        tenant: str = "",
+        report: QueueReport | None = None,
+        again: bool = False,
+        patience: float = math.inf,
     ) -> QuotaPermit:
-        """Take one request and its estimated tokens; wait for the next window if necessary.
+        """Reserve for a call; wait in the queue if necessary.
 
         Args:
-            prompt_tokens: Estimate.
-            max_tokens: Limit of the answer; None for none.
-            deadline: Of the call, on the event loop's clock.
+            size: Of the call.
+            deadline: By which it must have been answered, on the event loop's clock.
+            tenant: For which it is made; tenants share the quota.
+            report: Is called while it waits.
+            again: It had a permit before, and the provider refused it: it goes first.
+            patience: The longest wait, in seconds.
 
         Raises:
-            UpstreamThrottled: The quota is used up, and the next window comes too late.
-            DeadlineExceeded: The permit did not arrive in time, against the estimate.
+            QuotaExhausted: There is no room before the deadline, or none to wait.
+            UpstreamRefused: The call can never be admitted.
         """
-        share = self._share
-        needs = self._needs(prompt_tokens, max_tokens)
-        loop = asyncio.get_running_loop()
-        while (seconds := deadline - loop.time()) > 0:
-            share.advance_window()
-            if share.degraded:
-                self._apply_static_share()
-                share.probe()  # in the background: the static share decides meanwhile
-            if (permit := self._spend(needs)) is not None:
-                return permit
-            if not share.degraded and share.may_have_more(needs):
-                await share.ask(needs, seconds=seconds)
-            else:
-                await self._wait(needs, deadline)
-        raise DeadlineExceeded(
-            f"The quota of '{self._name}' did not permit the call in time.", field="model"
-        )
+        needs = self._needs(size)
+        if not self._waiting and self._take(needs):
+            return self._admit(self._permit(needs, size, tenant))
+        ahead = 0 if again else len(self._waiting)
+        latest = self._check(needs, size, deadline, ahead, patience)
+        permit = self._permit(needs, size, tenant, latest)
+        await self._wait(_Waiting(permit, asyncio.Future()), report, again=again)
+        return permit
 
-    def try_acquire(self, prompt_tokens: int, max_tokens: int | None) -> QuotaPermit | None:
+    def try_acquire(self, size: CallSize, *, tenant: str = "") -> QuotaPermit | None:
         """Return a permit if that needs no waiting and no other call waits."""
-        self._share.advance_window()
-        return None if self._queue else self._spend(self._needs(prompt_tokens, max_tokens))
+        if self._waiting:
+            return None
+        needs = self._needs(size)
+        return self._admit(self._permit(needs, size, tenant)) if self._take(needs) else None
+
+    def check(self, size: CallSize, deadline: float) -> None:
+        """Raise if a call that came now would be refused.
+
+        Args:
+            size: Of the call.
+            deadline: On the event loop's clock.
+
+        Raises:
+            QuotaExhausted: There is no room before the deadline, or none to wait.
+        """
+        needs = self._needs(size)
+        if self._waiting or self._paused_until or not self._bucket.fits(needs):
+            self._check(needs, size, deadline, len(self._waiting))
 
     def cancel(self, permit: QuotaPermit) -> None:
-        """Return the permit of a call that was not made."""
-        self.settle(permit, tokens=0)
-        if _REQUESTS in self._limits and permit.window == self._share.window.name:
-            self._share.spend({_REQUESTS: -1})
-            self._wake()
+        """Return the whole reservation of a call that was not made."""
+        self._end(permit, permit.reserved)
 
-    def settle(
-        self, permit: QuotaPermit, *, tokens: int | None, completion_tokens: int | None = None
-    ) -> None:
-        """Correct the estimate of a call that has ended.
-
-        What it did not use goes to waiting calls; what it used beyond is deducted. After the end
-        of the window neither counts.
+    def settle(self, permit: QuotaPermit, usage: Usage | None) -> None:
+        """Return what a call that has ended did not use, or deduct what it used beyond.
 
         Args:
             permit: Of the call.
-            tokens: Used tokens; 0 for a refused call, None if unknown.
-            completion_tokens: Of them; for the average answer.
+            usage: As the provider reports it; None if it is unknown: then the reservation stays.
         """
-        if completion_tokens is not None:
-            self._completion += _WEIGHT * (completion_tokens - self._completion)
-        self._share.advance_window()
-        current = permit.window == self._share.window.name
-        if tokens is None or _TOKENS not in self._limits or not current:
+        if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
+            self._end(permit, {})
             return
-        self._share.spend({_TOKENS: tokens - permit.tokens})
-        if tokens < permit.tokens and self._queue:
-            self._wake()
+        self._rule.learn(permit.prompt_bytes, usage)
+        self._call_seconds.add(asyncio.get_running_loop().time() - permit.at)
+        self._backoff = _FIRST_BACKOFF
+        used = self._rule.used(usage)
+        if used is None:
+            self._end(permit, {})
+            return
+        self._end(permit, {name: each - used[name] for name, each in permit.reserved.items()})
+
+    def record_throttled(self, permit: QuotaPermit, retry_after: float | None) -> None:
+        """The provider refused a call for which there should have been room: pause all of them.
+
+        What the call reserved is not returned, since the provider does not have it.
+
+        Args:
+            permit: Of the call.
+            retry_after: Seconds that the provider asks for.
+        """
+        self.throttled += 1
+        pause = retry_after if retry_after is not None else self._backoff
+        self._backoff = min(2 * self._backoff, _LONGEST_PAUSE)
+        pause = min(pause, _LONGEST_PAUSE) * (1.0 + 0.1 * random.random())  # noqa: S311 - no secret
+        until = asyncio.get_running_loop().time() + pause
+        self._paused_until = max(self._paused_until, until)
+        self._end(permit, {})
+
+    def observe(self, limits: Mapping[str, int], remaining: Mapping[str, int]) -> None:
+        """Correct the local picture by the limits and remainders in a provider's response.
+
+        Args:
+            limits: The provider's limits a minute, by measure.
+            remaining: What can still be used, by measure; only less than expected is news: others
+                use the account as well, or calls were estimated too low.
+        """
+        self._observed, now = True, self._clock()
+        for measure, limit in limits.items():
+            refill = self._refills.get(measure)
+            differs = f"{measure}_per_minute: {limit:,}"
+            if refill is not None and limit != refill.per_minute and differs != self._other_limit:
+                self._other_limit = differs
+                _log.warning(
+                    "quota %s has %s_per_minute %s, the provider says %s",
+                    self.name,
+                    measure,
+                    f"{refill.per_minute:,}",
+                    f"{limit:,}",
+                )
+        stale = now - self._bucket.read_at > _FRESH_SECONDS
+        if self._bucket.degraded or stale or now - self._corrected_at < _FRESH_SECONDS:
+            return
+        for measure, amount in remaining.items():
+            refill = self._refills.get(measure)
+            if refill is None:
+                continue
+            returned = self._returned[measure] if now - self._returned_at < _FRESH_SECONDS else 0
+            excess = self._bucket.left(measure) - returned - amount
+            if excess > refill.capacity // _MARGIN:
+                self._corrected_at = now
+                self._bucket.give({measure: -excess}, self._bucket.number)
 
     async def close(self) -> None:
         """Wait for pending requests to the counter."""
-        await self._share.close(return_unspent=False)
+        if self._serving is not None:
+            self._serving.cancel()
+        tasks = [each for each in (self._serving, self._returning) if each is not None]
+        if tasks:
+            await asyncio.wait(tasks)
 
-    def _needs(self, prompt_tokens: int, max_tokens: int | None) -> dict[str, int]:
-        """Return what a call takes; one that exceeds the quota takes a whole window."""
-        tokens = self.estimate(prompt_tokens, max_tokens)
-        return {
-            measure: min(tokens if measure == _TOKENS else 1, limit)
-            for measure, limit in self._limits.items()
-        }
-
-    def _spend(self, needs: dict[str, int]) -> QuotaPermit | None:
-        if not self._share.fits(needs):
-            return None
-        self._share.spend(needs)
-        return QuotaPermit(self._share.window.name, needs.get(_TOKENS, 0))
-
-    def _window_at(self, now: float) -> Window:
-        number = int(now // self._window_seconds)
-        starts = number * self._window_seconds
-        return Window(f"{starts:.3f}", starts, starts + self._window_seconds)
-
-    def _apply_static_share(self) -> None:
-        processes = max(self._min_processes, self._share.processes)
-        for part in self._share.parts.values():
-            part.floor = part.limit // processes
-
-    def _wake(self) -> None:
-        """Wake the calls for which enough is free again, first come first served."""
-        free = {measure: part.free for measure, part in self._share.parts.items()}
-        for each in self._queue:
-            free = {measure: left - each.needs[measure] for measure, left in free.items()}
-            if min(free.values()) < 0:
-                return
-            if not each.admitted.done():
-                each.admitted.set_result(None)
-
-    async def _wait(self, needs: Mapping[str, int], deadline: float) -> None:
-        """Wait for the next window, or until enough is free again.
+    def _needs(self, size: CallSize) -> dict[str, int]:
+        """What a call reserves, of the measures that are limited.
 
         Raises:
-            UpstreamThrottled: That is expected to be too late.
+            UpstreamRefused: It can never be admitted.
         """
-        loop = asyncio.get_running_loop()
-        now = self._clock()
-        ends = self._share.window.ends
-        processes = max(self._min_processes, self._share.processes)
-        ahead = max(  # windows that the waiting calls will fill
-            (self._queued[measure] + need - 1) // max(self._limits[measure] // processes, need)
-            for measure, need in needs.items()
-        )
-        seconds = ends - now + ahead * self._window_seconds
-        if loop.time() + seconds + _LEAST_SECONDS > deadline:
-            raise UpstreamThrottled(
-                f"The quota of '{self._name}' is used up for now.",
-                retry_after=max(1.0, round(seconds, 1)),
+        reserved = self._rule.reserve(size.prompt_bytes, size.max_tokens)
+        needs = {}
+        for measure, refill in self._refills.items():
+            needs[measure] = need = reserved[measure]
+            if need > refill.capacity:
+                needs[measure] = self._shortened(measure, reserved[OUTPUT], size)
+        return needs
+
+    def _shortened(self, measure: str, output: int, size: CallSize) -> int:
+        """What is reserved of a call that exceeds the quota by its estimate: all that there is.
+
+        Raises:
+            UpstreamRefused: It exceeds it for certain.
+        """
+        capacity = self._refills[measure].capacity
+        if measure != INPUT and output == size.max_tokens > capacity:
+            raise UpstreamRefused(
+                f"The call may write {size.max_tokens:,} tokens, and the quota '{self.name}' never "
+                f"has more than {capacity:,}: the agent needs a lower limit of completion tokens."
             )
-        waiting = _Waiting(dict(needs), loop.create_future())
-        self._queue.append(waiting)
+        return capacity
+
+    def _check(
+        self,
+        needs: Mapping[str, int],
+        size: CallSize,
+        deadline: float,
+        ahead: int,
+        patience: float = math.inf,
+    ) -> float:
+        """Until when a call may wait; see `acquire` for what it raises."""
+        wait = self._expected(needs, size.prompt_bytes, ahead)
+        now = asyncio.get_running_loop().time()
+        typical = self._call_seconds.mean + self._call_seconds.deviation
+        latest = min(deadline - max(_LEAST_SECONDS, typical), now + patience)
+        if now + wait > latest or len(self._waiting) >= self._queued:
+            raise self._exhausted(wait)
+        return latest
+
+    def _permit(
+        self, needs: dict[str, int], size: CallSize, tenant: str, latest: float = 0.0
+    ) -> QuotaPermit:
+        ticket = Ticket(self._fair.flow(tenant, 1.0, _RANK), 0.0, latest)
+        return QuotaPermit(needs, size.prompt_bytes, ticket)
+
+    def _take(self, needs: Mapping[str, int]) -> bool:
+        """Take what a call needs, if it is free and the provider has not asked for a pause."""
+        if self._paused_until:
+            if asyncio.get_running_loop().time() < self._paused_until:
+                return False
+            self._paused_until = 0.0
+        return self._bucket.take(needs)
+
+    def _admit(self, permit: QuotaPermit) -> QuotaPermit:
+        permit.at = asyncio.get_running_loop().time()
+        permit.window = self._bucket.number
+        self._fair.charge(permit.ticket, permit.reserved[self._shared] / self._shared_limit)
+        self._count_in_flight(permit, 1)
+        return permit
+
+    def _count_in_flight(self, permit: QuotaPermit, sign: int) -> None:
+        self._calls += sign
+        self._bytes += sign * permit.prompt_bytes
+        for measure, amount in permit.reserved.items():
+            self._in_flight[measure] += sign * amount
+
+    def _end(self, permit: QuotaPermit, back: Mapping[str, int]) -> None:
+        self._count_in_flight(permit, -1)
+        kept = permit.reserved[self._shared] - back.get(self._shared, 0)
+        self._fair.finish(permit.ticket, max(0, kept) / self._shared_limit)
+        if not back:
+            return
+        self._bucket.give(back, permit.window)
+        if self._observed:
+            self._note_returned(back)
+        if self._waiting:
+            head = self._fair.next()
+            self._serve()
+            if self._fair.next() is not head:
+                self._head_changed.set()
+        elif self._bucket.processes > 1 and (self._returning is None or self._returning.done()):
+            self._returning = asyncio.create_task(self._return_surplus())
+
+    def _note_returned(self, back: Mapping[str, int]) -> None:
+        """Note what was returned lately, of which a response that is on its way does not know."""
+        now = self._clock()
+        if now - self._returned_at >= _FRESH_SECONDS:
+            self._returned = dict.fromkeys(self._refills, 0)
+            self._returned_at = now
+        for measure, amount in back.items():
+            self._returned[measure] += max(0, amount)
+
+    async def _return_surplus(self) -> None:
+        await asyncio.sleep(_REPORT_SECONDS)
+        if not self._waiting:
+            await self._bucket.return_surplus()
+
+    def _expected(self, needs: Mapping[str, int], prompt_bytes: int, ahead: int) -> float:
+        """Seconds until a call is admitted behind others, if no other process takes anything.
+
+        Those ahead use what a call typically uses: what they reserve beyond is returned, as is what
+        calls in flight have reserved beyond.
+        """
+        longest = max(0.0, self._paused_until - asyncio.get_running_loop().time())
+        if not self._bucket.read_at and not self._bucket.degraded:
+            return longest
+        typical = self._rule.typical(prompt_bytes, 1)
+        running = self._rule.typical(self._bytes, self._calls)
         for measure, need in needs.items():
-            self._queued[measure] += need
+            left = self._bucket.left(measure)
+            short = need - left
+            if typical is not None and running is not None:
+                short += ahead * min(need, typical[measure])
+                short -= max(0, self._in_flight[measure] - running[measure])
+            else:
+                short += ahead * need
+            if short > 0:
+                longest = max(longest, short * 60.0 / self._refills[measure].per_minute)
+        return longest
+
+    def _exhausted(self, seconds: float) -> QuotaExhausted:
+        self.refused += 1
+        seconds *= self._bucket.processes
+        return QuotaExhausted(
+            f"The quota '{self.name}' of the model's account is used up for now.",
+            field="model",
+            retry_after=min(3_600.0, max(1.0, round(seconds * (1.0 + 0.2 * random.random()), 1))),  # noqa: S311
+        )
+
+    async def _wait(
+        self, waiting: _Waiting, report: QueueReport | None, *, again: bool = False
+    ) -> None:
+        """Wait until the call is admitted.
+
+        Raises:
+            QuotaExhausted: It was not in time.
+        """
+        ticket = waiting.permit.ticket
+        self._fair.push(ticket, first=again)
+        self._waiting[ticket] = waiting
+        if self._serving is None or self._serving.done():
+            self._serving = asyncio.create_task(self._serve_queue())
         try:
-            timeout = _POLL_SECONDS if self._share.degraded else ends - now
-            await asyncio.wait((waiting.admitted,), timeout=max(0.0, min(timeout, ends - now)))
-        finally:
-            self._queue.remove(waiting)
-            for measure, need in needs.items():
-                self._queued[measure] -= need
+            await self._until_admitted(waiting, report)
+        except BaseException:
+            if ticket in self._waiting:
+                self._fair.remove(ticket)
+                self._fair.forget(ticket.flow)
+                del self._waiting[ticket]
+                if self._waiting:
+                    self._head_changed.set()
+            else:  # it was admitted at the same moment
+                self.cancel(waiting.permit)
+            raise
+
+    async def _until_admitted(self, waiting: _Waiting, report: QueueReport | None) -> None:
+        clock = asyncio.get_running_loop().time
+        ticket, shown = waiting.permit.ticket, (0, 0.0)
+        pause = 0.0
+        if report is not None and self._shown(waiting)[1] < _REPORT_SECONDS:
+            pause = _REPORT_SECONDS  # it may be over before anyone could read it
+        while not waiting.admitted.done():
+            left = ticket.latest - clock()
+            if left <= 0:
+                raise self._exhausted(self._shown(waiting)[1])
+            if report is not None and not pause:
+                position, seconds = self._shown(waiting)
+                if (position, seconds) != shown:
+                    shown = position, seconds
+                    await report(position, seconds)
+                pause = max(_REPORT_SECONDS, seconds / _REPORT_PART)
+                continue
+            await asyncio.wait((waiting.admitted,), timeout=min(left, pause or left))
+            pause = 0.0
+
+    def _shown(self, waiting: _Waiting) -> tuple[int, float]:
+        """Position and expected wait of a waiting call, as they are reported."""
+        now = asyncio.get_running_loop().time()
+        ticket = waiting.permit.ticket
+        if now - self._ordered_at > _ORDER_SECONDS or ticket not in self._positions:
+            self._positions, self._ordered_at = self._fair.order(), now
+        position = self._positions.get(ticket, 1)
+        permit = waiting.permit
+        seconds = self._expected(permit.reserved, permit.prompt_bytes, position - 1)
+        return position, round(max(0.1, seconds * self._bucket.processes), 1)
+
+    async def _serve_queue(self) -> None:
+        """Admit the calls that wait, as their amounts flow in, until none waits."""
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            self._serve()
+            if (head := self._fair.next()) is None:
+                return
+            pause = self._paused_until - loop.time()
+            if pause <= 0:
+                await self._bucket.ask(self._waiting[head].permit.reserved)
+                self._serve()
+                if (head := self._fair.next()) is None:
+                    return
+                pause = max(
+                    self._bucket.ready_in(self._waiting[head].permit.reserved),
+                    self._paused_until - loop.time(),
+                )
+            asked_at = loop.time()
+            self._head_changed.clear()
+            timer = loop.call_later(max(_LEAST_PAUSE, pause), self._head_changed.set)
+            try:
+                await self._head_changed.wait()
+            finally:
+                timer.cancel()
+            await asyncio.sleep(asked_at + _LEAST_PAUSE - loop.time())
+
+    def _serve(self) -> None:
+        """Admit from the head of the queue while there is enough."""
+        while (head := self._fair.next()) is not None:
+            waiting = self._waiting[head]
+            if not self._take(waiting.permit.reserved):
+                return
+            self._fair.remove(head)
+            del self._waiting[head]
+            self._admit(waiting.permit)
+            if not waiting.admitted.done():  # else its caller is just being cancelled
+                waiting.admitted.set_result(None)

@@ -17,7 +17,6 @@ __all__ = ["Allotment", "SharedLimit", "Window"]
 
 _CALLS_AHEAD = 16
 _PART = 4
-_PODS = "pods"
 _KEPT_SECONDS = 3_600.0  # that a counter outlives its window, for clock skew
 
 
@@ -41,10 +40,9 @@ class Allotment:
         granted: What the shared counter gave this process, net of what was returned.
         spent: What was used here, or is reserved.
         used: By all processes, when the counter was last read.
-        floor: What may be spent here while the counter cannot be reached.
     """
 
-    __slots__ = ("_expected", "floor", "granted", "limit", "spent", "used")
+    __slots__ = ("_expected", "granted", "limit", "spent", "used")
 
     def __init__(self, limit: int, *, expected: int = 0) -> None:
         """Create it; `expected` is what this process spent in the previous window."""
@@ -53,12 +51,11 @@ class Allotment:
         self.granted = 0
         self.spent = 0
         self.used = 0
-        self.floor = 0
 
     @property
     def free(self) -> int:
         """What can be spent now; negative after an overdraft."""
-        return max(self.granted, self.floor) - self.spent
+        return self.granted - self.spent
 
     @property
     def spendable(self) -> int:
@@ -109,21 +106,19 @@ class SharedLimit:
         limits: Mapping[str, int],
         window: Callable[[float], Window],
         *,
-        count_processes: bool = False,
         count_overspend: bool = False,
         recheck_seconds: float | None = None,
         seconds: float = 2.0,
         retry_seconds: float = 1.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Create it; the counter is first asked by `ask` or `probe`.
+        """Create it; the counter is first asked by `ask`.
 
         Args:
             counters: Shared by all processes.
             counter: Name of the counter.
             limits: By measure, per window.
             window: Returns the window of a Unix time.
-            count_processes: Count the processes that take part.
             count_overspend: Add to the counter what was spent beyond the limit.
             recheck_seconds: How long after the counter had nothing left it is asked again; None:
                 not in this window.
@@ -135,7 +130,6 @@ class SharedLimit:
         self._counter = counter
         self._limits = dict(limits)
         self._window = window
-        self._count_processes = count_processes
         self._count_overspend = count_overspend
         self._recheck_seconds = recheck_seconds
         self._seconds = seconds
@@ -144,16 +138,9 @@ class SharedLimit:
         self._wanted = dict.fromkeys(self._limits, 0)
         self._adding: asyncio.Task[None] | None = None
         self._counted_at = 0.0
-        self._counted = False
-        self._processes = self._processes_before = 0
         self.failed_at: float | None = None
         self.window = window(clock())
         self.parts = {name: Allotment(limit) for name, limit in self._limits.items()}
-
-    @property
-    def processes(self) -> int:
-        """Processes that take part, at least, in this window or the previous one; 0 if unknown."""
-        return max(self._processes, self._processes_before)
 
     @property
     def degraded(self) -> bool:
@@ -176,8 +163,6 @@ class SharedLimit:
             name: Allotment(limit, expected=self.parts[name].spent if following else 0)
             for name, limit in self._limits.items()
         }
-        self._processes_before = self.processes if following else 0
-        self._processes, self._counted = 0, False
         self._counted_at = 0.0
 
     def fits(self, needs: Mapping[str, int]) -> bool:
@@ -215,11 +200,6 @@ class SharedLimit:
         finally:
             for name, need in needs.items():
                 self._wanted[name] -= need
-
-    def probe(self) -> None:
-        """Ask the counter in the background, to find out whether it can be reached again."""
-        if not self._backing_off:
-            _ = self._begin()
 
     def flush_overdraft(self) -> None:
         """Add to the counter, in the background, what was spent beyond the granted amounts."""
@@ -259,17 +239,13 @@ class SharedLimit:
                     await self._add(debts, limited=False)
             blocks = {name: part.block(self._wanted[name]) for name, part in self.parts.items()}
             blocks = {name: amount for name, amount in blocks.items() if amount > 0}
-            if self._count_processes and not self._counted:
-                blocks[_PODS] = 1
             if not blocks:
-                blocks = dict.fromkeys(self.parts, 0)  # a probe
+                blocks = dict.fromkeys(self.parts, 0)  # see whether it can be reached
             await self._add(blocks, limited=True)
         except (Problem, TimeoutError):
             self.failed_at = self._clock()
         else:
             self.failed_at = None
-            for part in self.parts.values():
-                part.floor = 0
 
     async def _add(self, amounts: dict[str, int], *, limited: bool) -> None:
         window, parts = self.window, self.parts
@@ -286,5 +262,3 @@ class SharedLimit:
             part.grant(count.granted.get(name, 0), count.used.get(name, part.used))
         if window is self.window:
             self._counted_at = self._clock()
-            self._counted = self._counted or _PODS in amounts
-            self._processes = max(self._processes, count.used.get(_PODS, 0))

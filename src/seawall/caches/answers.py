@@ -18,7 +18,7 @@ from seawall.agents.calls import AgentTurn, Answer, Emit
 from seawall.agents.loop import run_agent
 from seawall.caches import BoundedCache, SingleFlight, Sink
 from seawall.errors import ConfigError, DeadlineExceeded
-from seawall.events import Event, TextDelta
+from seawall.events import Event, TextDelta, TurnQueued
 from seawall.settings import AnswerCacheSettings, CacheLimits
 from seawall.turn import ToolMessage, UserMessage
 
@@ -108,6 +108,8 @@ class AnswerCache:
 
         async def take(*events: Event) -> None:
             nonlocal first_text_at
+            if type(events[0]) is TurnQueued:  # of the turn that asks, for those that join it
+                events = tuple(msgspec.structs.replace(each, turn=turn.turn) for each in events)
             for event in events:
                 if first_text_at is None and type(event) is TextDelta:
                     first_text_at = clock()
@@ -146,6 +148,8 @@ class AnswerCache:
 
         async def emit(*happened: Event) -> None:
             for event in happened:
+                if type(event) is TurnQueued:
+                    continue
                 last = events[-1] if events else None
                 if type(event) is TextDelta and type(last) is TextDelta:
                     events[-1] = TextDelta(last.text + event.text)

@@ -288,19 +288,11 @@ def _show(event: "Event") -> None:
     from seawall import events  # noqa: PLC0415
     from seawall.printable import printable  # noqa: PLC0415
 
+    if note := _note_of(event):
+        _note(note)
     match event:
         case events.TextDelta():
             sys.stdout.write(printable(event.text, keep="\n\t"))
-        case events.IntentDetected() if event.intent:
-            _note(f"intent {event.intent} ({event.confidence:.0%}, by {event.by})")
-        case events.AgentSelected():
-            _note(f"agent {event.agent} ({event.reason})")
-        case events.ToolCalled():
-            _note(f"tool {event.name} {_short(event.arguments)}")
-        case events.ToolReturned():
-            _note(f"{'failed' if event.failed else 'returned'}: {_short(event.content)}")
-        case events.ApprovalRequested():
-            _note(_requested(event))
         case events.TurnCompleted(finish_reason="person"):
             sys.stdout.write("\n")
             _note("a person has the conversation; your message is stored")
@@ -309,9 +301,28 @@ def _show(event: "Event") -> None:
         case events.TurnFailed():
             detail = event.problem.get("detail") or json.dumps(event.problem)
             sys.stdout.write(f"\nThe turn failed ({event.problem.get('code')}): {detail}\n")
-        case _:
-            return
     sys.stdout.flush()
+
+
+def _note_of(event: "Event") -> str:
+    """What a note says of an event; empty for no note."""
+    from seawall import events  # noqa: PLC0415
+
+    note = ""
+    match event:
+        case events.TurnQueued():
+            note = f"waits at position {event.position}, for about {event.seconds:g} s"
+        case events.IntentDetected() if event.intent:
+            note = f"intent {event.intent} ({event.confidence:.0%}, by {event.by})"
+        case events.AgentSelected():
+            note = f"agent {event.agent} ({event.reason})"
+        case events.ToolCalled():
+            note = f"tool {event.name} {_short(event.arguments)}"
+        case events.ToolReturned():
+            note = f"{'failed' if event.failed else 'returned'}: {_short(event.content)}"
+        case events.ApprovalRequested():
+            note = _requested(event)
+    return note
 
 
 def _requested(event: "ApprovalRequested") -> str:

@@ -79,6 +79,21 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
     )
     for name, what in _LIMITS.items():
         parser.add_argument(f"--{name}", type=integer(0, 10**12), default=0, metavar="N", help=what)
+    parser.add_argument(
+        "--reserve",
+        choices=("larger", "input+max_tokens"),
+        default="larger",
+        help="tokens deducted when a request is admitted: the larger of its prompt and its limit "
+        "of completion tokens, or both, of which the unused part is returned at the end, as on "
+        "Amazon Bedrock (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--burndown",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="with input+max_tokens: tokens that a completion token counts in the end (default: 1)",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -112,6 +127,8 @@ def _run(arguments: argparse.Namespace) -> int:
     limits = SimLimits(
         requests_per_minute=arguments.requests_per_minute,
         tokens_per_minute=arguments.tokens_per_minute,
+        reserve=arguments.reserve,
+        burndown=arguments.burndown,
         slow_above=arguments.slow_above,
         max_concurrent=arguments.max_concurrent,
     )

@@ -18,6 +18,7 @@ from seawall.turn import (
 
 __all__ = [
     "CHARACTERS_PER_TOKEN",
+    "Caller",
     "Finish",
     "FinishReason",
     "Meter",
@@ -31,6 +32,7 @@ __all__ = [
     "ToolCalls",
     "ToolSpec",
     "estimate_prompt_tokens",
+    "prompt_bytes",
 ]
 
 CHARACTERS_PER_TOKEN = 4
@@ -78,6 +80,29 @@ class Meter(Protocol):
         ...
 
 
+class Caller(Protocol):
+    """On whose behalf a model is called: the turn, which waits if a quota is used up."""
+
+    @property
+    def tenant(self) -> str:
+        """Tenants share a quota."""
+        ...
+
+    @property
+    def deadline(self) -> float:
+        """Of the turn, on the event loop's clock; waiting is no part of the call's own time."""
+        ...
+
+    async def queued(self, position: int, seconds: float) -> None:
+        """Report that the call waits.
+
+        Args:
+            position: In the queue, from 1.
+            seconds: The expected wait.
+        """
+        ...
+
+
 class ModelRequest(Struct, frozen=True):
     """One call: the agent's fixed prompt and the conversation so far.
 
@@ -88,6 +113,7 @@ class ModelRequest(Struct, frozen=True):
         temperature: None for the provider's default.
         meter: Of the turn; every attempt that is made for this call is charged to it.
         stop: Texts that end the answer. A provider may ignore them; see `StopSequenceModel`.
+        caller: On whose behalf; None for no turn's.
     """
 
     prompt: Prompt
@@ -96,6 +122,7 @@ class ModelRequest(Struct, frozen=True):
     temperature: float | None = None
     meter: Meter | None = None
     stop: tuple[str, ...] = ()
+    caller: Caller | None = None
 
 
 class Text(Struct, frozen=True):
@@ -173,6 +200,7 @@ class Model(Protocol):
 
 # A prompt lives as long as its agent and is measured once.
 _prompt_characters: WeakKeyDictionary[Prompt, int] = WeakKeyDictionary()
+_prompt_bytes: WeakKeyDictionary[Prompt, int] = WeakKeyDictionary()
 
 
 def estimate_prompt_tokens(request: ModelRequest) -> int:
@@ -183,6 +211,29 @@ def estimate_prompt_tokens(request: ModelRequest) -> int:
         fixed = len(prompt.instructions) + len(msgspec.json.encode(prompt.tools))
         _prompt_characters[prompt] = fixed
     return (fixed + sum(map(_characters, request.messages))) // CHARACTERS_PER_TOKEN + 1
+
+
+def prompt_bytes(request: ModelRequest) -> int:
+    """Size of a request in bytes of UTF-8, including the agent's fixed part."""
+    prompt = request.prompt
+    fixed = _prompt_bytes.get(prompt)
+    if fixed is None:
+        fixed = _size(prompt.instructions) + len(msgspec.json.encode(prompt.tools))
+        _prompt_bytes[prompt] = fixed
+    return fixed + sum(map(_message_bytes, request.messages))
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
+
+
+def _message_bytes(message: Message) -> int:
+    if isinstance(message, ToolMessage):
+        return _MESSAGE_OVERHEAD + _size(message.content)
+    if isinstance(message, AssistantMessage):
+        called = sum(len(call.name) + _size(call.arguments) for call in message.tool_calls)
+        return _MESSAGE_OVERHEAD + _size(message.text) + called
+    return _MESSAGE_OVERHEAD + _size(message.text)
 
 
 def _characters(message: Message) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
@@ -158,6 +158,9 @@ class HttpModel(Generic[SettingsT]):
     """Implements the model port over one HTTP endpoint.
 
     A subclass sets `reader`, and encodes requests in `_encode_head` and `_encode_body`.
+
+    Attributes:
+        on_response: Called with the headers of every response; None for none.
     """
 
     reader: ClassVar[type[Reader]]
@@ -191,6 +194,7 @@ class HttpModel(Generic[SettingsT]):
         self._origin = call_origin(kind, base_url, settings.model)
         self._unreadable = UnreadableLog(name, f"{kind} at {self._endpoint.authority.decode()}")
         self._headers = tuple(headers)
+        self.on_response: Callable[[Mapping[str, str]], None] | None = None
         # A prompt lives as long as its agent and is encoded once.
         self._heads: WeakKeyDictionary[Prompt, bytes] = WeakKeyDictionary()
 
@@ -316,6 +320,8 @@ class HttpModel(Generic[SettingsT]):
             UpstreamFailed: The response is not a stream.
         """
         first = b""
+        if self.on_response is not None:
+            self.on_response(response.headers)
         if response.status == 200:
             for _ in range(_MAX_BLANK_READS):
                 first = await response.read_some()

@@ -50,22 +50,27 @@ def open_upstreams(
         ConfigError: A secret or a region is missing.
     """
     wheel = TimingWheel(_DEADLINE_TICK)
-    return {
-        name: Upstream(
+    upstreams = {}
+    for name, each in settings.items():
+        adapter, quota = _open(name, each, client, environment), quotas.get(each.quota)
+        if quota is not None:
+            from seawall.models.rate_limits import observe_rate_limits  # noqa: PLC0415 - with quotas
+
+            observe_rate_limits(adapter, quota)
+        upstreams[name] = Upstream(
             name,
-            metered(name, _open(name, each, client, environment)),
+            metered(name, adapter),
             each.resilience,
             max_concurrency=each.max_connections,
             wheel=wheel,
-            quota=quotas.get(each.quota),
+            quota=quota,
         )
-        for name, each in settings.items()
-    }
+    return upstreams
 
 
 def open_models(
     settings: Mapping[str, ModelSettings], upstreams: Mapping[str, Upstream]
-) -> dict[str, Model]:
+) -> dict[str, ResilientModel]:
     """Return the models for agents, by name: each endpoint with its fallbacks."""
     return {
         name: ResilientModel((upstreams[name], *(upstreams[other] for other in each.fallbacks)))

@@ -10,9 +10,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
+from msgspec import Struct, structs
+
 from seawall.errors import (
     DeadlineExceeded,
     Problem,
+    QuotaExhausted,
     UpstreamFailed,
     UpstreamRefused,
     UpstreamThrottled,
@@ -25,14 +28,14 @@ from seawall.models import (
     Progress,
     Text,
     ToolCalls,
-    estimate_prompt_tokens,
+    prompt_bytes,
 )
-from seawall.models.upstream import CallPermit, Outcome, Upstream
+from seawall.models.upstream import CallPermit, Outcome, Upstream, UpstreamBusy
 from seawall.resilience import RetryBudget, full_jitter
 from seawall.turn import Usage
 
 if TYPE_CHECKING:
-    from seawall.budgets.quota import Quota, QuotaPermit
+    from seawall.budgets.quota import CallSize, Quota, QuotaPermit
 
 __all__ = [
     "ResilientModel",
@@ -155,13 +158,13 @@ class Attempt:
                 self._settle(self._upstream.quota, self._quota_permit)
 
     def _settle(self, quota: "Quota", permit: "QuotaPermit") -> None:
-        """Correct the quota by what was used; where that is unknown, the estimate stays."""
-        usage = self._usage
-        if usage is not None and (usage.prompt_tokens or usage.completion_tokens):
-            used = usage.prompt_tokens + usage.completion_tokens
-            quota.settle(permit, tokens=used, completion_tokens=usage.completion_tokens)
-        elif not self.begun and self._outcome in ("refused", "throttled", "failed"):
-            quota.settle(permit, tokens=0)
+        """Correct the quota by what was used; where that is unknown, the reservation stays."""
+        if self._outcome == "throttled":
+            quota.record_throttled(permit, self._retry_after)
+        elif not self.begun and self._outcome in ("refused", "failed"):
+            quota.cancel(permit)
+        else:
+            quota.settle(permit, self._usage)
 
     def _begin(self) -> None:
         self.begun = True
@@ -202,14 +205,29 @@ def _outcome_of(failure: UpstreamFailed) -> Outcome:
     return "refused" if isinstance(failure, UpstreamRefused) else "failed"
 
 
+class CallTime(Struct):
+    """The time that a call has, with all its attempts.
+
+    Attributes:
+        deadline: On the event loop's clock; later by what the call has waited for quotas.
+        latest: The deadline of its turn, beyond which it is not moved.
+        patience: Seconds that it waits for the quota of the next attempt.
+        throttled: How often a provider has refused it in spite of its quota.
+    """
+
+    deadline: float
+    latest: float
+    patience: float = math.inf
+    throttled: int = 0
+
+
 @asynccontextmanager
 async def open_answer(
     upstream: Upstream,
     request: ModelRequest,
     *,
-    deadline: float,
+    time: CallTime,
     hedges: RetryBudget | None,
-    quota_deadline: float,
 ) -> AsyncGenerator[_FirstEvent, None]:
     """Call an upstream; yield the attempt that answers, and its first event.
 
@@ -218,23 +236,21 @@ async def open_answer(
     Args:
         upstream: The endpoint to call.
         request: What to send.
-        deadline: Of the whole call, on the event loop's clock.
+        time: Of the whole call.
         hedges: Pays for a second request, which is sent when the first takes longer than most
             calls do. The one that answers first is used, the other is cancelled. None: no hedge.
-        quota_deadline: Until when to wait for the quota of the endpoint's account. That is not
-            time of the endpoint, so it is over before the call begins.
 
     Raises:
         UpstreamFailed: The call could not be made, or failed; of two requests, both did.
         DeadlineExceeded: The deadline passed.
     """
-    attempt = await _start(upstream, request, deadline=deadline, quota_deadline=quota_deadline)
+    attempt = await _start(upstream, request, time)
 
     def start_hedge() -> Attempt | None:
         now = asyncio.get_running_loop().time()
         if hedges is None or hedges.tokens(at=now) < 1.0:
             return None
-        hedge = _start_at_once(upstream, request, deadline=deadline)
+        hedge = _start_at_once(upstream, request, deadline=time.deadline)
         if hedge is not None:
             hedges.spend(1.0, at=now)
         return hedge
@@ -250,34 +266,58 @@ async def open_answer(
         await attempt.close()
 
 
-async def _start(
-    upstream: Upstream, request: ModelRequest, *, deadline: float, quota_deadline: float
-) -> Attempt:
-    """Start a call once quota and concurrency limit permit it."""
+async def _start(upstream: Upstream, request: ModelRequest, time: CallTime) -> Attempt:
+    """Start a call once quota and concurrency limit permit it.
+
+    Waiting for the quota is not time of the endpoint: the deadline moves by it.
+    """
     quota = upstream.quota
     if quota is None:
-        return Attempt(upstream, await upstream.acquire(deadline=deadline), request, deadline)
+        permit = await upstream.acquire(deadline=time.deadline)
+        return Attempt(upstream, permit, request, time.deadline)
+    clock = asyncio.get_running_loop().time
+    caller, began = request.caller, clock()
+    request = _with_bound(request)
+    quota_permit = await quota.acquire(
+        _size_of(request),
+        time.latest,
+        tenant=caller.tenant if caller is not None else "",
+        report=caller.queued if caller is not None else None,
+        again=time.throttled > 0,
+        patience=time.patience,
+    )
+    time.deadline = min(time.latest, time.deadline + clock() - began)
     try:
-        quota_permit = await quota.acquire(
-            estimate_prompt_tokens(request), request.max_tokens, quota_deadline
-        )
-    except DeadlineExceeded as error:
-        if quota_deadline >= deadline:
-            raise
-        raise UpstreamThrottled(error.detail) from error  # time is left for another endpoint
-    try:
-        permit = await upstream.acquire(deadline=deadline)
+        permit = await upstream.acquire(deadline=time.deadline)
     except BaseException:
         quota.cancel(quota_permit)
         raise
-    return Attempt(upstream, permit, request, deadline, quota_permit)
+    return Attempt(upstream, permit, request, time.deadline, quota_permit)
+
+
+def _with_bound(request: ModelRequest) -> ModelRequest:
+    """The request with a limit of completion tokens: without one a provider reserves the most."""
+    if request.max_tokens is not None:
+        return request
+    from seawall.budgets.reservation import DEFAULT_MAX_TOKENS  # noqa: PLC0415 - with quotas only
+
+    return structs.replace(request, max_tokens=DEFAULT_MAX_TOKENS)
+
+
+def _size_of(request: ModelRequest) -> "CallSize":
+    from seawall.budgets.quota import CallSize  # noqa: PLC0415 - loaded with the quota
+
+    assert request.max_tokens is not None  # noqa: S101 - see `_with_bound`
+    return CallSize(prompt_bytes(request), request.max_tokens)
 
 
 def _start_at_once(upstream: Upstream, request: ModelRequest, *, deadline: float) -> Attempt | None:
     """Start a call if that needs no waiting."""
     quota, quota_permit = upstream.quota, None
     if quota is not None:
-        quota_permit = quota.try_acquire(estimate_prompt_tokens(request), request.max_tokens)
+        request, caller = _with_bound(request), request.caller
+        tenant = caller.tenant if caller is not None else ""
+        quota_permit = quota.try_acquire(_size_of(request), tenant=tenant)
         if quota_permit is None:
             return None
     permit = upstream.try_acquire()
@@ -339,6 +379,7 @@ _BUDGET_CAPACITY = 500.0
 _BUDGET_AT_START = 10.0
 _LONGEST_PAUSE = 15.0
 _EMPTY_ANSWER_ATTEMPTS = 2
+_MOST_THROTTLED = 20  # of one call, by a provider that does not keep to its quota
 
 # An answer that a limit or a filter ended may be empty; a repetition would be the same.
 _COMPLETE = ("stop", "tool_calls", "other")
@@ -443,14 +484,14 @@ class ResilientModel:
         self._deposit(clock())
         resumption = Resumption(enabled=self._settings.resume, may_be_empty=bool(request.stop))
         index = tried = 0  # of the upstream; calls to it
+        time = CallTime(deadline, deadline if request.caller is None else request.caller.deadline)
         while True:
+            time.patience = math.inf
+            if index + 1 < len(self._upstreams):  # before a fallback as long as for a permit
+                time.patience = self._settings.permit_wait_seconds
             try:
                 async with open_answer(
-                    self._upstreams[index],
-                    request,
-                    deadline=deadline,
-                    hedges=self._hedges,
-                    quota_deadline=self._quota_deadline(index, deadline, clock()),
+                    self._upstreams[index], request, time=time, hedges=self._hedges
                 ) as (attempt, first):
                     event = first
                     while event is not None:
@@ -459,12 +500,17 @@ class ResilientModel:
                         event = await attempt.next()
             except UpstreamFailed as failure:
                 tried += 1
-                step = self._next_step(failure, index, tried, resumption, left=deadline - clock())
+                if self._waits_again(failure, index, resumption, time):
+                    resumption.restart()
+                    continue
+                left = time.deadline - clock()
+                step = self._next_step(failure, index, tried, resumption, left=left)
                 if step is None:
                     raise
                 resumption.restart()
                 if step == "next":
                     index, tried = index + 1, 0
+                    time.throttled = 0
                 else:
                     await asyncio.sleep(step)
             else:
@@ -478,11 +524,44 @@ class ResilientModel:
         """See `Model.close`."""
         await self._upstreams[0].model.close()
 
-    def _quota_deadline(self, index: int, deadline: float, now: float) -> float:
-        """Return until when to wait for the quota: before a fallback as long as for a permit."""
-        if index + 1 < len(self._upstreams):
-            return min(deadline, now + self._settings.permit_wait_seconds)
-        return deadline
+    def check_quota(self, request: ModelRequest, deadline: float) -> None:
+        """Raise if the quotas leave no room for a request before a deadline, also of fallbacks.
+
+        Args:
+            request: The smallest that there will be.
+            deadline: On the event loop's clock.
+
+        Raises:
+            QuotaExhausted: There is no room.
+        """
+        refusal: QuotaExhausted | None = None
+        for upstream in self._upstreams:
+            if upstream.quota is None:
+                return
+            try:
+                upstream.quota.check(_size_of(_with_bound(request)), deadline)
+            except QuotaExhausted as failure:
+                refusal = refusal or failure
+            else:
+                return
+        if refusal is not None:
+            raise refusal
+
+    def _waits_again(
+        self, failure: UpstreamFailed, index: int, resumption: Resumption, time: CallTime
+    ) -> bool:
+        """Whether a call that the provider refused in spite of its quota goes back to the queue.
+
+        The quota has paused all calls by then. A fallback is called rather.
+        """
+        refused_here = isinstance(failure, QuotaExhausted | UpstreamBusy)
+        if not isinstance(failure, UpstreamThrottled) or refused_here:
+            return False
+        last = index + 1 == len(self._upstreams)
+        if self._upstreams[index].quota is None or resumption.begun or not last:
+            return False
+        time.throttled += 1
+        return time.throttled <= _MOST_THROTTLED
 
     def _deposit(self, now: float) -> None:
         self._retries.deposit(self._settings.retry_budget, at=now)
@@ -506,7 +585,7 @@ class ResilientModel:
             return None
         if index + 1 < len(self._upstreams) and not resumption.begun:
             return "next"  # faster than waiting, and it spares the endpoint that fails
-        if isinstance(failure, UpstreamRefused | UpstreamUnavailable):
+        if isinstance(failure, UpstreamRefused | UpstreamUnavailable | QuotaExhausted):
             return None  # a retry would fail in the same way
         settings = self._settings
         attempts = settings.attempts

@@ -22,7 +22,7 @@ from seawall.timers import TimingWheel
 if TYPE_CHECKING:
     from seawall.budgets.quota import Quota
 
-__all__ = ["CallPermit", "Outcome", "Upstream"]
+__all__ = ["CallPermit", "Outcome", "Upstream", "UpstreamBusy"]
 
 _log = logging.getLogger("seawall.models")
 _THROTTLED_IN_A_ROW = 5
@@ -34,6 +34,10 @@ _PEAK_FADES = 0.999
 
 Outcome = Literal["answered", "refused", "throttled", "failed", "late", "left"]
 """How a call to an upstream ended; `left`: the caller went away, or the outcome is unknown."""
+
+
+class UpstreamBusy(UpstreamThrottled):
+    """The endpoint was not called: no permit became free in time."""
 
 
 class CallPermit(Struct):
@@ -182,10 +186,11 @@ class Upstream:
             self._record(permit, failed=False, at=now)
         else:
             self._breaker.discard(permit.ticket)
-        if outcome in ("throttled", "late"):
+        throttled = outcome == "throttled" and self.quota is None  # else the quota pauses the calls
+        if throttled or outcome == "late":
             self._limit.record_drop(in_flight=in_flight, at=now)
             self._follow_limit()
-        if outcome == "throttled":
+        if throttled:
             self._throttled += 1
             if self._throttled >= _THROTTLED_IN_A_ROW:
                 self._pause(now, retry_after)
@@ -226,8 +231,8 @@ class Upstream:
             retry_after=max(1.0, round(self._breaker.retry_after(at=now), 1)),
         )
 
-    def _busy(self, seconds: float) -> UpstreamThrottled:
-        return UpstreamThrottled(
+    def _busy(self, seconds: float) -> "UpstreamBusy":
+        return UpstreamBusy(
             f"The model '{self.name}' is at its concurrency limit.",
             retry_after=max(1.0, round(seconds, 1)),
         )

@@ -29,6 +29,7 @@ from seawall.events import (
     UsageReported,
 )
 from seawall.identity import API_KEY_PREFIX, Authenticator, Bearer, Credential
+from seawall.models import ModelRequest
 from seawall.pipeline.context import Ports, Stage, TurnContext
 from seawall.pipeline.opening import Opened
 from seawall.requests import fingerprint
@@ -86,11 +87,7 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
         span.put("gen_ai.conversation.id", opened.key.session)
     source = _JournalSource(ports, context, opened, route, state)
     if left is None:
-        await emit(
-            TurnStarted(context.request.id, opened.key.session, session is None),
-            IntentDetected(detection.intent, detection.confidence, detection.by),
-            AgentSelected(route.agent, route.reason),
-        )
+        await _open_turn(source)
     else:
         from seawall.pipeline.continuation import continued_events  # noqa: PLC0415 - seldom
 
@@ -155,6 +152,26 @@ class _JournalSource(Struct):
                 self.ports, self.context, self.opened, self.route, self.state
             )
         return self.journal
+
+
+async def _open_turn(source: _JournalSource) -> None:
+    """Emit the first events, unless the first model call would surely wait beyond the deadline.
+
+    Raises:
+        QuotaExhausted: Nothing was done for the turn.
+    """
+    ports, context, opened, route = source.ports, source.context, source.opened, source.route
+    session, detection = opened.snapshot.session, opened.detection
+    if ports.check_quota is not None and (ports.answers is None or session is not None):
+        agent, message = ports.agents[route.agent], UserMessage(context.request.text)
+        tokens = agent.limits.call_tokens or agent.limits.completion_tokens
+        smallest = ModelRequest(agent.prompt, (message,), tokens)
+        ports.check_quota(agent.name, smallest, context.deadline)
+    await context.emit(
+        TurnStarted(context.request.id, opened.key.session, session is None),
+        IntentDetected(detection.intent, detection.confidence, detection.by),
+        AgentSelected(route.agent, route.reason),
+    )
 
 
 async def _run(source: _JournalSource, turn: AgentTurn, answer: Answer) -> Answer:

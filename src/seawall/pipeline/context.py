@@ -29,6 +29,7 @@ from seawall.turn import TurnReport, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.caches.answers import AnswerCache
+    from seawall.models import ModelRequest
     from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.live import LiveTurn
 
@@ -247,6 +248,8 @@ class Ports(Struct, frozen=True, kw_only=True):
     `next_message`: what happens to a session's next message while one of its turns is paused; see
     `EffectSettings`, also for `approval_seconds`. `notifications` delivers those of hand-overs;
     `person_notice` answers a message while a person has the conversation, empty for no answer.
+    `check_quota` raises if the quotas of an agent's model leave no room for a request before a
+    deadline; None where there are none.
     """
 
     authenticator: Authenticator
@@ -265,6 +268,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     approval_seconds: float = 86_400.0
     notifications: "NotificationDelivery | None" = None
     person_notice: str = ""
+    check_quota: "Callable[[str, ModelRequest, float], None] | None" = None
 
 
 class TurnContext(Struct):

@@ -22,7 +22,7 @@ from seawall.errors import (
     TurnPostponed,
     problem_from,
 )
-from seawall.events import Event, TextDelta
+from seawall.events import Event, TextDelta, TurnQueued
 from seawall.pipeline.replay import advance, attempt_offset, remaining, width
 from seawall.turn import Principal, TurnRequest
 
@@ -82,6 +82,8 @@ class LiveTurn:
             ):
                 kept[-1] = TextDelta(last.text + event.text)
                 ends[-1] += len(event.text)
+            elif type(event) is TurnQueued and type(last) is TurnQueued:
+                kept[-1] = event  # where it was in the queue does not matter any more
             else:
                 kept.append(event)
                 ends.append(advance(ends[-1] if ends else self._offset, event))
@@ -90,6 +92,7 @@ class LiveTurn:
     def start_at(self, attempt: int) -> None:
         """Before the first event: they begin with those of an earlier attempt."""
         self._offset = attempt_offset(attempt)
+        self._ends = [self._offset] * len(self._ends)  # of events that it waits
 
     async def follow(self, after: int = 0) -> AsyncGenerator[tuple[int, Event], None]:
         """The events beyond position `after`, with positions, as they happen.
@@ -100,9 +103,16 @@ class LiveTurn:
         self._followers += 1
         try:
             index = 0
+            waits: Event | None = None
             while True:
                 while index < len(self._events):
                     event, end = self._events[index], self._ends[index]
+                    if type(event) is TurnQueued:
+                        if event is not waits and end >= after:
+                            yield end, event
+                        waits = event
+                        index += 1
+                        continue
                     if end <= after:
                         index += 1
                         continue

@@ -20,7 +20,7 @@ from seawall.errors import (
     StoreUnavailable,
     TurnPostponed,
 )
-from seawall.events import Event, TurnCompleted
+from seawall.events import Event, TurnCompleted, TurnQueued
 from seawall.identity import Credential, Trusted
 from seawall.pipeline.answering import answer_turn
 from seawall.pipeline.context import (
@@ -129,13 +129,7 @@ class Pipeline:
             report.tenant = principal.tenant
             if answered is not None:
                 answered.tenant = principal.tenant
-            entered = clock()
-            async with self.ports.gate.slot(
-                principal.tenant, background=request.background, deadline=deadline
-            ):
-                timings.record("admission", took := clock() - entered)
-                record_span("admission", took)
-                await self._run(context, principal)
+            await self._admit(context, principal)
             self._store_in_doubt = False
         except Problem as problem:
             self._record_failure(report, request, problem, clock() - started)
@@ -163,6 +157,24 @@ class Pipeline:
             report.timings = timings.as_dict()
             self.ports.observe(report)
         return report
+
+    async def _admit(self, context: TurnContext, principal: Principal) -> None:
+        """Run the turn once it has a slot; tell its client while it waits for one."""
+        clock = asyncio.get_running_loop().time
+        request, entered = context.request, clock()
+
+        async def report(position: int, seconds: float) -> None:
+            await context.emit(TurnQueued(request.id, "slot", position, seconds))
+
+        async with self.ports.gate.slot(
+            principal.tenant,
+            background=request.background,
+            deadline=context.deadline,
+            report=report,
+        ):
+            context.timings.record("admission", took := clock() - entered)
+            record_span("admission", took)
+            await self._run(context, principal)
 
     def _record_failure(
         self, report: TurnReport, request: TurnRequest, problem: Problem, seconds: float

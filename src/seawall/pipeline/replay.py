@@ -1,7 +1,8 @@
 """Events of a turn from what is stored of it: the same events, at the same positions.
 
 An event's position is the sum of the widths of all events up to it: a text is as wide as it has
-characters, reasoning, which is not stored, has no width, and any other event has width 1. So the
+characters, reasoning and waiting, which are not stored, have no width, and any other event has
+width 1. So the
 position does not depend on the pieces in which a text was streamed, and a broken stream can be
 resumed anywhere, by any process.
 
@@ -30,6 +31,7 @@ from seawall.events import (
     ToolReturned,
     TurnCompleted,
     TurnPaused,
+    TurnQueued,
     TurnResumed,
     TurnStarted,
     UsageReported,
@@ -86,7 +88,7 @@ def width(event: Event) -> int:
     """By how much an event advances the position."""
     if type(event) is TextDelta:
         return len(event.text)
-    return 0 if type(event) is ReasoningDelta else 1
+    return 0 if type(event) is ReasoningDelta or type(event) is TurnQueued else 1
 
 
 def advance(position: int, event: Event) -> int:

@@ -7,10 +7,11 @@ from msgspec import Struct
 
 from seawall.errors import ConfigError
 from seawall.plan.decision.answer import (
-    PLATFORMS,
     SCHEMA,
     Configuration,
     EksConfiguration,
+    LambdaConfiguration,
+    ManagedConfiguration,
     Percentiles,
     PlatformName,
     Traffic,
@@ -58,7 +59,9 @@ class PlannedService(Struct, frozen=True):
             ConfigError: The plan has no function of that name, or none at all.
         """
         functions = [
-            self.platforms[each] for each in PLATFORMS if each != "eks" and each in self.platforms
+            each
+            for each in self.platforms.values()
+            if isinstance(each.configuration, LambdaConfiguration | ManagedConfiguration)
         ]
         known = ", ".join(each.name for each in functions) or "none"
         wanted = name or self.choice

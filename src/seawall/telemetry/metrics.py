@@ -97,6 +97,25 @@ class UpstreamState(Protocol):
         ...
 
 
+class QuotaState(Protocol):
+    """What is sampled of a quota."""
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait."""
+        ...
+
+    @property
+    def refused(self) -> int:
+        """Calls so far that were not made."""
+        ...
+
+    @property
+    def throttled(self) -> int:
+        """Calls so far that the provider refused."""
+        ...
+
+
 class Metrics:
     """The metrics of one process."""
 
@@ -186,6 +205,7 @@ class Metrics:
             ),
         )
         self._sources: _UpstreamMetrics | None = None  # only where tools live elsewhere
+        self._quotas: _QuotaMetrics | None = None  # only where there are quotas
         # Only where calls are metered.
         self._model_tokens: Counter | None = None
         self._model_cost: Counter | None = None
@@ -290,6 +310,24 @@ class Metrics:
             )
         self._sources.sample(upstreams)
 
+    def sample_quotas(self, quotas: Mapping[str, QuotaState]) -> None:
+        """Record the state of the quotas, by name; called with `sample`."""
+        if self._quotas is None:
+            self._quotas = _QuotaMetrics(
+                self._gauge("seawall_quota_waiting", "Calls that wait for a quota.", "quota"),
+                self._counter(
+                    "seawall_quota_refused",
+                    "Calls that were not made, as a quota had no room before their deadline.",
+                    "quota",
+                ),
+                self._counter(
+                    "seawall_quota_throttled",
+                    "Calls that the provider refused although the quota had room.",
+                    "quota",
+                ),
+            )
+        self._quotas.sample(quotas)
+
     def scrape(self) -> tuple[bytes, bytes]:
         """Return the content type and the text of all processes' metrics."""
         registry = self._registry
@@ -297,6 +335,25 @@ class Metrics:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return CONTENT_TYPE_LATEST.encode(), generate_latest(_WithOldNames(registry))
+
+
+class _QuotaMetrics:
+    """Waiting, refused and throttled calls by quota."""
+
+    def __init__(self, waiting: Gauge, refused: Counter, throttled: Counter) -> None:
+        self._waiting = waiting
+        self._counters = (refused, throttled)
+        self._last: dict[str, tuple[int, int]] = {}
+
+    def sample(self, quotas: Mapping[str, QuotaState]) -> None:
+        """Record the present state."""
+        for name, quota in quotas.items():
+            self._waiting.labels(name).set(quota.waiting)
+            now = quota.refused, quota.throttled
+            before = self._last.get(name, (0, 0))
+            for counter, value, last in zip(self._counters, now, before, strict=True):
+                counter.labels(name).inc(value - last)
+            self._last[name] = now
 
 
 class _UpstreamMetrics:

@@ -19,6 +19,7 @@ from seawall.events import (
     Event,
     TextDelta,
     TurnCompleted,
+    TurnQueued,
     TurnStarted,
     UsageReported,
 )
@@ -100,8 +101,8 @@ async def _respond_stream(
             reply.take(event)
             if type(event) is TextDelta:
                 await exchange.write_text(reply.delta({"content": event.text}))
-            elif type(event) is TurnStarted:
-                await exchange.start(200, [*EVENT_STREAM, reply.session_header])
+            elif isinstance(event, TurnQueued | TurnStarted):
+                await _open_stream(exchange, request, event)
             elif type(event) is AgentSelected and event.reason != "handoff":
                 await exchange.write(reply.delta({"role": "assistant", "content": ""}))
 
@@ -120,6 +121,19 @@ async def _respond_stream(
     if with_usage:
         parts.append(reply.chunk([], usage=reply.usage()))
     await exchange.end(b"".join([*parts, b"data: [DONE]\n\n"]))
+
+
+async def _open_stream(
+    exchange: Exchange, request: TurnRequest, event: TurnQueued | TurnStarted
+) -> None:
+    """Send the headers, and while the turn waits a comment, which clients ignore."""
+    if not exchange.started:
+        session = event.session if isinstance(event, TurnStarted) else request.session
+        if isinstance(event, TurnQueued) and request.idempotency_key is not None:
+            return  # the session to name may be that of an earlier request
+        await exchange.start(200, [*EVENT_STREAM, (b"seawall-session", session.encode())])
+    if isinstance(event, TurnQueued):
+        await exchange.write(b": turn.queued %b\n\n" % encode(event))
 
 
 async def _respond_json(

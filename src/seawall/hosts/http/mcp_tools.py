@@ -16,6 +16,7 @@ from seawall.events import (
     Event,
     TextDelta,
     ToolCalled,
+    TurnQueued,
     TurnStarted,
 )
 from seawall.hosts.http.bodies import (
@@ -210,6 +211,8 @@ class CallReply:
         elif type(event) is AgentSelected:
             self.agent = event.agent
             return f"{event.agent} answers"
+        elif type(event) is TurnQueued:
+            return f"waits at position {event.position}, for about {event.seconds:g} s"
         elif type(event) is ToolCalled:
             return f"{self.agent} uses {event.name}"
         elif type(event) is TextDelta:

@@ -412,6 +412,8 @@ class _Worker:
                 self._orchestrator.engine.gate, self._orchestrator.engine.upstream_streams
             )
             self._metrics.sample_upstreams(self._orchestrator.engine.upstreams)
+            if quotas := self._orchestrator.engine.metering.quotas:
+                self._metrics.sample_quotas(quotas)
             if (catalog := self._orchestrator.engine.catalog) is not None:
                 self._metrics.sample_sources(catalog.upstreams)
 

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct, field
 
 from seawall.errors import ConfigError
-from seawall.lab.sim_model.limits import Limits
+from seawall.lab.sim_model.limits import Charge, Limits
 from seawall.lab.sim_model.steps import End, Step
 from seawall.lab.sim_model.wire import ChatRequest, Refusal, Reply, invalid, parse_request
 from seawall.timers import TimingWheel
@@ -80,10 +80,19 @@ _encode = msgspec.json.Encoder().encode
 
 
 class SteppedReply(Struct):
-    """A reply as a sequence of steps, with the limits of its model, if any."""
+    """A reply as a sequence of steps, with the limits of its model, if any.
+
+    Attributes:
+        steps: What is sent.
+        limits: Of the model.
+        charge: What was deducted for it.
+        tokens: Completion tokens; of a reply that is cut off, all of them count.
+    """
 
     steps: Iterator[Step]
     limits: Limits | None
+    charge: Charge | None = None
+    tokens: int = 0
 
 
 class ModelBackend(Protocol):
@@ -110,7 +119,7 @@ class ModelBackend(Protocol):
 class Connection(asyncio.Protocol):
     """One client connection; it takes one request at a time and aborts on pipelining."""
 
-    __slots__ = ("_body", "_head", "_limits", "_model", "_pending", "_reader", "_transport")
+    __slots__ = ("_body", "_head", "_model", "_pending", "_played", "_reader", "_transport")
 
     def __init__(self, model: ModelBackend) -> None:
         self._model = model
@@ -119,7 +128,7 @@ class Connection(asyncio.Protocol):
         self._head: RequestHead | None = None
         self._body = bytearray()
         self._pending: Iterator[bytes] | Iterator[Step] | None = None
-        self._limits: Limits | None = None
+        self._played: SteppedReply | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
@@ -253,7 +262,7 @@ class Connection(asyncio.Protocol):
     def _send_steps(self, played: SteppedReply) -> None:
         """Send a reply step by step; delays stretch with the load of its model."""
         self._pending = pending = played.steps
-        self._limits = limits = played.limits
+        self._played, limits = played, played.limits
         if limits is not None:
             limits.open += 1
 
@@ -288,9 +297,12 @@ class Connection(asyncio.Protocol):
     def _release(self) -> None:
         self._pending = None
         self._model.stats.open_streams -= 1
-        if self._limits is not None:
-            self._limits.open -= 1
-            self._limits = None
+        played, self._played = self._played, None
+        if played is not None and played.limits is not None:
+            played.limits.open -= 1
+            if played.charge is not None:
+                now = asyncio.get_running_loop().time()
+                played.limits.settle(played.charge, played.tokens, now)
 
     def _refuse(self, refusal: Refusal) -> None:
         self._write(refusal.status, refusal.body, refusal.headers)

@@ -4,10 +4,13 @@ Each model name has its own, as with real providers. Time is an argument.
 """
 
 import math
+from typing import Literal
 
 from msgspec import Struct
 
-__all__ = ["LimitExceeded", "Limits", "Quota", "SimLimits", "TokenBucket"]
+__all__ = ["Charge", "LimitExceeded", "Limits", "Quota", "Reserve", "SimLimits", "TokenBucket"]
+
+Reserve = Literal["larger", "input+max_tokens"]
 
 
 class SimLimits(Struct, frozen=True):
@@ -16,12 +19,20 @@ class SimLimits(Struct, frozen=True):
     Attributes:
         requests_per_minute: Capacity of a token bucket of one minute.
         tokens_per_minute: The same, for tokens.
+        reserve: Tokens that are deducted when a request is admitted: the larger of its prompt and
+            its limit of completion tokens, as OpenAI does; or both, as Amazon Bedrock does, which
+            returns at the end what was not used.
+        burndown: With "input+max_tokens", how many tokens a completion token counts in the end.
+        unbounded: Completion tokens that a request without a limit may write.
         slow_above: Concurrent streams above which delays stretch in proportion.
         max_concurrent: Concurrent streams above which requests are refused.
     """
 
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
+    reserve: Reserve = "larger"
+    burndown: float = 1.0
+    unbounded: int = 64_000
     slow_above: int = 0
     max_concurrent: int = 0
 
@@ -65,8 +76,15 @@ class TokenBucket:
         return max(0.0, amount - self.level(now)) * 60.0 / self.capacity
 
     def take(self, amount: float, now: float) -> None:
-        """Take out an amount that is available."""
-        self._level = self.level(now) - amount
+        """Take out an amount; a negative one is returned, up to the capacity."""
+        self._level = min(float(self.capacity), self.level(now) - amount)
+
+
+class Charge(Struct, frozen=True):
+    """Tokens that were deducted for a request: all of them, and those of its prompt."""
+
+    tokens: int
+    prompt: int
 
 
 class LimitExceeded(Struct, frozen=True):
@@ -110,6 +128,30 @@ class Limits:
         if limits.tokens_per_minute:
             self._tokens.take(tokens, now)
         return None
+
+    def charge(self, prompt: int, limit: int) -> Charge:
+        """What is deducted for a request.
+
+        Args:
+            prompt: Its tokens.
+            limit: Its limit of completion tokens; 0 for none.
+        """
+        if self._limits.reserve == "larger":
+            return Charge(max(prompt, limit), prompt)
+        return Charge(prompt + (limit or self._limits.unbounded), prompt)
+
+    def settle(self, charge: Charge, written: int, now: float) -> None:
+        """Return what a request that has ended did not use, or deduct what it used beyond.
+
+        Args:
+            charge: Its deduction.
+            written: Completion tokens.
+            now: Seconds.
+        """
+        limits = self._limits
+        if limits.tokens_per_minute and limits.reserve == "input+max_tokens":
+            used = charge.prompt + limits.burndown * written
+            self._tokens.take(used - charge.tokens, now)
 
     def stretch(self) -> float:
         """The factor by which delays are longer now, at least 1."""

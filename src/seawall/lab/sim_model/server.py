@@ -150,12 +150,11 @@ class SimModel:
         stats.models[name] = stats.models.get(name, 0) + 1
         if self._plan.idle and self._limits.none:
             return self.reply(request)
-        limits, headers = None, b""
+        limits, charge, headers = None, None, b""
         if not self._limits.none:
-            limits = self._limited.get(name)
-            if limits is None:
-                limits = self._limited[name] = Limits(self._limits)
-            refused = limits.admit(max(_prompt_tokens(request), request.limit), self._now())
+            limits = self._limits_of(name)
+            charge = limits.charge(_prompt_tokens(request), request.limit)
+            refused = limits.admit(charge.tokens, self._now())
             headers = quota_headers(limits.quotas(self._now()))
             if refused is not None:
                 return self._refuse(refused.limit, limit_refusal(name, refused), headers)
@@ -164,13 +163,22 @@ class SimModel:
             rule = self._plan.decide(name, _last_user_message(request)[1], now=self._elapsed())
         if rule is None and limits is None:
             return self.reply(request)
-        if isinstance(rule, Throttle):
+        if isinstance(rule, Throttle | Error):
+            if limits is not None and charge is not None:
+                limits.settle(charge, 0, self._now())
+            if isinstance(rule, Error):
+                return self._refuse("error", error_refusal(rule), headers)
             return self._refuse("throttle", throttle_refusal(name, rule.retry_after), headers)
-        if isinstance(rule, Error):
-            return self._refuse("error", error_refusal(rule), headers)
         if rule is not None:
             stats.count_fault(str(rule.__struct_config__.tag))
-        return SteppedReply(reply_steps(self.reply(request), rule, headers), limits)
+        reply = self.reply(request)
+        return SteppedReply(reply_steps(reply, rule, headers), limits, charge, reply.tokens)
+
+    def _limits_of(self, name: str) -> Limits:
+        found = self._limited.get(name)
+        if found is None:
+            found = self._limited[name] = Limits(self._limits)
+        return found
 
     def reply(self, request: ChatRequest) -> Reply:
         """The reply without faults."""
@@ -195,9 +203,13 @@ class SimModel:
         }
         head = {"id": f"chatcmpl-sim-{self.stats.started}", "created": 0, "model": request.model}
         if not request.stream:
-            return whole_reply(head, pieces, calls, usage, first + interval * len(pieces))
-        with_usage = request.stream_options is not None and request.stream_options.include_usage
-        return stream_reply(head, pieces, calls, usage if with_usage else None, (first, interval))
+            reply = whole_reply(head, pieces, calls, usage, first + interval * len(pieces))
+        else:
+            options = request.stream_options
+            shown = usage if options is not None and options.include_usage else None
+            reply = stream_reply(head, pieces, calls, shown, (first, interval))
+        reply.tokens = written
+        return reply
 
     def listed(self) -> dict[str, object]:
         """The models, as `/v1/models` lists them."""

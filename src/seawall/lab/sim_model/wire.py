@@ -74,6 +74,7 @@ class Reply(Struct):
         chunks: The data events.
         count: Their number.
         whole: A JSON body, if the reply is not streamed.
+        tokens: Completion tokens.
     """
 
     first: float
@@ -81,6 +82,7 @@ class Reply(Struct):
     chunks: Iterator[bytes] = iter(())
     count: int = 0
     whole: bytes = b""
+    tokens: int = 0
 
 
 class Refusal(Struct, frozen=True):

@@ -16,6 +16,16 @@ class _Started(Struct):
     session: str
 
 
+class _Problem(Struct, frozen=True):
+    code: str = ""
+    status: int = 0
+    retry_after: float | None = None
+
+
+class _Failed(Struct):
+    problem: _Problem = _Problem()
+
+
 class _Delta(Struct):
     text: str
 
@@ -44,10 +54,12 @@ class _ChatChunk(Struct):
 
 
 _decode_started = msgspec.json.Decoder(_Started).decode
+_decode_failed = msgspec.json.Decoder(_Failed).decode
 _decode_delta = msgspec.json.Decoder(_Delta).decode
 _decode_chunk = msgspec.json.Decoder(_ChatChunk).decode
 
 _SHOWN_BYTES = 300
+_REFUSALS = ("overloaded", "quota-exhausted")
 _LONGEST_ID = 256  # kept for every turn
 
 # Finish reasons of complete answers, as several servers name them. Every other reason ("error",
@@ -70,9 +82,10 @@ class Answer:
         turn: Id of the turn, once known.
         session: Id of its session, once known.
         error: The first defect; empty if there is none.
+        refusal: Status and `retry_after` of a turn that had to wait, and then was refused.
     """
 
-    __slots__ = ("_api", "_finished", "_position", "_text", "error", "session", "turn")
+    __slots__ = ("_api", "_finished", "_position", "_text", "error", "refusal", "session", "turn")
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -82,6 +95,7 @@ class Answer:
         self.turn = ""
         self.session = ""
         self.error = ""
+        self.refusal: tuple[int, float | None] | None = None
 
     @property
     def begun(self) -> bool:
@@ -131,6 +145,8 @@ class Answer:
             text = _decode_delta(event.data).text
             self._text.append(text)
             width = len(text)
+        elif name == b"turn.queued":
+            width = 0
         elif name == b"turn.started":
             started = _decode_started(event.data)
             self.turn, self.session = started.turn[:_LONGEST_ID], started.session[:_LONGEST_ID]
@@ -142,6 +158,10 @@ class Answer:
             self._finished = True
         elif name in (b"turn.failed", b"error"):
             self._fail(event.data)
+            if name == b"turn.failed" and not self._text:
+                problem = _decode_failed(event.data).problem
+                if problem.code in _REFUSALS:
+                    self.refusal = problem.status, problem.retry_after
             return
         self._position += width
         if event.id and not self.error and event.id != b"%d" % self._position:

@@ -177,6 +177,8 @@ class Connection(asyncio.Protocol):
         if answer.begun and not begun:
             turn.outcome.first_text = self._clock() - turn.since
         if answer.error:
+            if answer.refusal is not None:
+                turn.outcome.status, turn.retry_after = answer.refusal
             self.fail(answer.error)
         elif answer.finished and self._finished_at is None:
             # Clients stop reading here, whether or not the server ends the body.

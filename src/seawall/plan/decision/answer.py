@@ -9,11 +9,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from seawall.plan.inputs.platforms import PLATFORMS, PlatformName
+from seawall.plan.inputs.platforms import PlatformName
 from seawall.plan.inputs.question import Objective
 
 __all__ = [
-    "PLATFORMS",
     "SCHEMA",
     "Answer",
     "Autoscaler",
@@ -26,17 +25,25 @@ __all__ = [
     "Criterion",
     "Curve",
     "Disagreement",
+    "Egress",
     "EksConfiguration",
+    "Excluded",
     "Figure",
     "Input",
     "LambdaConfiguration",
+    "Lever",
+    "LimitHit",
     "ManagedConfiguration",
     "Margin",
+    "ModelFigures",
+    "ModelNeed",
+    "Money",
     "NodeGroup",
     "Ordinary",
     "Percentiles",
     "PlatformAnswer",
     "PlatformName",
+    "Remedy",
     "RuleOfThumb",
     "Sensitivity",
     "Series",
@@ -45,7 +52,7 @@ __all__ = [
     "Work",
 ]
 
-SCHEMA = "seawall.plan/1"
+SCHEMA = "seawall.plan/2"
 
 
 class Figure(Struct, frozen=True):
@@ -298,6 +305,106 @@ class Ordinary(Struct, frozen=True, kw_only=True):
     capacity: float
 
 
+LimitName = Literal[
+    "model-tokens",
+    "model-requests",
+    "model-concurrency",
+    "account-concurrency",
+    "scaling-rate",
+    "pod-cores",
+    "pod-slots",
+    "database",
+]
+
+
+class LimitHit(Struct, frozen=True, kw_only=True):
+    """A limit that requests met: because of it they were refused, or waited.
+
+    Attributes:
+        name: Of the limit.
+        title: For readers.
+        at: Seconds from the spike; without one, from the start of the simulation.
+        value: Of the limit.
+        unit: Of the value.
+        requests: How often it was met: requests or calls that were refused, or waited.
+        simulated: Whether the simulation enforced it; else it was only compared.
+        words: For readers.
+    """
+
+    name: LimitName
+    title: str
+    at: float
+    value: float
+    unit: str
+    requests: float
+    simulated: bool
+    words: str
+
+
+class ModelFigures(Struct, frozen=True, kw_only=True):
+    """The model's quota on one platform, in the spike.
+
+    Attributes:
+        refusals: Model calls that were refused: 429.
+        failed: Turns that ended because of the quota; their clients may have retried.
+        on_fallback: Share of the admitted calls.
+        wait_p50: Seconds that admitted calls waited for the quota.
+        wait_p99: Seconds, likewise.
+        reserved_most: Tokens reserved by calls in progress, at most.
+    """
+
+    refusals: Figure
+    failed: Figure
+    on_fallback: Figure
+    wait_p50: float
+    wait_p99: float
+    reserved_most: float
+
+
+class ModelNeed(Struct, frozen=True, kw_only=True):
+    """The model's quota, and which one the traffic needs.
+
+    Attributes:
+        name: Of the model.
+        simulated: Whether a quota was given, and simulated. Else the model had none.
+        bound: Output tokens of a call at most.
+        input_tokens: Of a call, on average.
+        output_tokens: Of a call, on average.
+        reserved_tokens: That a call takes from the quota when it is admitted, on average.
+        requests_a_minute: Quota without which calls are refused, or wait.
+        tokens_a_minute: Likewise, of input and output together as the provider counts them.
+        words: For readers.
+    """
+
+    name: str
+    simulated: bool
+    bound: float
+    input_tokens: float
+    output_tokens: float
+    reserved_tokens: float
+    requests_a_minute: float
+    tokens_a_minute: float
+    words: str
+
+
+class Egress(Struct, frozen=True, kw_only=True):
+    """The way of a platform's private network to the model, both ways with their costs.
+
+    Attributes:
+        used: `nat` or `endpoints`.
+        nat: Cost of NAT gateways in a month.
+        endpoints: Cost of interface endpoints in a month.
+        share: Of the platform's cost, for the way that is used.
+        words: For readers.
+    """
+
+    used: str
+    nat: float
+    endpoints: float
+    share: float
+    words: str
+
+
 class PlatformAnswer(Struct, frozen=True, kw_only=True):
     """One platform, with the cheapest configuration that meets the objective; else the nearest.
 
@@ -307,6 +414,9 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
     Attributes:
         name: Of the platform.
         title: For readers.
+        short: Title of at most 22 characters.
+        family: `functions` or `containers`.
+        cloud: `aws`, `gcp` or `azure`.
         configuration: As data.
         words: The configuration for readers, a line each.
         monthly_cost: Cost that differs between the platforms.
@@ -327,7 +437,10 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
         peak: Greatest values by name: in_service, capacity, model_calls, open_connections, queued,
             in_one_pod, new_connections (a second).
         series: The spike over time.
+        egress: Of its private network. None: it has none.
         simulations: Runs of the search, for all platforms together.
+        limits: That the requests met, the first one first.
+        model: What the model's quota did. None: it was not simulated.
     """
 
     name: PlatformName
@@ -352,6 +465,26 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
     peak: dict[str, float]
     series: Series
     simulations: int
+    short: str = ""
+    family: Literal["functions", "containers"] = "functions"
+    cloud: Literal["aws", "gcp", "azure"] = "aws"
+    limits: tuple[LimitHit, ...] = ()
+    model: ModelFigures | None = None
+
+    @property
+    def first_limit(self) -> LimitHit | None:
+        """The limit that requests met first."""
+        return self.limits[0] if self.limits else None
+
+    egress: Egress | None = None
+
+
+class Excluded(Struct, frozen=True, kw_only=True):
+    """A platform that cannot run the service, and why, in words."""
+
+    name: PlatformName
+    title: str
+    reasons: tuple[str, ...]
 
 
 class SharedCosts(Struct, frozen=True, kw_only=True):
@@ -359,6 +492,53 @@ class SharedCosts(Struct, frozen=True, kw_only=True):
 
     monthly: float
     items: tuple[CostItem, ...]
+
+
+class Money(Struct, frozen=True, kw_only=True):
+    """The whole bill of a month with the choice, and what share of it the platform decides.
+
+    Attributes:
+        platform: Cost of the choice that differs between the platforms.
+        model: Of tokens.
+        rest: Of the session store and of traffic to clients.
+        whole: All three.
+        platform_share: Of the whole.
+        model_title: Name of the model, for readers.
+        words: For readers.
+    """
+
+    platform: float
+    model: float
+    rest: float
+    whole: float
+    platform_share: float
+    model_title: str
+    words: str
+
+
+class Lever(Struct, frozen=True, kw_only=True):
+    """A change that lowers the bill, whichever platform is chosen.
+
+    Each is computed alone, against today's bill: amounts of several do not add up.
+
+    Attributes:
+        name: `prompt-cache`, `batch`, `smaller-model`, `answer-cache`, `shorter-output` or
+            `egress`.
+        title: For readers.
+        saves: In a month; 0: it is not possible.
+        share: Of the whole bill.
+        basis: What the amount assumes, in words, a line each.
+        source: Of the prices.
+        uncertain: Whether one of the prices is marked so.
+    """
+
+    name: str
+    title: str
+    saves: float
+    share: float
+    basis: tuple[str, ...]
+    source: str
+    uncertain: bool = False
 
 
 class Traffic(Struct, frozen=True, kw_only=True):
@@ -423,6 +603,30 @@ class Confidence(Struct, frozen=True, kw_only=True):
     words: str
 
 
+class Remedy(Struct, frozen=True, kw_only=True):
+    """A change of one limit with which a platform meets the objective, found by simulation.
+
+    Attributes:
+        name: Of the input, such as `options.account_limit`.
+        title: For readers.
+        now: Its value, in words.
+        to: The value that suffices, in words.
+        value: The value that suffices.
+        platform: The cheapest that meets the objective then.
+        monthly_cost: Of that platform.
+        words: For readers.
+    """
+
+    name: str
+    title: str
+    now: str
+    to: str
+    value: float
+    platform: PlatformName
+    monthly_cost: float
+    words: str
+
+
 class BreakEven(Struct, frozen=True, kw_only=True):
     """Traffic at which the choice changes.
 
@@ -448,25 +652,33 @@ class Curve(Struct, frozen=True, kw_only=True):
     Attributes:
         multiples: Rising, 1 included.
         requests_a_day: The same as traffic.
-        costs: By platform, one for each multiple.
+        costs: By platform, one for each multiple; None: it is no candidate there.
         met: Whether the objective is met, by platform, one for each multiple.
-        choices: One for each multiple.
+        choices: One for each multiple; None: no platform can run the service there.
         break_even: Rising.
     """
 
     multiples: tuple[float, ...]
     requests_a_day: tuple[float, ...]
-    costs: dict[str, tuple[float, ...]]
+    costs: dict[str, tuple[float | None, ...]]
     met: dict[str, tuple[bool, ...]]
-    choices: tuple[PlatformName, ...]
+    choices: tuple[PlatformName | None, ...]
     break_even: tuple[BreakEven, ...]
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """One input changed, with everything sized again. value: in words. cost: of the choice then."""
+    """One input changed, with everything sized again.
+
+    Attributes:
+        value: In words.
+        choice: None: no platform can run the service then.
+        cost: Of that choice.
+        costs: By platform; without those that cannot run the service then.
+        met: Whether the objective is met, likewise.
+    """
 
     value: str
-    choice: PlatformName
+    choice: PlatformName | None
     cost: float
     costs: dict[str, float]
     met: dict[str, bool]
@@ -543,9 +755,11 @@ class Answer(Struct, frozen=True, kw_only=True):
 
     Attributes:
         choice: The cheapest platform that meets the objective; if none does, the nearest to it.
-        runner_up: The next best.
+        runner_up: The next best. None: no other platform can run the service.
         met: Whether the choice meets the objective.
         summary: The answer in two sentences.
+        remedies: If nothing meets the objective, changes of one limit that would help, the
+            cheapest first.
         margin: To the runner-up.
         confidence: In the choice.
         objective: That was asked for.
@@ -553,21 +767,26 @@ class Answer(Struct, frozen=True, kw_only=True):
         region: Of the prices.
         currency: Of all money.
         prices_date: Of the price file.
-        platforms: By name, in the order of PLATFORMS.
+        platforms: Those that can run the service, by name, in the order of PLATFORMS.
         shared: Cost that is the same on every platform.
+        money: The whole bill.
+        levers: What would lower it, the greatest first, each alone.
         curve: Cost against traffic.
         sensitivity: The most influential input first.
         rule_of_thumb: The reference article's answer.
         inputs: With their sources; given ones first.
         notes: What else to know.
         work: Effort of the answer.
+        excluded: Platforms that cannot run the service.
+        model: The model's quota.
         schema: Of the JSON.
     """
 
     choice: PlatformName
-    runner_up: PlatformName
+    runner_up: PlatformName | None
     met: bool
     summary: str
+    remedies: tuple[Remedy, ...]
     margin: Margin
     confidence: Confidence
     objective: Objective
@@ -577,10 +796,14 @@ class Answer(Struct, frozen=True, kw_only=True):
     prices_date: str
     platforms: dict[str, PlatformAnswer]
     shared: SharedCosts
+    money: Money
+    levers: tuple[Lever, ...]
     curve: Curve
     sensitivity: tuple[Sensitivity, ...]
     rule_of_thumb: RuleOfThumb
     inputs: tuple[Input, ...]
     notes: tuple[str, ...]
     work: Work
+    excluded: tuple[Excluded, ...] = ()
+    model: ModelNeed | None = None
     schema: str = SCHEMA

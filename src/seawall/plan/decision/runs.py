@@ -10,12 +10,14 @@ import numpy as np
 from msgspec import Struct, structs
 from numpy.typing import NDArray
 
-from seawall.plan.decision.candidates import Candidate, ordinary_platform, stretched
+from seawall.plan.decision.places.port import Candidate
 from seawall.plan.decision.windows import Window
+from seawall.plan.inputs.distributions import constant, mean_of, scaled
+from seawall.plan.inputs.model import ModelUse
 from seawall.plan.inputs.platforms import Eks, Managed, Platform
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.pods import slots_of
-from seawall.plan.simulator.result import Histogram, Result, Usage
+from seawall.plan.simulator.result import Histogram, ModelCalls, Result, Usage
 from seawall.plan.simulator.simulate import simulate
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "Report",
     "SimulationRunner",
     "TimePercentiles",
+    "stretched",
 ]
 
 T = TypeVar("T")
@@ -69,6 +72,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
         mean_capacity: Of the whole window.
         horizon: Of the whole window, seconds.
         result: Of the whole window, if it is watched.
+        model: What the model's quota did in the whole window. None: it had none.
     """
 
     requests: int
@@ -85,6 +89,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     mean_capacity: float
     horizon: float
     result: Result | None
+    model: ModelCalls | None = None
 
     @property
     def error_share(self) -> float:
@@ -163,7 +168,12 @@ class SimulationRunner:
 
     def judged(self, candidate: Candidate, window: Window, *, seed: int = 1) -> Outcome:
         """The outcome of a candidate in a window."""
-        platform = candidate.peak if window.event else ordinary_platform(candidate, window)
+        if window.event:
+            platform = candidate.peak
+        elif window.recorded:
+            platform = candidate.rest
+        else:
+            platform = candidate.place.settled(candidate, window)
         return self._run(candidate, window, platform, seed)
 
     def _simplified(
@@ -185,7 +195,8 @@ class SimulationRunner:
             return known[1], platform
         made = stretched(workload, start_factor)
         service = structs.replace(made.service, memory_mb=0.0, memory_kb_in_flight=0.0)
-        made = structs.replace(made, service=service)
+        model = made.model if made.model.limited else ModelUse()
+        made = structs.replace(made, service=service, model=model)
         # The workload is kept so that its id stays unique.
         self._simplified_workloads[id(workload), start_factor] = (workload, made)
         return made, platform
@@ -210,7 +221,8 @@ class SimulationRunner:
             self.requests += result.requests
             self._workloads.append(workload)  # keeps the id of its trace unique
             self._outcomes[key] = outcome
-            if result.requests == result.served and not result.throttled:
+            refused = result.throttled or (result.model is not None and result.model.failed)
+            if result.requests == result.served and not refused:
                 self._undisturbed[undisturbed] = outcome
             progress = Progress(self.simulations, self._done, self.total)
         if self._progress is not None:
@@ -218,12 +230,27 @@ class SimulationRunner:
         return outcome
 
 
+def stretched(workload: Workload, factor: float) -> Workload:
+    """A workload with a longer initialisation; restoring a snapshot takes as long as before."""
+    if factor == 1.0:
+        return workload
+    service = workload.service
+    restore = service.restore or constant(mean_of(service.start) / 5.0)
+    changed = structs.replace(service, start=scaled(service.start, factor), restore=restore)
+    return structs.replace(workload, service=changed)
+
+
 def _key(workload: Workload) -> tuple[object, ...]:
     """The identity of a workload without its clients; a trace by its id."""
     arrivals = workload.arrivals
     if arrivals.trace is None:
-        return arrivals, 0, workload.service
-    return structs.replace(arrivals, trace=None), id(arrivals.trace), workload.service
+        return arrivals, 0, workload.service, workload.model
+    return (
+        structs.replace(arrivals, trace=None),
+        id(arrivals.trace),
+        workload.service,
+        workload.model,
+    )
 
 
 def _settled(result: Result, window: Window) -> Usage:
@@ -262,6 +289,7 @@ def _outcome_of(result: Result, window: Window, *, whole: bool) -> Outcome:
         "mean_capacity": result.mean_capacity,
         "horizon": result.horizon,
         "result": structs.replace(result, samples=None) if whole else None,
+        "model": result.model,
     }
     if samples is None:
         return Outcome(

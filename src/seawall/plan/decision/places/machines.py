@@ -4,10 +4,19 @@ import math
 
 from seawall.errors import ConfigError
 from seawall.plan.decision.answer import NodeGroup
+from seawall.plan.decision.places.port import Variation
 from seawall.plan.inputs.prices import Price, Prices
-from seawall.plan.inputs.question import HOURS
+from seawall.plan.inputs.question import HOURS, Question, with_discount
 
-__all__ = ["DISK_GB", "fargate_hourly", "fits", "group_hourly", "node_group", "surplus_hours"]
+__all__ = [
+    "DISK_GB",
+    "discount_variation",
+    "fargate_hourly",
+    "fits",
+    "group_hourly",
+    "node_group",
+    "surplus_hours",
+]
 
 # Cores of a node's own pods (network plug-in, proxy, log shipper: assumed), and memory of these and
 # kubelet.
@@ -131,3 +140,15 @@ def node_group(
             instance="fargate", count=pods, pods_each=1, vcpus=vcpus, memory_gb=gb, zones=zones
         )
     return best
+
+
+def discount_variation(question: Question) -> Variation:
+    """A variation of the discount on machines."""
+    share = question.prices.discounts.get("ec2", 0.0)
+    return Variation(
+        input="prices.discounts.ec2",
+        title="discount on EC2",
+        base=f"{share:.0%}",
+        low=("0%", with_discount(question, "ec2", 0.0)),
+        high=("40%", with_discount(question, "ec2", 0.4)),
+    )
