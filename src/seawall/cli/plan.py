@@ -95,6 +95,13 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--calibration", type=Path, metavar="FILE", help="measurements of seawall lab calibrate"
     )
+    group.add_argument("--model-tpm", metavar="N", help="the model's quota of tokens a minute: 2M")
+    group.add_argument("--model-rpm", metavar="N", help="the model's quota of requests a minute")
+    group.add_argument(
+        "--max-tokens",
+        metavar="N",
+        help="bound of a call's output; none: the model's (default: 1000)",
+    )
     group.add_argument(
         "--spikes-a-month", type=float, metavar="N", help="spikes a month (default: 4)"
     )
@@ -305,6 +312,9 @@ def _written(arguments: argparse.Namespace, path: Path | None) -> "QuestionFile"
         "duration": arguments.duration or "",
         "start": arguments.init or "",
         "trace": arguments.trace,
+        "model_tpm": arguments.model_tpm or "",
+        "model_rpm": arguments.model_rpm or "",
+        "max_tokens": arguments.max_tokens or "",
     }
     default = _default_workload(arguments)
     if path is None:

@@ -32,8 +32,11 @@ __all__ = [
     "Input",
     "LambdaConfiguration",
     "Lever",
+    "LimitHit",
     "ManagedConfiguration",
     "Margin",
+    "ModelFigures",
+    "ModelNeed",
     "Money",
     "NodeGroup",
     "Ordinary",
@@ -302,6 +305,87 @@ class Ordinary(Struct, frozen=True, kw_only=True):
     capacity: float
 
 
+LimitName = Literal[
+    "model-tokens",
+    "model-requests",
+    "model-concurrency",
+    "account-concurrency",
+    "scaling-rate",
+    "pod-cores",
+    "pod-slots",
+    "database",
+]
+
+
+class LimitHit(Struct, frozen=True, kw_only=True):
+    """A limit that requests met: because of it they were refused, or waited.
+
+    Attributes:
+        name: Of the limit.
+        title: For readers.
+        at: Seconds from the spike; without one, from the start of the simulation.
+        value: Of the limit.
+        unit: Of the value.
+        requests: How often it was met: requests or calls that were refused, or waited.
+        simulated: Whether the simulation enforced it; else it was only compared.
+        words: For readers.
+    """
+
+    name: LimitName
+    title: str
+    at: float
+    value: float
+    unit: str
+    requests: float
+    simulated: bool
+    words: str
+
+
+class ModelFigures(Struct, frozen=True, kw_only=True):
+    """The model's quota on one platform, in the spike.
+
+    Attributes:
+        refusals: Model calls that were refused: 429.
+        failed: Turns that ended because of the quota; their clients may have retried.
+        on_fallback: Share of the admitted calls.
+        wait_p50: Seconds that admitted calls waited for the quota.
+        wait_p99: Seconds, likewise.
+        reserved_most: Tokens reserved by calls in progress, at most.
+    """
+
+    refusals: Figure
+    failed: Figure
+    on_fallback: Figure
+    wait_p50: float
+    wait_p99: float
+    reserved_most: float
+
+
+class ModelNeed(Struct, frozen=True, kw_only=True):
+    """The model's quota, and which one the traffic needs.
+
+    Attributes:
+        name: Of the model.
+        simulated: Whether a quota was given, and simulated. Else the model had none.
+        bound: Output tokens of a call at most.
+        input_tokens: Of a call, on average.
+        output_tokens: Of a call, on average.
+        reserved_tokens: That a call takes from the quota when it is admitted, on average.
+        requests_a_minute: Quota without which calls are refused, or wait.
+        tokens_a_minute: Likewise, of input and output together as the provider counts them.
+        words: For readers.
+    """
+
+    name: str
+    simulated: bool
+    bound: float
+    input_tokens: float
+    output_tokens: float
+    reserved_tokens: float
+    requests_a_minute: float
+    tokens_a_minute: float
+
+
 class Egress(Struct, frozen=True, kw_only=True):
     """The way of a platform's private network to the model, both ways with their costs.
 
@@ -354,6 +438,8 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
         series: The spike over time.
         egress: Of its private network. None: it has none.
         simulations: Runs of the search, for all platforms together.
+        limits: That the requests met, the first one first.
+        model: What the model's quota did. None: it was not simulated.
     """
 
     name: PlatformName
@@ -381,6 +467,14 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
     short: str = ""
     family: Literal["functions", "containers"] = "functions"
     cloud: Literal["aws", "gcp", "azure"] = "aws"
+    limits: tuple[LimitHit, ...] = ()
+    model: ModelFigures | None = None
+
+    @property
+    def first_limit(self) -> LimitHit | None:
+        """The limit that requests met first."""
+        return self.limits[0] if self.limits else None
+
     egress: Egress | None = None
 
 
@@ -683,6 +777,7 @@ class Answer(Struct, frozen=True, kw_only=True):
         notes: What else to know.
         work: Effort of the answer.
         excluded: Platforms that cannot run the service.
+        model: The model's quota.
         schema: Of the JSON.
     """
 
@@ -709,4 +804,5 @@ class Answer(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     work: Work
     excluded: tuple[Excluded, ...] = ()
+    model: ModelNeed | None = None
     schema: str = SCHEMA

@@ -10,6 +10,7 @@ from seawall.plan.inputs.arrivals import Arrivals, check_arrivals, expected_requ
 from seawall.plan.inputs.distributions import check_amounts, empirical
 from seawall.plan.inputs.exports.reading import read_trace
 from seawall.plan.inputs.exports.trace import Trace
+from seawall.plan.inputs.model import MODEL_SOURCES, ModelUse, check_model
 from seawall.plan.inputs.service import (
     DEFAULT_SOURCES,
     Service,
@@ -49,6 +50,7 @@ class Workload(Struct, frozen=True, kw_only=True):
         arrivals: Times of the requests.
         service: Times and resources of a request.
         clients: Retries and timeouts.
+        model: Tokens and quotas of the model.
         sources: Where the figures are from, by field; for the list of inputs.
 
     Raises:
@@ -58,12 +60,14 @@ class Workload(Struct, frozen=True, kw_only=True):
     arrivals: Arrivals = Arrivals()
     service: Service = Service()
     clients: Clients = Clients()
-    sources: dict[str, str] = field(default_factory=lambda: dict(DEFAULT_SOURCES))
+    model: ModelUse = ModelUse()
+    sources: dict[str, str] = field(default_factory=lambda: DEFAULT_SOURCES | MODEL_SOURCES)
 
     def __post_init__(self) -> None:
         check_arrivals(self.arrivals)
         check_service(self.service)
         check_clients(self.clients)
+        check_model(self.model)
 
     @property
     def expected_requests(self) -> float:

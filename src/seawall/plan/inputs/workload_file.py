@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 from seawall.errors import ConfigError
 from seawall.plan.inputs.arrivals import DAY, Campaign, Spike
 from seawall.plan.inputs.distributions import Distribution
+from seawall.plan.inputs.model_file import model_from_flags, model_of
 from seawall.plan.inputs.notation import (
     parse_amount,
     parse_distribution,
@@ -28,7 +29,7 @@ __all__ = [
     "workload_of",
 ]
 
-WORKLOAD_TABLES = frozenset({"arrivals", "service", "clients"})
+WORKLOAD_TABLES = frozenset({"arrivals", "service", "clients", "model"})
 
 T = TypeVar("T", bound=Struct)
 
@@ -42,6 +43,9 @@ def from_flags(
     start: str = "",
     horizon: str = "",
     trace: Path | None = None,
+    model_tpm: str = "",
+    model_rpm: str = "",
+    max_tokens: str = "",
 ) -> Workload:
     """A workload from flags; what is empty is taken from `base`.
 
@@ -53,6 +57,9 @@ def from_flags(
         start: Initialisation of a process: `1s`.
         horizon: Time simulated; a day by default.
         trace: A CSV file or an export; see `from_trace`.
+        model_tpm: The model's quota of tokens a minute: `2M`.
+        model_rpm: The model's quota of requests a minute.
+        max_tokens: Bound of a call's output; `none`: the model's own.
 
     Raises:
         ConfigError: A value is invalid; the flag is named.
@@ -80,7 +87,13 @@ def from_flags(
     clients = workload.clients
     if duration and sources.get("clients") == DEFAULT_SOURCES["clients"]:
         clients = _clients_of(service, sources)
-    return Workload(arrivals=arrivals, service=service, clients=clients, sources=sources)
+    model = model_from_flags(
+        workload.model, sources,
+        tokens_a_minute=model_tpm, requests_a_minute=model_rpm, max_tokens=max_tokens,
+    )  # fmt: skip
+    return structs.replace(
+        workload, arrivals=arrivals, service=service, clients=clients, model=model, sources=sources
+    )
 
 
 def _clients_of(service: Service, sources: dict[str, str]) -> Clients:
@@ -97,8 +110,8 @@ def _clients_of(service: Service, sources: dict[str, str]) -> Clients:
 def read_workload(path: Path) -> Workload:
     """Read a workload from a TOML file.
 
-    Its tables `arrivals`, `service` and `clients` have the fields of these classes, with times as
-    in `notation`. `arrivals.daily` is the number of requests a day, `arrivals.spikes` a list such
+    Its tables `arrivals`, `service`, `clients` and `model` have the fields of these classes, with
+    times as in `notation`. `arrivals.daily` is the number of requests a day, `arrivals.spikes` a list such
     as `["5000@20s"]`, `arrivals.trace` a file for `from_trace`, relative to this one;
     `service.duration` is that of a whole request, `service.stages` a list of tables with `name`,
     `seconds`, `cpu_ms`, `model`, `store_calls`.
@@ -110,14 +123,14 @@ def read_workload(path: Path) -> Workload:
     try:
         unknown = set(document) - WORKLOAD_TABLES
         if unknown:
-            raise ConfigError(f"{min(unknown)}: unknown; known: arrivals, service, clients")
+            raise ConfigError(f"{min(unknown)}: unknown; known: arrivals, service, clients, model")
         return workload_of(document, path.parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
 def workload_of(document: dict[str, Any], folder: Path) -> Workload:
-    """The workload of a document's tables `arrivals`, `service`, `clients`; others are ignored."""
+    """The workload of a document's tables, those in `WORKLOAD_TABLES`; others are ignored."""
     arriving = _table(document, "arrivals")
     serving = _table(document, "service")
     workload = Workload()
@@ -147,6 +160,7 @@ def workload_of(document: dict[str, Any], folder: Path) -> Workload:
         arrivals=with_fields(workload.arrivals, arriving, "arrivals"),
         service=service,
         clients=with_fields(clients, calling, "clients"),
+        model=model_of(_table(document, "model"), workload.model, sources),
         sources=sources,
     )
 
