@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seawall.cli import plan_prices
 from seawall.cli.arguments import Commands, Parser, add_json, plural, requires_extra
 from seawall.cli.terminal import ProgressLine, color, exit_on_interrupt, progress_bar
 from seawall.errors import ConfigError
@@ -64,6 +65,7 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         help="why, in numbers, step by step, for one platform, such as eks or lambda",
     )
     parser.set_defaults(run=_run)
+    plan_prices.add_commands(parser.add_subparsers(title="commands", metavar="COMMAND"))
 
 
 def _add_workload(parser: argparse.ArgumentParser) -> None:
@@ -117,9 +119,11 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--first-token", metavar="TIME", help="highest p99 of the time to first token (default: 5s)"
     )
-    group.add_argument("--errors", metavar="SHARE", help="highest share of errors (default: 1%%)")
+    group.add_argument(
+        "--errors", metavar="SHARE", help="highest share of errors: 1%%, 0.01 (default: 1%%)"
+    )
     group.add_argument("--latency", metavar="TIME", help="highest p99 of the whole answer")
-    group.add_argument("--budget", type=float, metavar="MONEY", help="highest cost a month")
+    group.add_argument("--budget", metavar="MONEY", help="highest cost a month: 500, $500, 1.5k")
     terms = parser.add_argument_group("platforms and prices")
     terms.add_argument("--region", metavar="NAME", help="us-east-1 (default) or eu-central-1")
     terms.add_argument("--prices", type=Path, metavar="FILE", help="your own prices as a TOML file")
@@ -203,9 +207,17 @@ def _plan(arguments: argparse.Namespace) -> int:
         sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
     else:
         sys.stdout.write(_highlighted(printable(format_answer(answer), keep="\n")))
+        if (read := question.workload.sources.get("arrivals.trace", "")) != "":
+            sys.stdout.write(_paragraph(f"trace: {read.removeprefix('given: ')}"))
         if arguments.html is not None:
             sys.stdout.write(f"report: {arguments.html}\n")
     return 0
+
+
+def _paragraph(text: str) -> str:
+    import textwrap  # noqa: PLC0415
+
+    return "\n".join(textwrap.wrap(printable(text), 80)) + "\n"
 
 
 def _highlighted(text: str) -> str:
@@ -331,7 +343,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
     from msgspec import structs  # noqa: PLC0415
 
     from seawall.plan.inputs.calibration import calibrated, read_calibration  # noqa: PLC0415
-    from seawall.plan.inputs.notation import parse_seconds  # noqa: PLC0415
+    from seawall.plan.inputs.notation import parse_money, parse_seconds, parse_share  # noqa: PLC0415
     from seawall.plan.inputs.prices import parse_discounts  # noqa: PLC0415
     from seawall.plan.inputs.question_file import prices_from  # noqa: PLC0415
 
@@ -345,9 +357,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
     if arguments.latency:
         hard["latency_p99"] = parse_seconds(arguments.latency, "--latency")
     if arguments.errors:
-        hard["error_share"] = _share(arguments.errors, "--errors")
-    if arguments.budget is not None:
-        hard["monthly_cost"] = arguments.budget
+        hard["error_share"] = parse_share(arguments.errors, "--errors", ambiguous=0.1)
     terms = _terms(arguments)
     discounts = parse_discounts(arguments.discount)
     if "spot" in discounts:
@@ -360,6 +370,8 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         prices = prices_from(arguments.prices, region, off, options.architecture)
     elif discounts:
         prices = structs.replace(prices, discounts=prices.discounts | discounts)
+    if arguments.budget is not None:
+        hard["monthly_cost"] = parse_money(arguments.budget, "--budget", prices.currency)
     given |= {f"options.{name}" for name in terms} | ({"objective"} if hard else set())
     if arguments.prices or arguments.region or discounts:
         given.add("prices")
@@ -389,13 +401,6 @@ def _terms(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.platforms:
         terms["platforms"] = tuple(each.strip() for each in arguments.platforms.split(","))
     return {name: value for name, value in terms.items() if value is not None}
-
-
-def _share(text: str, name: str) -> float:
-    try:
-        return float(text.rstrip("%")) / (100.0 if text.endswith("%") else 1.0)
-    except ValueError:
-        raise ConfigError(f"{name}: {text!r} is not a share such as 1%") from None
 
 
 def _progress() -> "tuple[Report | None, Callable[[], None]]":

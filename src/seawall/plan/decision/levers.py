@@ -89,15 +89,15 @@ def _hits(window: Window) -> float:
 
 
 def _prompt_cache(question: Question, month: Month) -> Lever | None:
-    price, each = question.model, question.each
+    price, sent = question.model, question.tokens[0]
     if price.cached_input is None:
         return None
-    prefix, hits = question.levers.prefix * each.input_tokens, prompt_cache_hits(month)
+    prefix, hits = question.levers.prefix * sent, prompt_cache_hits(month)
     if prefix < price.cache_least_tokens:
         return _lever(
             "prompt-cache", "prompt caching", 0.0, price,
             f"not possible: {price.title} caches prefixes of {price.cache_least_tokens:,} tokens "
-            f"and more; {share(question.levers.prefix)} of {amount(each.input_tokens)} are "
+            f"and more; {share(question.levers.prefix)} of {amount(sent)} are "
             f"{amount(prefix)}",
         )  # fmt: skip
     costs = hits * price.cached_input + (1.0 - hits) * price.cache_write
@@ -114,8 +114,7 @@ def _prompt_cache(question: Question, month: Month) -> Lever | None:
 
 
 def _model_cost(question: Question, month: Month, price: ModelPrice) -> float:
-    each = question.each
-    return month.requests * price.cost(each.input_tokens, each.output_tokens)
+    return month.requests * price.cost(*question.tokens)
 
 
 def _batch(question: Question, month: Month) -> Lever | None:
@@ -155,12 +154,12 @@ def _answer_cache(question: Question, month: Month) -> Lever:
 
 def _shorter(question: Question, month: Month) -> Lever:
     price, part = question.model, question.levers.output
-    tokens = part * question.each.output_tokens
+    tokens = part * question.tokens[1]
     return _lever(
         "shorter-output", "a tighter bound on output",
         month.requests * tokens * price.output / 1e6, price,
-        f"the output is shorter by {share(part)}, from {amount(question.each.output_tokens)} "
-        f"tokens to {amount(question.each.output_tokens - tokens)}",
+        f"the output is shorter by {share(part)}, from {amount(question.tokens[1])} "
+        f"tokens to {amount(question.tokens[1] - tokens)}",
         "a lower max_tokens also reserves less of a quota in tokens a minute",
     )  # fmt: skip
 

@@ -1,12 +1,14 @@
 """Explanation of an answer: its summary, notes, and inputs with their sources."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from seawall.plan.decision.answer import Input, PlatformAnswer, PlatformName
 from seawall.plan.decision.numbers import amount, money, seconds, share
 from seawall.plan.decision.places.registry import place_of
 from seawall.plan.decision.text import times
 from seawall.plan.decision.windows import Month
+from seawall.plan.inputs.prices import Prices, stale_days
 from seawall.plan.inputs.question import OPTION_SOURCES, Question
 
 __all__ = [
@@ -76,8 +78,22 @@ def notes_of(
     unsure = sorted({item.name for item in mine.items if item.uncertain and item.monthly >= 1.0})
     if unsure:
         found.append(f"Prices to verify: {', '.join(unsure)}.")
+    found += _stale(question.prices)
     found.append("Lambda MicroVMs are not compared: each runs one tenant's code for hours.")
     return tuple(found)
+
+
+def _stale(prices: Prices) -> list[str]:
+    """A note if the prices are old."""
+    age = stale_days(prices, datetime.now(UTC).date())
+    if age is None:
+        return []
+    return [
+        (
+            f"Prices of {prices.region} are of {prices.date}, {age} days ago: import newer ones with "
+            "seawall plan prices import."
+        )
+    ]
 
 
 def _out_of_reach(question: Question) -> list[str]:
@@ -138,7 +154,7 @@ def _values(question: Question) -> dict[str, str]:
             for name in question.levers.__struct_fields__
         ),
         "options.least_pods": str(options.least_pods),
-        "each.input_tokens": f"{each.input_tokens:g} in, {each.output_tokens:g} out",
+        "each.input_tokens": f"{amount(question.tokens[0])} in, {amount(question.tokens[1])} out",
         "each.read_units": f"{each.read_units:g} read, {each.write_units:g} write units",
         "each.kb_to_callers": f"{each.kb_to_callers:g} KB",
         "each.kb_to_model": f"{each.kb_to_model:g} KB",

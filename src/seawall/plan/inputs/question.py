@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct, field, structs
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.distributions import check_amounts
+from seawall.plan.inputs.distributions import check_amounts, mean_of
 from seawall.plan.inputs.model_prices import ModelPrice, model_price
 from seawall.plan.inputs.prices import Prices, load_prices
 from seawall.plan.inputs.workload import Workload
@@ -208,7 +208,20 @@ class Question(Struct, frozen=True, kw_only=True):
     @property
     def model(self) -> ModelPrice:
         """Prices of the model."""
-        return model_price(self.options.model, self.prices, self.each.input_tokens)
+        return model_price(self.options.model, self.prices, self.tokens[0])
+
+    @property
+    def tokens(self) -> tuple[float, float]:
+        """Input and output tokens of a request, on average: given ones, else the workload's."""
+        each, use = self.each, self.workload.model
+        calls = sum(1 for stage in self.workload.service.stages if stage.model) or 1
+        sent = calls * mean_of(use.input_tokens)
+        generated = calls * mean_of(use.output_tokens)
+        if "each.input_tokens" in self.given or each.input_tokens != PerRequest().input_tokens:
+            sent = each.input_tokens
+        if "each.output_tokens" in self.given or each.output_tokens != PerRequest().output_tokens:
+            generated = each.output_tokens
+        return sent, generated
 
 
 def with_options(question: Question, **fields: object) -> Question:

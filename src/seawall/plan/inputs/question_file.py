@@ -7,7 +7,7 @@
     spikes = ["5000@20s"]
 
     [objective]                    # fields of Objective
-    first_token_p99 = 4.0
+    first_token_p99 = "4s"
 
     [options]                      # Options; [each]: PerRequest; [levers]: LeverShares
     announced = true
@@ -39,6 +39,7 @@ from seawall.plan.inputs.workload import Workload
 from seawall.plan.inputs.workload_file import (
     WORKLOAD_TABLES,
     with_fields,
+    with_units,
     workload_of,
 )
 
@@ -125,13 +126,15 @@ def _parsed(document: dict[str, Any], folder: Path, default: Workload | None) ->
     file = folder / str(pricing["file"]) if "file" in pricing else None
     discounts = parse_discounts(str(each) for each in pricing.get("discounts", ()))
     region = str(pricing.get("region", "us-east-1"))
+    prices = prices_from(file, region, discounts, options.architecture)
+    stated = document.get("objective", {})
     question = Question(
         workload=workload,
-        objective=with_fields(Objective(), document.get("objective", {}), "objective"),
+        objective=with_fields(Objective(), stated, "objective", prices.currency),
         options=options,
         each=with_fields(PerRequest(), document.get("each", {}), "each"),
         levers=with_fields(LeverShares(), document.get("levers", {}), "levers"),
-        prices=prices_from(file, region, discounts, options.architecture),
+        prices=prices,
         given=frozenset(given),
     )
     return QuestionFile(
@@ -142,8 +145,11 @@ def _parsed(document: dict[str, Any], folder: Path, default: Workload | None) ->
 def _deployed(document: dict[str, Any]) -> Deployed | None:
     if "deployed" not in document:
         return None
+    table = document["deployed"]
+    hints = {each.name: each.type for each in structs.fields(Deployed)}
     try:
-        return msgspec.convert(document["deployed"], Deployed)
+        fields = with_units(table, hints, "deployed") if isinstance(table, dict) else table
+        return msgspec.convert(fields, Deployed)
     except msgspec.ValidationError as error:
         raise ConfigError(f"deployed: {error}") from None
 

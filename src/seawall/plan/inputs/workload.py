@@ -9,7 +9,7 @@ from seawall.errors import ConfigError
 from seawall.plan.inputs.arrivals import Arrivals, check_arrivals, expected_requests
 from seawall.plan.inputs.distributions import check_amounts, empirical
 from seawall.plan.inputs.exports.reading import read_trace
-from seawall.plan.inputs.exports.trace import Trace
+from seawall.plan.inputs.exports.trace import Trace, span_of, span_words
 from seawall.plan.inputs.model import MODEL_SOURCES, ModelUse, check_model
 from seawall.plan.inputs.service import (
     DEFAULT_SOURCES,
@@ -102,9 +102,13 @@ def from_trace(
     trace = read_trace(path)
     base = workload or Workload()
     stages, source = _stages(trace, base.service.stages, seconds_per_token)
-    horizon = trace.horizon or float(trace.times[-1]) + 1e-3
+    horizon = span_of(trace, str(path))
     arrivals = structs.replace(base.arrivals, trace=trace.times, rate=0.0, horizon=horizon)
-    sources = base.sources | {"arrivals.trace": f"{path.name}: {trace.source}"} | source
+    sources = (
+        base.sources
+        | {"arrivals.trace": f"given: {path.name}, {trace.source}: {span_words(trace, horizon)}"}
+        | source
+    )
     return structs.replace(
         base, arrivals=arrivals, service=structs.replace(base.service, stages=stages),
         sources=sources,
@@ -121,9 +125,9 @@ def _stages(
     if trace.durations is not None:
         found = empirical(trace.durations.tolist(), field="trace.durations")
         source = "the trace's durations"
-    elif trace.tokens is not None:
-        seconds = 0.5 + per_token * trace.tokens
-        found = empirical(seconds.tolist(), field="trace.tokens")
+    elif trace.output_tokens is not None:
+        seconds = 0.5 + per_token * trace.output_tokens
+        found = empirical(seconds.tolist(), field="trace.output_tokens")
         source = f"the trace's tokens at {per_token * 1e3:g} ms each, and 0.5 s"
     else:
         return stages, {}
