@@ -18,6 +18,7 @@ from seawall.plan.decision.runs import SimulationRunner
 from seawall.plan.decision.search import CandidateSearch, excess_of
 from seawall.plan.decision.windows import Month, month_of
 from seawall.plan.inputs.arrivals import Spike
+from seawall.plan.inputs.distributions import mean_of
 from seawall.plan.inputs.question import Question
 
 __all__ = ["remedies_of"]
@@ -157,6 +158,7 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
                 _grid(options.account_limit, 3.0 * month.peak + 1_000.0, whole=True), amount,
             )
         )  # fmt: skip
+    limits += _of_model(question)
     if month.judged.event and month.judged.workload.arrivals.spikes:
         now = month.judged.workload.arrivals.spikes[0].within
         limits.append(
@@ -167,6 +169,51 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
             )
         )  # fmt: skip
     return limits
+
+
+_QUOTAS = {
+    "tokens_a_minute": "a model quota of tokens a minute of",
+    "input_tokens_a_minute": "a model quota of input tokens a minute of",
+    "output_tokens_a_minute": "a model quota of output tokens a minute of",
+    "requests_a_minute": "a model quota of requests a minute of",
+}
+
+
+def _of_model(question: Question) -> list[_Limit]:
+    """The quotas of the model that are simulated, and the bound that they reserve by."""
+    use = question.workload.model
+    if use.limits is None:
+        return []
+    limits = use.limits
+
+    def with_use(**fields: object) -> Question:
+        changed = structs.replace(use, **fields)
+        return structs.replace(question, workload=structs.replace(question.workload, model=changed))
+
+    def of_quota(name: str) -> Callable[[float], Question]:
+        return lambda value: with_use(limits=structs.replace(limits, **{name: value}))
+
+    found = []
+    for name, title in _QUOTAS.items():
+        now = getattr(limits, name)
+        if now is not None:
+            found.append(
+                _Limit(
+                    f"model.{name}", title, amount(now), of_quota(name),
+                    _grid(now, 200.0 * now), amount,
+                )
+            )  # fmt: skip
+    least, bound = mean_of(use.output_tokens), use.bound(limits)
+    factors = _grid(1.0, bound / (1.2 * max(least, 1.0)))
+    bounds = tuple(float(math.floor(bound / factor)) for factor in factors)
+    if bounds and limits.counting != "produced":
+        found.append(
+            _Limit(
+                "model.max_tokens", "a bound of output tokens of", amount(bound),
+                lambda value: with_use(max_tokens=int(value)), bounds, amount,
+            )
+        )  # fmt: skip
+    return found
 
 
 def _spread(question: Question, within: float) -> Question:

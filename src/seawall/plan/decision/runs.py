@@ -239,8 +239,9 @@ def _key(workload: Workload) -> tuple[object, ...]:
     """The identity of a workload without its clients; a trace by its id."""
     arrivals = workload.arrivals
     if arrivals.trace is None:
-        return arrivals, 0, workload.service
-    return structs.replace(arrivals, trace=None), id(arrivals.trace), workload.service
+        return arrivals, 0, workload.service, workload.model
+    recorded = structs.replace(arrivals, trace=None)
+    return recorded, id(arrivals.trace), workload.service, workload.model
 
 
 def _settled(result: Result, window: Window) -> Usage:
