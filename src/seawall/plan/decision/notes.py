@@ -33,8 +33,8 @@ def summary_of(
     load = f"a spike of {amount(month.judged.size)}" if month.judged.event else "the busiest hour"
     if not mine.met:
         return (
-            f"Nothing meets the objective in {load}; {mine.title} is nearest "
-            f"({'; '.join(mine.misses)}) for {cost} a month."
+            f"Nothing meets the objective in {load}. Nearest, for {cost} a month, is {mine.title}: "
+            f"{'; '.join(mine.misses)}."
         )
     p99 = seconds(mine.first_token.p99.value)
     text = f"{mine.title} serves {load} with a first token p99 of {p99} for {cost} a month."
