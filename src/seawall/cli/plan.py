@@ -273,15 +273,15 @@ def _check(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415
 
-    from seawall.plan.decision.answer import PLATFORMS  # noqa: PLC0415
     from seawall.plan.decision.explain import explain  # noqa: PLC0415
+    from seawall.plan.decision.places.registry import PLACES  # noqa: PLC0415
     from seawall.plan.output.terminal import format_explanation  # noqa: PLC0415
 
     if arguments.html is not None:
         raise ConfigError("--explain: writes no report; it excludes --html")
-    name = next((each for each in PLATFORMS if each == arguments.explain), None)
+    name = next((each for each in PLACES if each == arguments.explain), None)
     if name is None:
-        known = ", ".join(PLATFORMS)
+        known = ", ".join(PLACES)
         raise ConfigError(f"--explain: {arguments.explain!r} is unknown; known: {known}")
     question = _question(arguments, _written(arguments, arguments.workload))
     show, done = _progress()

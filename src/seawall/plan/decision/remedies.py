@@ -155,7 +155,7 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
                 lambda value: structs.replace(
                     question, options=structs.replace(options, account_limit=int(value))
                 ),
-                _grid(options.account_limit, 3.0 * month.peak + 1_000.0, whole=True), amount,
+                _grid(options.account_limit, 3.0 * float(month.peak) + 1_000.0, whole=True), amount,
             )
         )  # fmt: skip
     limits += _of_model(question)
