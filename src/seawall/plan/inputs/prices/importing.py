@@ -80,6 +80,8 @@ _BASELINES = {
     "2xlarge": 0.4,
 }  # fmt: skip
 _BURSTABLE = ("t3.", "t3a.", "t4g.")
+# Of a region: EU (Ireland), USE1, APN2, CAN1, ...; us-east-1 often has none. IA and TS are others.
+_PREFIX = re.compile(r"^(?:EU|(?:US|UG|EU|AP|CA|CN|SA|ME|AF|IL|MX)[A-Z]\d{1,2})-")
 
 
 class Imported(Struct, frozen=True):
@@ -146,22 +148,10 @@ def _shipped_machines() -> set[str]:
 
 def _name_of(usage: str, wanted: Mapping[str, str], types: set[str]) -> str | None:
     """The item of a usage type. None: no plan needs it."""
-    for bare in (usage, usage.partition("-")[2] if _has_prefix(usage) else usage):
-        if bare in wanted:
-            return wanted[bare]
-        if bare.startswith("BoxUsage:") and bare.removeprefix("BoxUsage:") in types:
-            return f"ec2.{bare.removeprefix('BoxUsage:')}"
-    return None
-
-
-def _has_prefix(usage: str) -> bool:
-    """Whether a usage type begins with a region, such as USE1, EU or APN2; TS is a trust store."""
-    prefix, dash, _ = usage.partition("-")
-    return (
-        bool(dash)
-        and re.fullmatch(r"[A-Z]{2,3}[A-Z0-9]{0,2}", prefix) is not None
-        and (prefix != "TS")
-    )
+    bare = _PREFIX.sub("", usage)
+    if bare.startswith("BoxUsage:") and bare.removeprefix("BoxUsage:") in types:
+        return f"ec2.{bare.removeprefix('BoxUsage:')}"
+    return wanted.get(bare)
 
 
 def _region_of(attributes: Mapping[str, str]) -> str:
