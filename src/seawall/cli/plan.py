@@ -82,6 +82,15 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
         "--calibration", type=Path, metavar="FILE", help="measurements of seawall lab calibrate"
     )
     group.add_argument(
+        "--measured",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="results of Lambda Power Tuning, Compute Optimizer or OpenCost, or a Cost and Usage "
+        "Report, in place of assumptions; may be repeated",
+    )
+    group.add_argument(
         "--spikes-a-month", type=float, metavar="N", help="spikes a month (default: 4)"
     )
     group.add_argument(
@@ -263,6 +272,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
     from msgspec import structs  # noqa: PLC0415
 
     from seawall.plan.inputs.calibration import calibrated, read_calibration  # noqa: PLC0415
+    from seawall.plan.inputs.measured.applying import with_measured  # noqa: PLC0415
     from seawall.plan.inputs.notation import parse_money, parse_seconds, parse_share  # noqa: PLC0415
     from seawall.plan.inputs.prices import parse_discounts  # noqa: PLC0415
     from seawall.plan.inputs.question_file import prices_from  # noqa: PLC0415
@@ -304,7 +314,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
     given |= {f"options.{name}" for name in terms} | ({"objective"} if hard else set())
     if arguments.prices or arguments.region or discounts:
         given.add("prices")
-    return structs.replace(
+    question = structs.replace(
         question,
         workload=workload,
         objective=structs.replace(question.objective, **hard),
@@ -312,6 +322,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         prices=prices,
         given=frozenset(given),
     )
+    return with_measured(question, arguments.measured)
 
 
 def _progress() -> "tuple[Report | None, Callable[[], None]]":
