@@ -66,7 +66,7 @@ def limited(model: ModelUse = FAILING, **limits: object) -> ModelUse:
 @pytest.mark.parametrize(("bound", "admitted"), [(None, 31), (1_000, 1_333)])
 @pytest.mark.parametrize("platform", [unlimited(), ROOMY])
 def test_the_worked_example_of_aws(platform: Platform, bound: int | None, admitted: int) -> None:
-    """2 M tokens a minute, 500 in: about 31 calls at once without a bound (64,000), 1,333 with 1,000.
+    """2 M a minute, 500 in: about 31 calls at once without a bound (64,000), 1,333 with 1,000.
 
     github.com/aws/agent-toolkit-for-aws, quota-health.md.
     """
@@ -140,7 +140,7 @@ def test_the_crowd_of_the_article(platform: Platform, bound: int | None, refused
 )
 @settings(max_examples=40, deadline=None)
 def test_a_bucket_admits_no_more_than_it_had_and_got(
-    quota: float, bound: int, burst: float, rate: float, crowd: int, queue: bool
+    *, quota: float, bound: int, burst: float, rate: float, crowd: int, queue: bool
 ) -> None:
     """N(t) <= burst + rate * t, where nothing is returned."""
     model = ModelUse(

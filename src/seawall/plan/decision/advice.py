@@ -27,6 +27,8 @@ from seawall.plan.decision.bill import shared_costs
 from seawall.plan.decision.comparison import All, curve_of, margin_of, ranked, sensitivity_of
 from seawall.plan.decision.egress import egress_of
 from seawall.plan.decision.levers import levers_of, money_of
+from seawall.plan.decision.limits_hit import limits_hit
+from seawall.plan.decision.model_need import model_figures, model_need
 from seawall.plan.decision.notes import inputs_of, notes_of, summary_of
 from seawall.plan.decision.places.port import Evaluation
 from seawall.plan.decision.places.registry import candidates_of
@@ -49,6 +51,7 @@ from seawall.plan.decision.search import (
 from seawall.plan.decision.variations import multiples, variations
 from seawall.plan.decision.windows import Month, Window, month_of
 from seawall.plan.inputs.distributions import mean_of
+from seawall.plan.inputs.platforms import Platform
 from seawall.plan.inputs.question import Question
 from seawall.plan.simulator.replications import interval
 from seawall.plan.simulator.result import Result
@@ -118,7 +121,9 @@ def _answer(question: Question, month: Month, runs: SimulationRunner, began: flo
         summary=summary_of(question, month, platforms, choice, runner_up),
         remedies=remedies,
         margin=margin,
-        confidence=_confidence(question, found, repeated, sensitivity, margin.ratio),
+        confidence=_capped(
+            question, _confidence(question, found, repeated, sensitivity, margin.ratio)
+        ),
         objective=question.objective,
         traffic=_traffic(question, month),
         region=question.prices.region,
@@ -139,6 +144,7 @@ def _answer(question: Question, month: Month, runs: SimulationRunner, began: flo
             seconds=time.perf_counter() - began,
         ),
         excluded=excluded,
+        model=model_need(month.judged.workload),
     )
 
 
@@ -220,7 +226,21 @@ def _platform(
         series=_series(result, month.judged),
         simulations=simulations,
         egress=egress_of(question, month, sized.items, place.family),
+        limits=()
+        if result is None
+        else limits_hit(result, month.judged, _simulated(finder, sized), question.each),
+        model=model_figures(outcomes),
     )
+
+
+def _simulated(finder: CandidateSearch, sized: Evaluation) -> Platform:
+    """The platform by which a candidate was simulated in the window that is judged."""
+    window = finder.month.judged
+    if window.event:
+        return sized.candidate.peak
+    if window.recorded:
+        return sized.candidate.rest
+    return sized.candidate.place.settled(sized.candidate, window)
 
 
 def _ordinary(outcomes: Sequence[Outcome]) -> Ordinary:
@@ -320,6 +340,16 @@ def _confidence(
         inputs_same=kept,
         words=words,
     )
+
+
+def _capped(question: Question, found: Confidence) -> Confidence:
+    """At most medium if the model's quota, usually a crowd's first limit, was not simulated."""
+    model = question.workload.model
+    if model.limited or not any(stage.model for stage in question.workload.service.stages):
+        return found
+    words = f"{found.words}; the model's quota is not given and was not simulated"
+    level: Literal["medium", "low"] = "low" if found.level == "low" else "medium"
+    return structs.replace(found, level=level, words=words)
 
 
 def _confidence_of_none(

@@ -384,6 +384,7 @@ class ModelNeed(Struct, frozen=True, kw_only=True):
     reserved_tokens: float
     requests_a_minute: float
     tokens_a_minute: float
+    words: str
 
 
 class Egress(Struct, frozen=True, kw_only=True):

@@ -91,8 +91,8 @@ def _model(lines: Bill) -> None:
     """Tokens of the model at its list prices."""
     question, price = lines.question, lines.question.model
     tokens = (
-        ("input", question.tokens[0], price.input),
-        ("output", question.tokens[1], price.output),
+        ("input", question.each.input_tokens, price.input),
+        ("output", question.each.output_tokens, price.output),
     )
     for kind, each, of_million in tokens:
         quantity = lines.month.requests * each / 1e6

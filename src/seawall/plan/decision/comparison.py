@@ -164,7 +164,8 @@ def sensitivity_of(
             costs={name: sized[name].cost for name in PLACES if name in sized},
             met={name: sized[name].met for name in PLACES if name in sized},
             first_tokens={
-                name: None if math.isnan(figures[name].first_token_p99)
+                name: None
+                if math.isnan(figures[name].first_token_p99)
                 else figures[name].first_token_p99
                 for name in figures
             },

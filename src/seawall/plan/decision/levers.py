@@ -89,7 +89,7 @@ def _hits(window: Window) -> float:
 
 
 def _prompt_cache(question: Question, month: Month) -> Lever | None:
-    price, sent = question.model, question.tokens[0]
+    price, sent = question.model, question.each.input_tokens
     if price.cached_input is None:
         return None
     prefix, hits = question.levers.prefix * sent, prompt_cache_hits(month)
@@ -114,7 +114,7 @@ def _prompt_cache(question: Question, month: Month) -> Lever | None:
 
 
 def _model_cost(question: Question, month: Month, price: ModelPrice) -> float:
-    return month.requests * price.cost(*question.tokens)
+    return month.requests * price.cost(question.each.input_tokens, question.each.output_tokens)
 
 
 def _batch(question: Question, month: Month) -> Lever | None:
@@ -154,12 +154,12 @@ def _answer_cache(question: Question, month: Month) -> Lever:
 
 def _shorter(question: Question, month: Month) -> Lever:
     price, part = question.model, question.levers.output
-    tokens = part * question.tokens[1]
+    tokens = part * question.each.output_tokens
     return _lever(
         "shorter-output", "a tighter bound on output",
         month.requests * tokens * price.output / 1e6, price,
-        f"the output is shorter by {share(part)}, from {amount(question.tokens[1])} "
-        f"tokens to {amount(question.tokens[1] - tokens)}",
+        f"the output is shorter by {share(part)}, from {amount(question.each.output_tokens)} "
+        f"tokens to {amount(question.each.output_tokens - tokens)}",
         "a lower max_tokens also reserves less of a quota in tokens a minute",
     )  # fmt: skip
 

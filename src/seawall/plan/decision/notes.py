@@ -8,6 +8,7 @@ from seawall.plan.decision.numbers import amount, money, seconds, share
 from seawall.plan.decision.places.registry import place_of
 from seawall.plan.decision.text import times
 from seawall.plan.decision.windows import Month
+from seawall.plan.inputs.model import ModelUse
 from seawall.plan.inputs.prices import Prices, stale_days
 from seawall.plan.inputs.question import OPTION_SOURCES, Question
 
@@ -59,9 +60,7 @@ def notes_of(
     found += _out_of_reach(question)
     if month.judged.event:
         calls = mine.peak.get("model_calls", 0.0)
-        found.append(
-            f"The model gets {amount(calls)} calls at once on every platform: check your quota."
-        )
+        found.append(f"The model gets {amount(calls)} calls at once on {mine.title}.")
     between = mine.ordinary
     slow = between.first_token_p99 or 0.0
     objective = question.objective
@@ -151,7 +150,11 @@ def _values(question: Question) -> dict[str, str]:
             for name in question.levers.__struct_fields__
         ),
         "options.least_pods": str(options.least_pods),
-        "each.input_tokens": f"{amount(question.tokens[0])} in, {amount(question.tokens[1])} out",
+        "each.input_tokens": f"{amount(question.each.input_tokens)} in, {amount(question.each.output_tokens)} out",
+        "model.limits": _quota_words(workload.model),
+        "model.max_tokens": "the model's own"
+        if workload.model.max_tokens is None else f"{amount(workload.model.max_tokens)} tokens",
+        "model.on_refusal": _refusal_words(workload.model),
         "each.read_units": f"{each.read_units:g} read, {each.write_units:g} write units",
         "each.kb_to_callers": f"{each.kb_to_callers:g} KB",
         "each.kb_to_model": f"{each.kb_to_model:g} KB",
@@ -160,6 +163,37 @@ def _values(question: Question) -> dict[str, str]:
     if recorded:
         values["arrivals.trace"] = f"{recorded:,} requests in {seconds(arrivals.horizon)}"
     return values
+
+
+def _quota_words(model: ModelUse) -> str:
+    """The model's quotas in words."""
+    limits = model.limits
+    if limits is None:
+        return "none"
+    kinds = {
+        "tokens_a_minute": "tokens a minute",
+        "input_tokens_a_minute": "input tokens a minute",
+        "output_tokens_a_minute": "output tokens a minute",
+        "requests_a_minute": "requests a minute",
+        "concurrent": "calls at once",
+    }
+    parts = [
+        f"{amount(getattr(limits, name) * limits.factor)} {words}"
+        for name, words in kinds.items()
+        if getattr(limits, name) is not None
+    ]
+    if limits.burndown != 1.0:
+        parts.append(f"output counts {limits.burndown:g} times")
+    if model.fallbacks:
+        parts.append(f"fallback {', '.join(each.name for each in model.fallbacks)}")
+    return ", ".join(parts) or "none"
+
+
+def _refusal_words(model: ModelUse) -> str:
+    """What happens to a call that the quota does not admit, in words."""
+    if model.on_refusal == "queue":
+        return f"waits in a queue of {amount(model.queued)}, at most {seconds(model.wait_seconds)}"
+    return f"repeated {model.retries} times from {seconds(model.backoff)}"
 
 
 _PLAIN = {
@@ -174,6 +208,9 @@ _PLAIN = {
 def inputs_of(question: Question) -> tuple[Input, ...]:
     """The inputs of a question with their sources; given ones first."""
     known = _PLAIN | OPTION_SOURCES | question.workload.sources
+    for kind in ("model.output_tokens", "model.input_tokens"):
+        if kind in known:
+            known["each.input_tokens"] = known[kind]
     found = []
     for name, value in _values(question).items():
         table = name.partition(".")[0]

@@ -6,6 +6,7 @@ objective is searched for by bisection, and confirmed over all replications.
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from msgspec import Struct, structs
 
@@ -18,8 +19,8 @@ from seawall.plan.decision.runs import SimulationRunner
 from seawall.plan.decision.search import CandidateSearch, excess_of
 from seawall.plan.decision.windows import Month, month_of
 from seawall.plan.inputs.arrivals import Spike
-from seawall.plan.inputs.distributions import mean_of
-from seawall.plan.inputs.question import Question
+from seawall.plan.inputs.distributions import quantile_of
+from seawall.plan.inputs.question import Question, with_model, with_quota
 
 __all__ = ["remedies_of"]
 
@@ -171,49 +172,42 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
     return limits
 
 
-_QUOTAS = {
-    "tokens_a_minute": "a model quota of tokens a minute of",
-    "input_tokens_a_minute": "a model quota of input tokens a minute of",
-    "output_tokens_a_minute": "a model quota of output tokens a minute of",
-    "requests_a_minute": "a model quota of requests a minute of",
-}
-
-
 def _of_model(question: Question) -> list[_Limit]:
-    """The quotas of the model that are simulated, and the bound that they reserve by."""
-    use = question.workload.model
-    if use.limits is None:
+    """The model's quotas, and a lower bound of its output; none if no quota is simulated."""
+    model = question.workload.model
+    if model.limits is None or not model.limited:
         return []
-    limits = use.limits
-
-    def with_use(**fields: object) -> Question:
-        changed = structs.replace(use, **fields)
-        return structs.replace(question, workload=structs.replace(question.workload, model=changed))
-
-    def of_quota(name: str) -> Callable[[float], Question]:
-        return lambda value: with_use(limits=structs.replace(limits, **{name: value}))
-
     found = []
-    for name, title in _QUOTAS.items():
-        now = getattr(limits, name)
+    for name, title in (
+        ("tokens_a_minute", "a model quota of tokens a minute of"),
+        ("input_tokens_a_minute", "a model quota of input tokens a minute of"),
+        ("output_tokens_a_minute", "a model quota of output tokens a minute of"),
+        ("requests_a_minute", "a model quota of requests a minute of"),
+    ):
+        now = getattr(model.limits, name)
         if now is not None:
             found.append(
                 _Limit(
-                    f"model.{name}", title, amount(now), of_quota(name),
-                    _grid(now, 200.0 * now), amount,
+                    f"model.{name}", title, amount(now), partial(_with_quota, question, name),
+                    _grid(now, 1_000.0 * now), amount,
                 )
             )  # fmt: skip
-    least, bound = mean_of(use.output_tokens), use.bound(limits)
-    factors = _grid(1.0, bound / (1.2 * max(least, 1.0)))
-    bounds = tuple(float(math.floor(bound / factor)) for factor in factors)
-    if bounds and limits.counting != "produced":
+    bound = model.bound(model.limits)
+    if model.limits.counting != "produced":
+        least = max(1.0, quantile_of(model.output_tokens, 0.99))
+        lower = tuple(bound / value for value in _grid(1.0, bound / least))
         found.append(
             _Limit(
                 "model.max_tokens", "a bound of output tokens of", amount(bound),
-                lambda value: with_use(max_tokens=int(value)), bounds, amount,
+                lambda value: with_model(question, max_tokens=int(value)),
+                tuple(dict.fromkeys(float(math.ceil(each)) for each in lower)), amount,
             )
         )  # fmt: skip
     return found
+
+
+def _with_quota(question: Question, name: str, value: float) -> Question:
+    return with_quota(question, **{name: value})
 
 
 def _spread(question: Question, within: float) -> Question:

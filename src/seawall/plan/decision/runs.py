@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from seawall.plan.decision.places.port import Candidate
 from seawall.plan.decision.windows import Window
 from seawall.plan.inputs.distributions import constant, mean_of, scaled
+from seawall.plan.inputs.model import ModelUse
 from seawall.plan.inputs.platforms import Eks, Managed, Platform
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.pods import slots_of
-from seawall.plan.simulator.result import Histogram, Result, Usage
+from seawall.plan.simulator.result import Histogram, ModelCalls, Result, Usage
 from seawall.plan.simulator.simulate import simulate
 
 __all__ = [
@@ -71,6 +72,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
         mean_capacity: Of the whole window.
         horizon: Of the whole window, seconds.
         result: Of the whole window, if it is watched.
+        model: What the model's quota did in the whole window. None: it had none.
     """
 
     requests: int
@@ -87,6 +89,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     mean_capacity: float
     horizon: float
     result: Result | None
+    model: ModelCalls | None = None
 
     @property
     def error_share(self) -> float:
@@ -192,7 +195,8 @@ class SimulationRunner:
             return known[1], platform
         made = stretched(workload, start_factor)
         service = structs.replace(made.service, memory_mb=0.0, memory_kb_in_flight=0.0)
-        made = structs.replace(made, service=service)
+        model = made.model if made.model.limited else ModelUse()
+        made = structs.replace(made, service=service, model=model)
         # The workload is kept so that its id stays unique.
         self._simplified_workloads[id(workload), start_factor] = (workload, made)
         return made, platform
@@ -217,7 +221,8 @@ class SimulationRunner:
             self.requests += result.requests
             self._workloads.append(workload)  # keeps the id of its trace unique
             self._outcomes[key] = outcome
-            if result.requests == result.served and not result.throttled:
+            refused = result.throttled or (result.model is not None and result.model.failed)
+            if result.requests == result.served and not refused:
                 self._undisturbed[undisturbed] = outcome
             progress = Progress(self.simulations, self._done, self.total)
         if self._progress is not None:
@@ -280,6 +285,7 @@ def _outcome_of(result: Result, window: Window, *, whole: bool) -> Outcome:
         "mean_capacity": result.mean_capacity,
         "horizon": result.horizon,
         "result": structs.replace(result, samples=None) if whole else None,
+        "model": result.model,
     }
     if samples is None:
         return Outcome(

@@ -28,7 +28,6 @@ MINUTE = 60.0
 
 MODEL_SOURCES = {
     "model.limits": "not given: the model was simulated without a quota",
-    "model.tokens": "assumed: 1,500 in and 250 out",
     "model.max_tokens": "assumed: the application sets a bound; without one it is the model's own",
     "model.on_refusal": "assumed: a turn repeats a refused call twice, as providers' clients do",
 }

@@ -72,42 +72,37 @@ def model_of(table: dict[str, Any], base: ModelUse, sources: dict[str, str]) -> 
     Raises:
         ConfigError: A key or value is invalid; it is named.
     """
-    fields = dict(table)
-    limits, rest, source = _limits(fields, "model")
+    limits, rest, source = _limits(table, "model")
     changes: dict[str, Any] = {}
     if limits is not None:
         changes["limits"] = limits
         sources["model.limits"] = source
-    if "preset" in table:
-        changes["name"] = str(table["preset"])
-    if "provisioned" in rest:
-        each = _subtable(rest.pop("provisioned"), "model.provisioned")
-        found, left, _ = _limits(each, "model.provisioned")
-        _reject(left, "model.provisioned")
-        changes["provisioned"] = found or ModelLimits()
-    if "fallbacks" in rest:
-        given = rest.pop("fallbacks")
-        if not isinstance(given, list):
-            raise ConfigError("model.fallbacks: is not a list of tables")
-        changes["fallbacks"] = tuple(_fallback(each, at) for at, each in enumerate(given))
+        changes["name"] = str(table.get("preset", base.name))
     for name in ("input_tokens", "output_tokens"):
         if name in rest:
             changes[name] = _tokens(rest.pop(name), f"model.{name}")
-            sources["model.tokens"] = "given"
-    for name in _TIMES:
-        if name in rest:
-            changes[name] = parse_seconds(str(rest.pop(name)), f"model.{name}")
-            sources["model.on_refusal"] = "given"
-    if rest.get("max_tokens") in ("none", 0):
-        rest["max_tokens"] = None
+            sources[f"model.{name}"] = "given"
+    if "provisioned" in rest:
+        changes["provisioned"] = _provisioned(rest.pop("provisioned"))
+    if "fallbacks" in rest:
+        changes["fallbacks"] = _fallbacks(rest.pop("fallbacks"))
     for key, value in rest.items():
-        if key not in ModelUse.__struct_fields__:
-            known = (*ModelUse.__struct_fields__, *ModelLimits.__struct_fields__, "preset")
-            raise ConfigError(f"model.{key}: unknown; known: {', '.join(sorted(set(known)))}")
-        changes[key] = _converted(ModelUse, key, value, "model")
         about = key if key == "max_tokens" else "on_refusal"
         sources[f"model.{about}"] = "given"
+        changes[key] = _field(key, value)
     return structs.replace(base, **changes)
+
+
+def _field(key: str, value: object) -> object:
+    """The value of a field of `ModelUse`."""
+    if key not in ModelUse.__struct_fields__:
+        known = {*ModelUse.__struct_fields__, *ModelLimits.__struct_fields__, "preset"} - {"limits"}
+        raise ConfigError(f"model.{key}: unknown; known: {', '.join(sorted(known))}")
+    if key in _TIMES:
+        return parse_seconds(str(value), f"model.{key}")
+    if key == "max_tokens" and value == "none":
+        return None
+    return _converted(ModelUse, key, value, "model")
 
 
 def model_from_flags(
@@ -177,6 +172,18 @@ def _limits(table: dict[str, Any], where: str) -> tuple[ModelLimits | None, dict
     return structs.replace(base or ModelLimits(), **changes), rest, source
 
 
+def _provisioned(given: object) -> ModelLimits:
+    limits, rest, _ = _limits(_subtable(given, "model.provisioned"), "model.provisioned")
+    _reject(rest, "model.provisioned")
+    return limits or ModelLimits()
+
+
+def _fallbacks(given: object) -> tuple[Endpoint, ...]:
+    if not isinstance(given, list):
+        raise ConfigError("model.fallbacks: is not a list of tables")
+    return tuple(_fallback(each, at) for at, each in enumerate(given))
+
+
 def _fallback(given: object, at: int) -> Endpoint:
     where = f"model.fallbacks.{at}"
     table = _subtable(given, where)
@@ -199,7 +206,7 @@ def _reject(rest: dict[str, Any], where: str) -> None:
         raise ConfigError(f"{where}.{min(rest)}: unknown; known: preset, {known}")
 
 
-def _converted(kind: type[Struct], name: str, value: object, where: str) -> Any:
+def _converted(kind: type[Struct], name: str, value: object, where: str) -> Any:  # noqa: ANN401 - of the field's type
     hints = {each.name: each.type for each in structs.fields(kind)}
     try:
         return msgspec.convert(value, hints[name], strict=True)

@@ -6,7 +6,8 @@ from typing import Literal
 from msgspec import Struct, field, structs
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.distributions import check_amounts, mean_of
+from seawall.plan.inputs.distributions import check_amounts, constant, mean_of
+from seawall.plan.inputs.model import ModelLimits
 from seawall.plan.inputs.model_prices import ModelPrice, model_price
 from seawall.plan.inputs.prices import Prices, load_prices
 from seawall.plan.inputs.workload import Workload
@@ -21,7 +22,9 @@ __all__ = [
     "PerRequest",
     "Question",
     "with_discount",
+    "with_model",
     "with_options",
+    "with_quota",
 ]
 
 HOURS = 730.0  # in a month
@@ -203,30 +206,46 @@ class Question(Struct, frozen=True, kw_only=True):
         check_amounts(
             "each", **{name: getattr(self.each, name) for name in PerRequest.__struct_fields__}
         )
+        self._agree_on_tokens()
         self.model  # noqa: B018 - a model without prices is an error of the question
+
+    def _agree_on_tokens(self) -> None:
+        """Give the bill the mean tokens of the model's distributions, or these the tokens given."""
+        model, sources = self.workload.model, self.workload.sources
+        means, fixed = {}, {}
+        for name in ("input_tokens", "output_tokens"):
+            tokens = getattr(model, name)
+            if sources.get(f"model.{name}", "").startswith(("given", "the trace")):
+                means[name] = mean_of(tokens)
+            elif tokens != constant(getattr(self.each, name)):
+                fixed[name] = constant(getattr(self.each, name))
+        if means:
+            structs.force_setattr(self, "each", structs.replace(self.each, **means))
+        if fixed:
+            workload = structs.replace(self.workload, model=structs.replace(model, **fixed))
+            structs.force_setattr(self, "workload", workload)
 
     @property
     def model(self) -> ModelPrice:
         """Prices of the model."""
-        return model_price(self.options.model, self.prices, self.tokens[0])
-
-    @property
-    def tokens(self) -> tuple[float, float]:
-        """Input and output tokens of a request, on average: given ones, else the workload's."""
-        each, use = self.each, self.workload.model
-        calls = sum(1 for stage in self.workload.service.stages if stage.model) or 1
-        sent = calls * mean_of(use.input_tokens)
-        generated = calls * mean_of(use.output_tokens)
-        if "each.input_tokens" in self.given or each.input_tokens != PerRequest().input_tokens:
-            sent = each.input_tokens
-        if "each.output_tokens" in self.given or each.output_tokens != PerRequest().output_tokens:
-            generated = each.output_tokens
-        return sent, generated
+        return model_price(self.options.model, self.prices, self.each.input_tokens)
 
 
 def with_options(question: Question, **fields: object) -> Question:
     """The question with other options."""
     return structs.replace(question, options=structs.replace(question.options, **fields))
+
+
+def with_model(question: Question, **fields: object) -> Question:
+    """The question with another use of the model."""
+    model = structs.replace(question.workload.model, **fields)
+    return structs.replace(question, workload=structs.replace(question.workload, model=model))
+
+
+def with_quota(question: Question, **fields: object) -> Question:
+    """The question with other quotas of the model."""
+    limits = structs.replace(question.workload.model.limits or ModelLimits(), **fields)
+    return with_model(question, limits=limits)
 
 
 def with_discount(question: Question, what: str, share: float) -> Question:

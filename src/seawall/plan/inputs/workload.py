@@ -84,7 +84,7 @@ class Workload(Struct, frozen=True, kw_only=True):
 def from_trace(
     path: Path, *, workload: Workload | None = None, seconds_per_token: float = 0.02
 ) -> Workload:
-    """A workload with recorded arrivals.
+    """A workload with recorded arrivals, and the tokens of the trace, if it has them.
 
     Durations of whole requests, as in an access log, are divided: the model's stage takes what the
     others leave. Other durations are those of the model's stage. Tokens become 0.5 s and
@@ -109,10 +109,23 @@ def from_trace(
         | {"arrivals.trace": f"given: {path.name}, {trace.source}: {span_words(trace, horizon)}"}
         | source
     )
+    model = _with_tokens(trace, base.model, sources)
     return structs.replace(
         base, arrivals=arrivals, service=structs.replace(base.service, stages=stages),
-        sources=sources,
+        model=model, sources=sources,
     )  # fmt: skip
+
+
+def _with_tokens(trace: Trace, model: ModelUse, sources: dict[str, str]) -> ModelUse:
+    """The tokens of the trace in place of those of `model`; sources: of the workload's inputs."""
+    kinds = {"input_tokens": trace.input_tokens, "output_tokens": trace.output_tokens}
+    found = {
+        name: empirical(values.tolist(), field=f"trace.{name}")
+        for name, values in kinds.items()
+        if values is not None and len(values)
+    }
+    sources |= {f"model.{name}": "the trace's tokens" for name in found}
+    return structs.replace(model, **found)
 
 
 def _stages(

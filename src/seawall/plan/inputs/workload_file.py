@@ -138,8 +138,8 @@ def read_workload(path: Path) -> Workload:
     """Read a workload from a TOML file.
 
     Its tables `arrivals`, `service`, `clients` and `model` have the fields of these classes, with
-    times as in `notation`. `arrivals.daily` is the number of requests a day, `arrivals.spikes` a list such
-    as `["5000@20s"]`, `arrivals.trace` a file for `from_trace`, relative to this one;
+    times as in `notation`. `arrivals.daily` is the number of requests a day, `arrivals.spikes` a
+    list such as `["5000@20s"]`, `arrivals.trace` a file for `from_trace`, relative to this one;
     `service.duration` is that of a whole request, `service.stages` a list of tables with `name`,
     `seconds`, `cpu_ms`, `model`, `store_calls`.
 

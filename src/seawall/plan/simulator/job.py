@@ -188,6 +188,7 @@ def shared_series(
         "timed_out": series[kernel.LEFT].astype(float),
         "failed": series[kernel.FAILED].astype(float),
         "in_service": level(started - ended),
+        "model_begun": series[kernel.CALLS_BEGIN].astype(float),
         "model_calls": level(series[kernel.CALLS_BEGIN] - series[kernel.CALLS_END]),
         "store_calls": (early * started + late * ended).astype(float),
         "first_token_mean": mean,

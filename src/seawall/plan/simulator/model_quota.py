@@ -18,6 +18,7 @@ from seawall.plan.simulator.job import (
 )
 from seawall.plan.simulator.kernels.model import arrays as k
 from seawall.plan.simulator.kernels.model.arrays import Quota
+from seawall.plan.simulator.kernels.model.meters import settle
 from seawall.plan.simulator.kernels.primitives import HEAP_ROOM
 from seawall.plan.simulator.result import ModelCalls
 
@@ -130,12 +131,12 @@ def _share(stream: np.uint64, at: int) -> float:
 
 
 def model_series(quota: Quota) -> dict[str, NDArray[np.float64]]:
-    """Arrays over time of a run with a quota; see `SERIES`."""
+    """Arrays over time of a run with a quota, which is over; see `SERIES`."""
     series = quota.series
     if not series.size:
         return {}
+    settle(quota, math.inf)
     return {
-        "model_begun": series[k.BEGUN],
         "model_refusals": series[k.REFUSALS],
         "model_failures": series[k.FAILURES],
         "model_waiting": _level(series[k.WAIT_CHANGE]),
@@ -156,10 +157,11 @@ def _level(change: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def model_calls(quota: Quota) -> ModelCalls | None:
-    """What the model's quota did in a run; None: the run had none."""
+    """What the model's quota did in a run, which is over; None: the run had none."""
     series, totals = quota.series, quota.totals
     if not series.size:
         return None
+    settle(quota, math.inf)
     return ModelCalls(
         admitted=int(series[k.BEGUN].sum()),
         refusals=int(series[k.REFUSALS].sum()),

@@ -29,12 +29,12 @@ SERIES = {
     "nodes": "nodes, at the end of the second",
     "new_connections": "connections opened to model, store and others",
     "open_connections": "connections that are open, at the end of the second",
+    "model_begun": "model calls that began",
     "model_calls": "model calls in progress, at the end of the second",
     "store_calls": "calls of the session store",
     "first_token_mean": "mean seconds to first token of requests that arrived then; NaN: none",
     "first_token_max": "the longest of them, seconds",
     # Where the model has a quota:
-    "model_begun": "model calls that were admitted",
     "model_refusals": "model calls refused by the quota: 429",
     "model_failures": "attempts that ended because of the quota",
     "model_waiting": "model calls that wait for the quota, at the end of the second",

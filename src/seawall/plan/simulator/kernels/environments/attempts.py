@@ -320,7 +320,7 @@ def attempt(
             start = max(draw(rows, tables, params.row_cold, u) - service, -before)
         else:
             start = draw(rows, tables, params.row_start, u)
-    if params.limited:
+    if params.limited and before < params.timeout:
         call_model(
             quota, state, stats, params, time, request, tries, first, slot, cold, provisioned,
             start, before, call,

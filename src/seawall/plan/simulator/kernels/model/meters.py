@@ -151,6 +151,7 @@ def admit(quota: Quota, at: int, call: int, now: float) -> None:
     levels[at, k.INPUT] -= _counted_input(quota, at, call)
     levels[at, k.CALLING] += 1.0
     end = min(now + numbers[k.SECONDS, call] * rules[at, k.SLOWER], numbers[k.CUT_AT, call])
+    end = max(now, end)
     numbers[k.DRAINING, call] = 0.0
     if rules[at, k.COUNTING] != k.PRODUCED:
         levels[at, k.OUTPUT] -= rules[at, k.BOUND]
