@@ -56,7 +56,7 @@ from seawall.plan.inputs.question import Question
 from seawall.plan.simulator.replications import interval
 from seawall.plan.simulator.result import Result
 
-__all__ = ["SEEDS", "advise"]
+__all__ = ["SEEDS", "advise", "simulated_on"]
 
 SEEDS = 5
 _SERIES = 900  # bins of the spike in the answer
@@ -228,12 +228,12 @@ def _platform(
         egress=egress_of(question, month, sized.items, place.family),
         limits=()
         if result is None
-        else limits_hit(result, month.judged, _simulated(finder, sized), question.each),
+        else limits_hit(result, month.judged, simulated_on(finder, sized), question.each),
         model=model_figures(outcomes),
     )
 
 
-def _simulated(finder: CandidateSearch, sized: Evaluation) -> Platform:
+def simulated_on(finder: CandidateSearch, sized: Evaluation) -> Platform:
     """The platform by which a candidate was simulated in the window that is judged."""
     window = finder.month.judged
     if window.event:

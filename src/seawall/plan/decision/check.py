@@ -10,9 +10,10 @@ import msgspec
 from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
-from seawall.plan.decision.advice import SEEDS, advise
-from seawall.plan.decision.answer import Configuration, PlatformName
+from seawall.plan.decision.advice import SEEDS, advise, simulated_on
+from seawall.plan.decision.answer import Configuration, LimitHit, PlatformName
 from seawall.plan.decision.bill import shared_costs
+from seawall.plan.decision.limits_hit import limits_hit
 from seawall.plan.decision.places.registry import place_of, title_of
 from seawall.plan.decision.runs import KeyFigures, Report, SimulationRunner
 from seawall.plan.decision.search import CandidateSearch, cost_misses, misses_of
@@ -42,6 +43,7 @@ class CheckResult(Struct, frozen=True, kw_only=True):
         first_token_p99: Seconds. None: no request was served.
         latency_p99: Seconds. None: no request was served.
         error_share: Of requests that were not served.
+        first_limit: Which limit the requests met first, in words; empty: none.
         objective: That was asked for.
         region: Of the prices.
         currency: Of all money.
@@ -61,6 +63,7 @@ class CheckResult(Struct, frozen=True, kw_only=True):
     first_token_p99: float | None
     latency_p99: float | None
     error_share: float
+    first_limit: str
     objective: Objective
     region: str
     currency: str
@@ -127,7 +130,7 @@ def _of_best(
     found = _result(
         question, month_of(question), best.name, best.configuration, best.misses,
         cost=best.monthly_cost, first=best.first_token.p99.value, last=best.latency.p99.value,
-        errors=best.error_share.value or 0.0,
+        errors=best.error_share.value or 0.0, limit=best.first_limit,
     )  # fmt: skip
     return _expecting(found, choice, answer.choice, answer.summary)
 
@@ -136,6 +139,7 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
     month = month_of(question)
     runs = SimulationRunner(workers=os.cpu_count() or 1, progress=progress)
     try:
+        runs.watch(month.judged)
         finder = CandidateSearch(question, month, runs)
         place = place_of(deployed.platform)
         place = place_of(deployed.platform)
@@ -143,6 +147,12 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
         outcomes = finder.replications(sized.candidate, SEEDS)
     finally:
         runs.close()
+    result = outcomes[0].result
+    limits = (
+        ()
+        if result is None
+        else limits_hit(result, month.judged, simulated_on(finder, sized), question.each)
+    )
     figures = KeyFigures(
         _mean(each.first_token.at["p99"] for each in outcomes),
         _mean(each.latency.at["p99"] for each in outcomes),
@@ -154,7 +164,7 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
     return _result(
         question, month, sized.candidate.name, sized.candidate.configuration, misses,
         cost=sized.cost, first=figures.first_token_p99, last=figures.latency_p99,
-        errors=figures.error_share,
+        errors=figures.error_share, limit=limits[0] if limits else None,
     )  # fmt: skip
 
 
@@ -175,6 +185,7 @@ def _result(
     first: float | None,
     last: float | None,
     errors: float,
+    limit: LimitHit | None,
 ) -> CheckResult:
     def known(value: float | None) -> float | None:
         return None if value is None or math.isnan(value) else value
@@ -193,6 +204,7 @@ def _result(
         first_token_p99=known(first),
         latency_p99=known(last),
         error_share=errors,
+        first_limit="" if limit is None else limit.words,
         objective=question.objective,
         region=prices.region,
         currency=prices.currency,
