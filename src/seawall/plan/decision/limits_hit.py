@@ -159,7 +159,10 @@ def _of_database(each: PerRequest, workload: Workload, result: Result) -> list[_
     if not any(stage.store_calls for stage in workload.service.stages):
         return []
     width = result.bin_seconds
-    writes = each.write_units * result.seconds["ended"] / width
+    ended = result.seconds["ended"]
+    if "model_failures" in result.seconds:  # these write nothing
+        ended = np.maximum(0.0, ended - result.seconds["model_failures"])
+    writes = each.write_units * ended / width
     reads = each.read_units * result.seconds["started"] / width
     beyond = np.maximum(0.0, writes - _WRITE_UNITS) + np.maximum(0.0, reads - _READ_UNITS)
     write = bool((writes > _WRITE_UNITS).any())

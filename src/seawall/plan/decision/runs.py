@@ -14,13 +14,14 @@ from seawall.plan.decision.places.port import Candidate
 from seawall.plan.decision.windows import Window
 from seawall.plan.inputs.distributions import constant, mean_of, scaled
 from seawall.plan.inputs.model import ModelUse
-from seawall.plan.inputs.platforms import Eks, Managed, Platform
+from seawall.plan.inputs.platforms import Eks, Lambda, Managed, Platform
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.pods import slots_of
 from seawall.plan.simulator.result import Histogram, ModelCalls, Result, Usage
 from seawall.plan.simulator.simulate import simulate
 
 __all__ = [
+    "ENDLESS",
     "SHARES",
     "KeyFigures",
     "Outcome",
@@ -33,6 +34,15 @@ __all__ = [
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+# A platform that serves everything at once.
+ENDLESS = Lambda(
+    account_limit=100_000_000,
+    start_rate=math.inf,
+    start_burst=math.inf,
+    invocations_per_concurrency=math.inf,
+    sandbox=constant(0.0),
+)
 
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 _KEPT = 250_000.0  # requests at most for exact percentiles; for more, those of the histograms
@@ -176,6 +186,14 @@ class SimulationRunner:
             platform = candidate.place.settled(candidate, window)
         return self._run(candidate, window, platform, seed)
 
+    def without_platform(self, window: Window) -> Outcome:
+        """The outcome of a window on a platform without limits: that of the model alone."""
+        service = structs.replace(
+            window.workload.service, start=constant(0.0), cold_request=None,
+            memory_mb=0.0, memory_kb_in_flight=0.0,
+        )  # fmt: skip
+        return self._simulate(structs.replace(window.workload, service=service), window, ENDLESS, 1)
+
     def _simplified(
         self, workload: Workload, start_factor: float, platform: Platform
     ) -> tuple[Workload, Platform]:
@@ -203,6 +221,11 @@ class SimulationRunner:
 
     def _run(self, candidate: Candidate, window: Window, platform: Platform, seed: int) -> Outcome:
         workload, platform = self._simplified(window.workload, candidate.start_factor, platform)
+        return self._simulate(workload, window, platform, seed)
+
+    def _simulate(
+        self, workload: Workload, window: Window, platform: Platform, seed: int
+    ) -> Outcome:
         watched = id(window) in self._watched and seed == 1
         rest = (*_key(workload), window.at, window.until, platform, seed, watched)
         key = (workload.clients, *rest)
