@@ -36,7 +36,7 @@ from seawall.plan.decision.search import (
     misses_of,
 )
 from seawall.plan.decision.variations import multiples, variations
-from seawall.plan.decision.windows import Month, Window, month_of
+from seawall.plan.decision.windows import Month, Window, check_amount, month_of
 from seawall.plan.inputs.distributions import mean_of
 from seawall.plan.inputs.question import Question
 from seawall.plan.simulator.replications import interval
@@ -65,6 +65,7 @@ def advise(
         ConfigError: The question makes no sense; the field is named.
     """
     began = time.perf_counter()
+    check_amount(question)
     month = month_of(question)
     runs = SimulationRunner(workers=workers or os.cpu_count() or 1, progress=progress)
     try:

@@ -10,7 +10,7 @@ from seawall.plan.decision.answer import PlatformName
 from seawall.plan.decision.places.registry import place_of
 from seawall.plan.decision.runs import KeyFigures, Report, SimulationRunner
 from seawall.plan.decision.search import CandidateSearch, cost_misses, misses_of
-from seawall.plan.decision.windows import month_of
+from seawall.plan.decision.windows import check_amount, month_of
 from seawall.plan.inputs.question import Question
 from seawall.plan.inputs.question_file import Deployed, QuestionFile
 
@@ -80,6 +80,7 @@ def _of_best(
 
 
 def _of_deployed(question: Question, deployed: Deployed, progress: Report | None) -> CheckResult:
+    check_amount(question)
     month = month_of(question)
     runs = SimulationRunner(progress=progress)
     try:
@@ -93,6 +94,8 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
         fmean(each.first_token.at["p99"] for each in outcomes),
         fmean(each.latency.at["p99"] for each in outcomes),
         fmean(each.error_share for each in outcomes),
+        max(each.load for each in outcomes),
+        sum(each.growing for each in outcomes) > len(outcomes) / 2,
     )
     misses = misses_of(question.objective, figures) + cost_misses(question.objective, sized.cost)
     return CheckResult(
