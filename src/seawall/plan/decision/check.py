@@ -16,7 +16,7 @@ from seawall.plan.decision.bill import shared_costs
 from seawall.plan.decision.places.registry import place_of, title_of
 from seawall.plan.decision.runs import KeyFigures, Report, SimulationRunner
 from seawall.plan.decision.search import CandidateSearch, cost_misses, misses_of
-from seawall.plan.decision.windows import Month, month_of
+from seawall.plan.decision.windows import Month, check_amount, month_of
 from seawall.plan.inputs.question import Objective, Question
 from seawall.plan.inputs.question_file import Deployed, QuestionFile
 
@@ -133,6 +133,7 @@ def _of_best(
 
 
 def _of_deployed(question: Question, deployed: Deployed, progress: Report | None) -> CheckResult:
+    check_amount(question)
     month = month_of(question)
     runs = SimulationRunner(workers=os.cpu_count() or 1, progress=progress)
     try:
@@ -147,6 +148,8 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
         _mean(each.first_token.at["p99"] for each in outcomes),
         _mean(each.latency.at["p99"] for each in outcomes),
         fmean(each.error_share for each in outcomes),
+        max(each.load for each in outcomes),
+        sum(each.growing for each in outcomes) > len(outcomes) / 2,
     )
     misses = misses_of(question.objective, figures) + cost_misses(
         question.objective, sized.cost, question.prices.currency

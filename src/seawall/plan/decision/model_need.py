@@ -16,10 +16,12 @@ from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.replications import interval
 from seawall.plan.simulator.result import ModelCalls
 from seawall.plan.simulator.simulate import simulate
+from seawall.plan.simulator.thinning import thinned, whole
 
 __all__ = ["least_quota", "model_figures", "model_need"]
 
 Floats = NDArray[np.float64]
+_MOST = 50_000.0  # requests that are simulated; for more, a fraction is
 
 
 def model_need(workload: Workload) -> ModelNeed:
@@ -35,7 +37,8 @@ def model_need(workload: Workload) -> ModelNeed:
         model=ModelUse(),
         service=structs.replace(workload.service, start=constant(0.0), cold_request=None),
     )
-    result = simulate(free, ENDLESS)
+    part, fraction, factor = thinned(free, ENDLESS, _MOST)
+    result = whole(simulate(part, fraction), factor)
     limits = model.limits or ModelLimits()
     bound = model.bound(limits)
     tokens = mean_of(model.input_tokens)

@@ -206,8 +206,8 @@ class Result(Struct, frozen=True, kw_only=True):
         usage: Billed quantities.
         peak: Greatest values of in_service, capacity, model_calls, open_connections, queued, and
             of in_one_pod: requests in service in one pod.
-        seconds: Arrays over time by the names of SERIES and MODEL_SERIES, which describe them. Later events than
-            the last bin are in the last bin.
+        seconds: Arrays over time by the names of SERIES and MODEL_SERIES, which describe them.
+            Later events than the last bin are in the last bin.
         samples: Every request, if kept.
         model: What the model's quota did. None: it has none.
     """
