@@ -34,6 +34,7 @@ from seawall.plan.inputs.distributions import (
     uniform,
 )
 from seawall.plan.inputs.exports.reading import read_trace
+from seawall.plan.inputs.measured.applying import with_measured
 from seawall.plan.inputs.model import Endpoint, ModelLimits, ModelUse
 from seawall.plan.inputs.notation import parse_amount, parse_seconds
 from seawall.plan.inputs.platforms import (
@@ -125,6 +126,7 @@ __all__ = [
     "split_duration",
     "sweep",
     "uniform",
+    "with_measured",
     "write_report",
 ]
 

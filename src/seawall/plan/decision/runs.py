@@ -292,12 +292,8 @@ def _key(workload: Workload) -> tuple[object, ...]:
     arrivals = workload.arrivals
     if arrivals.trace is None:
         return arrivals, 0, workload.service, workload.model
-    return (
-        structs.replace(arrivals, trace=None),
-        id(arrivals.trace),
-        workload.service,
-        workload.model,
-    )
+    recorded = structs.replace(arrivals, trace=None)
+    return recorded, id(arrivals.trace), workload.service, workload.model
 
 
 def _settled(result: Result, start: float) -> Usage:
