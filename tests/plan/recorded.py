@@ -62,9 +62,7 @@ SCENARIOS: dict[str, tuple[Workload, Platform]] = {
     "lambda, impatient": (_crowd(900, IMPATIENT, HEAVY), Lambda(memory_mb=256, timeout=3.0)),
     "lambda, provisioned": (
         _crowd(600),
-        Lambda(
-            provisioned=100, schedule=(Scheduled(20.0, 400),), tracking=Tracking(out_minutes=1)
-        ),
+        Lambda(provisioned=100, schedule=(Scheduled(20.0, 400),), tracking=Tracking(out_minutes=1)),
     ),
     "lambda, cold measured": (
         Workload(

@@ -142,7 +142,10 @@ def test_an_access_log(tmp_path: Path, packed: bool) -> None:
     assert model.seconds.values == pytest.approx(
         (1.0 - others, 2.002 - others, 11.822641 - others), abs=1e-6
     )
-    assert workload.sources["arrivals.trace"] == "balancer: the load balancer's access log"
+    assert workload.sources["arrivals.trace"] == (
+        "given: balancer, the load balancer's access log: 4 requests in 16 s, 2018-07-02 22:22:48 "
+        "to 2018-07-02 22:23:00 UTC; 21,600 a day"
+    )
 
 
 def test_durations_of_whole_requests_are_kept(tmp_path: Path) -> None:
@@ -248,8 +251,15 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(ENTRIES[0].encode())[:-9])
     with pytest.raises(ConfigError, match=r"log\.gz: gzip: Compressed file ended"):
         from_trace(path)
-    path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="is not text in UTF-8"):
-        from_trace(path)
+    for content, words in {
+        "time\n1\n".encode("utf-16"): "is text in UTF-16; convert it: iconv",
+        "time\n1\n".encode("utf-16-le"): "is not text in UTF-8: it has NUL bytes",
+        b"time\n\xe9\n": "is not text in UTF-8",
+        b"PK\x03\x04...": "is a zip archive or an Excel workbook",
+        b"PAR1...": "is Parquet",
+    }.items():
+        path.write_bytes(content)
+        with pytest.raises(ConfigError, match=words):
+            from_trace(path)
     with pytest.raises(ConfigError, match="cannot be read"):
         from_trace(tmp_path / "none")

@@ -162,9 +162,10 @@ def test_locusts_history_is_counts(tmp_path: Path) -> None:
         ("timestamp,duration\n1,soon\n", ":2: duration: 'soon' is not a number"),
         ("timestamp,duration\n1,5m3\n", ":2: duration: '5m3' is not a number"),
         ("timestamp,duration_ms\n1,-3\n", ":2: duration_ms: -3 is not a positive number"),
-        ("timeStamp,elapsed\n1764064800000,\n", ":2: the duration: '' is not a number"),
+        ("timeStamp,elapsed\n1764064800000,x\n", ":2: elapsed: 'x' is not a number"),
         ("Type,Name,Request Count\nGET,/x,3\n", ":1: no column of times"),
-        ("Running 30s test @ http://x/\n  2 threads\n", ":1: no column of times"),
+        ("Type,Name,Request Count,Failure Count\nGET,/x,3,0\n", ": Locust's statistics of the"),
+        ("Running 30s test @ http://x/\n  2 threads\n", ": what wrk prints has no times"),
         ('{"time":"2025-11-25T10:00:00Z"}\nhello\n', ":2: not JSON"),
     ],
 )

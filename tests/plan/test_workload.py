@@ -159,7 +159,7 @@ def test_a_file(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("[arrivals]\nrate = -1", "arrivals.rate: -1 is negative"),
-        ("[arrivals]\nrate = 'x'", "arrivals.rate: Expected `float`"),
+        ("[arrivals]\nrate = 'x'", "arrivals.rate: 'x' is not a number such as"),
         ("[arrivals]\nrat = 1", "arrivals.rat: unknown; known: horizon, rate"),
         ("[arrival]\nrate = 1", "arrival: unknown; known: arrivals, service, clients"),
         ("[arrivals]\nspikes = 3", "arrivals.spikes: is not a list"),
@@ -206,11 +206,16 @@ def test_traces(tmp_path: Path) -> None:
         ("", ": the trace is empty"),
         ("timestamp\n", ": the trace is empty"),
         ("who,what\n1,2\n", ":1: no column of times"),
-        ("timestamp\n5\n3\n", ":3: earlier than the line before it"),
+        ("timestamp\n5\n", ": one request at one time: there is no rate in it; at least two"),
+        ("timestamp\n5\n5\n", ": 2 requests at one time: there is no rate in it"),
+        ("timestamp\n5\n2026-11-25T10:00:00Z\n", ":3: '2026-11-25T10:00:00Z' is not a time"),
+        ("timestamp\n2026-11-25T10:00:00Z\n5\n", ":3: '5' is not a time; accepted: 2026-"),
+        ("timestamp\n1764064800\n1764064800000\n", ":3: timestamp: 1764064800000 is in another"),
+        ("time_s\n1764064800000\n", ":2: time_s: 1764064800000 is not a time in the unit"),
         ("timestamp\n5\nsoon\n", ":3: 'soon' is not a time"),
         ("timestamp\n5\nnan\n", ":3: 'nan' is not a time"),
         ("timestamp,tokens\n5,3\n6,-2\n", ":3: tokens: -2 is not a positive number"),
-        ("timestamp,tokens\n5,3\n6\n", ":3: tokens: not a number"),
+        ("timestamp,tokens\n5,3\n6,few\n", ":3: tokens: 'few' is not a number"),
     ],
 )
 def test_errors_of_traces_name_file_line_and_column(tmp_path: Path, text: str, words: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seawall.cli import plan_prices
 from seawall.cli.arguments import Commands, Parser, add_json, plural, requires_extra
 from seawall.cli.terminal import ProgressLine, color, exit_on_interrupt, progress_bar
 from seawall.errors import ConfigError
@@ -47,7 +48,24 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         metavar="FILE",
         help="check the deployment that FILE describes; exit status 1 if it misses the objective",
     )
+    out.add_argument(
+        "--markdown",
+        action="store_true",
+        help="with --check: print a comment for a change request",
+    )
+    out.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="FILE",
+        help="with --markdown: the output of --check --json before the change, to compare with",
+    )
+    out.add_argument(
+        "--explain",
+        metavar="CHOICE",
+        help="why, in numbers, step by step, for one platform, such as eks or lambda",
+    )
     parser.set_defaults(run=_run)
+    plan_prices.add_commands(parser.add_subparsers(title="commands", metavar="COMMAND"))
 
 
 def _add_workload(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +97,13 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--calibration", type=Path, metavar="FILE", help="measurements of seawall lab calibrate"
     )
+    group.add_argument("--model-tpm", metavar="N", help="the model's quota of tokens a minute: 2M")
+    group.add_argument("--model-rpm", metavar="N", help="the model's quota of requests a minute")
+    group.add_argument(
+        "--max-tokens",
+        metavar="N",
+        help="bound of a call's output; none: the model's (default: 1000)",
+    )
     group.add_argument(
         "--spikes-a-month", type=float, metavar="N", help="spikes a month (default: 4)"
     )
@@ -94,9 +119,11 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--first-token", metavar="TIME", help="highest p99 of the time to first token (default: 5s)"
     )
-    group.add_argument("--errors", metavar="SHARE", help="highest share of errors (default: 1%%)")
+    group.add_argument(
+        "--errors", metavar="SHARE", help="highest share of errors: 1%%, 0.01 (default: 1%%)"
+    )
     group.add_argument("--latency", metavar="TIME", help="highest p99 of the whole answer")
-    group.add_argument("--budget", type=float, metavar="MONEY", help="highest cost a month")
+    group.add_argument("--budget", metavar="MONEY", help="highest cost a month: 500, $500, 1.5k")
     terms = parser.add_argument_group("platforms and prices")
     terms.add_argument("--region", metavar="NAME", help="us-east-1 (default) or eu-central-1")
     terms.add_argument("--prices", type=Path, metavar="FILE", help="your own prices as a TOML file")
@@ -131,6 +158,15 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
         help="on managed instances: one process for many requests, or AWS's (default: async)",
     )
     terms.add_argument(
+        "--egress",
+        choices=["nat", "endpoints"],
+        help="way of a private network to the model: NAT gateways, or interface endpoints for a "
+        "model on Bedrock (default: nat)",
+    )
+    terms.add_argument(
+        "--model", metavar="NAME", help="model by whose list prices tokens are billed"
+    )
+    terms.add_argument(
         "--zones", type=int, metavar="N", help="availability zones of pods and NAT (default: 2)"
     )
 
@@ -149,6 +185,11 @@ def _plan(arguments: argparse.Namespace) -> int:
         import numba  # noqa: F401, PLC0415
     if arguments.check is not None:
         return _check(arguments)
+    for name in ("markdown", "baseline"):
+        if getattr(arguments, name):
+            raise ConfigError(f"--{name}: only with --check")
+    if arguments.explain is not None:
+        return _explain(arguments)
     import msgspec  # noqa: PLC0415
 
     from seawall.plan.decision.advice import advise  # noqa: PLC0415
@@ -166,9 +207,17 @@ def _plan(arguments: argparse.Namespace) -> int:
         sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
     else:
         sys.stdout.write(_highlighted(printable(format_answer(answer), keep="\n")))
+        if (read := question.workload.sources.get("arrivals.trace", "")) != "":
+            sys.stdout.write(_paragraph(f"trace: {read.removeprefix('given: ')}"))
         if arguments.html is not None:
             sys.stdout.write(f"report: {arguments.html}\n")
     return 0
+
+
+def _paragraph(text: str) -> str:
+    import textwrap  # noqa: PLC0415
+
+    return "\n".join(textwrap.wrap(printable(text), 80)) + "\n"
 
 
 def _highlighted(text: str) -> str:
@@ -191,13 +240,20 @@ def _write_html(answer: "Answer", path: Path) -> None:
 def _check(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415
 
-    from seawall.plan.decision.check import check  # noqa: PLC0415
+    from seawall.plan.decision.check import check, read_baseline  # noqa: PLC0415
+    from seawall.plan.output.comment import format_comment  # noqa: PLC0415
     from seawall.plan.output.terminal import format_check  # noqa: PLC0415
 
     if arguments.workload is not None:
         raise ConfigError("--check: the file describes the workload; it excludes --workload")
     if arguments.html is not None:
         raise ConfigError("--check: writes no report; it excludes --html")
+    if arguments.baseline is not None and not arguments.markdown:
+        raise ConfigError("--baseline: only with --markdown")
+    if arguments.explain is not None or (arguments.markdown and arguments.json):
+        other = "--explain" if arguments.explain is not None else "--json"
+        raise ConfigError(f"{other}: not with --{'check' if arguments.explain else 'markdown'}")
+    before = read_baseline(arguments.baseline) if arguments.baseline is not None else None
     written = _written(arguments, arguments.check)
     written = msgspec.structs.replace(written, question=_question(arguments, written))
     show, done = _progress()
@@ -207,9 +263,37 @@ def _check(arguments: argparse.Namespace) -> int:
         done()
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(checked).decode() + "\n")
+    elif arguments.markdown:
+        sys.stdout.write(printable(format_comment(checked, before), keep="\n"))
     else:
         sys.stdout.write(printable(format_check(checked), keep="\n"))
     return 0 if checked.holds else 1
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    import msgspec  # noqa: PLC0415
+
+    from seawall.plan.decision.answer import PLATFORMS  # noqa: PLC0415
+    from seawall.plan.decision.explain import explain  # noqa: PLC0415
+    from seawall.plan.output.terminal import format_explanation  # noqa: PLC0415
+
+    if arguments.html is not None:
+        raise ConfigError("--explain: writes no report; it excludes --html")
+    name = next((each for each in PLATFORMS if each == arguments.explain), None)
+    if name is None:
+        known = ", ".join(PLATFORMS)
+        raise ConfigError(f"--explain: {arguments.explain!r} is unknown; known: {known}")
+    question = _question(arguments, _written(arguments, arguments.workload))
+    show, done = _progress()
+    try:
+        explained = explain(question, name, progress=show)
+    finally:
+        done()
+    if arguments.json:
+        sys.stdout.write(msgspec.json.encode(explained).decode() + "\n")
+    else:
+        sys.stdout.write(printable(format_explanation(explained), keep="\n"))
+    return 0
 
 
 def _default_workload(arguments: argparse.Namespace) -> "Workload":
@@ -240,6 +324,9 @@ def _written(arguments: argparse.Namespace, path: Path | None) -> "QuestionFile"
         "duration": arguments.duration or "",
         "start": arguments.init or "",
         "trace": arguments.trace,
+        "model_tpm": arguments.model_tpm or "",
+        "model_rpm": arguments.model_rpm or "",
+        "max_tokens": arguments.max_tokens or "",
     }
     default = _default_workload(arguments)
     if path is None:
@@ -256,7 +343,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
     from msgspec import structs  # noqa: PLC0415
 
     from seawall.plan.inputs.calibration import calibrated, read_calibration  # noqa: PLC0415
-    from seawall.plan.inputs.notation import parse_seconds  # noqa: PLC0415
+    from seawall.plan.inputs.notation import parse_money, parse_seconds, parse_share  # noqa: PLC0415
     from seawall.plan.inputs.prices import parse_discounts  # noqa: PLC0415
     from seawall.plan.inputs.question_file import prices_from  # noqa: PLC0415
 
@@ -270,9 +357,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
     if arguments.latency:
         hard["latency_p99"] = parse_seconds(arguments.latency, "--latency")
     if arguments.errors:
-        hard["error_share"] = _share(arguments.errors, "--errors")
-    if arguments.budget is not None:
-        hard["monthly_cost"] = arguments.budget
+        hard["error_share"] = parse_share(arguments.errors, "--errors", ambiguous=0.1)
     terms = _terms(arguments)
     discounts = parse_discounts(arguments.discount)
     if "spot" in discounts:
@@ -285,6 +370,8 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         prices = prices_from(arguments.prices, region, off, options.architecture)
     elif discounts:
         prices = structs.replace(prices, discounts=prices.discounts | discounts)
+    if arguments.budget is not None:
+        hard["monthly_cost"] = parse_money(arguments.budget, "--budget", prices.currency)
     given |= {f"options.{name}" for name in terms} | ({"objective"} if hard else set())
     if arguments.prices or arguments.region or discounts:
         given.add("prices")
@@ -308,17 +395,12 @@ def _terms(arguments: argparse.Namespace) -> dict[str, Any]:
         "entry": arguments.entry,
         "managed_runtime": arguments.managed_runtime,
         "zones": arguments.zones,
+        "egress": arguments.egress,
+        "model": arguments.model,
     }
     if arguments.platforms:
         terms["platforms"] = tuple(each.strip() for each in arguments.platforms.split(","))
     return {name: value for name, value in terms.items() if value is not None}
-
-
-def _share(text: str, name: str) -> float:
-    try:
-        return float(text.rstrip("%")) / (100.0 if text.endswith("%") else 1.0)
-    except ValueError:
-        raise ConfigError(f"{name}: {text!r} is not a share such as 1%") from None
 
 
 def _progress() -> "tuple[Report | None, Callable[[], None]]":

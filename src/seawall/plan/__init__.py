@@ -34,6 +34,7 @@ from seawall.plan.inputs.distributions import (
     uniform,
 )
 from seawall.plan.inputs.exports.reading import read_trace
+from seawall.plan.inputs.model import Endpoint, ModelLimits, ModelUse
 from seawall.plan.inputs.notation import parse_amount, parse_seconds
 from seawall.plan.inputs.platforms import (
     PLATFORMS,
@@ -54,7 +55,7 @@ from seawall.plan.inputs.service import ARTICLE_STAGES, Service, Stage, split_du
 from seawall.plan.inputs.workload import Clients, Workload, from_trace
 from seawall.plan.inputs.workload_file import from_flags, read_workload
 from seawall.plan.simulator.replications import compare, estimate, sweep
-from seawall.plan.simulator.result import SERIES, Histogram, Result, Samples, Usage
+from seawall.plan.simulator.result import SERIES, Histogram, ModelCalls, Result, Samples, Usage
 from seawall.plan.simulator.simulate import simulate
 
 if TYPE_CHECKING:
@@ -71,11 +72,15 @@ __all__ = [
     "Clients",
     "Distribution",
     "Eks",
+    "Endpoint",
     "Histogram",
     "HpaSettings",
     "KedaSettings",
     "Lambda",
     "Managed",
+    "ModelCalls",
+    "ModelLimits",
+    "ModelUse",
     "Nodes",
     "Objective",
     "Options",

@@ -25,18 +25,25 @@ __all__ = [
     "Criterion",
     "Curve",
     "Disagreement",
+    "Egress",
     "EksConfiguration",
     "Excluded",
     "Figure",
     "Input",
     "LambdaConfiguration",
+    "Lever",
+    "LimitHit",
     "ManagedConfiguration",
     "Margin",
+    "ModelFigures",
+    "ModelNeed",
+    "Money",
     "NodeGroup",
     "Ordinary",
     "Percentiles",
     "PlatformAnswer",
     "PlatformName",
+    "Remedy",
     "RuleOfThumb",
     "Sensitivity",
     "Series",
@@ -45,7 +52,7 @@ __all__ = [
     "Work",
 ]
 
-SCHEMA = "seawall.plan/1"
+SCHEMA = "seawall.plan/2"
 
 
 class Figure(Struct, frozen=True):
@@ -298,6 +305,106 @@ class Ordinary(Struct, frozen=True, kw_only=True):
     capacity: float
 
 
+LimitName = Literal[
+    "model-tokens",
+    "model-requests",
+    "model-concurrency",
+    "account-concurrency",
+    "scaling-rate",
+    "pod-cores",
+    "pod-slots",
+    "database",
+]
+
+
+class LimitHit(Struct, frozen=True, kw_only=True):
+    """A limit that requests met: because of it they were refused, or waited.
+
+    Attributes:
+        name: Of the limit.
+        title: For readers.
+        at: Seconds from the spike; without one, from the start of the simulation.
+        value: Of the limit.
+        unit: Of the value.
+        requests: How often it was met: requests or calls that were refused, or waited.
+        simulated: Whether the simulation enforced it; else it was only compared.
+        words: For readers.
+    """
+
+    name: LimitName
+    title: str
+    at: float
+    value: float
+    unit: str
+    requests: float
+    simulated: bool
+    words: str
+
+
+class ModelFigures(Struct, frozen=True, kw_only=True):
+    """The model's quota on one platform, in the spike.
+
+    Attributes:
+        refusals: Model calls that were refused: 429.
+        failed: Turns that ended because of the quota; their clients may have retried.
+        on_fallback: Share of the admitted calls.
+        wait_p50: Seconds that admitted calls waited for the quota.
+        wait_p99: Seconds, likewise.
+        reserved_most: Tokens reserved by calls in progress, at most.
+    """
+
+    refusals: Figure
+    failed: Figure
+    on_fallback: Figure
+    wait_p50: float
+    wait_p99: float
+    reserved_most: float
+
+
+class ModelNeed(Struct, frozen=True, kw_only=True):
+    """The model's quota, and which one the traffic needs.
+
+    Attributes:
+        name: Of the model.
+        simulated: Whether a quota was given, and simulated. Else the model had none.
+        bound: Output tokens of a call at most.
+        input_tokens: Of a call, on average.
+        output_tokens: Of a call, on average.
+        reserved_tokens: That a call takes from the quota when it is admitted, on average.
+        requests_a_minute: Quota without which calls are refused, or wait.
+        tokens_a_minute: Likewise, of input and output together as the provider counts them.
+        words: For readers.
+    """
+
+    name: str
+    simulated: bool
+    bound: float
+    input_tokens: float
+    output_tokens: float
+    reserved_tokens: float
+    requests_a_minute: float
+    tokens_a_minute: float
+    words: str
+
+
+class Egress(Struct, frozen=True, kw_only=True):
+    """The way of a platform's private network to the model, both ways with their costs.
+
+    Attributes:
+        used: `nat` or `endpoints`.
+        nat: Cost of NAT gateways in a month.
+        endpoints: Cost of interface endpoints in a month.
+        share: Of the platform's cost, for the way that is used.
+        words: For readers.
+    """
+
+    used: str
+    nat: float
+    endpoints: float
+    share: float
+    words: str
+
+
 class PlatformAnswer(Struct, frozen=True, kw_only=True):
     """One platform, with the cheapest configuration that meets the objective; else the nearest.
 
@@ -330,7 +437,10 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
         peak: Greatest values by name: in_service, capacity, model_calls, open_connections, queued,
             in_one_pod, new_connections (a second).
         series: The spike over time.
+        egress: Of its private network. None: it has none.
         simulations: Runs of the search, for all platforms together.
+        limits: That the requests met, the first one first.
+        model: What the model's quota did. None: it was not simulated.
     """
 
     name: PlatformName
@@ -358,6 +468,15 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
     short: str = ""
     family: Literal["functions", "containers"] = "functions"
     cloud: Literal["aws", "gcp", "azure"] = "aws"
+    limits: tuple[LimitHit, ...] = ()
+    model: ModelFigures | None = None
+
+    @property
+    def first_limit(self) -> LimitHit | None:
+        """The limit that requests met first."""
+        return self.limits[0] if self.limits else None
+
+    egress: Egress | None = None
 
 
 class Excluded(Struct, frozen=True, kw_only=True):
@@ -373,6 +492,53 @@ class SharedCosts(Struct, frozen=True, kw_only=True):
 
     monthly: float
     items: tuple[CostItem, ...]
+
+
+class Money(Struct, frozen=True, kw_only=True):
+    """The whole bill of a month with the choice, and what share of it the platform decides.
+
+    Attributes:
+        platform: Cost of the choice that differs between the platforms.
+        model: Of tokens.
+        rest: Of the session store and of traffic to clients.
+        whole: All three.
+        platform_share: Of the whole.
+        model_title: Name of the model, for readers.
+        words: For readers.
+    """
+
+    platform: float
+    model: float
+    rest: float
+    whole: float
+    platform_share: float
+    model_title: str
+    words: str
+
+
+class Lever(Struct, frozen=True, kw_only=True):
+    """A change that lowers the bill, whichever platform is chosen.
+
+    Each is computed alone, against today's bill: amounts of several do not add up.
+
+    Attributes:
+        name: `prompt-cache`, `batch`, `smaller-model`, `answer-cache`, `shorter-output` or
+            `egress`.
+        title: For readers.
+        saves: In a month; 0: it is not possible.
+        share: Of the whole bill.
+        basis: What the amount assumes, in words, a line each.
+        source: Of the prices.
+        uncertain: Whether one of the prices is marked so.
+    """
+
+    name: str
+    title: str
+    saves: float
+    share: float
+    basis: tuple[str, ...]
+    source: str
+    uncertain: bool = False
 
 
 class Traffic(Struct, frozen=True, kw_only=True):
@@ -434,6 +600,30 @@ class Confidence(Struct, frozen=True, kw_only=True):
     same: int
     inputs: int
     inputs_same: int
+    words: str
+
+
+class Remedy(Struct, frozen=True, kw_only=True):
+    """A change of one limit with which a platform meets the objective, found by simulation.
+
+    Attributes:
+        name: Of the input, such as `options.account_limit`.
+        title: For readers.
+        now: Its value, in words.
+        to: The value that suffices, in words.
+        value: The value that suffices.
+        platform: The cheapest that meets the objective then.
+        monthly_cost: Of that platform.
+        words: For readers.
+    """
+
+    name: str
+    title: str
+    now: str
+    to: str
+    value: float
+    platform: PlatformName
+    monthly_cost: float
     words: str
 
 
@@ -568,6 +758,8 @@ class Answer(Struct, frozen=True, kw_only=True):
         runner_up: The next best. None: no other platform can run the service.
         met: Whether the choice meets the objective.
         summary: The answer in two sentences.
+        remedies: If nothing meets the objective, changes of one limit that would help, the
+            cheapest first.
         margin: To the runner-up.
         confidence: In the choice.
         objective: That was asked for.
@@ -577,6 +769,8 @@ class Answer(Struct, frozen=True, kw_only=True):
         prices_date: Of the price file.
         platforms: Those that can run the service, by name, in the order of PLATFORMS.
         shared: Cost that is the same on every platform.
+        money: The whole bill.
+        levers: What would lower it, the greatest first, each alone.
         curve: Cost against traffic.
         sensitivity: The most influential input first.
         rule_of_thumb: The reference article's answer.
@@ -584,6 +778,7 @@ class Answer(Struct, frozen=True, kw_only=True):
         notes: What else to know.
         work: Effort of the answer.
         excluded: Platforms that cannot run the service.
+        model: The model's quota.
         schema: Of the JSON.
     """
 
@@ -591,6 +786,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     runner_up: PlatformName | None
     met: bool
     summary: str
+    remedies: tuple[Remedy, ...]
     margin: Margin
     confidence: Confidence
     objective: Objective
@@ -600,6 +796,8 @@ class Answer(Struct, frozen=True, kw_only=True):
     prices_date: str
     platforms: dict[str, PlatformAnswer]
     shared: SharedCosts
+    money: Money
+    levers: tuple[Lever, ...]
     curve: Curve
     sensitivity: tuple[Sensitivity, ...]
     rule_of_thumb: RuleOfThumb
@@ -607,4 +805,5 @@ class Answer(Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
     work: Work
     excluded: tuple[Excluded, ...] = ()
+    model: ModelNeed | None = None
     schema: str = SCHEMA

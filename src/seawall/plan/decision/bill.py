@@ -87,11 +87,34 @@ class Bill:
         return times * max(0.0, lead - month.judged.horizon)
 
 
+def _model(lines: Bill) -> None:
+    """Tokens of the model at its list prices."""
+    question, price = lines.question, lines.question.model
+    tokens = (
+        ("input", question.each.input_tokens, price.input),
+        ("output", question.each.output_tokens, price.output),
+    )
+    for kind, each, of_million in tokens:
+        quantity = lines.month.requests * each / 1e6
+        if quantity > 0:
+            lines.items.append(
+                CostItem(
+                    name=f"model.{kind}_tokens",
+                    title=f"{price.title}, {kind}",
+                    monthly=quantity * of_million,
+                    quantity=quantity,
+                    unit="million",
+                    price=of_million,
+                    source=f"{price.source} ({price.checked})",
+                    uncertain=price.uncertain,
+                )
+            )
+
+
 def shared_costs(question: Question, month: Month) -> SharedCosts:
     """Costs that are the same on every platform, if all requests are served."""
     lines, each, requests = Bill(question, month), question.each, month.requests
-    lines.add("model.input_tokens", "model, input", requests * each.input_tokens / 1e6)
-    lines.add("model.output_tokens", "model, output", requests * each.output_tokens / 1e6)
+    _model(lines)
     lines.add("dynamodb.read_units", "DynamoDB, reads", requests * each.read_units / 1e6)
     lines.add("dynamodb.write_units", "DynamoDB, writes", requests * each.write_units / 1e6)
     lines.add("egress.gb", "traffic to clients", requests * each.kb_to_callers / 1_048_576.0)

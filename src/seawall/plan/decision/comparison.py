@@ -11,11 +11,11 @@ from seawall.plan.decision.answer import (
     PlatformName,
     Sensitivity,
 )
+from seawall.plan.decision.numbers import amount, money
 from seawall.plan.decision.places.port import Evaluation, Variation
 from seawall.plan.decision.places.registry import PLACES, candidates_of, title_of
 from seawall.plan.decision.runs import SimulationRunner
 from seawall.plan.decision.search import CandidateSearch
-from seawall.plan.decision.text import money
 from seawall.plan.decision.variations import variations, with_traffic
 from seawall.plan.decision.windows import month_of
 from seawall.plan.inputs.question import Question
@@ -50,9 +50,7 @@ def margin_of(found: All, order: list[PlatformName]) -> Margin:
     ratio = second.cost / first.cost if first.cost > 0 else math.inf
     saved = second.cost - first.cost
     if first.met and second.met:
-        words = (
-            f"{money(saved)} a month less than {title_of(order[1])}, which costs {ratio:.3g} times"
-        )
+        words = f"{money(saved)} a month less than {title_of(order[1])} ({amount(ratio)} times)"
         return Margin(monthly=saved, ratio=min(ratio, 1e9), by="cost", words=words)
     what = "alone meets the objective" if first.met else "is nearest to the objective"
     words = f"{what}; {title_of(order[1])} would cost {money(second.cost)} to {money(first.cost)}"

@@ -1,11 +1,15 @@
 """Explanation of an answer: its summary, notes, and inputs with their sources."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from seawall.plan.decision.answer import Input, PlatformAnswer, PlatformName
+from seawall.plan.decision.numbers import amount, money, seconds, share
 from seawall.plan.decision.places.registry import place_of
-from seawall.plan.decision.text import amount, money, seconds, times
+from seawall.plan.decision.text import times
 from seawall.plan.decision.windows import Month
+from seawall.plan.inputs.model import ModelUse
+from seawall.plan.inputs.prices import Prices, stale_days
 from seawall.plan.inputs.question import OPTION_SOURCES, Question
 
 __all__ = [
@@ -30,7 +34,7 @@ def summary_of(
     load = f"a spike of {amount(month.judged.size)}" if month.judged.event else "the busiest hour"
     if not mine.met:
         return (
-            f"None meets the objective in {load}; {mine.title} is nearest "
+            f"Nothing meets the objective in {load}; {mine.title} is nearest "
             f"({'; '.join(mine.misses)}) for {cost} a month."
         )
     p99 = seconds(mine.first_token.p99.value)
@@ -55,16 +59,14 @@ def notes_of(
     found += _out_of_reach(question)
     if month.judged.event:
         calls = mine.peak.get("model_calls", 0.0)
-        found.append(
-            f"The model gets {calls:,.0f} calls at once on every platform: check your quota."
-        )
+        found.append(f"The model gets {amount(calls)} calls at once on {mine.title}.")
     between = mine.ordinary
     slow = between.first_token_p99 or 0.0
     objective = question.objective
     if slow > objective.first_token_p99 or between.error_share > objective.error_share:
         found.append(
             f"Between spikes, where the objective does not apply: first token p99 "
-            f"{seconds(slow)}, errors {between.error_share:.1%}."
+            f"{seconds(slow)}, errors {share(between.error_share)}."
         )
     for name, each in platforms.items():
         if name != choice:
@@ -75,8 +77,22 @@ def notes_of(
     unsure = sorted({item.name for item in mine.items if item.uncertain and item.monthly >= 1.0})
     if unsure:
         found.append(f"Prices to verify: {', '.join(unsure)}.")
+    found += _stale(question.prices)
     found.append("Lambda MicroVMs are not compared: each runs one tenant's code for hours.")
     return tuple(found)
+
+
+def _stale(prices: Prices) -> list[str]:
+    """A note if the prices are old."""
+    age = stale_days(prices, datetime.now(UTC).date())
+    if age is None:
+        return []
+    return [
+        (
+            f"Prices of {prices.region} are of {prices.date}, {age} days ago: import newer ones with "
+            "seawall plan prices import."
+        )
+    ]
 
 
 def _out_of_reach(question: Question) -> list[str]:
@@ -120,7 +136,7 @@ def _values(question: Question) -> dict[str, str]:
         "service.connections": str(service.connections),
         "clients": f"{clients.retries} retries, patience {seconds(clients.patience)}",
         "objective": f"first token p99 within {seconds(objective.first_token_p99)}, errors at most "
-        f"{objective.error_share:.1%}",
+        f"{share(objective.error_share)}",
         "options.platforms": ", ".join(options.platforms),
         "options.spikes_a_month": amount(options.spikes_a_month),
         "options.announced": "yes" if options.announced else "no",
@@ -129,8 +145,19 @@ def _values(question: Question) -> dict[str, str]:
         "options.entry": options.entry,
         "options.managed_runtime": options.managed_runtime,
         "options.zones": str(options.zones),
+        "options.egress": "NAT" if options.egress == "nat" else "interface endpoints",
+        "options.model": f"{question.model.title}, {money(question.model.input)} in and "
+        f"{money(question.model.output)} out for a million tokens",
+        "levers": ", ".join(
+            f"{name} {share(getattr(question.levers, name))}"
+            for name in question.levers.__struct_fields__
+        ),
         "options.least_pods": str(options.least_pods),
-        "each.input_tokens": f"{each.input_tokens:g} in, {each.output_tokens:g} out",
+        "each.input_tokens": f"{amount(each.input_tokens)} in, {amount(each.output_tokens)} out",
+        "model.limits": _quota_words(workload.model),
+        "model.max_tokens": "the model's own"
+        if workload.model.max_tokens is None else f"{amount(workload.model.max_tokens)} tokens",
+        "model.on_refusal": _refusal_words(workload.model),
         "each.read_units": f"{each.read_units:g} read, {each.write_units:g} write units",
         "each.kb_to_callers": f"{each.kb_to_callers:g} KB",
         "each.kb_to_model": f"{each.kb_to_model:g} KB",
@@ -139,6 +166,37 @@ def _values(question: Question) -> dict[str, str]:
     if recorded:
         values["arrivals.trace"] = f"{recorded:,} requests in {seconds(arrivals.horizon)}"
     return values
+
+
+def _quota_words(model: ModelUse) -> str:
+    """The model's quotas in words."""
+    limits = model.limits
+    if limits is None:
+        return "none"
+    kinds = {
+        "tokens_a_minute": "tokens a minute",
+        "input_tokens_a_minute": "input tokens a minute",
+        "output_tokens_a_minute": "output tokens a minute",
+        "requests_a_minute": "requests a minute",
+        "concurrent": "calls at once",
+    }
+    parts = [
+        f"{amount(getattr(limits, name) * limits.factor)} {words}"
+        for name, words in kinds.items()
+        if getattr(limits, name) is not None
+    ]
+    if limits.burndown != 1.0:
+        parts.append(f"output counts {limits.burndown:g} times")
+    if model.fallbacks:
+        parts.append(f"fallback {', '.join(each.name for each in model.fallbacks)}")
+    return ", ".join(parts) or "none"
+
+
+def _refusal_words(model: ModelUse) -> str:
+    """What happens to a call that the quota does not admit, in words."""
+    if model.on_refusal == "queue":
+        return f"waits in a queue of {amount(model.queued)}, at most {seconds(model.wait_seconds)}"
+    return f"repeated {model.retries} times from {seconds(model.backoff)}"
 
 
 _PLAIN = {
@@ -153,6 +211,9 @@ _PLAIN = {
 def inputs_of(question: Question) -> tuple[Input, ...]:
     """The inputs of a question with their sources; given ones first."""
     known = _PLAIN | OPTION_SOURCES | question.workload.sources
+    for kind in ("model.output_tokens", "model.input_tokens"):
+        if kind in known:
+            known["each.input_tokens"] = known[kind]
     found = []
     for name, value in _values(question).items():
         table = name.partition(".")[0]
@@ -167,7 +228,7 @@ def inputs_of(question: Question) -> tuple[Input, ...]:
     prices = question.prices
     value = f"{prices.region}, {prices.date}"
     if prices.discounts:
-        off = ", ".join(f"{what} {share:.0%}" for what, share in prices.discounts.items())
+        off = ", ".join(f"{what} {share(part)}" for what, part in prices.discounts.items())
         value += f"; discounts: {off}"
     found.append(
         Input(name="prices", value=value, source=prices.file, given="prices" in question.given)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from seawall.plan.decision.places.port import Candidate
 from seawall.plan.decision.windows import Window, longer
 from seawall.plan.inputs.distributions import constant, mean_of, scaled
+from seawall.plan.inputs.model import ModelUse
 from seawall.plan.inputs.platforms import Eks, Lambda, Managed, Platform
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.pods import slots_of
-from seawall.plan.simulator.result import Histogram, Result, Usage
+from seawall.plan.simulator.result import Histogram, ModelCalls, Result, Usage
 from seawall.plan.simulator.simulate import simulate
 from seawall.plan.simulator.stability import offered_load
 from seawall.plan.simulator.stationarity import Steady, bin_seconds, steady_from
@@ -90,6 +91,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
         load: See `KeyFigures`.
         growing: See `KeyFigures`.
         result: Of the whole window, if it is watched.
+        model: What the model's quota did in the whole window. None: it had none.
     """
 
     requests: int
@@ -108,6 +110,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     load: float
     growing: bool
     result: Result | None
+    model: ModelCalls | None = None
 
     @property
     def error_share(self) -> float:
@@ -213,7 +216,8 @@ class SimulationRunner:
             return known[1], platform
         made = stretched(workload, start_factor)
         service = structs.replace(made.service, memory_mb=0.0, memory_kb_in_flight=0.0)
-        made = structs.replace(made, service=service)
+        model = made.model if made.model.limited else ModelUse()
+        made = structs.replace(made, service=service, model=model)
         # The workload is kept so that its id stays unique.
         self._simplified_workloads[id(workload), start_factor] = (workload, made)
         return made, platform
@@ -234,7 +238,8 @@ class SimulationRunner:
             self.requests += result.requests
             self._workloads.append(workload)  # keeps the id of its trace unique
             self._outcomes[key] = outcome
-            if result.requests == result.served and not result.throttled:
+            refused = result.throttled or (result.model is not None and result.model.failed)
+            if result.requests == result.served and not refused:
                 self._undisturbed[undisturbed] = outcome
             progress = Progress(self.simulations, self._done, self.total)
         if self._progress is not None:
@@ -263,8 +268,13 @@ def _key(workload: Workload) -> tuple[object, ...]:
     """The identity of a workload without its clients; a trace by its id."""
     arrivals = workload.arrivals
     if arrivals.trace is None:
-        return arrivals, 0, workload.service
-    return structs.replace(arrivals, trace=None), id(arrivals.trace), workload.service
+        return arrivals, 0, workload.service, workload.model
+    return (
+        structs.replace(arrivals, trace=None),
+        id(arrivals.trace),
+        workload.service,
+        workload.model,
+    )
 
 
 def _settled(result: Result, start: float) -> Usage:
@@ -334,6 +344,7 @@ def _outcome_of(
         load=load,
         growing=steady.growing,
         result=structs.replace(scaled_up, samples=None) if watched else None,
+        model=scaled_up.model,
     )
     return outcome, result, runs
 

@@ -7,6 +7,7 @@ from msgspec import structs
 
 from seawall.plan.decision.answer import PlatformName
 from seawall.plan.decision.bill import used_in
+from seawall.plan.decision.numbers import money, seconds, share
 from seawall.plan.decision.places.port import Candidate, Evaluation, bill_of
 from seawall.plan.decision.places.registry import place_of
 from seawall.plan.decision.runs import KeyFigures, Outcome, SimulationRunner, platform_in
@@ -18,14 +19,16 @@ from seawall.plan.simulator.stability import offered_load
 __all__ = ["CandidateSearch", "cost_misses", "excess_of", "misses_of"]
 
 
-def _limits(objective: Objective, figures: KeyFigures) -> list[tuple[str, float, float, str]]:
+def _limits(
+    objective: Objective, figures: KeyFigures
+) -> list[tuple[str, float, float, Callable[[float], str]]]:
     """Name, value, maximum and format of each limit."""
     limits = [
-        ("errors", figures.error_share, objective.error_share, "{:.1%}"),
-        ("first token p99", figures.first_token_p99, objective.first_token_p99, "{:.1f} s"),
+        ("errors", figures.error_share, objective.error_share, share),
+        ("first token p99", figures.first_token_p99, objective.first_token_p99, seconds),
     ]
     if objective.latency_p99 is not None:
-        limits.append(("latency p99", figures.latency_p99, objective.latency_p99, "{:.1f} s"))
+        limits.append(("latency p99", figures.latency_p99, objective.latency_p99, seconds))
     return limits
 
 
@@ -39,10 +42,15 @@ def _unstable(figures: KeyFigures) -> tuple[str, ...]:
 def misses_of(objective: Objective, figures: KeyFigures) -> tuple[str, ...]:
     """Where figures miss the objective, in words. NaN (no request was served) misses nothing."""
     return _unstable(figures) + tuple(
-        f"{name} {form.format(value)} (at most {form.replace('.1f', 'g').format(most)})"
+        f"{name} {_above(value, most, form)} (at most {form(most)})"
         for name, value, most, form in _limits(objective, figures)
         if value > most
     )
+
+
+def _above(value: float, most: float, form: Callable[[float], str]) -> str:
+    """A value above its limit in words, so that it does not read as the limit itself."""
+    return form(value) if form(value) != form(most) else f"above {form(most)}"
 
 
 def excess_of(objective: Objective, figures: KeyFigures) -> float:
@@ -59,12 +67,12 @@ def excess_of(objective: Objective, figures: KeyFigures) -> float:
     return over
 
 
-def cost_misses(objective: Objective, cost: float) -> tuple[str, ...]:
+def cost_misses(objective: Objective, cost: float, currency: str = "USD") -> tuple[str, ...]:
     """Whether a monthly cost misses the objective, in words."""
     most = objective.monthly_cost
     if most is None or cost <= most:
         return ()
-    return (f"costs {cost:,.0f} a month (at most {most:,.0f})",)
+    return (f"costs {money(cost, currency)} a month (at most {money(most, currency)})",)
 
 
 class CandidateSearch:

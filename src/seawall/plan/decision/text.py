@@ -3,31 +3,10 @@
 import math
 
 from seawall.plan.decision.answer import CapacityChange
+from seawall.plan.decision.numbers import amount, money, seconds
 from seawall.plan.inputs.distributions import Distribution
 
 __all__ = ["amount", "money", "scheduled_words", "seconds", "times"]
-
-
-def amount(value: float) -> str:
-    """`1,200,000`, `0.5`."""
-    return f"{value:,.0f}" if value >= 100 or value == round(value) else f"{value:.2g}"
-
-
-def money(value: float, currency: str = "USD") -> str:
-    """`$319`, `$0.12`, `EUR 319`."""
-    sign = "$" if currency == "USD" else f"{currency} "
-    return f"{sign}{value:,.0f}" if value >= 10 else f"{sign}{value:.2f}"
-
-
-def seconds(value: float | None) -> str:
-    """`3.3 s`, `150 ms`, `20 min`; `-` if there is none."""
-    if value is None or math.isnan(value):
-        return "-"
-    if value < 0.9995:
-        return f"{value * 1e3:.0f} ms"
-    if value < 600:
-        return f"{value:.1f} s" if value != round(value) else f"{value:.0f} s"
-    return f"{value / 60:.0f} min"
 
 
 def times(distribution: Distribution) -> str:

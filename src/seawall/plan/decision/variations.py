@@ -10,7 +10,7 @@ from seawall.plan.decision.places.registry import selected
 from seawall.plan.decision.text import amount, seconds, times
 from seawall.plan.inputs.arrivals import Spike
 from seawall.plan.inputs.distributions import scaled
-from seawall.plan.inputs.question import Question, with_options
+from seawall.plan.inputs.question import Question, with_options, with_quota
 from seawall.plan.inputs.workload import Workload
 
 __all__ = ["multiples", "variations", "with_traffic"]
@@ -217,12 +217,47 @@ def variations(question: Question, a_day: float) -> list[Variation]:
             high=("8", _retries(question, 8)),
         )
     )
+    found.append(
+        Variation(
+            input="options.egress",
+            title="way to the model",
+            base="NAT" if options.egress == "nat" else "interface endpoints",
+            low=("NAT", with_options(question, egress="nat")),
+            high=("interface endpoints", with_options(question, egress="endpoints")),
+        )
+    )
+    found += _of_quota(question)
     known = {each.input for each in found}
     for place in selected(question):
         for each in place.variations(question):
             if each.input not in known:
                 known.add(each.input)
                 found.append(each)
+    return found
+
+
+def _of_quota(question: Question) -> list[Variation]:
+    """The model's quotas; none if no quota is simulated."""
+    model = question.workload.model
+    if model.limits is None or not model.limited:
+        return []
+    found = []
+    for name, title in (
+        ("tokens_a_minute", "model's tokens a minute"),
+        ("requests_a_minute", "model's requests a minute"),
+    ):
+        base = getattr(model.limits, name)
+        if base is not None:
+            low, high = (with_quota(question, **{name: base * by}) for by in (0.5, 4.0))
+            found.append(
+                Variation(
+                    input=f"model.{name}",
+                    title=title,
+                    base=amount(base),
+                    low=(amount(0.5 * base), low),
+                    high=(amount(4.0 * base), high),
+                )
+            )
     return found
 
 

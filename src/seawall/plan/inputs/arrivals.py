@@ -3,14 +3,22 @@
 import math
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.distributions import check_amounts
-from seawall.plan.inputs.exports.trace import check_times
+from seawall.plan.inputs.exports.trace import check_times, scaled_times
 
-__all__ = ["Arrivals", "Campaign", "Spike", "check_arrivals", "expected_requests", "rate_profile"]
+__all__ = [
+    "Arrivals",
+    "Campaign",
+    "Spike",
+    "check_arrivals",
+    "expected_requests",
+    "rate_profile",
+    "with_daily",
+]
 
 DAY = 86_400.0
 
@@ -53,6 +61,26 @@ class Arrivals(Struct, frozen=True, kw_only=True):
     spikes: tuple[Spike, ...] = ()
     campaigns: tuple[Campaign, ...] = ()
     trace: NDArray[np.float64] | None = None
+
+
+def with_daily(arrivals: Arrivals, daily: float, field: str) -> Arrivals:
+    """The arrivals with this number of requests a day.
+
+    A trace keeps its shape and its length: its requests are thinned out or multiplied. Without one
+    the number is the rate of the Poisson process.
+
+    Args:
+        arrivals: With a trace, or without.
+        daily: Requests a day.
+        field: Named in errors.
+
+    Raises:
+        ConfigError: Nothing is left of the trace, or it has too many requests.
+    """
+    if arrivals.trace is None:
+        return structs.replace(arrivals, rate=daily / DAY)
+    times = scaled_times(arrivals.trace, arrivals.horizon, daily, field)
+    return structs.replace(arrivals, trace=times)
 
 
 def rate_profile(arrivals: Arrivals) -> tuple[NDArray[np.float64], float]:
@@ -117,6 +145,11 @@ def check_arrivals(arrivals: Arrivals) -> None:
         )
     if arrivals.trace is not None:
         check_times(arrivals.trace, "arrivals.trace")
+        if arrivals.trace[-1] > arrivals.horizon:
+            raise ConfigError(
+                f"arrivals.horizon: {arrivals.horizon:g} s, before the last request of the trace "
+                f"at {arrivals.trace[-1]:g} s"
+            )
 
 
 def _check_shape(name: str, shape: tuple[float, ...], length: int) -> None:

@@ -1,4 +1,7 @@
-"""Parsing of TOML files and of quantities: `4s..7s`, `5000@20s`, `1200000`."""
+"""Parsing of TOML files and of quantities with units: `4s..7s`, `5000@20s`, `1.2M`, `1%`, `$500`.
+
+Flags and files use the same functions: what one accepts the other does, with the same meaning.
+"""
 
 import math
 import re
@@ -15,12 +18,43 @@ from seawall.plan.inputs.distributions import (
     uniform,
 )
 
-__all__ = ["parse_amount", "parse_distribution", "parse_seconds", "parse_spike", "read_document"]
+__all__ = [
+    "in_unit",
+    "parse_amount",
+    "parse_distribution",
+    "parse_money",
+    "parse_seconds",
+    "parse_share",
+    "parse_size",
+    "parse_spike",
+    "read_document",
+]
 
-_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86_400.0}
-_TIME = re.compile(r"([+-]?[\d_.]+(?:e[+-]?\d+)?)\s*(ms|s|min|m|h|d)?", re.IGNORECASE)
-_AMOUNT = re.compile(r"([+-]?[\d_.,]+(?:e[+-]?\d+)?)\s*([kmb]?)", re.IGNORECASE)
+_UNITS = {
+    **dict.fromkeys(("us", "µs", "usec"), 1e-6),
+    **dict.fromkeys(("ms", "msec", "millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(("", "s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hour", "hours"), 3_600.0),
+    **dict.fromkeys(("d", "day", "days"), 86_400.0),
+}
+_TIME = re.compile(r"([+-]?[\d_.]+(?:e[+-]?\d+)?)\s*([a-zµ]*)", re.IGNORECASE)
+_PARTS = re.compile(r"(?:\d+(?:\.\d+)?\s*[a-zµ]+\s*){2,}", re.IGNORECASE)  # 1m30s
+_PART = re.compile(r"([\d.]+)\s*([a-zµ]+)", re.IGNORECASE)
+_AMOUNT = re.compile(r"([+-]?(?:\d{1,3}(?:,\d{3})+(?:\.\d*)?|[\d_.]+(?:e[+-]?\d+)?))\s*([kmb]?)",
+                     re.IGNORECASE)  # fmt: skip
 _SCALES = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9}
+# As clouds count memory: 1 GB is 1,024 MB. In KB.
+_SIZES = {
+    **dict.fromkeys(("b", "byte", "bytes"), 1 / 1_024),
+    **dict.fromkeys(("k", "kb", "kib", "ki"), 1.0),
+    **dict.fromkeys(("m", "mb", "mib", "mi"), 1_024.0),
+    **dict.fromkeys(("g", "gb", "gib", "gi"), 1_048_576.0),
+}
+_SIGNS = {"$": "USD", "€": "EUR", "£": "GBP", "¥": "JPY"}
+_MONEY = re.compile(
+    r"([$€£¥]|[A-Z]{3})?\s*([-+]?[\d.,_]+[kmb]?)\s*([A-Z]{3}|[$€£¥])?", re.IGNORECASE
+)
 
 
 def _number(text: str, field: str, written: str) -> float:
@@ -36,7 +70,7 @@ def _number(text: str, field: str, written: str) -> float:
 
 
 def parse_seconds(text: str, field: str) -> float:
-    """Parse a time into seconds: `20s`, `200ms`, `1.5h`; a bare number is seconds.
+    """Parse a time into seconds: `20s`, `200ms`, `1.5h`, `1m30s`; a bare number is seconds.
 
     Args:
         text: The time.
@@ -45,18 +79,115 @@ def parse_seconds(text: str, field: str) -> float:
     Raises:
         ConfigError: It is not a time.
     """
-    found = _TIME.fullmatch(text.strip())
-    if found is None:
+    words = text.strip()
+    if _PARTS.fullmatch(words):
+        return sum(parse_seconds(each[0], field) for each in _PART.finditer(words))
+    found = _TIME.fullmatch(words)
+    if found is None or found[2].lower() not in _UNITS:
         raise ConfigError(f"{field}: {text!r} is not a time such as 200ms, 20s, 5m, 1h")
-    return _number(found[1], field, text) * _UNITS[(found[2] or "s").lower()]
+    return _number(found[1], field, text) * _UNITS[found[2].lower()]
 
 
 def parse_amount(text: str, field: str) -> float:
-    """Parse a number: `1200000`, `1_200_000`, `1.2M`, `5k`. Raises ConfigError, naming `field`."""
+    """Parse a number: `1200000`, `1_200_000`, `1,200,000`, `1.2M`, `5k`.
+
+    Raises:
+        ConfigError: It is not a number, or its comma may be a decimal one; `field` is named.
+    """
     found = _AMOUNT.fullmatch(text.strip())
     if found is None:
-        raise ConfigError(f"{field}: {text!r} is not a number such as 1200000 or 1.2M")
+        why = "; write decimals with a point" if "," in text else ""
+        raise ConfigError(f"{field}: {text!r} is not a number such as 1200000 or 1.2M{why}")
     return _number(found[1].replace(",", ""), field, text) * _SCALES[found[2].lower()]
+
+
+def parse_share(text: str, field: str, *, ambiguous: float = 1.0) -> float:
+    """Parse a share of 1: `1%`, `0.01`; a number from 1 on is per cent, so that 28 is 28 %.
+
+    Args:
+        text: The share.
+        field: Named in errors.
+        ambiguous: Bare numbers from this to 1 are rejected: 0.5 may be meant as 0.5 %.
+
+    Raises:
+        ConfigError: It is not a share from 0 to 100 per cent, or ambiguous.
+    """
+    words = text.strip()
+    try:
+        value = float(words.removesuffix("%"))
+    except ValueError:
+        raise ConfigError(f"{field}: {text!r} is not a share such as 1%") from None
+    percent = words.endswith("%") or value >= 1
+    if not percent and ambiguous <= value < 1:
+        raise ConfigError(f"{field}: {text!r} is ambiguous; write {value:g}% or {100 * value:g}%")
+    share = value / 100.0 if percent else value
+    if not 0 <= share <= 1:
+        raise ConfigError(f"{field}: {text!r} is not from 0 to 100 per cent")
+    return share
+
+
+def parse_money(text: str, field: str, currency: str) -> float:
+    """Parse an amount of money: `500`, `$500`, `500 USD`, `1.5k`.
+
+    Args:
+        text: The amount.
+        field: Named in errors.
+        currency: Of the prices.
+
+    Raises:
+        ConfigError: It is not an amount, or in another currency.
+    """
+    found = _MONEY.fullmatch(text.strip())
+    if found is None:
+        raise ConfigError(f"{field}: {text!r} is not an amount such as 500, $500 or 1.5k")
+    codes = [each.strip().upper() for each in (found[1], found[3]) if each]
+    if any(_SIGNS.get(code, code) != currency for code in codes):
+        raise ConfigError(f"{field}: {text!r} is not in {currency}, as the prices are")
+    return parse_amount(found[2], field)
+
+
+def parse_size(text: str, field: str, unit: str) -> float:
+    """Parse a size: `512MB`, `0.5 GB`, `40KB`; 1 GB is 1,024 MB.
+
+    Args:
+        text: The size.
+        field: Named in errors.
+        unit: Of the result and of a bare number: `KB` or `MB`.
+
+    Raises:
+        ConfigError: It is not a size.
+    """
+    found = _TIME.fullmatch(text.strip())
+    word = unit.lower() if found is not None and not found[2] else (found or ["", "", ""])[2]
+    if found is None or word.lower() not in _SIZES:
+        raise ConfigError(f"{field}: {text!r} is not a size such as 512MB, 0.5GB, 40KB")
+    return _number(found[1], field, text) * _SIZES[word.lower()] / _SIZES[unit.lower()]
+
+
+def in_unit(text: str, unit: str, field: str, currency: str = "USD") -> float:
+    """Parse a text into a number in the unit of a field.
+
+    Args:
+        text: With its unit, or a bare number.
+        unit: `s`, `ms`, `min`, `KB`, `MB`, `share`, `money`; else it is a plain amount.
+        field: Named in errors.
+        currency: Of `money`.
+
+    Raises:
+        ConfigError: It is not such a quantity.
+    """
+    match unit:
+        case "s" | "ms" | "min":
+            bare = re.fullmatch(r"[\d_.]+", text.strip())
+            return parse_seconds(f"{text}{unit}" if bare else text, field) / _UNITS[unit]
+        case "KB" | "MB":
+            return parse_size(text, field, unit)
+        case "share":
+            return parse_share(text, field, ambiguous=0.1)
+        case "money":
+            return parse_money(text, field, currency)
+        case _:
+            return parse_amount(text, field)
 
 
 def parse_distribution(text: str, field: str) -> Distribution:

@@ -7,9 +7,9 @@
     spikes = ["5000@20s"]
 
     [objective]                    # fields of Objective
-    first_token_p99 = 4.0
+    first_token_p99 = "4s"
 
-    [options]                      # fields of Options; [each]: fields of PerRequest
+    [options]                      # Options; [each]: PerRequest; [levers]: LeverShares
     announced = true
 
     [prices]
@@ -34,17 +34,19 @@ from seawall.errors import ConfigError
 from seawall.plan.inputs.notation import read_document
 from seawall.plan.inputs.platforms import PLATFORMS, PlatformName
 from seawall.plan.inputs.prices import Prices, load_prices, parse_discounts, read_prices
-from seawall.plan.inputs.question import Objective, Options, PerRequest, Question
+from seawall.plan.inputs.question import LeverShares, Objective, Options, PerRequest, Question
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.inputs.workload_file import (
     WORKLOAD_TABLES,
     with_fields,
+    with_units,
     workload_of,
 )
 
 __all__ = ["Deployed", "QuestionFile", "prices_from", "read_question"]
 
-_TABLES = WORKLOAD_TABLES | {"objective", "options", "each", "prices", "deployed", "check"}
+_TABLES = WORKLOAD_TABLES | {"objective", "options", "each", "levers", "prices"}
+_TABLES |= {"deployed", "check"}
 
 
 class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -109,7 +111,7 @@ def _parsed(document: dict[str, Any], folder: Path, default: Workload | None) ->
     if unknown:
         raise ConfigError(f"{min(unknown)}: unknown; known: {', '.join(sorted(_TABLES))}")
     given = set()
-    for name in ("objective", "options", "each", "prices"):
+    for name in ("objective", "options", "each", "levers", "prices"):
         table = document.get(name, {})
         if not isinstance(table, dict):
             raise ConfigError(f"{name}: is not a table")
@@ -124,12 +126,15 @@ def _parsed(document: dict[str, Any], folder: Path, default: Workload | None) ->
     file = folder / str(pricing["file"]) if "file" in pricing else None
     discounts = parse_discounts(str(each) for each in pricing.get("discounts", ()))
     region = str(pricing.get("region", "us-east-1"))
+    prices = prices_from(file, region, discounts, options.architecture)
+    stated = document.get("objective", {})
     question = Question(
         workload=workload,
-        objective=with_fields(Objective(), document.get("objective", {}), "objective"),
+        objective=with_fields(Objective(), stated, "objective", prices.currency),
         options=options,
         each=with_fields(PerRequest(), document.get("each", {}), "each"),
-        prices=prices_from(file, region, discounts, options.architecture),
+        levers=with_fields(LeverShares(), document.get("levers", {}), "levers"),
+        prices=prices,
         given=frozenset(given),
     )
     return QuestionFile(
@@ -140,8 +145,11 @@ def _parsed(document: dict[str, Any], folder: Path, default: Workload | None) ->
 def _deployed(document: dict[str, Any]) -> Deployed | None:
     if "deployed" not in document:
         return None
+    table = document["deployed"]
+    hints = {each.name: each.type for each in structs.fields(Deployed)}
     try:
-        return msgspec.convert(document["deployed"], Deployed)
+        fields = with_units(table, hints, "deployed") if isinstance(table, dict) else table
+        return msgspec.convert(fields, Deployed)
     except msgspec.ValidationError as error:
         raise ConfigError(f"deployed: {error}") from None
 

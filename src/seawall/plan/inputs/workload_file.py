@@ -8,9 +8,11 @@ import msgspec
 from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.arrivals import DAY, Campaign, Spike
+from seawall.plan.inputs.arrivals import Arrivals, Campaign, Spike, with_daily
 from seawall.plan.inputs.distributions import Distribution
+from seawall.plan.inputs.model_file import model_from_flags, model_of
 from seawall.plan.inputs.notation import (
+    in_unit,
     parse_amount,
     parse_distribution,
     parse_seconds,
@@ -25,10 +27,13 @@ __all__ = [
     "from_flags",
     "read_workload",
     "with_fields",
+    "with_units",
     "workload_of",
 ]
 
-WORKLOAD_TABLES = frozenset({"arrivals", "service", "clients"})
+WORKLOAD_TABLES = frozenset({"arrivals", "service", "clients", "model"})
+_SCALED = "scaled to"
+_SHORTEST = 60.0  # seconds of a trace that a day is extrapolated from
 
 T = TypeVar("T", bound=Struct)
 
@@ -42,17 +47,23 @@ def from_flags(
     start: str = "",
     horizon: str = "",
     trace: Path | None = None,
+    model_tpm: str = "",
+    model_rpm: str = "",
+    max_tokens: str = "",
 ) -> Workload:
     """A workload from flags; what is empty is taken from `base`.
 
     Args:
         base: A default workload by default.
-        daily: Requests a day: `1200000`, `1.2M`.
+        daily: Requests a day: `1200000`, `1.2M`. A trace is scaled to that; see `with_daily`.
         spikes: `5000@20s`, `5000@20s+10s`.
         duration: Of a request: `4s..7s`.
         start: Initialisation of a process: `1s`.
         horizon: Time simulated; a day by default.
         trace: A CSV file or an export; see `from_trace`.
+        model_tpm: The model's quota of tokens a minute: `2M`.
+        model_rpm: The model's quota of requests a minute.
+        max_tokens: Bound of a call's output; `none`: the model's own.
 
     Raises:
         ConfigError: A value is invalid; the flag is named.
@@ -64,8 +75,8 @@ def from_flags(
     if horizon:
         arrivals = structs.replace(arrivals, horizon=parse_seconds(horizon, "horizon"))
     if daily:
-        arrivals = structs.replace(arrivals, rate=parse_amount(daily, "daily") / DAY)
-        sources["arrivals.rate"] = "given: requests a day"
+        arrivals = _with_daily(arrivals, parse_amount(daily, "daily"), "daily", sources)
+    _check_span(arrivals, sources)
     given_spikes = tuple(Spike(*parse_spike(text, "spike")) for text in spikes)
     if given_spikes:
         arrivals = structs.replace(arrivals, spikes=given_spikes)
@@ -80,7 +91,35 @@ def from_flags(
     clients = workload.clients
     if duration and sources.get("clients") == DEFAULT_SOURCES["clients"]:
         clients = _clients_of(service, sources)
-    return Workload(arrivals=arrivals, service=service, clients=clients, sources=sources)
+    model = model_from_flags(
+        workload.model, sources,
+        tokens_a_minute=model_tpm, requests_a_minute=model_rpm, max_tokens=max_tokens,
+    )  # fmt: skip
+    return structs.replace(
+        workload, arrivals=arrivals, service=service, clients=clients, model=model, sources=sources
+    )
+
+
+def _with_daily(arrivals: Arrivals, daily: float, field: str, sources: dict[str, str]) -> Arrivals:
+    """The arrivals with this number of requests a day, which is added to the sources."""
+    if arrivals.trace is None:
+        sources["arrivals.rate"] = "given: requests a day"
+    else:
+        read = sources.get("arrivals.trace", "given").partition(f"; {_SCALED}")[0]
+        sources["arrivals.trace"] = f"{read}; {_SCALED} {daily:,.10g} a day with its shape"
+    return with_daily(arrivals, daily, field)
+
+
+def _check_span(arrivals: Arrivals, sources: dict[str, str]) -> None:
+    """Raise ConfigError if a day would be extrapolated from seconds."""
+    if arrivals.trace is None or _SCALED in sources.get("arrivals.trace", ""):
+        return
+    if arrivals.horizon < _SHORTEST:
+        raise ConfigError(
+            f"trace: {len(arrivals.trace):,} requests in {arrivals.horizon:.3g} s: too short for "
+            f"the traffic of a month, which needs {_SHORTEST:.0f} s; give the requests a day too: "
+            "--daily N scales a trace"
+        )
 
 
 def _clients_of(service: Service, sources: dict[str, str]) -> Clients:
@@ -97,9 +136,9 @@ def _clients_of(service: Service, sources: dict[str, str]) -> Clients:
 def read_workload(path: Path) -> Workload:
     """Read a workload from a TOML file.
 
-    Its tables `arrivals`, `service` and `clients` have the fields of these classes, with times as
-    in `notation`. `arrivals.daily` is the number of requests a day, `arrivals.spikes` a list such
-    as `["5000@20s"]`, `arrivals.trace` a file for `from_trace`, relative to this one;
+    Its tables `arrivals`, `service`, `clients` and `model` have the fields of these classes, with
+    times as in `notation`. `arrivals.daily` is the number of requests a day, `arrivals.spikes` a
+    list such as `["5000@20s"]`, `arrivals.trace` a file for `from_trace`, relative to this one;
     `service.duration` is that of a whole request, `service.stages` a list of tables with `name`,
     `seconds`, `cpu_ms`, `model`, `store_calls`.
 
@@ -110,20 +149,21 @@ def read_workload(path: Path) -> Workload:
     try:
         unknown = set(document) - WORKLOAD_TABLES
         if unknown:
-            raise ConfigError(f"{min(unknown)}: unknown; known: arrivals, service, clients")
+            raise ConfigError(f"{min(unknown)}: unknown; known: arrivals, service, clients, model")
         return workload_of(document, path.parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
 def workload_of(document: dict[str, Any], folder: Path) -> Workload:
-    """The workload of a document's tables `arrivals`, `service`, `clients`; others are ignored."""
+    """The workload of a document's tables, those in `WORKLOAD_TABLES`; others are ignored."""
     arriving = _table(document, "arrivals")
     serving = _table(document, "service")
     workload = Workload()
     if "trace" in arriving:
         workload = from_trace(folder / str(arriving.pop("trace")))
     given: dict[str, str] = {}
+    daily = arriving.pop("daily", None)
     _read_arrivals(arriving)
     if "stages" in serving:
         serving["stages"] = tuple(
@@ -142,19 +182,22 @@ def workload_of(document: dict[str, Any], folder: Path) -> Workload:
     calling = _table(document, "clients")
     given |= {"clients": "given"} if calling else {}
     sources = workload.sources | given
+    arrivals = with_fields(workload.arrivals, arriving, "arrivals")
+    if daily is not None:
+        amount = parse_amount(str(daily), "arrivals.daily")
+        arrivals = _with_daily(arrivals, amount, "arrivals.daily", sources)
     clients = Clients() if "patience" in calling else _clients_of(service, sources)
     return Workload(
-        arrivals=with_fields(workload.arrivals, arriving, "arrivals"),
+        arrivals=arrivals,
         service=service,
         clients=with_fields(clients, calling, "clients"),
+        model=model_of(_table(document, "model"), workload.model, sources),
         sources=sources,
     )
 
 
 def _read_arrivals(arriving: dict[str, Any]) -> None:
     """Parse the texts of the table, in place."""
-    if "daily" in arriving:
-        arriving["rate"] = parse_amount(str(arriving.pop("daily")), "arrivals.daily") / DAY
     if "horizon" in arriving:
         arriving["horizon"] = _seconds(arriving["horizon"], "arrivals.horizon")
     if "spikes" in arriving:
@@ -203,8 +246,47 @@ def _stage(table: object, where: str) -> Stage:
     return with_fields(Stage(str(table["name"]), fields["seconds"]), fields, where)
 
 
-def with_fields(base: T, fields: dict[str, Any], where: str) -> T:
-    """A copy of `base` with fields of a TOML table, each converted to its type.
+# Units of fields that a file may write with their unit: "5s", "512MB", "1%". Others are amounts.
+_FIELD_UNITS = {
+    **dict.fromkeys(("first_token_p99", "latency_p99", "backoff", "backoff_cap", "patience"), "s"),
+    **dict.fromkeys(("kb_to_callers", "kb_to_model", "log_kb", "memory_kb_in_flight"), "KB"),
+    "cpu_ms": "ms",
+    "error_share": "share",
+    "lead_minutes": "min",
+    "memory_mb": "MB",
+    "monthly_cost": "money",
+}
+
+
+def with_units(
+    fields: dict[str, Any], hints: dict[str, Any], where: str, currency: str = "USD"
+) -> dict[str, Any]:
+    """Fields of a TOML table with the texts of numbers parsed, each in the unit of its field.
+
+    Args:
+        fields: Of the table.
+        hints: Types of the fields; texts of those that are numbers are parsed.
+        where: The table, for errors.
+        currency: Of amounts of money.
+
+    Raises:
+        ConfigError: A text is not such a quantity; the field is named.
+    """
+    parsed = dict(fields)
+    for key, value in fields.items():
+        unit, name = _FIELD_UNITS.get(key, ""), f"{where}.{key}"
+        numeric = any(hints.get(key) == each for each in (float, int, float | None, int | None))
+        if isinstance(value, str) and numeric:
+            number = in_unit(value, unit, name, currency)
+            whole = hints[key] in (int, int | None)
+            parsed[key] = int(number) if whole and number == int(number) else number
+        elif unit == "share" and isinstance(value, int | float) and not isinstance(value, bool):
+            parsed[key] = in_unit(repr(value), unit, name)  # 1 is 1 % here too
+    return parsed
+
+
+def with_fields(base: T, fields: dict[str, Any], where: str, currency: str = "USD") -> T:
+    """A copy of `base` with fields of a TOML table, each converted to its type and unit.
 
     Raises:
         ConfigError: A field is unknown or of another type; it is named, in the table `where`.
@@ -212,7 +294,7 @@ def with_fields(base: T, fields: dict[str, Any], where: str) -> T:
     known = base.__struct_fields__
     hints = {each.name: each.type for each in structs.fields(base)}
     values = {}
-    for key, value in fields.items():
+    for key, value in with_units(fields, hints, where, currency).items():
         if key not in known:
             raise ConfigError(f"{where}.{key}: unknown; known: {', '.join(known)}")
         try:

@@ -8,8 +8,8 @@ from markupsafe import Markup
 from msgspec import Struct
 
 from seawall.plan.decision.answer import Answer, Figure, PlatformAnswer, PlatformName
+from seawall.plan.decision.numbers import amount, money, price, seconds, share, within
 from seawall.plan.decision.places.registry import title_of
-from seawall.plan.decision.text import amount, money, seconds
 from seawall.plan.output.charts import asset, document
 
 __all__ = ["bill_rows", "render_report", "side_by_side", "spike_rows", "write_report"]
@@ -68,9 +68,9 @@ def render_report(answer: Answer) -> str:
     )
     environment.filters |= {
         "amount": amount,
-        "price": _price,
+        "price": price,
         "seconds": seconds,
-        "share": _share,
+        "share": share,
         "within": _within,
     }
     environment.globals["title_of"] = title_of
@@ -162,28 +162,6 @@ def _steps(bin_seconds: float) -> str:
     return f"in steps of {bin_seconds / 60:.2g} min"
 
 
-def _price(value: float) -> str:
-    """`0.0000133334`: all its digits, without an exponent."""
-    return f"{value:.10f}".rstrip("0").rstrip(".")
-
-
-def _share(value: float | None) -> str:
-    """`0.3 %`; `-` if there is none."""
-    if value is None:
-        return "-"
-    percent = value * 100.0
-    if 0.0 < percent < 0.01:
-        return "< 0.01 %"
-    return f"{percent:.0f} %" if percent in (0.0, 100.0) or percent >= 10 else f"{percent:.2g} %"
-
-
 def _within(figure: Figure, kind: str) -> str:
-    """A figure with half its interval, where there is one: `3.36 s ± 0.06`."""
-    value, half = figure.value, figure.half
-    if value is None:
-        return "-"
-    if kind == "seconds":
-        return seconds(value) + (f" ± {half:.2f}" if half and half >= 0.005 else "")
-    if kind == "share":
-        return _share(value) + (f" ± {half * 100:.1f}" if half and half >= 0.0005 else "")
-    return f"{value:,.0f}" + (f" ± {half:,.0f}" if half and half >= 0.5 else "")
+    """A figure with half its interval, where there is one."""
+    return within(figure.value, figure.half, kind)

@@ -26,7 +26,9 @@ from seawall.plan.simulator.job import (
 from seawall.plan.simulator.kernels.environments import arrays as kernel
 from seawall.plan.simulator.kernels.environments.attempts import run_until
 from seawall.plan.simulator.kernels.environments.lives import finish
+from seawall.plan.simulator.kernels.model.arrays import Quota
 from seawall.plan.simulator.kernels.primitives import HEAP_ROOM
+from seawall.plan.simulator.model_quota import is_limited, model_calls, model_series, quota_of
 from seawall.plan.simulator.provisioning import Provisioning
 from seawall.plan.simulator.result import Result, Usage
 
@@ -99,6 +101,7 @@ def _params_of(job: Job, platform: Lambda) -> tuple[kernel.EnvironmentParams, Fl
         patience=float(clients.patience),
         width=job.width,
         horizon=float(workload.arrivals.horizon),
+        limited=is_limited(job),
     )
     return params, rows, tables
 
@@ -107,7 +110,7 @@ def _initial_state(job: Job, platform: Lambda) -> kernel.EnvironmentState:
     """The arrays of a run without environments, with room for as many as there may be."""
     # There are no more environments than attempts.
     room = int(min(platform.limit, job.workload.most_attempts + platform.warm)) + 1
-    count = np.zeros(12, dtype=np.int64)
+    count = np.zeros(13, dtype=np.int64)
     count[kernel.FREE_SLOTS] = room
     count[kernel.OLDEST] = count[kernel.NEWEST] = -1
     limit = platform.invocations_per_concurrency * platform.limit
@@ -167,6 +170,7 @@ def run_lambda(job: Job, platform: Lambda) -> Result:
     """Run a job; see `simulate`."""
     params, rows, tables = _params_of(job, platform)
     state = _initial_state(job, platform)
+    quota = quota_of(job, len(state.slots))
     bins, horizon = job.bins, job.workload.arrivals.horizon
     stats = kernel.EnvironmentStats(
         series=np.zeros((12, bins), dtype=np.int64),
@@ -189,7 +193,7 @@ def run_lambda(job: Job, platform: Lambda) -> Result:
     while True:
         state = with_retry_room(state, len(piece) + 1, kernel.TICKETS)
         until = provisioning.next_time
-        at = run_until(state, stats, params, rows, tables, piece, at, number, until, last)
+        at = run_until(state, stats, params, quota, rows, tables, piece, at, number, until, last)
         if at < len(piece) or last:
             if last and at == len(piece) and until == math.inf:
                 break
@@ -203,11 +207,15 @@ def run_lambda(job: Job, platform: Lambda) -> Result:
             more = next(following, None)
             piece, last = (np.empty(0), True) if more is None else (more, False)
     finish(state, stats, params)
-    return _result(job, platform, stats, provisioning)
+    return _result(job, platform, stats, provisioning, quota)
 
 
 def _result(
-    job: Job, platform: Lambda, stats: kernel.EnvironmentStats, provisioning: Provisioning
+    job: Job,
+    platform: Lambda,
+    stats: kernel.EnvironmentStats,
+    provisioning: Provisioning,
+    quota: Quota,
 ) -> Result:
     workload, width, seed = job.workload, job.width, job.seed
     series, counts, totals = stats.series, stats.counts, stats.totals
@@ -217,17 +225,21 @@ def _result(
     per = workload.service.connections
     new = np.diff(provisioned, prepend=0.0).clip(min=0.0) + series[kernel.COLD]
     horizon = workload.arrivals.horizon
-    seconds = shared_series(job, stats, kernel) | {
-        "cold_starts": series[kernel.COLD].astype(float),
-        "queued": np.zeros(series.shape[1]),
-        "capacity": alive + provisioned,
-        "ready": alive + provisioned,
-        "provisioned": provisioned,
-        "spilled": series[kernel.SPILLED].astype(float),
-        "nodes": np.zeros(series.shape[1]),
-        "new_connections": new * per,
-        "open_connections": (alive + provisioned) * per,
-    }
+    seconds = (
+        shared_series(job, stats, kernel)
+        | model_series(quota)
+        | {
+            "cold_starts": series[kernel.COLD].astype(float),
+            "queued": np.zeros(series.shape[1]),
+            "capacity": alive + provisioned,
+            "ready": alive + provisioned,
+            "provisioned": provisioned,
+            "spilled": series[kernel.SPILLED].astype(float),
+            "nodes": np.zeros(series.shape[1]),
+            "new_connections": new * per,
+            "open_connections": (alive + provisioned) * per,
+        }
+    )
     started = int(counts[kernel.ATTEMPTS] - counts[kernel.THROTTLES])
     provisioned_seconds = provisioning.seconds()
     usage = Usage(
@@ -265,5 +277,6 @@ def _result(
         },
         seconds=seconds,
         samples=samples_of(stats.samples),
+        model=model_calls(quota),
         **shared_counts(counts, kernel),
     )

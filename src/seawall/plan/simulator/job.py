@@ -22,6 +22,8 @@ __all__ = [
     "ARRIVING",
     "CHOICES",
     "JITTERS",
+    "MODEL_TOKENS",
+    "MODEL_WAITS",
     "SERVICES",
     "STARTS",
     "Job",
@@ -44,7 +46,7 @@ Integers = NDArray[np.int64]
 Retrying = TypeVar("Retrying", EnvironmentState, Requests)
 
 # Uses of streams of random numbers.
-ARRIVING, SERVICES, STARTS, JITTERS, CHOICES = range(5)
+ARRIVING, SERVICES, STARTS, JITTERS, CHOICES, MODEL_TOKENS, MODEL_WAITS = range(7)
 _PIECE = 65_536
 _MOST_BINS = 200_000
 _RETRIES = ("retry_times", "ticket", "retry_request", "retry_tries", "retry_first", "free_tickets")
@@ -186,6 +188,7 @@ def shared_series(
         "timed_out": series[kernel.LEFT].astype(float),
         "failed": series[kernel.FAILED].astype(float),
         "in_service": level(started - ended),
+        "model_begun": series[kernel.CALLS_BEGIN].astype(float),
         "model_calls": level(series[kernel.CALLS_BEGIN] - series[kernel.CALLS_END]),
         "store_calls": (early * started + late * ended).astype(float),
         "first_token_mean": mean,

@@ -24,9 +24,11 @@ from seawall.plan.simulator.job import (
     shared_series,
     with_retry_room,
 )
+from seawall.plan.simulator.kernels.model.arrays import Quota
 from seawall.plan.simulator.kernels.pods import arrays as kernel
 from seawall.plan.simulator.kernels.pods.loop import run_until
 from seawall.plan.simulator.kernels.primitives import HEAP_ROOM
+from seawall.plan.simulator.model_quota import is_limited, model_calls, model_series, quota_of
 from seawall.plan.simulator.result import Result, Usage
 from seawall.plan.simulator.scalers import Scaler, scaler_of
 
@@ -99,6 +101,7 @@ def _params_of(job: Job, platform: Eks, room: int) -> tuple[kernel.PodParams, Fl
         patience=float(clients.patience),
         width=job.width,
         horizon=float(workload.arrivals.horizon),
+        limited=is_limited(job),
     )
     return params, rows, tables
 
@@ -170,7 +173,7 @@ def _initial_state(
     return pods, requests
 
 
-State = tuple[kernel.Pods, kernel.Requests, kernel.PodStats, kernel.PodParams]
+State = tuple[kernel.Pods, kernel.Requests, kernel.PodStats, kernel.PodParams, Quota]
 
 
 def run_eks(job: Job, platform: Eks) -> Result:
@@ -222,18 +225,19 @@ def _run(
         totals=np.zeros(5),
         samples=job.samples,
     )
-    state = (pods, requests, stats, params)
+    quota = quota_of(job, len(requests.phase))
+    state = (pods, requests, stats, params, quota)
     horizon = job.workload.arrivals.horizon
     fleet = Fleet(platform, job.workload.service.start, state, seed=job.seed, horizon=horizon)
     scaler = scaler_of(fleet, settings, params, stats)
     _drive(job, state, (rows, tables), fleet, scaler)
-    return _result(job, stats, pods, fleet, kind)
+    return _result(job, state, fleet, kind)
 
 
 def _drive(
     job: Job, state: State, draws: tuple[Floats, Floats], fleet: Fleet, scaler: Scaler | None
 ) -> None:
-    pods, requests, stats, params = state
+    pods, requests, stats, params, quota = state
     following = iter(job.pieces)
     piece, last, at, number = next(following), False, 0, 0
     while True:
@@ -241,7 +245,7 @@ def _drive(
         requests = with_retry_room(requests, in_pods + len(piece) + 1, kernel.TICKETS)
         fleet.set_requests(requests)
         until = fleet.next_time
-        at = run_until(pods, requests, stats, params, *draws, piece, at, number, until, last)
+        at = run_until(pods, requests, stats, params, quota, *draws, piece, at, number, until, last)
         if at == len(piece) and not last:
             number += len(piece)
             at = 0
@@ -264,7 +268,8 @@ def _steps(changes: list[tuple[float, int]], width: float, bins: int) -> Floats:
     return level(found)
 
 
-def _result(job: Job, stats: kernel.PodStats, pods: kernel.Pods, fleet: Fleet, kind: str) -> Result:
+def _result(job: Job, state: State, fleet: Fleet, kind: str) -> Result:
+    pods, _, stats, _, quota = state
     workload, width, seed = job.workload, job.width, job.seed
     series, counts, totals = stats.series, stats.counts, stats.totals
     bins = series.shape[1]
@@ -276,17 +281,21 @@ def _result(job: Job, stats: kernel.PodStats, pods: kernel.Pods, fleet: Fleet, k
             started_pods[min(int(at / width), bins - 1)] += 1
     horizon = workload.arrivals.horizon
     opened = series[kernel.CONNECTED].astype(float)
-    seconds = shared_series(job, stats, kernel) | {
-        "cold_starts": started_pods,
-        "queued": level(series[kernel.QUEUE_CHANGE]),
-        "capacity": capacity,
-        "ready": _steps(fleet.ready_changes, width, bins),
-        "provisioned": np.zeros(bins),
-        "spilled": np.zeros(bins),
-        "nodes": _steps(fleet.node_pool.changes, width, bins),
-        "new_connections": opened + per * started_pods,
-        "open_connections": np.cumsum(opened) + per * capacity,
-    }
+    seconds = (
+        shared_series(job, stats, kernel)
+        | model_series(quota)
+        | {
+            "cold_starts": started_pods,
+            "queued": level(series[kernel.QUEUE_CHANGE]),
+            "capacity": capacity,
+            "ready": _steps(fleet.ready_changes, width, bins),
+            "provisioned": np.zeros(bins),
+            "spilled": np.zeros(bins),
+            "nodes": _steps(fleet.node_pool.changes, width, bins),
+            "new_connections": opened + per * started_pods,
+            "open_connections": np.cumsum(opened) + per * capacity,
+        }
+    )
     pod_seconds = fleet.pod_seconds()
     usage = Usage(
         invocations=int(counts[kernel.ATTEMPTS] - counts[kernel.THROTTLES]),
@@ -319,5 +328,6 @@ def _result(job: Job, stats: kernel.PodStats, pods: kernel.Pods, fleet: Fleet, k
         },
         seconds=seconds,
         samples=samples_of(stats.samples),
+        model=model_calls(quota),
         **shared_counts(counts, kernel),
     )

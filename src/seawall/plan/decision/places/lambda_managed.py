@@ -211,7 +211,7 @@ class ManagedInstances(Struct, frozen=True, kw_only=True):
         )
         lines.add("lambda.managed_requests", "requests", used.invocations / 1e6)
         add_entry(lines, configuration.entry, used)
-        add_network(lines)
+        add_network(lines, self.family)
 
     def logged_kb(self) -> float:
         """See `Place`."""

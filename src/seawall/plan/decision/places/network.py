@@ -1,16 +1,13 @@
-"""The way from a private network to the model: NAT gateways."""
+"""The way from a private network to the model, in a bill."""
 
 from seawall.plan.decision.bill import Bill
-from seawall.plan.inputs.question import HOURS
+from seawall.plan.decision.egress import egress_lines
+from seawall.plan.decision.places.port import Family
 
 __all__ = ["add_network"]
 
 
-def add_network(lines: Bill) -> None:
-    """Add NAT gateways to the model to a bill, one a zone."""
-    question = lines.question
-    zones = question.options.zones
-    lines.add("nat.hours", "NAT gateways", zones * HOURS)
-    lines.add("ipv4.hours", "NAT gateways, addresses", zones * HOURS)
-    gb = lines.month.requests * question.each.kb_to_model / 1_048_576.0
-    lines.add("nat.gb", "NAT gateways, data", gb)
+def add_network(lines: Bill, family: Family = "containers") -> None:
+    """Add NAT gateways, or interface endpoints, to a bill."""
+    for name, title, quantity in egress_lines(lines.question, lines.month, family):
+        lines.add(name, title, quantity)

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.exports.trace import MOST_REQUESTS, Trace
+from seawall.plan.inputs.exports.trace import MOST_REQUESTS, Trace, start_of
 from seawall.plan.inputs.exports.units import parse_time
 
 __all__ = ["is_access_log", "is_haproxy_log", "read_access_log", "read_haproxy_log"]
@@ -68,6 +68,7 @@ def read_access_log(lines: Iterable[str], name: str) -> Trace:
         times - times[0],
         durations=np.array(durations) if durations else None,
         whole=True,
+        start=start_of(times),
         source="the load balancer's access log",
     )
 
@@ -142,5 +143,6 @@ def read_haproxy_log(lines: Iterable[str], name: str) -> Trace:
         times - times[0],
         durations=np.array(durations) if durations else None,
         whole=True,
+        start=start_of(times),
         source="HAProxy's log",
     )

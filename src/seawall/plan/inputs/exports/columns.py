@@ -1,8 +1,10 @@
-"""Tables with a column of times, and perhaps of tokens or durations: CSV, TSV, JSON lines."""
+"""Tables with a column of times, and perhaps of tokens or durations: CSV, TSV, JSON."""
 
 import csv
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from array import array
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 import numpy as np
@@ -10,186 +12,235 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.exports.tools import Format, known_format
-from seawall.plan.inputs.exports.trace import MOST_REQUESTS, Trace, spread
+from seawall.plan.inputs.exports.counts import (
+    binned_column,
+    count_columns,
+    read_counts,
+    read_locust,
+)
+from seawall.plan.inputs.exports.rows import Row, cell, first_of, number, plain_name
+from seawall.plan.inputs.exports.tools import Format, known_format, unusable_table
+from seawall.plan.inputs.exports.trace import MOST_REQUESTS, Trace, start_of, within_seconds
 from seawall.plan.inputs.exports.units import (
-    is_number,
-    parse_durations,
+    TIME_FORMS,
+    check_unit,
+    parse_date,
+    parse_duration,
     parse_time,
+    seconds_of,
     split_unit,
 )
 
-__all__ = ["Row", "read_columns", "read_table"]
+__all__ = ["read_columns", "read_table"]
 
 Floats = NDArray[np.float64]
 
 _TIMES = (
-    *("timestamp", "time", "arrival", "date", "datetime", "@timestamp", "start", "ts"),
-    *("starttime", "timestamputc", "msec", "timeiso8601", "timelocal"),
+    *("timestamp", "time", "arrival", "arrivaltime", "date", "datetime", "@timestamp", "start"),
+    *("ts", "starttime", "timestamputc", "msec", "timeiso8601", "timelocal", "createdat"),
+    *("created", "requesttimeepoch", "arrivedat", "startedat", "receivedat", "requestedat"),
+    "eventtime",
 )
-_TOKENS = ("generatedtokens", "outputtokens", "completiontokens", "tokens")
+_OUTPUT_TOKENS = (
+    *("generatedtokens", "outputtokens", "completiontokens", "responsetokens", "numdecodetokens"),
+    "tokens",
+)
+_INPUT_TOKENS = (
+    *("contexttokens", "inputtokens", "prompttokens", "requesttokens", "numprefilltokens"),
+)
 # That of the whole request before that of its first byte.
 _DURATIONS = (
     *("duration", "elapsed", "elapsedtime", "responsetime", "requesttime", "totaltime"),
     *("timetaken", "targetprocessingtime", "latency", ""),
 )
+_MISSING = frozenset({"", "-", "null", "none", "n/a"})
+_DELIMITERS = ",\t;|"
 _VEGETA = 6  # columns at least, without a head
 _NANOSECONDS = 1e17  # since 1970, at least
-_MICROSECONDS = 1e14
-_MILLISECONDS = 1e11
 
 
-class Row(Struct, frozen=True):
-    """The cells of a row, and the number of its line."""
+class _Layout(Struct, frozen=True, kw_only=True):
+    """Which columns of a table have what; None: it has no such column.
 
-    line: int
-    cells: list[str]
+    Attributes:
+        source: What the table is.
+        names: Of the columns, for errors.
+        time: The column of times.
+        time_scale: Seconds in the unit of the column's name. None: it has no unit.
+        date: A column of dates, which the times of day belong to.
+        duration: The column of durations.
+        duration_scale: Seconds in the unit of durations. None: unknown.
+        input_tokens: A column.
+        output_tokens: A column.
+        ends: See `Format`, as of the next.
+        only: Column and value.
+        measured: Whether only rows with a duration count.
+        failed: Column and value.
+        whole: See `Format`.
+    """
+
+    source: str
+    names: list[str]
+    time: int
+    time_scale: float | None = None
+    date: int | None = None
+    duration: int | None = None
+    duration_scale: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    ends: bool = False
+    only: tuple[int, str] | None = None
+    measured: bool = False
+    failed: tuple[int, str] | None = None
+    whole: bool = False
 
 
 def read_columns(lines: Iterable[str], name: str) -> Trace:
-    """Read a table separated by commas, tabs or semicolons; see `read_table`."""
+    """Read a table separated by commas, tabs, semicolons or bars; see `read_table`."""
     lines = iter(lines)
-    first = next(lines, "")
-    delimiter = next((each for each in ",\t;" if each in first), ",")
-    rows = _rows(chain([first] if first else [], lines), delimiter, name)
+    first, skipped = next(lines, ""), 0
+    if first.lower().startswith("sep="):  # for spreadsheets
+        first, skipped = next(lines, ""), 1
+    unquoted = re.sub(r'"[^"]*"', "", first)
+    delimiter = max(_DELIMITERS, key=unquoted.count)
+    rows = _rows(chain([first] if first else [], lines), delimiter, name, skipped)
     head = next(rows, None)
     if head is None:
         raise ConfigError(f"{name}: the trace is empty")
     return read_table(head.cells, rows, name)
 
 
-def _rows(lines: Iterable[str], delimiter: str, name: str) -> Iterator[Row]:
+def _rows(lines: Iterable[str], delimiter: str, name: str, skipped: int) -> Iterator[Row]:
     reader = csv.reader(lines, delimiter=delimiter)
     while True:
         try:
             cells = next(reader, None)
         except csv.Error as error:
-            raise ConfigError(f"{name}:{reader.line_num}: {error}") from None
+            raise ConfigError(f"{name}:{reader.line_num + skipped}: {error}") from None
         if cells is None:
             return
         if cells or reader.line_num == 1:
-            yield Row(reader.line_num, cells)
+            yield Row(reader.line_num + skipped, cells)
 
 
 def read_table(head: list[str], rows: Iterable[Row], name: str) -> Trace:
     """Read a table whose columns are recognised by their names or their content.
 
     Times are dates or numbers: in the unit in the column's name, else, by their size, in that of
-    the usual clocks (ns, µs, ms, s since 1970), else in seconds. A file without a header has its
-    times in the first column. Durations are in the unit of the tool that wrote the file, or of the
-    column's name, or beside the value; see `parse_durations`.
+    the usual clocks (ns, µs, ms, s since 1970), else in seconds. Where several requests have the
+    same whole second, they are placed at random within it. A file without a header has its times in
+    the first column. Durations are in the unit of the tool that wrote the file, or of the column's
+    name, or beside the value; see `parse_durations`. A row with a count, and without a duration or
+    tokens, is a period. Rows may be in any order.
 
     Args:
         head: Names of the columns.
-        rows: Without the header.
+        rows: Without the header, which may be repeated.
         name: Of the file, for errors.
 
     Raises:
         ConfigError: File, line and column are named.
     """
-    plain = [_plain(word) for word in head]
+    plain = [plain_name(word) for word in head]
+    rows = (row for row in rows if row.cells != head)
     if {"timestamp", "name", "totalrequestcount"} <= set(plain):
-        return _locust(plain, rows, name)
+        return read_locust(plain, rows, name)
+    if (reason := unusable_table(plain)) is not None:
+        raise ConfigError(f"{name}: {reason}")
+    binned = binned_column(head)
+    if binned is not None:
+        return read_counts(head, rows, binned, name)
     found = known_format(head, plain)
     if found is not None:
-        return _of_tool(found, plain, list(rows), name)
-    bare = [split_unit(word) for word in head]
-    times_at = _first(_TIMES, plain)
-    if times_at is None:
-        times_at = _first(_TIMES, [word for word, _ in bare])
-    if times_at is None:
+        return _requests(_tool_layout(found, head, plain), rows, name)
+    layout = _layout(head, plain)
+    if layout is None:
         if parse_time(head[0] if head else "") is None:
             raise ConfigError(
                 f"{name}:1: no column of times; one of: {', '.join(_TIMES)}; docs/plan.md lists "
                 "the formats"
             )
-        read = [Row(1, head), *rows]
+        named = [f"column {at + 1}" for at in range(len(head))]
+        layout = _Layout(source="arrivals", names=named, time=0)
         if _is_vegeta(head):
-            return _requests("vegeta", read, (0, 2, None), 1e-9, name)
-        times = _ordered(_times(read, 0, None, name), read, name)
-        return Trace(times - times[0])
-    read = list(rows)
-    if not read:
-        raise ConfigError(f"{name}: the trace is empty")
-    times = _ordered(_times(read, times_at, bare[times_at][1], name), read, name)
-    tokens = _tokens(read, plain, name)
-    return Trace(times - times[0], tokens, _durations(read, head, bare, times_at, name))
+            layout = _Layout(
+                source="requests recorded by vegeta", names=named, time=0, duration=2,
+                duration_scale=1e-9, whole=True,
+            )  # fmt: skip
+        rows = chain([Row(1, head)], rows)
+    elif layout.duration is None and layout.output_tokens is None and count_columns(head):
+        return read_counts(head, rows, layout.time, name)
+    return _requests(layout, rows, name)
 
 
-def _plain(word: str) -> str:
-    return "".join(c for c in word.lower() if c.isalnum() or c == "@")
+def _layout(head: list[str], plain: list[str]) -> _Layout | None:
+    """The layout of a table that is not one of a known tool. None: it has no column of times."""
+    bare = [split_unit(word) for word in head]
+    time = first_of(_TIMES, plain)
+    if time is None:
+        time = first_of(_TIMES, [word for word, _ in bare])
+    if time is None:
+        time = first_of(("requesttime",), plain)  # API Gateway's; nginx's is a duration
+    if time is None:
+        return None
+    dated = "requesttimeepoch" in plain
+    # The first column with one of the names, with a unit or without.
+    duration = next(
+        (
+            at
+            for wanted in _DURATIONS
+            for at, (word, scale) in enumerate(bare)
+            if at != time
+            and word == wanted
+            and (wanted or scale is not None)
+            and not (dated and word == "requesttime")
+        ),
+        None,
+    )
+    return _Layout(
+        source="arrivals",
+        names=head,
+        time=time,
+        # nginx's msec is in seconds, with milliseconds as decimals.
+        time_scale=None if plain[time] == "msec" else bare[time][1],
+        date=_date_at(plain, time),
+        duration=duration,
+        duration_scale=None if duration is None else bare[duration][1],
+        input_tokens=first_of(_INPUT_TOKENS, plain),
+        output_tokens=first_of(_OUTPUT_TOKENS, plain),
+    )
 
 
-def _first(names: Sequence[str], words: Sequence[str]) -> int | None:
-    return next((words.index(each) for each in names if each in words), None)
+def _date_at(plain: list[str], time: int) -> int | None:
+    """The column of dates, where times of day have their own."""
+    return plain.index("date") if plain[time] == "time" and "date" in plain else None
 
 
-def _cell(row: Row, column: int) -> str:
-    return row.cells[column] if column < len(row.cells) else ""
+def _tool_layout(found: Format, head: list[str], plain: list[str]) -> _Layout:
+    # `known_format` has found one of each.
+    time, duration = (
+        next(plain.index(each) for each in names if each in plain)
+        for names in (found.time, found.duration)
+    )
 
+    def marked(rule: tuple[str, str] | None) -> tuple[int, str] | None:
+        return None if rule is None or rule[0] not in plain else (plain.index(rule[0]), rule[1])
 
-def _times(rows: list[Row], column: int, scale: float | None, name: str) -> Floats:
-    """Times in seconds. scale: seconds in the unit that the column's name has."""
-    times = np.empty(len(rows))
-    for at, row in enumerate(rows):
-        found = parse_time(_cell(row, column))
-        if found is None:
-            raise ConfigError(f"{name}:{row.line}: {_cell(row, column)[:40]!r} is not a time")
-        times[at] = found
-    if not is_number(_cell(rows[0], column)):
-        return times
-    size = float(times[0])
-    for least, unit in ((_NANOSECONDS, 1e-9), (_MICROSECONDS, 1e-6), (_MILLISECONDS, 1e-3)):
-        if size > least:
-            return times * unit
-    return times if scale is None else times * scale
-
-
-def _ordered(times: Floats, rows: list[Row], name: str) -> Floats:
-    backwards = np.flatnonzero(np.diff(times) < 0)
-    if len(backwards):
-        line = rows[int(backwards[0]) + 1].line
-        raise ConfigError(f"{name}:{line}: earlier than the line before it: sort the file")
-    return times
-
-
-def _tokens(rows: list[Row], plain: list[str], name: str) -> Floats | None:
-    at = _first(_TOKENS, plain)
-    return None if at is None else _numbers(rows, at, plain[at], name)
-
-
-def _numbers(rows: list[Row], column: int, called: str, name: str) -> Floats:
-    values = np.empty(len(rows))
-    for at, row in enumerate(rows):
-        text = _cell(row, column)
-        try:
-            values[at] = float(text)
-        except ValueError:
-            raise ConfigError(f"{name}:{row.line}: {called}: not a number") from None
-        if not math.isfinite(values[at]) or values[at] < 0:
-            raise ConfigError(f"{name}:{row.line}: {called}: {text} is not a positive number")
-    return values
-
-
-def _durations(
-    rows: list[Row],
-    head: list[str],
-    bare: list[tuple[str, float | None]],
-    times_at: int,
-    name: str,
-) -> Floats | None:
-    """The first column with one of the names, with a unit or without."""
-    for wanted in _DURATIONS:
-        for at, (word, scale) in enumerate(bare):
-            if at != times_at and word == wanted and (wanted or scale is not None):
-                values = [_cell(row, at) for row in rows]
-                return parse_durations(values, scale, _location(rows, name), head[at].strip())
-    return None
-
-
-def _location(rows: list[Row], name: str) -> Callable[[int], str]:
-    """File and line of a row, by its index."""
-    return lambda at: f"{name}:{rows[at].line}"
+    return _Layout(
+        source=f"requests recorded by {found.tool}",
+        names=head,
+        time=time,
+        date=_date_at(plain, time),
+        duration=duration,
+        duration_scale=found.scale,
+        input_tokens=first_of(_INPUT_TOKENS, plain),
+        output_tokens=first_of(_OUTPUT_TOKENS, plain),
+        ends=found.ends,
+        only=marked(found.only),
+        measured=found.measured,
+        failed=marked(found.failed),
+        whole=found.whole,
+    )
 
 
 def _is_vegeta(first: list[str]) -> bool:
@@ -199,69 +250,122 @@ def _is_vegeta(first: list[str]) -> bool:
     return float(first[0]) > _NANOSECONDS and (first[1] == "0" or 100 <= int(first[1]) <= 999)
 
 
-def _of_tool(found: Format, plain: list[str], rows: list[Row], name: str) -> Trace:
-    if found.only is not None:
-        column, value = plain.index(found.only[0]), found.only[1]
-        rows = [row for row in rows if _cell(row, column).strip() == value]
-    times_at, durations_at = (_first(each, plain) for each in (found.time, found.duration))
-    if times_at is None or durations_at is None or not rows:
+class _Cells:
+    """The columns of a table, as numbers; NaN where there is none."""
+
+    def __init__(self) -> None:
+        self.lines = array("q")
+        self.times = array("d")
+        self.durations = array("d")
+        self.bare = array("b")
+        self.failed = array("b")
+        self.inputs = array("d")
+        self.outputs = array("d")
+
+
+def _requests(layout: _Layout, rows: Iterable[Row], name: str) -> Trace:
+    """A trace with a request for each row, in any order: tools write them as they end."""
+    cells, dated = _cells_of(layout, rows, name)
+    if not len(cells.times):
         raise ConfigError(f"{name}: the trace is empty")
-    failed = None
-    if found.failed is not None and found.failed[0] in plain:
-        failed = (plain.index(found.failed[0]), found.failed[1])
-    return _requests(
-        *(found.tool, rows, (times_at, durations_at, failed), found.scale, name),
-        ends=found.ends,
-    )
 
+    def where(at: int) -> str:
+        return f"{name}:{cells.lines[at]}"
 
-def _requests(
-    tool: str,
-    rows: list[Row],
-    columns: tuple[int, int, tuple[int, str] | None],
-    scale: float,
-    name: str,
-    *,
-    ends: bool = False,
-) -> Trace:
-    """Durations of whole requests, in any order: tools write them as they end."""
-    if len(rows) > MOST_REQUESTS:
-        raise ConfigError(f"{name}: more than {MOST_REQUESTS:,} requests")
-    times_at, durations_at, failed = columns
-    times = _times(rows, times_at, None, name)
-    values = [_cell(row, durations_at) for row in rows]
-    durations = parse_durations(values, scale, _location(rows, name), "the duration")
-    arrivals = times - durations if ends else times
-    if failed is not None:
-        good = [_cell(row, failed[0]).strip().lower() != failed[1] for row in rows]
-        durations = durations[np.array(good)]
-    arrivals = np.sort(arrivals)
+    times = np.array(cells.times)
+    if not dated:
+        times = seconds_of(times, layout.time_scale, where, layout.names[layout.time].strip())
+    times = within_seconds(times)
+    durations = np.array(cells.durations)
+    known = np.isfinite(durations)
+    if layout.duration is not None and known.any():
+        bare, first = np.array(cells.bare, dtype=bool), int(np.flatnonzero(known)[0])
+        if layout.duration_scale is not None:
+            durations[bare] *= layout.duration_scale
+        elif (known & bare).any():
+            check_unit(durations[known & bare], where(first), layout.names[layout.duration].strip())
+    if layout.ends:
+        times = times - np.where(known, durations, 0.0)
+    order = np.argsort(times, kind="stable")
+    start = start_of(times)
+    times = times[order]
+    good = durations[known & ~np.array(cells.failed, dtype=bool)]
+    inputs, outputs = (
+        None if column is None else np.array(values)[order]
+        for column, values in (
+            (layout.input_tokens, cells.inputs), (layout.output_tokens, cells.outputs),
+        )
+    )  # fmt: skip
+    there = np.ones(len(times), dtype=bool)
+    for tokens in (inputs, outputs):
+        if tokens is not None:
+            there &= np.isfinite(tokens)
     return Trace(
-        arrivals - arrivals[0],
-        durations=durations if len(durations) else None,
-        whole=True,
-        source=f"requests recorded by {tool}",
+        times - times[0],
+        input_tokens=inputs[there] if inputs is not None and there.any() else None,
+        output_tokens=outputs[there] if outputs is not None and there.any() else None,
+        durations=good if len(good) else None,
+        whole=layout.whole,
+        start=start,
+        source=layout.source,
     )
 
 
-def _locust(plain: list[str], rows: Iterable[Row], name: str) -> Trace:
-    """Read Locust's `..._stats_history.csv`: the number of requests so far, once a second."""
-    which, when, how_many = (
-        plain.index(each) for each in ("name", "timestamp", "totalrequestcount")
-    )
-    read = [row for row in rows if _cell(row, which).strip() == "Aggregated"]
-    if len(read) < 2:
-        raise ConfigError(f"{name}: fewer than two rows named Aggregated")
-    ends = _ordered(_times(read, when, None, name), read, name)
-    counts = np.diff(_numbers(read, how_many, "Total Request Count", name))
-    widths = np.diff(ends)
-    if (counts < 0).any() or not widths.any():
-        raise ConfigError(f"{name}: Total Request Count: decreases, or has one time only")
-    later = widths > 0  # counts of a repeated time belong to the period before it
-    periods = np.maximum(np.cumsum(later) - 1, 0)
-    grown = np.bincount(periods, weights=counts, minlength=int(later.sum())).astype(np.float64)
-    starts = ends[:-1][later] - ends[0]
-    times = spread(grown, starts, widths[later], f"{name}: Total Request Count")
-    if not len(times):
-        raise ConfigError(f"{name}: Total Request Count: no request arrived")
-    return Trace(times, horizon=float(ends[-1] - ends[0]), source="Locust's history")
+def _cells_of(layout: _Layout, rows: Iterable[Row], name: str) -> tuple[_Cells, bool]:
+    """The rows that count, and whether their times are dates."""
+    cells, dated = _Cells(), False
+    for row, duration, bare in _measured(layout, rows, name):
+        text = cell(row, layout.time)
+        if layout.date is not None:
+            text = f"{cell(row, layout.date)}T{text}"
+        if not cells.times:
+            dated = _parse_number(text) is None
+        elif len(cells.times) == MOST_REQUESTS:
+            raise ConfigError(f"{name}:{row.line}: more than {MOST_REQUESTS:,} requests")
+        found = parse_date(text) if dated else _parse_number(text)
+        if found is None:
+            raise ConfigError(f"{name}:{row.line}: {text[:40]!r} is not a time; {TIME_FORMS}")
+        cells.times.append(found)
+        cells.lines.append(row.line)
+        cells.durations.append(duration)
+        cells.bare.append(bare)
+        cells.failed.append(
+            layout.failed is not None
+            and cell(row, layout.failed[0]).strip().lower() == layout.failed[1]
+        )
+        for column, values in (
+            (layout.input_tokens, cells.inputs),
+            (layout.output_tokens, cells.outputs),
+        ):
+            if column is not None:
+                values.append(_tokens(row, column, layout, name))
+    return cells, dated
+
+
+def _measured(layout: _Layout, rows: Iterable[Row], name: str) -> Iterator[tuple[Row, float, bool]]:
+    """The rows that count, with the duration (NaN: none) and whether it has no unit."""
+    for row in rows:
+        if layout.only is not None and cell(row, layout.only[0]).strip() != layout.only[1]:
+            continue
+        text = "" if layout.duration is None else cell(row, layout.duration)
+        if layout.duration is not None and text.strip().lower() not in _MISSING:
+            called = layout.names[layout.duration].strip()
+            yield row, *parse_duration(text, f"{name}:{row.line}", called)
+        elif not layout.measured:
+            yield row, float("nan"), False
+
+
+def _parse_number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _tokens(row: Row, column: int, layout: _Layout, name: str) -> float:
+    """A number of tokens; NaN if there is none."""
+    text = cell(row, column).strip()
+    if text.lower() in _MISSING:
+        return float("nan")
+    return number(text, f"{name}:{row.line}: {layout.names[column].strip()}")

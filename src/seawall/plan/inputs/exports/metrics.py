@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.exports.trace import Trace, spread
+from seawall.plan.inputs.exports.trace import Trace, spread, start_of
 from seawall.plan.inputs.exports.units import parse_time
 
-__all__ = ["read_metric_data", "read_metric_statistics", "read_prometheus"]
+__all__ = ["counts_trace", "read_metric_data", "read_metric_statistics", "read_prometheus"]
 
 Floats = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ def read_metric_statistics(document: dict[str, Any], name: str) -> Trace:
         found.append(
             _data_point(point.get("Timestamp"), point["Sum"], f"{where}.Timestamp", f"{where}.Sum")
         )
-    return _counts_trace(found, f"{name}: Datapoints")
+    return counts_trace(found, f"{name}: Datapoints", "CloudWatch's counts")
 
 
 def read_metric_data(document: dict[str, Any], name: str) -> Trace:
@@ -82,7 +82,7 @@ def read_metric_data(document: dict[str, Any], name: str) -> Trace:
         _data_point(time, value, f"{where}.Timestamps.{at}", f"{where}.Values.{at}")
         for at, (time, value) in enumerate(zip(times, values, strict=True))
     ]
-    return _counts_trace(found, f"{where}.Timestamps")
+    return counts_trace(found, f"{where}.Timestamps", "CloudWatch's counts")
 
 
 def _data_point(
@@ -102,25 +102,43 @@ def _data_point(
     return when, count
 
 
-def _counts_trace(points: list[tuple[float, float]], where: str) -> Trace:
-    points.sort()
+def counts_trace(
+    points: list[tuple[float, float]], where: str, source: str, width: float | None = None
+) -> Trace:
+    """The arrivals of counts per period.
+
+    Args:
+        points: Start of the period in seconds, and count; in any order.
+        where: File and field, for errors.
+        source: What the counts are.
+        width: Seconds of a period. None: the greatest that all starts are multiples of.
+
+    Raises:
+        ConfigError: The counts make no sense; the field is named.
+    """
+    points = sorted(points)
     starts = np.array([when for when, _ in points])
     gaps = np.diff(starts)
-    if len(points) < 2:
-        raise ConfigError(f"{where}: one data point; the period needs at least two")
     if not gaps.all():
         again = points[int(np.flatnonzero(gaps == 0)[0])][0]
         raise ConfigError(f"{where}: the time {again:.0f} occurs twice")
-    # Periods are whole seconds, and a gap is a multiple of them.
-    period = float(math.gcd(*(round(gap) for gap in gaps.tolist())))
-    if period < 1.0:
+    if width is None:
+        if len(points) < 2:
+            raise ConfigError(f"{where}: one data point; the period needs at least two")
+        # Periods are whole seconds, and a gap is a multiple of them.
+        width = float(math.gcd(*(round(gap) for gap in gaps.tolist())))
+    if width < 1.0:
         raise ConfigError(f"{where}: less than a second apart")
     counts = np.array([count for _, count in points])
-    times = spread(counts, starts - starts[0], np.full(len(points), period), where)
+    times = spread(counts, starts - starts[0], np.full(len(points), width), where)
     if not len(times):
         raise ConfigError(f"{where}: no requests in it")
-    horizon = float(starts[-1] - starts[0]) + period
-    return Trace(times, horizon=horizon, source=f"CloudWatch's counts per {period:g} s")
+    return Trace(
+        times,
+        horizon=float(starts[-1] - starts[0]) + width,
+        start=start_of(starts),
+        source=f"{source} per {width:g} s",
+    )
 
 
 def read_prometheus(document: dict[str, Any], name: str) -> Trace:
@@ -167,7 +185,12 @@ def read_prometheus(document: dict[str, Any], name: str) -> Trace:
     times = spread(np.concatenate(counts), starts - begin, width, f"{name}: data.result")
     if not len(times):
         raise ConfigError(f"{name}: data.result: no requests in it")
-    return Trace(times, horizon=end - begin, source="Prometheus's range query")
+    return Trace(
+        times,
+        horizon=end - begin,
+        start=start_of(np.array([begin])),
+        source="Prometheus's range query",
+    )
 
 
 def _series(series: object, where: str) -> tuple[Floats, Floats, bool]:

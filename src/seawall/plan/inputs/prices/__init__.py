@@ -1,12 +1,14 @@
 """Prices: dated files by region, or a file of the user, with discounts.
 
 A file is TOML: `date`, `region`, `currency`, and a table `items."NAME"` for each item that `needed`
-names, with `price`, `unit` and `source`; machines (`ec2.…`) also have `vcpus`, `memory_gb` and
+names, with `price`, `unit` and `source`; `model.input_tokens` and `model.output_tokens` replace the
+list prices of a model; machines (`ec2.…`) also have `vcpus`, `memory_gb` and
 `architecture`. With `base = "us-east-1"` it contains only what differs from that region's file.
 """
 
 import math
 from collections.abc import Iterable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ import msgspec
 from msgspec import Struct, field, structs
 
 from seawall.errors import ConfigError
-from seawall.plan.inputs.notation import read_document
+from seawall.plan.inputs.notation import parse_share, read_document
 
 __all__ = [
     "DISCOUNTS",
+    "STALE_DAYS",
     "Price",
     "Prices",
     "load_prices",
@@ -25,9 +28,12 @@ __all__ = [
     "parse_discounts",
     "read_prices",
     "regions",
+    "stale_days",
 ]
 
 _HERE = Path(__file__).parent
+
+STALE_DAYS = 90  # after which prices should be looked at again
 
 # Prefixes of the items that a discount applies to.
 DISCOUNTS = {
@@ -58,13 +64,13 @@ _NEEDED = (
     "api_gateway.rest",
     "nat.hours",
     "nat.gb",
+    "vpc_endpoint.hours",
+    "vpc_endpoint.gb",
     "ebs.gp3_gb_months",
     "logs.gb",
     "dynamodb.write_units",
     "dynamodb.read_units",
     "egress.gb",
-    "model.input_tokens",
-    "model.output_tokens",
 )
 
 
@@ -122,6 +128,18 @@ class Prices(Struct, frozen=True, kw_only=True):
             if name.startswith("ec2.") and each.architecture == architecture
         ]
         return [name for _, name in sorted(found)]
+
+
+def stale_days(prices: Prices, today: date) -> int | None:
+    """How many days old the prices are, if that is more than `STALE_DAYS`; None: they are not.
+
+    A date that is not in ISO 8601 is not compared.
+    """
+    try:
+        age = (today - date.fromisoformat(prices.date)).days
+    except ValueError:
+        return None
+    return age if age > STALE_DAYS else None
 
 
 def needed(architecture: str) -> list[str]:
@@ -186,17 +204,17 @@ def _parsed(document: dict[str, Any], name: str) -> Prices:
 
 
 def parse_discounts(texts: Iterable[str]) -> dict[str, float]:
-    """Parse discounts such as `ec2=28%`, `spot=0.6` into shares by name. Raises ConfigError."""
+    """Parse discounts such as `ec2=28%`, `ec2=28`, `spot=0.6` into shares by name.
+
+    Raises:
+        ConfigError: One is unknown, or not a share.
+    """
     shares: dict[str, float] = {}
     for text in texts:
         what, _, share = text.partition("=")
         if what not in DISCOUNTS:
             raise ConfigError(f"discount: {what!r} is unknown; known: {', '.join(DISCOUNTS)}")
-        try:
-            value = float(share.rstrip("%")) / (100.0 if share.endswith("%") else 1.0)
-        except ValueError:
-            raise ConfigError(f"discount: {text!r}: not a share such as {what}=28%") from None
-        if not 0 <= value < 1:
-            raise ConfigError(f"discount: {text!r}: not from 0 to 100 per cent")
-        shares[what] = value
+        shares[what] = parse_share(share, f"discount: {what}")
+        if shares[what] == 1:
+            raise ConfigError(f"discount: {what}: 100 per cent leaves no price")
     return shares

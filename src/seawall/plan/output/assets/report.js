@@ -5,10 +5,7 @@ const STYLES = Object.fromEntries(NAMES.map((name, at) =>
   [name, ["c2", "c6", "c4", "c5", "c1", "c3"][at % 6]]));
 const titleOf = (name) => (answer.platforms[name] ||
   answer.excluded.find((each) => each.name === name) || { title: "none can run it" }).title;
-function money(value) {
-  const sign = answer.currency === "USD" ? "$" : answer.currency + " ";
-  return sign + (value >= 10 ? whole.format(value) : value.toFixed(2));
-}
+const money = (value) => moneyIn(answer.currency, value);
 const briefMoney = (value) =>
   (answer.currency === "USD" ? "$" : answer.currency + " ") + brief(value);
 /* The time that the objective applies to. */

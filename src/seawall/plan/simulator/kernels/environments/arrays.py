@@ -14,7 +14,7 @@ Integers = NDArray[np.int64]
 ALIVE, IDLE, BUSY, FREE_SLOTS, OLDEST, NEWEST, BORN, SPARE, PROVISIONED, PROVISIONED_BUSY = range(
     10
 )
-RETRYING, TICKETS = range(10, 12)
+RETRYING, TICKETS, CALLING = range(10, 13)  # CALLING: busy, at the model or before it
 # EnvironmentState.clock
 STARTS_LEFT, STARTS_AT, INVOKES_LEFT, INVOKES_AT = range(4)
 # EnvironmentStats.series
@@ -65,6 +65,7 @@ class EnvironmentParams(NamedTuple):
         row_start: Row of the start of an environment.
         row_cold: Row of a whole cold request; -1: not measured.
         width: Seconds of a bin.
+        limited: Whether the model has a quota.
     """
 
     services: np.uint64
@@ -92,6 +93,7 @@ class EnvironmentParams(NamedTuple):
     patience: float
     width: float
     horizon: float
+    limited: bool = False
 
 
 class EnvironmentState(NamedTuple):

@@ -131,7 +131,7 @@ def start_environment(state: EnvironmentState, params: EnvironmentParams, time: 
     """Start an environment if the limits allow it; returns its slot, or -1."""
     count = state.tally
     clock = state.clock
-    on_demand = count[k.BUSY] - count[k.PROVISIONED_BUSY]
+    on_demand = count[k.BUSY] + count[k.CALLING] - count[k.PROVISIONED_BUSY]
     if on_demand + max(count[k.PROVISIONED], count[k.PROVISIONED_BUSY]) >= params.limit:
         return -1
     if count[k.FREE_SLOTS] == 0:

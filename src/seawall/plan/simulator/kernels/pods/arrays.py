@@ -12,7 +12,7 @@ Integers = NDArray[np.int64]
 Indices = NDArray[np.uint32]  # numba lets signed ones count from the end, which takes time
 
 RANDOM, ROUND_ROBIN, LEAST = range(3)
-FREE, QUEUED, FIRST_BURST, WAITING, LAST_BURST, DEAD = range(6)
+FREE, QUEUED, FIRST_BURST, WAITING, LAST_BURST, DEAD, CALLING = range(7)
 # Requests.tally
 (USED, IN_WAIT, RETRYING, TICKETS, RING_HEAD, RING_SIZE, LINE_HEAD, LINE_SIZE, READY, TURN) = range(
     10
@@ -57,6 +57,7 @@ class PodParams(NamedTuple):
         cores: Of a pod.
         balance: RANDOM, ROUND_ROBIN or LEAST.
         width: Seconds of a bin.
+        limited: Whether the model has a quota.
     """
 
     services: np.uint64
@@ -81,6 +82,7 @@ class PodParams(NamedTuple):
     patience: float
     width: float
     horizon: float
+    limited: bool = False
 
 
 class Pods(NamedTuple):
@@ -127,7 +129,8 @@ class Requests(NamedTuple):
     Attributes:
         tally: Numbers and ring ends; indices above.
         pod: Index of the pod.
-        phase: FREE, QUEUED, FIRST_BURST, WAITING, LAST_BURST or DEAD.
+        phase: FREE, QUEUED, FIRST_BURST, CALLING (its model call waits for the quota), WAITING,
+            LAST_BURST or DEAD.
         request: Number of the request.
         tries: Attempts so far.
         serial: Changes when a slot is used again.

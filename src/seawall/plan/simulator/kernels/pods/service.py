@@ -9,8 +9,12 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.simulator.kernels import inlined
+from seawall.plan.simulator.kernels import compiled, inlined
 from seawall.plan.simulator.kernels.durations import model_call, other_stages
+from seawall.plan.simulator.kernels.model import arrays as m
+from seawall.plan.simulator.kernels.model.arrays import Quota
+from seawall.plan.simulator.kernels.model.calls import open_call
+from seawall.plan.simulator.kernels.model.meters import settle
 from seawall.plan.simulator.kernels.pods import arrays as k
 from seawall.plan.simulator.kernels.pods.arrays import PodParams, Pods, PodStats, Requests
 from seawall.plan.simulator.kernels.primitives import bin_index, bucket, push, set_leaf
@@ -18,7 +22,9 @@ from seawall.plan.simulator.kernels.primitives import bin_index, bucket, push, s
 __all__ = [
     "advance",
     "begin",
+    "call_model",
     "finish",
+    "give_up",
     "release",
     "schedule_burst",
     "start_alone",
@@ -106,13 +112,13 @@ def start_beside(
     schedule_burst(pods, params, pod)
 
 
-
 @inlined
 def begin(
     pods: Pods,
     requests: Requests,
     stats: PodStats,
     params: PodParams,
+    quota: Quota,
     rows: Floats,
     tables: Floats,
     slot: int,
@@ -132,12 +138,12 @@ def begin(
     stats.totals[k.WAITED] += waited
     stats.totals[k.BUSY_TIME] -= waited
     if params.cpu_first <= 0.0:
-        wait_for_upstreams(requests, stats, params, rows, tables, slot, now)
+        wait_for_upstreams(requests, stats, params, quota, rows, tables, slot, now)
         return
     advance(pods, params, pod, now)
-    if pods.bursts[pod] == 0:
+    if pods.bursts[pod] == 0 and not params.limited:  # with a quota its end is an event
         end = start_alone(pods, params, pod, slot, params.cpu_first, now)
-        wait_for_upstreams(requests, stats, params, rows, tables, slot, end)
+        wait_for_upstreams(requests, stats, params, quota, rows, tables, slot, end)
     else:
         requests.phase[slot] = k.FIRST_BURST
         start_beside(pods, requests, stats, params, rows, tables, slot, params.cpu_first)
@@ -179,17 +185,44 @@ def record_call(
     return now + before + call + after
 
 
+@compiled
+def call_model(
+    requests: Requests,
+    params: PodParams,
+    quota: Quota,
+    rows: Floats,
+    tables: Floats,
+    slot: int,
+    now: float,
+) -> None:
+    """The model call of a request after its first burst: tried when its time has come."""
+    settle(quota, now)
+    request = requests.request[slot]
+    before = other_stages(params.services, rows, tables, 0, params.before, request)
+    seconds, _ = model_call(params.services, rows, tables, params.before, params.row_first, request)
+    requests.phase[slot] = k.CALLING
+    time = now + before
+    leave = time if requests.gone[slot] == 1 else math.inf
+    quota.items[m.OF_OWNER, slot] = open_call(
+        quota, slot, request, requests.tries[slot], time, seconds, leave, 2, math.inf
+    )
+
+
 @inlined
 def wait_for_upstreams(
     requests: Requests,
     stats: PodStats,
     params: PodParams,
+    quota: Quota,
     rows: Floats,
     tables: Floats,
     slot: int,
     now: float,
 ) -> None:
     """The first burst has ended, or will at `now`: wait for upstreams."""
+    if params.limited:
+        call_model(requests, params, quota, rows, tables, slot, now)
+        return
     end = record_call(requests, stats, params, rows, tables, slot, now, 1)
     requests.phase[slot] = k.WAITING
     count = requests.tally
@@ -236,6 +269,7 @@ def finish(
     requests: Requests,
     stats: PodStats,
     params: PodParams,
+    quota: Quota,
     rows: Floats,
     tables: Floats,
     slot: int,
@@ -269,4 +303,21 @@ def finish(
     if pods.waiting[pod] > 0 and pods.busy[pod] < params.room:
         following = pods.oldest[pod]
         unqueue(pods, requests, stats, params, following, now)
-        begin(pods, requests, stats, params, rows, tables, following, now)
+        begin(pods, requests, stats, params, quota, rows, tables, following, now)
+
+
+@compiled
+def give_up(
+    pods: Pods,
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    quota: Quota,
+    rows: Floats,
+    tables: Floats,
+    slot: int,
+    now: float,
+) -> None:
+    """A request whose outcome is recorded leaves its pod."""
+    requests.gone[slot] = 1
+    finish(pods, requests, stats, params, quota, rows, tables, slot, now)
