@@ -11,6 +11,7 @@ from typing import Any
 from msgspec import structs
 
 from seawall.plan.inputs.arrivals import Arrivals, Spike
+from seawall.plan.inputs.distributions import mean_of
 from seawall.plan.inputs.model import ModelLimits, ModelUse
 from seawall.plan.inputs.platforms import (
     Eks,
@@ -23,21 +24,20 @@ from seawall.plan.inputs.platforms import (
     Rules,
 )
 from seawall.plan.inputs.workload import Workload
-from seawall.plan.simulator.result import Result, Usage
+from seawall.plan.simulator.result import ModelCalls, Result, Usage
 from seawall.plan.simulator.stability import overload
 
-__all__ = ["FEWEST_ENVIRONMENTS", "FEWEST_PODS", "scaled_usage", "thinned", "whole"]
+__all__ = ["FEWEST_CALLS", "FEWEST_ENVIRONMENTS", "FEWEST_PODS", "scaled_usage", "thinned", "whole"]
 
 FEWEST_PODS = 16
 FEWEST_ENVIRONMENTS = 1_000
 _CROWDED = 4  # times the limit: so large a crowd is refused, however chance has it
+FEWEST_CALLS = 200  # that the model's quota admits at once
 _HOPELESS = 100.0  # times what it can do: 99 % are refused; that more are is not simulated
 _TIMES = ("first_token_mean", "first_token_max")  # of the arrays over time, not amounts
 
 
-def thinned(
-    workload: Workload, platform: Platform, most: float
-) -> tuple[Workload, Platform, float]:
+def thinned(workload: Workload, platform: Platform, most: float) -> tuple[Workload, Platform, float]:
     """A fraction of a workload and of the platform that serves it, and how many make the whole.
 
     Args:
@@ -51,6 +51,7 @@ def thinned(
     factor = workload.expected_requests / most
     if factor <= 1.0 or workload.arrivals.trace is not None:
         return workload, platform, 1.0
+    factor = min(factor, _quota_calls(workload.model) / FEWEST_CALLS)
     cut: Platform
     match platform:
         case Lambda():
@@ -74,12 +75,47 @@ def thinned(
             factor = 1.0
     if factor <= 1.0:
         return workload, platform, 1.0
-    part = structs.replace(
+    fewer = structs.replace(
         workload,
         arrivals=_fewer(workload.arrivals, factor),
-        model=_quota(workload.model, factor),
+        model=_smaller_quota(workload.model, factor),
     )
-    return part, cut, factor
+    return fewer, cut, factor
+
+
+def _quota_calls(model: ModelUse) -> float:
+    """Calls that the smallest of the model's quotas admits at once; infinite without one."""
+    if model.limits is None:
+        return math.inf
+    limits, found = model.limits, [math.inf]
+    tokens = mean_of(model.input_tokens) + model.bound(limits)
+    minutes = limits.burst_seconds / 60.0
+    for quota in (
+        limits.tokens_a_minute, limits.input_tokens_a_minute, limits.output_tokens_a_minute
+    ):  # fmt: skip
+        if quota is not None:
+            found.append(quota * limits.factor * minutes / tokens)
+    if limits.requests_a_minute is not None:
+        calls = limits.requests_a_minute * limits.request_burst_seconds / 60.0
+        found.append(calls * limits.factor)
+    if limits.concurrent is not None:
+        found.append(limits.concurrent * limits.factor)
+    return min(found)
+
+
+def _smaller_quota(model: ModelUse, factor: float) -> ModelUse:
+    def cut(limits: ModelLimits) -> ModelLimits:
+        return structs.replace(limits, factor=limits.factor / factor)
+
+    if model.limits is None:
+        return model
+    return structs.replace(
+        model,
+        limits=cut(model.limits),
+        provisioned=None if model.provisioned is None else cut(model.provisioned),
+        fallbacks=tuple(structs.replace(each, limits=cut(each.limits)) for each in model.fallbacks),
+        queued=math.ceil(model.queued / factor),
+    )
 
 
 def _fewer(arrivals: Arrivals, factor: float) -> Arrivals:
@@ -88,25 +124,6 @@ def _fewer(arrivals: Arrivals, factor: float) -> Arrivals:
         for each in arrivals.spikes
     )
     return structs.replace(arrivals, rate=arrivals.rate / factor, spikes=spikes)
-
-
-def _quota(model: ModelUse, factor: float) -> ModelUse:
-    """The model's use with a fraction of its quotas."""
-
-    def less(limits: ModelLimits) -> ModelLimits:
-        return structs.replace(limits, factor=limits.factor / factor)
-
-    if model.limits is None:
-        return model
-    return structs.replace(
-        model,
-        limits=less(model.limits),
-        provisioned=None if model.provisioned is None else less(model.provisioned),
-        fallbacks=tuple(
-            structs.replace(each, limits=less(each.limits)) for each in model.fallbacks
-        ),
-        queued=math.ceil(model.queued / factor),
-    )
 
 
 def _functions(platform: Lambda, factor: float) -> Lambda:
@@ -163,6 +180,17 @@ def scaled_usage(usage: Usage, factor: float) -> Usage:
     return Usage(**{name: getattr(usage, name) * factor for name in Usage.__struct_fields__})
 
 
+def _whole_calls(calls: ModelCalls, factor: float) -> ModelCalls:
+    return structs.replace(
+        calls,
+        **{
+            name: round(value * factor) if isinstance(value, int) else value * factor
+            for name in ModelCalls.__struct_fields__
+            if isinstance(value := getattr(calls, name), int | float)
+        },
+    )
+
+
 def whole(result: Result, factor: float) -> Result:
     """The result of the whole system from that of its fraction; distributions stay as they are."""
     if factor == 1.0:
@@ -175,21 +203,13 @@ def whole(result: Result, factor: float) -> Result:
         )
     }  # fmt: skip
     in_pod = result.peak.get("in_one_pod", 0)
-    model = result.model
-    if model is not None:
-        model = structs.replace(
-            model,
-            **{name: type(value)(value * factor)
-               for name in model.__struct_fields__ if name != "wait"
-               for value in (getattr(model, name),)},
-        )  # fmt: skip
     return structs.replace(
         result,
         **counts,
         mean_busy=result.mean_busy * factor,
         mean_capacity=result.mean_capacity * factor,
         usage=scaled_usage(result.usage, factor),
-        model=model,
+        model=None if result.model is None else _whole_calls(result.model, factor),
         peak={name: round(value * factor) for name, value in result.peak.items()}
         | {"in_one_pod": in_pod},
         seconds={
