@@ -150,7 +150,7 @@ def _values(question: Question) -> dict[str, str]:
             for name in question.levers.__struct_fields__
         ),
         "options.least_pods": str(options.least_pods),
-        "each.input_tokens": f"{amount(question.each.input_tokens)} in, {amount(question.each.output_tokens)} out",
+        "each.input_tokens": f"{amount(each.input_tokens)} in, {amount(each.output_tokens)} out",
         "model.limits": _quota_words(workload.model),
         "model.max_tokens": "the model's own"
         if workload.model.max_tokens is None else f"{amount(workload.model.max_tokens)} tokens",
