@@ -102,7 +102,7 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-tokens",
         metavar="N",
-        help="bound of a call's output; none: the model's (default: 1000)",
+        help="bound of a call's output; none: the model's own (default: 4096)",
     )
     group.add_argument(
         "--measured",

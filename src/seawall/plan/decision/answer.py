@@ -276,7 +276,8 @@ class Series(Struct, frozen=True, kw_only=True):
         start: Of the first bin, in seconds from the spike (negative: before it); without a spike,
             from the start of the simulation.
         bin_seconds: Of each bin.
-        values: One value a bin, by the names of `seawall.plan.SERIES`, which describes them; None
+        values: One value a bin, by the names of `seawall.plan.SERIES`, which describes them, and of
+            `seawall.plan.MODEL_SERIES` where the model has a quota; None
             without arrivals.
     """
 

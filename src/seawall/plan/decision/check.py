@@ -10,14 +10,14 @@ import msgspec
 from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
-from seawall.plan.decision.advice import SEEDS, advise, simulated_on
+from seawall.plan.decision.advice import SEEDS, advise
 from seawall.plan.decision.answer import Configuration, LimitHit, PlatformName
 from seawall.plan.decision.bill import shared_costs
 from seawall.plan.decision.limits_hit import limits_hit
 from seawall.plan.decision.places.registry import place_of, title_of
-from seawall.plan.decision.runs import KeyFigures, Report, SimulationRunner
+from seawall.plan.decision.runs import KeyFigures, Report, SimulationRunner, platform_in
 from seawall.plan.decision.search import CandidateSearch, cost_misses, misses_of
-from seawall.plan.decision.windows import Month, month_of
+from seawall.plan.decision.windows import Month, check_amount, month_of
 from seawall.plan.inputs.question import Objective, Question
 from seawall.plan.inputs.question_file import Deployed, QuestionFile
 
@@ -136,6 +136,7 @@ def _of_best(
 
 
 def _of_deployed(question: Question, deployed: Deployed, progress: Report | None) -> CheckResult:
+    check_amount(question)
     month = month_of(question)
     runs = SimulationRunner(workers=os.cpu_count() or 1, progress=progress)
     try:
@@ -151,12 +152,16 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
     limits = (
         ()
         if result is None
-        else limits_hit(result, month.judged, simulated_on(finder, sized), question.each)
+        else limits_hit(
+            result, month.judged, platform_in(sized.candidate, finder.month.judged), question.each
+        )
     )
     figures = KeyFigures(
         _mean(each.first_token.at["p99"] for each in outcomes),
         _mean(each.latency.at["p99"] for each in outcomes),
         fmean(each.error_share for each in outcomes),
+        max(each.load for each in outcomes),
+        sum(each.growing for each in outcomes) > len(outcomes) / 2,
     )
     misses = misses_of(question.objective, figures) + cost_misses(
         question.objective, sized.cost, question.prices.currency

@@ -7,13 +7,12 @@ from statistics import fmean
 
 from msgspec import Struct
 
-from seawall.plan.decision.advice import simulated_on
 from seawall.plan.decision.answer import PlatformName
 from seawall.plan.decision.limits_hit import limits_hit
 from seawall.plan.decision.numbers import amount, money, price, seconds, share, within
 from seawall.plan.decision.places.port import Candidate, Evaluation
 from seawall.plan.decision.places.registry import title_of
-from seawall.plan.decision.runs import SHARES, Outcome, Report, SimulationRunner
+from seawall.plan.decision.runs import SHARES, Outcome, Report, SimulationRunner, platform_in
 from seawall.plan.decision.search import CandidateSearch, excess_of, misses_of
 from seawall.plan.decision.variations import with_traffic
 from seawall.plan.decision.windows import Month, month_of
@@ -277,7 +276,7 @@ def _limits(finder: CandidateSearch, sized: Evaluation, result: Result | None) -
     """The limits that were met, in order, in words."""
     if result is None:
         return ()
-    platform = simulated_on(finder, sized)
+    platform = platform_in(sized.candidate, finder.month.judged)
     found = limits_hit(result, finder.month.judged, platform, finder.question.each)
     return tuple(each.words for each in found)
 

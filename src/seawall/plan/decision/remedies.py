@@ -95,6 +95,8 @@ def _best(
     """The cheapest platform that meets the objective, confirmed by so many replications."""
     finder = CandidateSearch(question, month_of(question), runs, within=_WITHIN)
     best: tuple[PlatformName, Evaluation] | None = None
+    if finder.excess_of_model > 0.0:
+        return None
     for name in ranked(near):
         sized = finder.find(name, near[name].candidate)
         if seeds and sized.met:
