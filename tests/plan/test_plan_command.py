@@ -48,7 +48,7 @@ def test_the_default_answer_fits_one_screen(capsys: pytest.CaptureFixture[str]) 
     assert max(len(line) for line in lines) <= 80
     assert "5,000 at once" in out
     assert re.search(r"^> EKS .*met$", out, re.MULTILINE)
-    assert re.search(r"^  Lambda  .*missed$", out, re.MULTILINE)
+    assert re.search(r"^  Lambda  .*met$", out, re.MULTILINE)
     for word in ("margin", "break-even", "sensitivity", "rule of thumb", "confidence"):
         assert re.search(rf"^{word} ", out, re.MULTILINE)
 

@@ -133,6 +133,9 @@ class LambdaConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", t
         account_concurrency: Quota that the account needs.
         entry: How clients reach the function.
         streams: Whether `entry` streams answers.
+        functions: Identical functions; `reserved_concurrency` is that of each.
+        router: That chooses one of several for each session: `cloudfront`, `alb` or `client`;
+            empty: there is one function.
     """
 
     memory_mb: int
@@ -146,6 +149,8 @@ class LambdaConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", t
     account_concurrency: int = 1_000
     entry: str = "function-url"
     streams: bool = True
+    functions: int = 1
+    router: str = ""
 
 
 class ManagedConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag="managed"):
@@ -165,6 +170,7 @@ class ManagedConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", 
         architecture: `arm64` or `x86_64`.
         timeout_seconds: Of a request.
         entry: How clients reach the function.
+        streams: Whether `entry` streams answers.
     """
 
     vcpus: float
@@ -179,6 +185,7 @@ class ManagedConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", 
     architecture: str = "arm64"
     timeout_seconds: int = 900
     entry: str = "function-url"
+    streams: bool = True
 
 
 class Autoscaler(Struct, frozen=True, kw_only=True):

@@ -10,6 +10,8 @@ from seawall.plan.inputs.distributions import Distribution, constant, uniform
 __all__ = [
     "DEFAULT_DOWN",
     "DEFAULT_UP",
+    "MANAGED_MB",
+    "MANAGED_VCPUS",
     "PLATFORMS",
     "Eks",
     "HpaSettings",
@@ -37,6 +39,12 @@ PLATFORMS: tuple[PlatformName, ...] = (
     "lambda-managed",
     "eks",
 )
+
+
+# Of an environment on managed instances (https://docs.aws.amazon.com/lambda/latest/dg/
+# lambda-managed-instances.html, and the references of infrastructure tools of 2026-04).
+MANAGED_VCPUS = 16
+MANAGED_MB = 32_768
 
 
 class Scheduled(Struct, frozen=True):
@@ -97,6 +105,9 @@ class Lambda(Struct, frozen=True, kw_only=True):
             to an hour: assumed 600).
         lifetime: Seconds until an environment is replaced (hours; assumed two).
         timeout: Seconds of a request; at most 900.
+        functions: Identical functions behind a router, which chooses one at random for each
+            session. Each has its own start rate; provisioned and account's concurrency are shared.
+        streams: Whether clients see an answer as it is made; else all of it at the end.
         reuse: `recent`: the environment idle for the shortest time; `newest`: the one that was
             started last.
 
@@ -120,6 +131,8 @@ class Lambda(Struct, frozen=True, kw_only=True):
     idle_seconds: float = 600.0
     lifetime: float = 7_200.0
     timeout: float = 900.0
+    functions: int = 1
+    streams: bool = True
     reuse: Literal["recent", "newest"] = "recent"
 
     @property
@@ -134,6 +147,12 @@ class Lambda(Struct, frozen=True, kw_only=True):
             raise ConfigError(f"lambda.memory_mb: {self.memory_mb} is not from 128 to 10,240")
         if not 0 < self.timeout <= 900:
             raise ConfigError(f"lambda.timeout: {self.timeout:g} is not from 0 to 900 seconds")
+        if self.functions < 1:
+            raise ConfigError("lambda.functions: must be at least 1")
+        if self.functions > 1 and (self.schedule or self.tracking or self.reserved is not None):
+            raise ConfigError(
+                "lambda.functions: several not with schedule, tracking or reserved concurrency"
+            )
         if self.limit < 1:
             raise ConfigError("lambda.account_limit: leaves nothing for this function")
         most = max([self.provisioned, *(each.capacity for each in self.schedule)])
@@ -316,6 +335,7 @@ class Managed(Struct, frozen=True, kw_only=True):
         check_seconds: Between evaluations (assumed 10 s).
         launch: Seconds to start an environment with its instance (assumed 20-60 s).
         idle_seconds: Until surplus environments are removed (assumed 300 s).
+        streams: Whether clients see an answer as it is made; else all of it at the end.
 
     Raises:
         ConfigError: A value is invalid; the field is named.
@@ -331,13 +351,16 @@ class Managed(Struct, frozen=True, kw_only=True):
     check_seconds: float = 10.0
     launch: Distribution = uniform(20.0, 60.0)
     idle_seconds: float = 300.0
+    streams: bool = True
 
     def __post_init__(self) -> None:
         _not_negative("managed", self)
-        if self.vcpus < 1:
-            raise ConfigError("managed.vcpus: must be at least 1")
+        if not 1 <= self.vcpus <= MANAGED_VCPUS:
+            raise ConfigError(f"managed.vcpus: {self.vcpus:g} is not from 1 to {MANAGED_VCPUS}")
         if self.memory_gb_each not in (2, 4, 8):
             raise ConfigError("managed.memory_gb_each: must be 2, 4 or 8")
+        if self.vcpus * self.memory_gb_each * 1_024 > MANAGED_MB:
+            raise ConfigError(f"managed.memory_gb_each: more than {MANAGED_MB:,} MB in all")
         if self.concurrency is not None and not 1 <= self.concurrency <= 64 * self.vcpus:
             raise ConfigError("managed.concurrency: must be from 1 to 64 for each vCPU")
         if not 0 < self.target <= 1:

@@ -4,6 +4,7 @@ import math
 
 from msgspec import Struct, structs
 
+from seawall.errors import ConfigError
 from seawall.plan.decision.answer import (
     Autoscaler,
     CapacityChange,
@@ -122,6 +123,10 @@ class EksPods(Struct, frozen=True, kw_only=True):
 
     def reasons_against(self, question: Question, month: Month) -> tuple[str, ...]:
         """See `Place`."""
+        try:
+            eks(question, month, cores=_CORES[-1], pods=question.options.least_pods)
+        except ConfigError as error:
+            return (str(error).partition(": ")[2],)
         return ()
 
     def find(self, search: Search, near: Candidate | None) -> Evaluation:

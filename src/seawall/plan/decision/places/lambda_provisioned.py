@@ -19,10 +19,13 @@ from seawall.plan.decision.places.lambda_function import (
     add_function,
     function,
     function_notes,
+    function_reasons,
     function_words,
+    init_variation,
     memories,
     settled_function,
 )
+from seawall.plan.decision.places.limits import start_reasons
 from seawall.plan.decision.places.port import (
     Candidate,
     Cloud,
@@ -83,7 +86,8 @@ class ProvisionedFunction(Struct, frozen=True, kw_only=True):
 
     def reasons_against(self, question: Question, month: Month) -> tuple[str, ...]:
         """See `Place`."""
-        return ()
+        found = function_reasons(question)
+        return (*found, *start_reasons(question, "provisioned concurrency"))
 
     def find(self, search: Search, near: Candidate | None) -> Evaluation:
         """The least that is provisioned and meets, or more where that costs less."""
@@ -170,7 +174,7 @@ class ProvisionedFunction(Struct, frozen=True, kw_only=True):
 
     def variations(self, question: Question) -> list[Variation]:
         """See `Place`."""
-        return [limit_variation(question)]
+        return [limit_variation(question), init_variation(question)]
 
     def deployed(self, question: Question, month: Month, deployed: Deployed) -> Candidate:
         """See `Place`."""
