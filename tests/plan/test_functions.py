@@ -34,6 +34,7 @@ from seawall.plan.inputs.calibration import Measured, calibrated
 from seawall.plan.inputs.question import MONTH
 from tests.plan.models import PATIENT, agrees, measured, unlimited, work
 
+TWO = ("lambda", "lambda-snapstart", "eks")
 CROWD = from_flags(spikes=("5000@20s",), duration="4s..7s", start="1s")
 
 
@@ -97,7 +98,7 @@ def test_what_several_functions_exclude() -> None:
 
 @pytest.fixture(scope="module")
 def crowd() -> Answer:
-    return advise(Question(workload=CROWD))
+    return advise(Question(workload=CROWD, options=Options(platforms=TWO)))
 
 
 def test_the_crowd_alone_is_served_by_five_functions(crowd: Answer) -> None:
@@ -116,10 +117,10 @@ def test_the_crowd_alone_is_served_by_five_functions(crowd: Answer) -> None:
 
 
 def test_fewer_functions_would_not_do() -> None:
-    one = advise(Question(workload=CROWD, options=Options(most_functions=1)))
+    one = advise(Question(workload=CROWD, options=Options(platforms=TWO, most_functions=1)))
     assert one.choice == "eks"
     assert 0.7 < (one.platforms["lambda-snapstart"].error_share.value or 0.0) < 0.75
-    few = advise(Question(workload=CROWD, options=Options(most_functions=4)))
+    few = advise(Question(workload=CROWD, options=Options(platforms=TWO, most_functions=4)))
     assert not few.platforms["lambda-snapstart"].met
     assert few.platforms["lambda-snapstart"].misses
 

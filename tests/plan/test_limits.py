@@ -22,6 +22,8 @@ from seawall.plan.decision.places.lambda_function import memories
 from seawall.plan.decision.places.lambda_managed import environment_of, fitting, share_of
 from seawall.plan.decision.places.limits import slowest
 
+FIVE = ("lambda", "lambda-provisioned", "lambda-snapstart", "lambda-managed", "eks")
+
 
 def question(
     *, options: Options | None = None, each: PerRequest | None = None, daily: str = "1000",
@@ -31,7 +33,7 @@ def question(
     changed = structs.replace(workload.service, **service)
     return Question(
         workload=structs.replace(workload, service=changed),
-        options=options or Options(),
+        options=options or Options(platforms=FIVE),
         each=each or PerRequest(),
     )
 
@@ -107,7 +109,7 @@ def test_environments_of_managed_instances_are_bounded() -> None:
     ],
 )
 def test_requests_longer_than_the_entry_allows(entry: str, duration: str, words: str) -> None:
-    options = Options(entry=entry)  # type: ignore[arg-type]
+    options = Options(entry=entry, platforms=FIVE)  # type: ignore[arg-type]
     answer = advise(question(daily="100", duration=duration, options=options))
     assert set(reasons(answer)) == LAMBDAS
     assert words in reasons(answer)["lambda"]
@@ -167,7 +169,7 @@ def test_behind_an_entry_that_buffers_the_first_token_is_the_last(
 def test_the_objective_is_judged_with_buffered_answers() -> None:
     """Requests of 8 s stream within 5 s, and do not come within 5 s as a whole."""
     asked = question(duration="8s")
-    buffered = advise(structs.replace(asked, options=Options(entry="http-api")))
+    buffered = advise(structs.replace(asked, options=Options(entry="http-api", platforms=FIVE)))
     assert advise(asked).choice == "lambda"
     assert buffered.choice == "eks"
     found = buffered.platforms["lambda"]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from seawall.plan.decision.places.port import Candidate
 from seawall.plan.decision.windows import Window
 from seawall.plan.inputs.distributions import constant, mean_of, scaled
-from seawall.plan.inputs.platforms import Eks, Managed, Platform
+from seawall.plan.inputs.platforms import Eks, Managed, Nodes, Platform, ServiceTracking
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.pods import slots_of
 from seawall.plan.simulator.result import Histogram, Result, Usage
@@ -171,7 +171,12 @@ class SimulationRunner:
             platform = candidate.rest
         else:
             platform = candidate.place.settled(candidate, window)
-        return self._run(candidate, window, platform, seed)
+        outcome = self._run(candidate, window, platform, seed)
+        if not (isinstance(platform, Eks) and _is_fixed(platform)):
+            return outcome
+        nodes = math.ceil(platform.pods / platform.nodes.pods_each) + platform.nodes.spare
+        usage = structs.replace(outcome.usage, node_seconds=nodes * outcome.horizon)
+        return structs.replace(outcome, usage=usage)
 
     def _simplified(
         self, workload: Workload, start_factor: float, platform: Platform
@@ -187,6 +192,11 @@ class SimulationRunner:
             platform = structs.replace(platform, concurrency=slots_of(platform, workload))
         elif isinstance(platform, Eks):
             platform = structs.replace(platform, memory_mb=1_024.0)
+            scaler, horizon = platform.scaler, workload.arrivals.horizon
+            if isinstance(scaler, ServiceTracking) and horizon < 60.0 * scaler.out_minutes:
+                platform = structs.replace(platform, scaler=None)  # it cannot act before the end
+            if _is_fixed(platform):
+                platform = structs.replace(platform, nodes=Nodes())
         known = self._simplified_workloads.get((id(workload), start_factor))
         if known is not None:
             return known[1], platform
@@ -223,6 +233,13 @@ class SimulationRunner:
         if self._progress is not None:
             self._progress(progress)
         return outcome
+
+
+def _is_fixed(platform: Eks) -> bool:
+    """Whether no pod or node starts: nodes do not influence the simulation then."""
+    return (
+        platform.scaler is None and not platform.nodes.spot_interruptions and not platform.deploys
+    )
 
 
 def stretched(workload: Workload, factor: float) -> Workload:

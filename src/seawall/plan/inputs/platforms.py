@@ -1,5 +1,6 @@
 """The platforms, as data: limits and times with their sources; what is not published is assumed."""
 
+import math
 from typing import Literal
 
 from msgspec import Struct
@@ -22,14 +23,29 @@ __all__ = [
     "Platform",
     "PlatformName",
     "Policy",
+    "RequestScaling",
     "Rules",
     "Scheduled",
     "Servers",
+    "ServiceTracking",
     "Tracking",
 ]
 
-# What a plan compares: kinds of Lambda, and EKS.
-PlatformName = Literal["lambda", "lambda-provisioned", "lambda-snapstart", "lambda-managed", "eks"]
+# What a plan compares.
+PlatformName = Literal[
+    "lambda",
+    "lambda-provisioned",
+    "lambda-snapstart",
+    "lambda-managed",
+    "lambda-web",
+    "agentcore",
+    "ecs-fargate",
+    "ecs-ec2",
+    "eks",
+    "eks-auto",
+    "cloud-run",
+    "container-apps",
+]
 
 # In this order everywhere.
 PLATFORMS: tuple[PlatformName, ...] = (
@@ -37,7 +53,14 @@ PLATFORMS: tuple[PlatformName, ...] = (
     "lambda-provisioned",
     "lambda-snapstart",
     "lambda-managed",
+    "lambda-web",
+    "agentcore",
+    "ecs-fargate",
+    "ecs-ec2",
     "eks",
+    "eks-auto",
+    "cloud-run",
+    "container-apps",
 )
 
 
@@ -239,6 +262,55 @@ class KedaSettings(Struct, frozen=True, kw_only=True):
     down: Rules = DEFAULT_DOWN
 
 
+class ServiceTracking(Struct, frozen=True, kw_only=True):
+    """Target tracking of the number of tasks of a service by Application Auto Scaling.
+
+    It acts on CloudWatch alarms on the requests of each task in a minute, as `Tracking` does
+    (ALBRequestCountPerTarget), and waits for its cool-down after a change: 300 s for ECS
+    (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-autoscaling-targettracking.html).
+
+    Attributes:
+        minimum: Tasks.
+        maximum: Tasks.
+        target: Requests in a minute for each task.
+        out_minutes: Above the target until it scales out.
+        in_minutes: Below 90 % of the target until it scales in.
+        cooldown: Seconds after a change until the next one.
+    """
+
+    minimum: int = 2
+    maximum: int = 100
+    target: float = 1_000.0
+    out_minutes: int = 3
+    in_minutes: int = 15
+    cooldown: float = 300.0
+
+
+class RequestScaling(Struct, frozen=True, kw_only=True):
+    """Scaling of instances by the requests in flight: Cloud Run's.
+
+    The number follows the mean of requests in flight over a minute, at a share of the instance's
+    concurrency; it is increased at once where requests wait
+    (https://cloud.google.com/run/docs/about-instance-autoscaling). It is evaluated every five
+    seconds (an earlier version of that page).
+
+    Attributes:
+        minimum: Instances.
+        maximum: Instances.
+        target: Requests in flight for each instance: 60 % of its concurrency.
+        sync: Seconds between evaluations.
+        window: Seconds of the mean.
+        idle_seconds: Until an instance that is not needed ends; at most 15 minutes.
+    """
+
+    minimum: int = 0
+    maximum: int = 100
+    target: float = 48.0
+    sync: float = 5.0
+    window: float = 60.0
+    idle_seconds: float = 900.0
+
+
 class Nodes(Struct, frozen=True, kw_only=True):
     """The nodes of the pods.
 
@@ -251,6 +323,9 @@ class Nodes(Struct, frozen=True, kw_only=True):
         spot_interruptions: Of a node, an hour; it then has two minutes
             (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html).
         empty_seconds: Until an empty node is removed (assumed 60 s).
+        launch_burst: Launches at once; infinite: no limit. On Fargate 100 in an account, then 20 a
+            second (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/throttling.html).
+        launch_rate: Launches a second after that.
     """
 
     pods_each: int = 4
@@ -259,6 +334,8 @@ class Nodes(Struct, frozen=True, kw_only=True):
     pull: Distribution = uniform(5.0, 15.0)
     spot_interruptions: float = 0.0
     empty_seconds: float = 60.0
+    launch_burst: float = math.inf
+    launch_rate: float = math.inf
 
 
 class Eks(Struct, frozen=True, kw_only=True):
@@ -266,7 +343,8 @@ class Eks(Struct, frozen=True, kw_only=True):
 
     Attributes:
         pods: At the start, and always without a scaler.
-        scaler: A horizontal pod autoscaler, or KEDA. None: the number is fixed.
+        scaler: A horizontal pod autoscaler, KEDA, or that of another service of containers. None:
+            the number is fixed.
         cores: Of a pod; its requests share them, so a saturated pod slows down.
         memory_mb: Of a pod; it bounds the requests in service, as `concurrency` does.
         concurrency: Requests in service in a pod at most.
@@ -289,7 +367,7 @@ class Eks(Struct, frozen=True, kw_only=True):
     """
 
     pods: int = 3
-    scaler: HpaSettings | KedaSettings | None = None
+    scaler: HpaSettings | KedaSettings | ServiceTracking | RequestScaling | None = None
     cores: float = 1.0
     memory_mb: float = 1_024.0
     concurrency: int = 500

@@ -56,7 +56,6 @@ from seawall.plan.inputs.service import Service
 
 __all__ = [
     "CLASSIC",
-    "PLATFORM_LOG_KB",
     "SNAPSTART",
     "add_function",
     "function",
@@ -68,7 +67,7 @@ __all__ = [
     "settled_function",
 ]
 
-PLATFORM_LOG_KB = 0.5  # START, END and REPORT of an invocation
+_PLATFORM_LOG_KB = 0.5  # START, END and REPORT of an invocation
 _FREE_STREAMED_KB = 6 * 1_024.0  # of each answer
 _FULL_MB = 1_769
 _QUOTA = 1_000
@@ -179,6 +178,7 @@ def add_function(lines: Bill, configuration: LambdaConfiguration, used: Used) ->
     if configuration.streams:
         beyond = max(0.0, lines.question.each.kb_to_callers - _FREE_STREAMED_KB) / 1_048_576.0
         lines.add("lambda.streamed_gb", "answers beyond 6 MB", used.invocations * beyond)
+    lines.log(used, _PLATFORM_LOG_KB, name="logs.lambda_gb")
     if configuration.functions > 1:
         add_router(lines, configuration.router, used)
     add_entry(lines, configuration.entry, used)
@@ -353,10 +353,6 @@ class OnDemandFunction(Struct, frozen=True, kw_only=True):
             lines.add("lambda.snapstart_cache", "snapshot, cached", cached)
             lines.add("lambda.snapstart_restore", "snapshot, restored", gb * used.restores)
         add_function(lines, configuration, used)
-
-    def logged_kb(self) -> float:
-        """See `Place`."""
-        return PLATFORM_LOG_KB
 
     def words(self, configuration: Configuration) -> tuple[str, ...]:
         """See `Place`."""

@@ -13,7 +13,6 @@ from seawall.plan.decision.answer import (
 )
 from seawall.plan.decision.bill import Bill, Used
 from seawall.plan.decision.places.balancer import add_entry
-from seawall.plan.decision.places.lambda_function import PLATFORM_LOG_KB
 from seawall.plan.decision.places.limits import (
     ENTRIES,
     LAMBDA_SECONDS,
@@ -42,6 +41,7 @@ from seawall.plan.simulator.pods import slots_of
 __all__ = ["MANAGED", "least_environments", "managed", "share_of"]
 
 _MOST = 2_000  # environments
+_PLATFORM_LOG_KB = 0.5  # of an invocation; as other functions (assumed)
 _SLACK = 1.25  # of memory, over the known need
 _VCPUS = (1.0, 2.0, 4.0, 8.0, 16.0)
 _GB_EACH = (2.0, 4.0, 8.0)
@@ -245,12 +245,9 @@ class ManagedInstances(Struct, frozen=True, kw_only=True):
             "lambda.managed_fee", f"management, {fee:.0%}", hours, price=listed * fee, unit="hour"
         )
         lines.add("lambda.managed_requests", "requests", used.invocations / 1e6)
+        lines.log(used, _PLATFORM_LOG_KB, name="logs.lambda_gb")
         add_entry(lines, configuration.entry, used)
         add_network(lines)
-
-    def logged_kb(self) -> float:
-        """See `Place`."""
-        return PLATFORM_LOG_KB
 
     def words(self, configuration: Configuration) -> tuple[str, ...]:
         """See `Place`."""

@@ -15,7 +15,6 @@ from seawall.plan.decision.answer import (
 from seawall.plan.decision.bill import Bill, Used
 from seawall.plan.decision.places.account import limit_of, limit_variation, most_provisioned
 from seawall.plan.decision.places.lambda_function import (
-    PLATFORM_LOG_KB,
     add_function,
     function,
     function_notes,
@@ -153,10 +152,6 @@ class ProvisionedFunction(Struct, frozen=True, kw_only=True):
         busy = gb * used.provisioned_billed_seconds
         lines.add(f"lambda.provisioned_duration.{arch}", "provisioned, compute", busy)
         add_function(lines, configuration, used)
-
-    def logged_kb(self) -> float:
-        """See `Place`."""
-        return PLATFORM_LOG_KB
 
     def words(self, configuration: Configuration) -> tuple[str, ...]:
         """See `Place`."""
