@@ -112,6 +112,13 @@ def test_auto_mode_adds_its_fee_to_the_listed_price() -> None:
     assert "eks.auto_fee" not in bill(EKS, used)
 
 
+def test_extended_support_is_half_a_dollar_an_hour() -> None:
+    extended = structs.replace(QUIET, options=Options(extended_support=True))
+    assert bill(EKS, Used(), extended)["eks.extended_support"] == pytest.approx(365.0)
+    assert "eks.extended_support" not in bill(EKS, Used())
+    assert "eks.extended_support" not in bill(ECS_EC2, Used(), extended)
+
+
 def test_a_session_is_billed_for_processor_time_and_memory() -> None:
     """Waiting for the model costs memory only; a session is idle for a minute before it ends."""
     service = QUIET.workload.service

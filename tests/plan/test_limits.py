@@ -18,9 +18,11 @@ from seawall.plan import (
     simulate,
 )
 from seawall.plan.decision.answer import EksConfiguration, LambdaConfiguration, ManagedConfiguration
+from seawall.plan.decision.check import check
 from seawall.plan.decision.places.lambda_function import memories
 from seawall.plan.decision.places.lambda_managed import environment_of, fitting, share_of
 from seawall.plan.decision.places.limits import slowest
+from seawall.plan.inputs.question_file import Deployed, QuestionFile
 
 FIVE = ("lambda", "lambda-provisioned", "lambda-snapstart", "lambda-managed", "eks")
 
@@ -146,6 +148,37 @@ def test_prepared_environments_have_a_quarter_of_an_hour_to_initialise() -> None
     assert set(found) == LAMBDAS
     assert "allows 15 min" in found["lambda-provisioned"]
     assert "longer than a request may" in found["lambda"]
+
+
+def test_a_deployment_that_cannot_run_misses_the_check() -> None:
+    large = question(memory_mb=15_000.0)
+    deployed = Deployed(platform="lambda", memory_mb=10_240)
+    found = check(QuestionFile(question=large, deployed=deployed))
+    assert not found.holds
+    assert "10,240 MB at most" in found.misses[0]
+    web = check(QuestionFile(question=question(), deployed=Deployed(platform="lambda-web")))
+    assert not web.holds
+    small = Deployed(platform="lambda", memory_mb=128)
+    with pytest.raises(ConfigError, match=r"deployed\.memory_mb: 128; the process takes 164 MB"):
+        check(QuestionFile(question=question(), deployed=small))
+    for fields, name in (({"functions": 0}, "functions"), ({"provisioned": 5}, "provisioned")):
+        with pytest.raises(ConfigError, match=rf"deployed\.{name}"):
+            check(QuestionFile(question=question(), deployed=Deployed(platform="lambda", **fields)))
+
+
+def test_several_deployed_functions_are_checked() -> None:
+    workload = from_flags(spikes=("3000@20s",), duration="4s..7s", start="1s")
+    asked = Question(workload=workload)
+    held = [
+        check(
+            QuestionFile(
+                question=asked,
+                deployed=Deployed(platform="lambda", memory_mb=512, functions=functions),
+            )
+        ).holds
+        for functions in (1, 4)
+    ]
+    assert held == [False, True]
 
 
 @pytest.mark.parametrize("platform", [Lambda(streams=False), Managed(streams=False)])

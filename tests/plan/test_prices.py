@@ -137,7 +137,14 @@ def test_tiers_of_a_price() -> None:
     assert cost_of(logs, 60 * 1_024.0) == pytest.approx(5_120 + 5_120 + 2_048 + 512)
     assert cost_of(prices.of("logs.gb"), 60 * 1_024.0) == pytest.approx(30_720)
     half = structs.replace(prices, discounts={"lambda": 0.5}).of("lambda.gb_seconds.arm64")
-    assert half.tiers == ()
+    assert half.tiers[0][1] == pytest.approx(0.5 * 0.0000120001)
+
+
+def test_tiers_of_functions() -> None:
+    """x86: 6 billion GB-seconds at the first price, 9 at the next, 5 at the last."""
+    compute = load_prices("us-east-1").of("lambda.gb_seconds.x86_64")
+    whole = 6e9 * 0.0000166667 + 9e9 * 0.000015 + 5e9 * 0.0000133334
+    assert cost_of(compute, 20e9) == pytest.approx(whole)
 
 
 def test_logs_of_functions_have_tiers_of_their_own() -> None:

@@ -81,10 +81,21 @@ def _of_best(
 
 def _of_deployed(question: Question, deployed: Deployed, progress: Report | None) -> CheckResult:
     month = month_of(question)
+    place = place_of(deployed.platform)
+    reasons = place.reasons_against(question, month)
+    if reasons:
+        return CheckResult(
+            holds=False,
+            misses=reasons,
+            platform=place.name,
+            words=(),
+            monthly_cost=0.0,
+            first_token_p99=None,
+            error_share=1.0,
+        )
     runs = SimulationRunner(progress=progress)
     try:
         finder = CandidateSearch(question, month, runs)
-        place = place_of(deployed.platform)
         sized = finder.evaluate(place.deployed(question, month, deployed))
         outcomes = finder.replications(sized.candidate, SEEDS)
     finally:

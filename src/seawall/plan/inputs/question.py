@@ -92,6 +92,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         managed_runtime: See `Managed.runtime`.
         zones: Availability zones of pods and NAT gateways; 1 to 6.
         spot: Whether nodes are spot instances, at the discount of that name.
+        extended_support: Whether clusters of EKS run a version of Kubernetes in extended support.
         least_pods: Minimum number of pods, for availability.
         lead_minutes: How long before and after an announced spike its capacity is scheduled.
 
@@ -110,6 +111,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     managed_runtime: Literal["async", "processes"] = "async"
     zones: int = 2
     spot: bool = False
+    extended_support: bool = False
     least_pods: int = 2
     lead_minutes: float = 15.0
 

@@ -5,6 +5,7 @@ from functools import partial
 
 from msgspec import Struct
 
+from seawall.errors import ConfigError
 from seawall.plan.decision.answer import (
     Configuration,
     PlatformAnswer,
@@ -182,6 +183,8 @@ class CloudRun(Struct, frozen=True, kw_only=True):
 
     def deployed(self, question: Question, month: Month, deployed: Deployed) -> Candidate:
         """See `Place`."""
+        if deployed.cores < _VCPUS[0]:
+            raise ConfigError("deployed.cores: below 1 an instance serves one request at a time")
         return self._of(question, month, deployed.cores, deployed.pods)
 
 

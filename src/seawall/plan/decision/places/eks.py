@@ -134,6 +134,8 @@ class EksPods(Struct, frozen=True, kw_only=True):
     def reasons_against(self, question: Question, month: Month) -> tuple[str, ...]:
         """See `Place`."""
         missing = missing_prices(question, "eks.auto_fee") if self.auto_mode else []
+        if question.options.extended_support:
+            missing += missing_prices(question, "eks.extended_support")
         try:
             self._of(question, month, _CORES[-1], question.options.least_pods)
         except ConfigError as error:
@@ -169,6 +171,8 @@ class EksPods(Struct, frozen=True, kw_only=True):
         assert isinstance(configuration, EksConfiguration)
         prices, group = lines.prices, configuration.nodes
         lines.add("eks.control_plane", "control plane", HOURS)
+        if lines.question.options.extended_support:
+            lines.add("eks.extended_support", "extended support", HOURS)
         extra = (candidate.size - configuration.pods) * lines.lead_seconds()
         if group.instance == "fargate":
             each = fargate_hourly(prices, configuration.cores, configuration.memory_mb)

@@ -58,6 +58,7 @@ __all__ = [
     "CLASSIC",
     "SNAPSTART",
     "add_function",
+    "check_deployed",
     "function",
     "function_notes",
     "function_reasons",
@@ -73,13 +74,25 @@ _FULL_MB = 1_769
 _QUOTA = 1_000
 
 
+def _needed_mb(service: Service) -> float:
+    """Memory of a process with one request, and of the runtime (assumed 64 MB)."""
+    return service.memory_mb + service.memory_kb_in_flight / 1_024.0 + 64.0
+
+
+def check_deployed(question: Question, memory_mb: int) -> None:
+    """Raise ConfigError if a deployed function has too little memory for its process."""
+    needed = _needed_mb(question.workload.service)
+    if memory_mb < needed:
+        raise ConfigError(f"deployed.memory_mb: {memory_mb:,}; the process takes {needed:,.0f} MB")
+
+
 def memories(service: Service) -> list[int]:
     """Memory sizes of a function to try, rising, from 1.5 times the need of the process.
 
     Beyond 1,769 MB there is a second processor, which one process does not use. At most 10,240 MB;
     empty if the process needs more.
     """
-    needed = service.memory_mb + service.memory_kb_in_flight / 1_024.0 + 64.0
+    needed = _needed_mb(service)
     if needed > LAMBDA_MB:
         return []
     least = needed + 0.5 * service.memory_mb
@@ -242,6 +255,13 @@ def init_variation(question: Question) -> Variation:
     )
 
 
+def _functions_like(near: Candidate | None, month: Month) -> float:
+    """As many functions for each request in service as in `near`; 0: it says nothing."""
+    if near is None or not isinstance(near.configuration, LambdaConfiguration):
+        return 0.0
+    return near.configuration.functions * month.peak / near.at_once
+
+
 def _meets(search: Search, of: Callable[[int], Candidate], size: int) -> bool:
     return search.excess(of(size)) == 0.0
 
@@ -273,6 +293,10 @@ class OnDemandFunction(Struct, frozen=True, kw_only=True):
         """The smallest memory that meets; several functions where one starts too slowly."""
         question, month = search.question, search.month
         sizes = memories(question.workload.service)
+        if _functions_like(near, month) >= 3.0:  # one would not do here either
+            several = self._several(search, near, sizes)
+            if several is not None and search.excess(several) == 0.0:
+                return search.evaluate(several)
         best = function(question, month, self, memory_mb=sizes[0])
         lowest = search.excess(best)
         for size in sizes[1:]:
@@ -304,10 +328,9 @@ class OnDemandFunction(Struct, frozen=True, kw_only=True):
             return None
 
         found: Candidate | None = None
-        guess = min(most, max(2, math.ceil(month.peak / Lambda().start_burst)))
-        if near is not None and isinstance(near.configuration, LambdaConfiguration):
-            like = near.configuration.functions * month.peak / near.at_once
-            guess = min(most, max(2, round(like)))
+        like = round(_functions_like(near, month))
+        guess = like or math.ceil(month.peak / Lambda().start_burst)
+        guess = min(most, max(2, guess))
         for memory in sizes:
             of = partial(self._of, search, memory)
             known_good = search.good_enough(near, of, guess, most)
@@ -384,6 +407,9 @@ class OnDemandFunction(Struct, frozen=True, kw_only=True):
         """See `Place`."""
         if deployed.provisioned:
             raise ConfigError(f"deployed.provisioned: not with platform {self.name!r}")
+        check_deployed(question, deployed.memory_mb)
+        if not 1 <= deployed.functions <= 100:
+            raise ConfigError("deployed.functions: must be from 1 to 100")
         return function(
             question, month, self, memory_mb=deployed.memory_mb, functions=deployed.functions
         )

@@ -16,6 +16,7 @@ from seawall.plan.decision.bill import Bill, Used
 from seawall.plan.decision.places.account import limit_of, limit_variation, most_provisioned
 from seawall.plan.decision.places.lambda_function import (
     add_function,
+    check_deployed,
     function,
     function_notes,
     function_reasons,
@@ -175,6 +176,7 @@ class ProvisionedFunction(Struct, frozen=True, kw_only=True):
         """See `Place`."""
         if not deployed.provisioned:
             raise ConfigError("deployed.provisioned: missing")
+        check_deployed(question, deployed.memory_mb)
         return function(
             question, month, self, memory_mb=deployed.memory_mb, provisioned=deployed.provisioned
         )
