@@ -138,12 +138,17 @@ def _of_best(
 def _of_deployed(question: Question, deployed: Deployed, progress: Report | None) -> CheckResult:
     check_amount(question)
     month = month_of(question)
+    place = place_of(deployed.platform)
+    reasons = place.reasons_against(question, month)
+    if reasons:
+        return _result(
+            question, month, place.name, None, reasons,
+            cost=0.0, first=None, last=None, errors=1.0, limit=None,
+        )  # fmt: skip
     runs = SimulationRunner(workers=os.cpu_count() or 1, progress=progress)
     try:
         runs.watch(month.judged)
         finder = CandidateSearch(question, month, runs)
-        place = place_of(deployed.platform)
-        place = place_of(deployed.platform)
         sized = finder.evaluate(place.deployed(question, month, deployed))
         outcomes = finder.replications(sized.candidate, SEEDS)
     finally:
@@ -183,7 +188,7 @@ def _result(
     question: Question,
     month: Month,
     name: PlatformName,
-    configuration: Configuration,
+    configuration: Configuration | None,
     misses: tuple[str, ...],
     *,
     cost: float,
@@ -196,13 +201,16 @@ def _result(
         return None if value is None or math.isnan(value) else value
 
     prices = question.prices
+    verdict = "misses the objective" if misses else "meets the objective"
+    if configuration is None:
+        verdict = "cannot run the service"
     return CheckResult(
         holds=not misses,
-        title=f"{title_of(name)} {'misses' if misses else 'meets'} the objective",
+        title=f"{title_of(name)} {verdict}",
         met=not misses,
         misses=misses,
         platform=name,
-        words=place_of(name).words(configuration),
+        words=() if configuration is None else place_of(name).words(configuration),
         monthly_cost=cost,
         whole_cost=cost + shared_costs(question, month).monthly,
         model_title=question.model.title,
