@@ -3,15 +3,18 @@
 import math
 from collections.abc import Callable
 
+from msgspec import structs
+
 from seawall.plan.decision.answer import PlatformName
 from seawall.plan.decision.bill import used_in
 from seawall.plan.decision.numbers import money, seconds, share
 from seawall.plan.decision.places.port import Candidate, Evaluation, bill_of
 from seawall.plan.decision.places.registry import place_of
-from seawall.plan.decision.runs import KeyFigures, Outcome, SimulationRunner
+from seawall.plan.decision.runs import KeyFigures, Outcome, SimulationRunner, platform_in
 from seawall.plan.decision.windows import Month
 from seawall.plan.inputs.question import Objective, Question
 from seawall.plan.simulator.replications import interval
+from seawall.plan.simulator.stability import offered_load
 
 __all__ = ["CandidateSearch", "cost_misses", "excess_of", "misses_of"]
 
@@ -29,9 +32,16 @@ def _limits(
     return limits
 
 
+def _unstable(figures: KeyFigures) -> tuple[str, ...]:
+    """Why queues grow without end, in words; empty: they do not."""
+    if figures.load >= 1.0:
+        return (f"offered load {figures.load:.0%} of what it can do, so queues only grow",)
+    return ("requests in service only grow",) if figures.growing else ()
+
+
 def misses_of(objective: Objective, figures: KeyFigures) -> tuple[str, ...]:
     """Where figures miss the objective, in words. NaN (no request was served) misses nothing."""
-    return tuple(
+    return _unstable(figures) + tuple(
         f"{name} {_above(value, most, form)} (at most {form(most)})"
         for name, value, most, form in _limits(objective, figures)
         if value > most
@@ -44,8 +54,13 @@ def _above(value: float, most: float, form: Callable[[float], str]) -> str:
 
 
 def excess_of(objective: Objective, figures: KeyFigures) -> float:
-    """How far figures are from the objective; 0: met. Errors weigh most: worse than waiting."""
+    """How far figures are from the objective; 0: met. Errors weigh most: worse than waiting.
+
+    A window is too short for all the errors of an unstable system: they are those of its overload.
+    """
     over = max(0.0, figures.error_share - objective.error_share) * 100.0
+    if _unstable(figures):
+        over = max(over, 1.0, (1.0 - 1.0 / max(figures.load, 1.0)) * 100.0)
     for _, value, most, _ in _limits(objective, figures)[1:]:
         if value > most:
             over += math.log(value / most)
@@ -83,6 +98,7 @@ class CandidateSearch:
         self.question, self.month, self._runs = question, month, runs
         self.within = within
         self.enough = math.inf
+        self._of_model: float | None = None
 
     def find(self, name: PlatformName, near: Candidate | None = None) -> Evaluation:
         """The best candidate of a platform. near: that of a similar question."""
@@ -90,12 +106,21 @@ class CandidateSearch:
 
     def replications(self, candidate: Candidate, seeds: int) -> list[Outcome]:
         """The outcomes of a candidate with the seeds 1 to `seeds`."""
-        runs, judged = self._runs, self.month.judged
-        return [runs.judged(candidate, judged, seed=seed) for seed in range(1, seeds + 1)]
+        return [self._judged(candidate, seed) for seed in range(1, seeds + 1)]
+
+    def _judged(self, candidate: Candidate, seed: int = 1) -> Outcome:
+        """The outcome in the judged window; it is stable if every window is."""
+        month = self.month
+        outcome = self._runs.judged(candidate, month.judged, seed=seed)
+        load = max(
+            offered_load(each.workload, platform_in(candidate, each))
+            for each in (month.judged, *month.events, *month.ordinary)
+        )
+        return structs.replace(outcome, load=load) if load > outcome.load else outcome
 
     def refuses(self, candidate: Candidate) -> bool:
         """Whether it refuses more requests than the objective allows to fail."""
-        outcome = self._runs.judged(candidate, self.month.judged)
+        outcome = self._judged(candidate)
         most = self.question.objective.error_share
         return outcome.requests > 0 and outcome.refused / outcome.requests > most
 
@@ -129,18 +154,30 @@ class CandidateSearch:
             upper([each.first_token.at["p99"] for each in outcomes]),
             upper([each.latency.at["p99"] for each in outcomes]),
             upper([each.error_share for each in outcomes]),
+            max(each.load for each in outcomes),
+            sum(each.growing for each in outcomes) > len(outcomes) / 2,
         )
         return excess_of(self.question.objective, figures) == 0.0
 
+    @property
+    def excess_of_model(self) -> float:
+        """How far from the objective the model's quota keeps any platform; 0: not at all."""
+        if self._of_model is None:
+            self._of_model = 0.0
+            if self.question.workload.model.limited:
+                outcome = self._runs.without_platform(self.month.judged)
+                self._of_model = excess_of(self.question.objective, outcome.figures)
+        return self._of_model
+
     def excess(self, candidate: Candidate) -> float:
-        """How far a candidate is from the objective; 0: met."""
-        outcome = self._runs.judged(candidate, self.month.judged)
-        return excess_of(self.question.objective, outcome.figures)
+        """How far a candidate is from the objective, as far as the platform decides; 0: met."""
+        over = excess_of(self.question.objective, self._judged(candidate).figures)
+        return max(0.0, over - 1.02 * self.excess_of_model)
 
     def evaluate(self, candidate: Candidate) -> Evaluation:
         """Evaluate a candidate: its outcome and its bill."""
         month = self.month
-        outcome = self._runs.judged(candidate, month.judged)
+        outcome = self._judged(candidate)
         pieces = []
         for window in (month.judged, *month.events, *month.ordinary):
             run = self._runs.judged(candidate, window)

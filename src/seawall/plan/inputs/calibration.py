@@ -12,9 +12,17 @@ from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.distributions import Distribution, check_amounts, constant, empirical
+from seawall.plan.inputs.service import Stage
 from seawall.plan.inputs.workload import Workload
 
-__all__ = ["FORMAT", "Measured", "calibrated", "read_calibration", "read_calibration_as"]
+__all__ = [
+    "FORMAT",
+    "Measured",
+    "calibrated",
+    "read_calibration",
+    "read_calibration_as",
+    "with_cpu",
+]
 
 T = TypeVar("T")
 
@@ -33,6 +41,7 @@ class Measured(Struct, frozen=True, kw_only=True):
         restore_seconds: Restoring snapshots.
         first_token_seconds: Of the model.
         cpu_ms: Processor time of a whole request.
+        init_vcpus: vCPUs of an initialisation on demand on Lambda, at a memory below 1,769 MB.
         memory_mb: Of a process at rest.
         memory_kb_in_flight: Of each request.
         connections: Opened by a process when it starts.
@@ -46,6 +55,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     restore_seconds: tuple[float, ...] | float | None = None
     first_token_seconds: tuple[float, ...] | float | None = None
     cpu_ms: float | None = None
+    init_vcpus: float | None = None
     memory_mb: float | None = None
     memory_kb_in_flight: float | None = None
     connections: int | None = None
@@ -76,6 +86,14 @@ def _times(values: tuple[float, ...] | float, name: str) -> Distribution:
     return empirical(values, field=field)
 
 
+def with_cpu(stages: tuple[Stage, ...], cpu_ms: float) -> tuple[Stage, ...]:
+    """The stages with this processor time of a whole request, divided as it was among them."""
+    whole = sum(stage.cpu_ms for stage in stages)
+    share = cpu_ms / whole if whole else 0.0
+    even = 0.0 if whole else cpu_ms / len(stages)
+    return tuple(structs.replace(stage, cpu_ms=stage.cpu_ms * share + even) for stage in stages)
+
+
 def calibrated(workload: Workload, measured: Measured) -> Workload:
     """The workload with measurements in place of its defaults; values that were given stay."""
     service, sources = workload.service, dict(workload.sources)
@@ -98,7 +116,7 @@ def calibrated(workload: Workload, measured: Measured) -> Workload:
             and not (name == "cold_request" and given("start"))
         ):
             fields[name] = _times(values, f"{name}_seconds")
-    for name in ("memory_mb", "memory_kb_in_flight", "connections"):
+    for name in ("init_vcpus", "memory_mb", "memory_kb_in_flight", "connections"):
         value = getattr(measured, name)
         if value is not None and not given(name):
             check_amounts("calibration", **{name: value})
@@ -106,11 +124,6 @@ def calibrated(workload: Workload, measured: Measured) -> Workload:
     sources |= {f"service.{name}": source for name in fields}
     if measured.cpu_ms is not None and not given("stages"):
         check_amounts("calibration", cpu_ms=measured.cpu_ms)
-        whole = sum(stage.cpu_ms for stage in service.stages)
-        share = measured.cpu_ms / whole if whole else 0.0
-        even = 0.0 if whole else measured.cpu_ms / len(service.stages)
-        fields["stages"] = tuple(
-            structs.replace(stage, cpu_ms=stage.cpu_ms * share + even) for stage in service.stages
-        )
+        fields["stages"] = with_cpu(service.stages, measured.cpu_ms)
         sources["service.stages.cpu_ms"] = source
     return structs.replace(workload, service=structs.replace(service, **fields), sources=sources)

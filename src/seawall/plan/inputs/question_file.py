@@ -56,6 +56,7 @@ class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         platform: Its name.
         memory_mb: Of a function.
         provisioned: Concurrency of a function.
+        functions: Identical ones behind a router.
         minimum: Of managed instances.
         pods: On EKS.
         cores: Of a pod.
@@ -64,6 +65,7 @@ class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     platform: PlatformName
     memory_mb: int = 1_769
     provisioned: int = 0
+    functions: int = 1
     minimum: int = 3
     pods: int = 3
     cores: float = 0.85

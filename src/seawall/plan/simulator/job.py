@@ -48,6 +48,7 @@ Retrying = TypeVar("Retrying", EnvironmentState, Requests)
 # Uses of streams of random numbers.
 ARRIVING, SERVICES, STARTS, JITTERS, CHOICES, MODEL_TOKENS, MODEL_WAITS = range(7)
 _PIECE = 65_536
+_EDGES = bucket_edges()
 _MOST_BINS = 200_000
 _RETRIES = ("retry_times", "ticket", "retry_request", "retry_tries", "retry_first", "free_tickets")
 
@@ -155,7 +156,7 @@ def empty_histogram() -> Integers:
 
 def histogram(counts: Integers, total: float) -> Histogram:
     """A histogram with its edges. total: sum of its times, seconds."""
-    return Histogram(counts, bucket_edges(), float(total))
+    return Histogram(counts, _EDGES, float(total))
 
 
 def level(change: Integers) -> Floats:
