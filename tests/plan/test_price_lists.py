@@ -297,6 +297,7 @@ def wrong(change: str) -> str:
         ('{"offerCode": ' + "9" * 5_000 + "}", ": not JSON: Exceeds the limit"),
         ('{"offerCode": ' + "[" * 100_000, ": not JSON: nested too deep"),
         (wrong("2026-09-11T→soon"), ": publicationDate: 'soon17:35:' is not a date"),
+        (wrong('"AWSLambda",→"a\\n[items]",'), ": offerCode: 'a\\n[items]' is not a name of AWS"),
         (wrong("0.0000002000→free"), ": terms.OnDemand.AWSLambda0000: 'free' is not a price"),
         (wrong("0.0000002000→-1"), ": terms.OnDemand.AWSLambda0000: -1 is not a price"),
         (wrong('"USD": "0.0000002000"→"USD": "1", "CNY": "7"'), ": terms.OnDemand.AWSLambda0000"),

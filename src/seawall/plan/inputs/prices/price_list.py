@@ -27,6 +27,7 @@ __all__ = ["Listed", "Offer", "read_offer"]
 
 _LONGEST_LINE = 1_000_000
 _MOST_KEPT = 100_000
+_HIGHEST = 1_000_000_000  # price
 
 
 class Offer(Struct, frozen=True):
@@ -157,7 +158,7 @@ def _listed(
             start, price = Decimal(str(begin) or "0"), Decimal(str(amount))
         except InvalidOperation:
             raise ConfigError(f"{where}: {str(amount)[:40]!r} is not a price") from None
-        if not (price.is_finite() and start.is_finite() and price >= 0):
+        if not (start.is_finite() and price.is_finite() and 0 <= price < _HIGHEST):
             raise ConfigError(f"{where}: {str(amount)[:40]} is not a price")
         found.append((start, price, str(unit), str(currency)))
     if not found:
@@ -178,7 +179,11 @@ def _offer(head: dict[str, str], name: str) -> Offer:
     date = head.get("publicationDate", "")[:10]
     if not re.fullmatch(r"\d{4}-\d\d-\d\d", date):
         raise ConfigError(f"{name}: publicationDate: {date!r} is not a date")
-    return Offer(code, head.get("version", ""), date)
+    version = head.get("version", "")
+    for field, value in (("offerCode", code), ("version", version)):
+        if not re.fullmatch(r"[A-Za-z0-9]{0,64}", value):  # they are part of what is written
+            raise ConfigError(f"{name}: {field}: {value[:40]!r} is not a name of AWS")
+    return Offer(code, version, date)
 
 
 def _check_kept(count: int, name: str) -> None:
