@@ -252,6 +252,30 @@ def test_a_bill_comes_back_from_the_plan(
     assert not inputs["each.input_tokens"]["given"]
 
 
+def test_a_plan_file_names_its_measurements(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, "tuning.json", tuning(PRIMES))
+    plan = write(
+        tmp_path,
+        "plan.toml",
+        '[arrivals]\ndaily = "100"\n[measured]\nfiles = ["tuning.json"]\n'
+        '[deployed]\nplatform = "lambda"\nmemory_mb = "1GB"\n',
+    )
+    assert main(["plan", "--workload", str(plan), "--json"]) == 0
+    inputs = {each["name"]: each for each in json.loads(capsys.readouterr().out)["inputs"]}
+    assert "Power Tuning" in inputs["service.stages.cpu_ms"]["source"]
+    assert main(["plan", "--check", str(plan), "--measured", str(tmp_path / "tuning.json")]) == 2
+    assert "is also measured by AWS Lambda Power Tuning" in capsys.readouterr().err
+    for text, words in (
+        ("files = 3", "measured.files: is not a list"),
+        ("x = 1", "measured: must"),
+    ):
+        plan.write_text(f"[measured]\n{text}\n")
+        assert main(["plan", "--workload", str(plan)]) == 2
+        assert words in capsys.readouterr().err
+
+
 def test_contradictions_are_refused_by_name(tmp_path: Path) -> None:
     bill = write(tmp_path, "cur.csv", report(HEAD_1))
     costs = write(tmp_path, "oc.json", ALLOCATION)

@@ -322,7 +322,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         prices=prices,
         given=frozenset(given),
     )
-    return with_measured(question, arguments.measured)
+    return with_measured(question, [*written.measured, *arguments.measured])
 
 
 def _progress() -> "tuple[Report | None, Callable[[], None]]":

@@ -8,6 +8,7 @@ names, with `price`, `unit` and `source`; machines (`ec2.…`) also have `vcpus`
 import math
 from collections.abc import Iterable
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         vcpus: Of a machine.
         memory_gb: Of a machine.
         architecture: Of a machine.
+        tiers: From a quantity in a month on, another price: pairs of both, rising in the first.
         baseline: Of a burstable machine, the share of its vCPUs that it may use all the time; above
             it, on average, surplus credits are charged. 0: not burstable.
     """
@@ -92,6 +94,7 @@ class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unit: str
     source: str
     uncertain: bool = False
+    tiers: tuple[tuple[float, float], ...] = ()
     vcpus: float = 0.0
     memory_gb: float = 0.0
     architecture: str = ""
@@ -117,7 +120,10 @@ class Prices(Struct, frozen=True, kw_only=True):
         for what, share in self.discounts.items():
             if (what == "spot") == spot and name.startswith(DISCOUNTS[what]):
                 factor *= 1.0 - share
-        return structs.replace(found, price=found.price * factor) if factor != 1.0 else found
+        if factor == 1.0:
+            return found
+        tiers = tuple((start, each * factor) for start, each in found.tiers)
+        return structs.replace(found, price=found.price * factor, tiers=tiers)
 
     def machines(self, architecture: str) -> list[str]:
         """Types of machines with a price, the cheapest first."""
@@ -196,6 +202,9 @@ def _parsed(document: dict[str, Any], name: str) -> Prices:
         amount = items[key].price
         if not (math.isfinite(amount) and amount >= 0):
             raise ConfigError(f"{name}: items.{key}.price: {amount:g} is not a price")
+        starts = [0.0, *(start for start, _ in items[key].tiers)]
+        if any(later <= start for start, later in pairwise(starts)):
+            raise ConfigError(f"{name}: items.{key}.tiers: do not rise")
         if key.startswith("ec2.") and not (items[key].vcpus > 0 and items[key].memory_gb > 0):
             raise ConfigError(f"{name}: items.{key}: vcpus and memory_gb are missing")
     date, region, currency = (str(document[key]) for key in ("date", "region", "currency"))

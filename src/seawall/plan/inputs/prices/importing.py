@@ -150,7 +150,11 @@ def _price(name: str, listed: Listed, offer: Offer, base: Prices) -> Price:
     source = f"AWS's price list, {offer.code} {offer.version}, SKU {listed.sku}"
     if not name.startswith("ec2."):
         item = ITEMS[name]
-        return Price(price=float(listed.price * item.many), unit=item.unit, source=source)
+        return Price(
+            price=float(listed.price * item.many), unit=item.unit, source=source,
+            tiers=tuple((float(at / item.many), float(each * item.many))
+                        for at, each in listed.tiers),
+        )  # fmt: skip
     attributes, machine = listed.attributes, name.removeprefix("ec2.")
     try:
         vcpus = float(attributes["vcpu"])

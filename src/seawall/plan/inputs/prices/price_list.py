@@ -46,6 +46,7 @@ class Listed(Struct, frozen=True):
         attributes: By their names in lower case without punctuation, as `usagetype`;
             `productfamily` among them.
         price: Of a unit in the first tier that costs something; 0 if none does.
+        tiers: After that one: from a quantity in a month on, another price.
         unit: Such as `Hrs`.
         currency: Such as `USD`.
     """
@@ -53,6 +54,7 @@ class Listed(Struct, frozen=True):
     sku: str
     attributes: dict[str, str]
     price: Decimal
+    tiers: tuple[tuple[Decimal, Decimal], ...]
     unit: str
     currency: str
 
@@ -152,7 +154,7 @@ def _listed(
     sku: str, attributes: dict[str, str], tiers: Iterable[tuple[Any, Any, Any, Any]], where: str
 ) -> Listed:
     """A product by its tiers: begin, unit, price, currency."""
-    found = []
+    found: dict[Decimal, tuple[Decimal, str, str]] = {}
     for begin, unit, amount, currency in tiers:
         try:
             start, price = Decimal(str(begin) or "0"), Decimal(str(amount))
@@ -160,12 +162,15 @@ def _listed(
             raise ConfigError(f"{where}: {str(amount)[:40]!r} is not a price") from None
         if not (start.is_finite() and price.is_finite() and 0 <= price < _HIGHEST):
             raise ConfigError(f"{where}: {str(amount)[:40]} is not a price")
-        found.append((start, price, str(unit), str(currency)))
+        if start not in found or price > found[start][0]:  # of two, the one that costs something
+            found[start] = (price, str(unit), str(currency))
     if not found:
         raise ConfigError(f"{where}: no price dimensions")
-    found.sort(key=lambda each: each[0])
-    _, price, unit, currency = next((each for each in found if each[1] > 0), found[0])
-    return Listed(sku, attributes, price, unit, currency)
+    starts = sorted(found)
+    first = next((at for at, start in enumerate(starts) if found[start][0] > 0), 0)
+    price, unit, currency = found[starts[first]]
+    later = tuple((start, found[start][0]) for start in starts[first + 1 :])
+    return Listed(sku, attributes, price, later, unit, currency)
 
 
 def _offer(head: dict[str, str], name: str) -> Offer:
