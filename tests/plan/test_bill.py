@@ -6,10 +6,14 @@ from msgspec import structs
 from seawall.errors import ConfigError
 from seawall.plan import Arrivals, Campaign, Service, Spike, Stage, Workload, constant, from_flags
 from seawall.plan.decision.answer import EksConfiguration, ManagedConfiguration
-from seawall.plan.decision.bill import Used, bill, shared_costs, used_in
-from seawall.plan.decision.candidates import eks, function, managed, stretched
-from seawall.plan.decision.machines import fargate_hourly, fits, node_group
-from seawall.plan.decision.runs import SimulationRunner
+from seawall.plan.decision.bill import Used, shared_costs, used_in
+from seawall.plan.decision.places.eks import eks
+from seawall.plan.decision.places.lambda_function import CLASSIC, SNAPSTART, function
+from seawall.plan.decision.places.lambda_managed import managed
+from seawall.plan.decision.places.lambda_provisioned import PROVISIONED
+from seawall.plan.decision.places.machines import fargate_hourly, fits, node_group
+from seawall.plan.decision.places.port import bill_of as bill
+from seawall.plan.decision.runs import SimulationRunner, stretched
 from seawall.plan.decision.search import CandidateSearch
 from seawall.plan.decision.windows import month_of
 from seawall.plan.inputs.prices import load_prices
@@ -32,7 +36,7 @@ def test_the_example_of_aws_with_three_million_requests() -> None:
     """
     question = structs.replace(QUIET, options=Options(architecture="x86_64"))
     used = Used(invocations=3e6, billed_seconds=360_000.0)
-    found = lines(question, used, name="lambda", memory_mb=1_536)
+    found = lines(question, used, place=CLASSIC, memory_mb=1_536)
     assert found["compute"] == pytest.approx(9.00, abs=0.005)
     assert found["requests"] == pytest.approx(0.60)
     assert "provisioned, standing" not in found
@@ -40,13 +44,13 @@ def test_the_example_of_aws_with_three_million_requests() -> None:
 
 def test_provisioned_concurrency_is_billed_all_month() -> None:
     used = Used(provisioned_seconds=100 * MONTH, provisioned_billed_seconds=1_000.0)
-    found = lines(QUIET, used, name="lambda-provisioned", memory_mb=1_024, provisioned=100)
+    found = lines(QUIET, used, place=PROVISIONED, memory_mb=1_024, provisioned=100)
     assert found["provisioned, standing"] == pytest.approx(100 * MONTH * 0.0000033334)
     assert found["provisioned, compute"] == pytest.approx(1_000 * 0.0000077778)
 
 
 def test_snapshots_are_cached_and_restored() -> None:
-    found = lines(QUIET, Used(restores=1_000.0), name="lambda-snapstart", memory_mb=512)
+    found = lines(QUIET, Used(restores=1_000.0), place=SNAPSTART, memory_mb=512)
     assert found["snapshot, cached"] == pytest.approx(0.5 * MONTH * 0.0000015046)
     assert found["snapshot, restored"] == pytest.approx(0.5 * 1_000 * 0.0001397998)
 
@@ -54,10 +58,10 @@ def test_snapshots_are_cached_and_restored() -> None:
 def test_entries_are_billed_by_attempt() -> None:
     for entry, price in (("http-api", 1.0), ("rest-api", 3.5)):
         question = structs.replace(QUIET, options=Options(entry=entry))  # type: ignore[arg-type]
-        found = lines(question, Used(attempts=2e6), name="lambda", memory_mb=512)
+        found = lines(question, Used(attempts=2e6), place=CLASSIC, memory_mb=512)
         assert sum(found.values()) == pytest.approx(2 * price)
     question = structs.replace(QUIET, options=Options(entry="alb"))
-    assert lines(question, Used(), name="lambda", memory_mb=512)["load balancer"] == 0.0225 * 730
+    assert lines(question, Used(), place=CLASSIC, memory_mb=512)["load balancer"] == 0.0225 * 730
 
 
 def test_three_managed_instances_and_fifteen_per_cent() -> None:
@@ -80,7 +84,8 @@ def test_three_managed_instances_and_fifteen_per_cent() -> None:
 def test_a_cluster_is_billed_while_it_stands_by() -> None:
     month = month_of(QUIET)
     candidate = eks(QUIET, month, cores=0.85, pods=6)
-    nodes = candidate.configuration.nodes  # type: ignore[union-attr]
+    assert isinstance(candidate.configuration, EksConfiguration)
+    nodes = candidate.configuration.nodes
     assert (nodes.count, nodes.pods_each) == (3, 2)
     items = bill(QUIET, month, candidate, Used(node_seconds=3 * MONTH))
     found = {item.title: item.monthly for item in items}
@@ -139,7 +144,7 @@ def test_burstable_machines_are_charged_above_their_baseline() -> None:
 def test_addresses_functions_behind_a_balancer_and_long_answers() -> None:
     """Each public IPv4 address is 0.5 cents an hour; an LCU is 0.4 GB an hour for functions."""
     question = structs.replace(QUIET, options=Options(entry="alb"))
-    found = lines(question, Used(), name="lambda", memory_mb=512)
+    found = lines(question, Used(), place=CLASSIC, memory_mb=512)
     assert found["load balancer, addresses"] == pytest.approx(2 * 730 * 0.005)
     gb_an_hour = 3_600 * 20 / 1_048_576
     assert found["load balancer, capacity units"] == pytest.approx(gb_an_hour / 0.4 * 730 * 0.008)
@@ -151,7 +156,7 @@ def test_addresses_functions_behind_a_balancer_and_long_answers() -> None:
     assert pods["load balancer, capacity units"] == pytest.approx(gb_an_hour * 730 * 0.008)
     assert pods["NAT gateways, addresses"] == pytest.approx(2 * 730 * 0.005)
     long = structs.replace(QUIET, each=PerRequest(kb_to_callers=8 * 1_024.0))
-    found = lines(long, Used(invocations=1_024.0), name="lambda", memory_mb=512)
+    found = lines(long, Used(invocations=1_024.0), place=CLASSIC, memory_mb=512)
     assert found["answers beyond 6 MB"] == pytest.approx(2 * 0.008)
 
 
@@ -187,7 +192,7 @@ def test_windows_represent_a_month() -> None:
     month = month_of(question)
     assert month.requests == pytest.approx(workload.expected_requests * MONTH / 86_400, rel=0.01)
     runs = SimulationRunner()
-    candidate = function(question, month, "lambda", memory_mb=1_769)
+    candidate = function(question, month, CLASSIC, memory_mb=1_769)
     sized = CandidateSearch(question, month, runs).evaluate(candidate)
     runs.close()
     whole = simulate(workload, candidate.peak)
@@ -218,7 +223,7 @@ def test_the_start_of_a_window_is_not_billed() -> None:
     question = Question(workload=from_flags(daily="1000000", duration="2s", start="1s"))
     month = month_of(question)
     runs = SimulationRunner()
-    candidate = function(question, month, "lambda", memory_mb=256)
+    candidate = function(question, month, CLASSIC, memory_mb=256)
     sized = CandidateSearch(question, month, runs).evaluate(candidate)
     runs.close()
     whole = simulate(stretched(question.workload, candidate.start_factor), candidate.peak)
@@ -252,7 +257,7 @@ def test_requests_refused_at_the_start_of_a_window_are_billed() -> None:
     month = month_of(question)
     runs = SimulationRunner()
     sized = CandidateSearch(question, month, runs).evaluate(
-        function(question, month, "lambda", memory_mb=256)
+        function(question, month, CLASSIC, memory_mb=256)
     )
     runs.close()
     requests = next(item for item in sized.items if item.name == "lambda.requests")

@@ -19,6 +19,8 @@ from seawall.plan.decision.answer import (
     LambdaConfiguration,
     ManagedConfiguration,
     NodeGroup,
+    ServiceConfiguration,
+    SessionConfiguration,
 )
 from tests.parts import data_file
 from tests.servers import ROOT
@@ -44,11 +46,11 @@ def test_the_default_answer_fits_one_screen(capsys: pytest.CaptureFixture[str]) 
     status, out, error = run_plan(capsys)
     assert (status, error) == (0, "")
     lines = out.splitlines()
-    assert len(lines) <= 24
+    assert len(lines) <= 28
     assert max(len(line) for line in lines) <= 80
     assert "5,000 at once" in out
-    assert re.search(r"^> EKS .*met$", out, re.MULTILINE)
-    assert re.search(r"^  Lambda  .*missed$", out, re.MULTILINE)
+    assert re.search(r"^> ECS, EC2 .*met$", out, re.MULTILINE)
+    assert re.search(r"^  Lambda  .*met$", out, re.MULTILINE)
     for word in ("margin", "break-even", "sensitivity", "rule of thumb", "confidence"):
         assert re.search(rf"^{word} ", out, re.MULTILINE)
 
@@ -64,7 +66,7 @@ def test_the_default_answer_fits_one_screen(capsys: pytest.CaptureFixture[str]) 
 def test_every_screen_fits(capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
     status, out, _ = run_plan(capsys, *flags)
     assert status == 0
-    assert len(out.splitlines()) <= 25
+    assert len(out.splitlines()) <= 28
     assert max(len(line) for line in out.splitlines()) <= 80
 
 
@@ -210,8 +212,9 @@ def test_checks_of_deployed_configurations(
     file.write_text(CHECKED.format(platform=platform, size=size), encoding="utf-8")
     found, out, _ = run_plan(capsys, "--check", str(file))
     assert found == status
-    assert ("objective NOT met" in out) == (status == 1)
-    assert ("(at most 1.0%)" in out) == (status == 1)
+    assert out.startswith("FAILED: " if status else "PASSED: ")
+    assert ("misses the objective" in out) == (status == 1)
+    assert ("(at most 1 %)" in out) == (status == 1)
 
 
 def test_a_check_of_choice_and_cost(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -222,8 +225,8 @@ def test_a_check_of_choice_and_cost(capsys: pytest.CaptureFixture[str], tmp_path
     assert status == 1
     found = json.loads(out)
     assert not found["holds"]
-    assert "at most 100" in found["misses"][0]
-    assert "the choice is eks, not lambda" in found["misses"][1]
+    assert "at most $100" in found["misses"][0]
+    assert "the choice is ecs-ec2, not lambda" in found["misses"][1]
 
 
 def test_a_calibration_replaces_defaults_only(
@@ -268,6 +271,8 @@ def test_the_docs_name_every_field_of_a_configuration() -> None:
         "lambda": [LambdaConfiguration],
         "managed": [ManagedConfiguration],
         "eks": [EksConfiguration, Autoscaler, NodeGroup],
+        "service": [ServiceConfiguration],
+        "sessions": [SessionConfiguration],
     }.items():
         row = next(line for line in text.splitlines() if line.startswith(f"| `{kind}` |"))
         documented = set(re.findall(r"`(\w+)`", row)) - {kind}

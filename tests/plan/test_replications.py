@@ -21,7 +21,7 @@ from seawall.plan import (
     from_flags,
     simulate,
 )
-from seawall.plan.decision.candidates import eks
+from seawall.plan.decision.places.eks import eks
 from seawall.plan.decision.runs import SimulationRunner
 from seawall.plan.decision.windows import month_of
 from seawall.plan.inputs.question import Question

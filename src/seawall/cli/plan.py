@@ -48,6 +48,22 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         metavar="FILE",
         help="check the deployment that FILE describes; exit status 1 if it misses the objective",
     )
+    out.add_argument(
+        "--markdown",
+        action="store_true",
+        help="with --check: print a comment for a change request",
+    )
+    out.add_argument(
+        "--baseline",
+        type=Path,
+        metavar="FILE",
+        help="with --markdown: the output of --check --json before the change, to compare with",
+    )
+    out.add_argument(
+        "--explain",
+        metavar="CHOICE",
+        help="why, in numbers, step by step, for one platform, such as eks or lambda",
+    )
     parser.set_defaults(run=_run)
     plan_prices.add_commands(parser.add_subparsers(title="commands", metavar="COMMAND"))
 
@@ -80,6 +96,13 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--calibration", type=Path, metavar="FILE", help="measurements of seawall lab calibrate"
+    )
+    group.add_argument("--model-tpm", metavar="N", help="the model's quota of tokens a minute: 2M")
+    group.add_argument("--model-rpm", metavar="N", help="the model's quota of requests a minute")
+    group.add_argument(
+        "--max-tokens",
+        metavar="N",
+        help="bound of a call's output; none: the model's own (default: 4096)",
     )
     group.add_argument(
         "--measured",
@@ -122,6 +145,11 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
         "repeated",
     )
     terms.add_argument(
+        "--platforms",
+        metavar="NAMES",
+        help="aws (default), all, or names separated by commas, such as eks,lambda",
+    )
+    terms.add_argument(
         "--account-limit",
         type=int,
         metavar="N",
@@ -137,6 +165,15 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
         "--managed-runtime",
         choices=["async", "processes"],
         help="on managed instances: one process for many requests, or AWS's (default: async)",
+    )
+    terms.add_argument(
+        "--egress",
+        choices=["nat", "endpoints"],
+        help="way of a private network to the model: NAT gateways, or interface endpoints for a "
+        "model on Bedrock (default: nat)",
+    )
+    terms.add_argument(
+        "--model", metavar="NAME", help="model by whose list prices tokens are billed"
     )
     terms.add_argument(
         "--zones", type=int, metavar="N", help="availability zones of pods and NAT (default: 2)"
@@ -157,6 +194,11 @@ def _plan(arguments: argparse.Namespace) -> int:
         import numba  # noqa: F401, PLC0415
     if arguments.check is not None:
         return _check(arguments)
+    for name in ("markdown", "baseline"):
+        if getattr(arguments, name):
+            raise ConfigError(f"--{name}: only with --check")
+    if arguments.explain is not None:
+        return _explain(arguments)
     import msgspec  # noqa: PLC0415
 
     from seawall.plan.decision.advice import advise  # noqa: PLC0415
@@ -207,13 +249,20 @@ def _write_html(answer: "Answer", path: Path) -> None:
 def _check(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415
 
-    from seawall.plan.decision.check import check  # noqa: PLC0415
+    from seawall.plan.decision.check import check, read_baseline  # noqa: PLC0415
+    from seawall.plan.output.comment import format_comment  # noqa: PLC0415
     from seawall.plan.output.terminal import format_check  # noqa: PLC0415
 
     if arguments.workload is not None:
         raise ConfigError("--check: the file describes the workload; it excludes --workload")
     if arguments.html is not None:
         raise ConfigError("--check: writes no report; it excludes --html")
+    if arguments.baseline is not None and not arguments.markdown:
+        raise ConfigError("--baseline: only with --markdown")
+    if arguments.explain is not None or (arguments.markdown and arguments.json):
+        other = "--explain" if arguments.explain is not None else "--json"
+        raise ConfigError(f"{other}: not with --{'check' if arguments.explain else 'markdown'}")
+    before = read_baseline(arguments.baseline) if arguments.baseline is not None else None
     written = _written(arguments, arguments.check)
     written = msgspec.structs.replace(written, question=_question(arguments, written))
     show, done = _progress()
@@ -223,9 +272,37 @@ def _check(arguments: argparse.Namespace) -> int:
         done()
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(checked).decode() + "\n")
+    elif arguments.markdown:
+        sys.stdout.write(printable(format_comment(checked, before), keep="\n"))
     else:
         sys.stdout.write(printable(format_check(checked), keep="\n"))
     return 0 if checked.holds else 1
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    import msgspec  # noqa: PLC0415
+
+    from seawall.plan.decision.explain import explain  # noqa: PLC0415
+    from seawall.plan.decision.places.registry import PLACES  # noqa: PLC0415
+    from seawall.plan.output.terminal import format_explanation  # noqa: PLC0415
+
+    if arguments.html is not None:
+        raise ConfigError("--explain: writes no report; it excludes --html")
+    name = next((each for each in PLACES if each == arguments.explain), None)
+    if name is None:
+        known = ", ".join(PLACES)
+        raise ConfigError(f"--explain: {arguments.explain!r} is unknown; known: {known}")
+    question = _question(arguments, _written(arguments, arguments.workload))
+    show, done = _progress()
+    try:
+        explained = explain(question, name, progress=show)
+    finally:
+        done()
+    if arguments.json:
+        sys.stdout.write(msgspec.json.encode(explained).decode() + "\n")
+    else:
+        sys.stdout.write(printable(format_explanation(explained), keep="\n"))
+    return 0
 
 
 def _default_workload(arguments: argparse.Namespace) -> "Workload":
@@ -256,6 +333,9 @@ def _written(arguments: argparse.Namespace, path: Path | None) -> "QuestionFile"
         "duration": arguments.duration or "",
         "start": arguments.init or "",
         "trace": arguments.trace,
+        "model_tpm": arguments.model_tpm or "",
+        "model_rpm": arguments.model_rpm or "",
+        "max_tokens": arguments.max_tokens or "",
     }
     default = _default_workload(arguments)
     if path is None:
@@ -288,16 +368,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         hard["latency_p99"] = parse_seconds(arguments.latency, "--latency")
     if arguments.errors:
         hard["error_share"] = parse_share(arguments.errors, "--errors", ambiguous=0.1)
-    terms = {
-        "spikes_a_month": arguments.spikes_a_month,
-        "announced": arguments.announced or None,
-        "account_limit": arguments.account_limit,
-        "architecture": arguments.arch,
-        "entry": arguments.entry,
-        "managed_runtime": arguments.managed_runtime,
-        "zones": arguments.zones,
-    }
-    terms = {name: value for name, value in terms.items() if value is not None}
+    terms = _terms(arguments)
     discounts = parse_discounts(arguments.discount)
     if "spot" in discounts:
         terms["spot"] = True
@@ -323,6 +394,24 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         given=frozenset(given),
     )
     return with_measured(question, [*written.measured, *arguments.measured])
+
+
+def _terms(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of the platforms that are given."""
+    terms: dict[str, Any] = {
+        "spikes_a_month": arguments.spikes_a_month,
+        "announced": arguments.announced or None,
+        "account_limit": arguments.account_limit,
+        "architecture": arguments.arch,
+        "entry": arguments.entry,
+        "managed_runtime": arguments.managed_runtime,
+        "zones": arguments.zones,
+        "egress": arguments.egress,
+        "model": arguments.model,
+    }
+    if arguments.platforms:
+        terms["platforms"] = tuple(each.strip() for each in arguments.platforms.split(","))
+    return {name: value for name, value in terms.items() if value is not None}
 
 
 def _progress() -> "tuple[Report | None, Callable[[], None]]":

@@ -35,6 +35,7 @@ from seawall.plan.inputs.distributions import (
 )
 from seawall.plan.inputs.exports.reading import read_trace
 from seawall.plan.inputs.measured.applying import with_measured
+from seawall.plan.inputs.model import Endpoint, ModelLimits, ModelUse
 from seawall.plan.inputs.notation import parse_amount, parse_seconds
 from seawall.plan.inputs.platforms import (
     PLATFORMS,
@@ -46,8 +47,10 @@ from seawall.plan.inputs.platforms import (
     Nodes,
     Platform,
     PlatformName,
+    RequestScaling,
     Scheduled,
     Servers,
+    ServiceTracking,
     Tracking,
 )
 from seawall.plan.inputs.question import Objective, Options, PerRequest, Question
@@ -55,7 +58,15 @@ from seawall.plan.inputs.service import ARTICLE_STAGES, Service, Stage, split_du
 from seawall.plan.inputs.workload import Clients, Workload, from_trace
 from seawall.plan.inputs.workload_file import from_flags, read_workload
 from seawall.plan.simulator.replications import compare, estimate, sweep
-from seawall.plan.simulator.result import SERIES, Histogram, Result, Samples, Usage
+from seawall.plan.simulator.result import (
+    MODEL_SERIES,
+    SERIES,
+    Histogram,
+    ModelCalls,
+    Result,
+    Samples,
+    Usage,
+)
 from seawall.plan.simulator.simulate import simulate
 
 if TYPE_CHECKING:
@@ -64,6 +75,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARTICLE_STAGES",
+    "MODEL_SERIES",
     "PLATFORMS",
     "SERIES",
     "Answer",
@@ -72,11 +84,15 @@ __all__ = [
     "Clients",
     "Distribution",
     "Eks",
+    "Endpoint",
     "Histogram",
     "HpaSettings",
     "KedaSettings",
     "Lambda",
     "Managed",
+    "ModelCalls",
+    "ModelLimits",
+    "ModelUse",
     "Nodes",
     "Objective",
     "Options",
@@ -84,11 +100,13 @@ __all__ = [
     "Platform",
     "PlatformName",
     "Question",
+    "RequestScaling",
     "Result",
     "Samples",
     "Scheduled",
     "Servers",
     "Service",
+    "ServiceTracking",
     "Spike",
     "Stage",
     "Tracking",

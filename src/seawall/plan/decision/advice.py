@@ -4,12 +4,13 @@ import math
 import os
 import time
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Literal
 
 from msgspec import structs
 
+from seawall.errors import ConfigError
 from seawall.plan.decision.answer import (
-    PLATFORMS,
     Answer,
     Confidence,
     Figure,
@@ -24,19 +25,32 @@ from seawall.plan.decision.answer import (
 )
 from seawall.plan.decision.bill import shared_costs
 from seawall.plan.decision.comparison import All, curve_of, margin_of, ranked, sensitivity_of
+from seawall.plan.decision.egress import egress_of
+from seawall.plan.decision.levers import levers_of, money_of
+from seawall.plan.decision.limits_hit import limits_hit
+from seawall.plan.decision.model_need import model_figures, model_need
 from seawall.plan.decision.notes import inputs_of, notes_of, summary_of
+from seawall.plan.decision.places.port import Evaluation
+from seawall.plan.decision.places.registry import candidates_of
+from seawall.plan.decision.remedies import remedies_of
 from seawall.plan.decision.rule_of_thumb import rule_of_thumb
-from seawall.plan.decision.runs import SHARES, Outcome, Report, SimulationRunner, TimePercentiles
+from seawall.plan.decision.runs import (
+    SHARES,
+    KeyFigures,
+    Outcome,
+    Report,
+    SimulationRunner,
+    TimePercentiles,
+    platform_in,
+)
 from seawall.plan.decision.search import (
     CandidateSearch,
-    Evaluation,
     cost_misses,
     excess_of,
     misses_of,
 )
-from seawall.plan.decision.text import TITLES, configuration_words
 from seawall.plan.decision.variations import multiples, variations
-from seawall.plan.decision.windows import Month, Window, month_of
+from seawall.plan.decision.windows import Month, Window, check_amount, month_of
 from seawall.plan.inputs.distributions import mean_of
 from seawall.plan.inputs.question import Question
 from seawall.plan.simulator.replications import interval
@@ -65,6 +79,7 @@ def advise(
         ConfigError: The question makes no sense; the field is named.
     """
     began = time.perf_counter()
+    check_amount(question)
     month = month_of(question)
     runs = SimulationRunner(workers=workers or os.cpu_count() or 1, progress=progress)
     try:
@@ -75,31 +90,41 @@ def advise(
 
 
 def _answer(question: Question, month: Month, runs: SimulationRunner, began: float) -> Answer:
+    places, excluded = candidates_of(question, month)
+    if not places:
+        why = "; ".join(f"{each.title}: {', '.join(each.reasons)}" for each in excluded)
+        raise ConfigError(f"no platform can run this service. {why}")
+    names = [place.name for place in places]
     steps = multiples(question, month.a_day)
-    runs.total = len(PLATFORMS) + len(steps) + 2 * len(variations(question, month.a_day))
+    runs.total = len(names) + len(steps) + 2 * len(variations(question, month.a_day))
     finder = CandidateSearch(question, month, runs)
-    sized = runs.each(lambda name: finder.confirm(finder.find(name), SEEDS), PLATFORMS)
-    found: All = dict(zip(PLATFORMS, sized, strict=True))
+    sized = runs.each(lambda name: finder.confirm(finder.find(name), SEEDS), names)
+    found: All = dict(zip(names, sized, strict=True))
     repeated = {name: finder.replications(each.candidate, SEEDS) for name, each in found.items()}
     searched = runs.simulations
     found = {name: _judged_by_mean(question, each, repeated[name]) for name, each in found.items()}
     order = ranked(found)
-    choice, runner_up = order[0], order[1]
+    choice, runner_up = order[0], order[1] if len(order) > 1 else None
     platforms: dict[str, PlatformAnswer] = {
-        name: _platform(finder, found[name], repeated[name], searched) for name in PLATFORMS
+        name: _platform(finder, found[name], repeated[name], searched) for name in names
     }
     curve = curve_of(question, found, runs, steps, month.a_day)
     sensitivity = sensitivity_of(question, found, runs, month.a_day)
     margin = margin_of(found, order)
+    remedies = () if found[choice].met else remedies_of(question, month, found, runs, SEEDS)
     shared = shared_costs(question, month)
+    whole = money_of(question, platforms[choice], shared)
     rule = rule_of_thumb(question, month, platforms, choice)
     return Answer(
         choice=choice,
         runner_up=runner_up,
         met=found[choice].met,
         summary=summary_of(question, month, platforms, choice, runner_up),
+        remedies=remedies,
         margin=margin,
-        confidence=_confidence(question, found, repeated, sensitivity, margin.ratio),
+        confidence=_capped(
+            question, _confidence(question, found, repeated, sensitivity, margin.ratio)
+        ),
         objective=question.objective,
         traffic=_traffic(question, month),
         region=question.prices.region,
@@ -107,6 +132,8 @@ def _answer(question: Question, month: Month, runs: SimulationRunner, began: flo
         prices_date=question.prices.date,
         platforms=platforms,
         shared=shared,
+        money=whole,
+        levers=levers_of(question, month, whole.whole, platforms[choice].egress),
         curve=curve,
         sensitivity=sensitivity,
         rule_of_thumb=rule,
@@ -117,6 +144,8 @@ def _answer(question: Question, month: Month, runs: SimulationRunner, began: flo
             requests=runs.requests,
             seconds=time.perf_counter() - began,
         ),
+        excluded=excluded,
+        model=model_need(month.judged.workload),
     )
 
 
@@ -141,6 +170,16 @@ def _figure(values: Sequence[float]) -> Figure:
     return Figure(found.mean, found.half if math.isfinite(found.half) else None)
 
 
+def _misses(question: Question, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
+    """Where the replications miss the objective on average; else where the worst of them does."""
+    figures = [each.figures for each in outcomes]
+    mean = KeyFigures(
+        *(fmean(getattr(each, name) for each in figures) for name in KeyFigures.__struct_fields__)
+    )
+    worst = max(figures, key=lambda each: excess_of(question.objective, each))
+    return misses_of(question.objective, mean) or misses_of(question.objective, worst)
+
+
 def _percentiles(
     outcomes: Sequence[Outcome], of: Callable[[Outcome], TimePercentiles]
 ) -> Percentiles:
@@ -157,15 +196,18 @@ def _platform(
     def share(count: Callable[[Outcome], int]) -> Figure:
         return _figure([count(each) / each.requests if each.requests else 0.0 for each in outcomes])
 
-    name = sized.candidate.name
+    place = sized.candidate.place
     result = sized.outcome.result
-    misses = () if sized.met else misses_of(question.objective, sized.outcome.figures)
-    misses += cost_misses(question.objective, sized.cost)
+    misses = () if sized.met else _misses(question, outcomes)
+    misses += cost_misses(question.objective, sized.cost, question.prices.currency)
     return PlatformAnswer(
-        name=name,
-        title=TITLES[name],
+        name=place.name,
+        title=place.title,
+        short=place.short,
+        family=place.family,
+        cloud=place.cloud,
         configuration=sized.candidate.configuration,
-        words=configuration_words(sized.candidate.configuration),
+        words=place.words(sized.candidate.configuration),
         monthly_cost=sized.cost,
         items=sized.items,
         met=sized.met,
@@ -184,6 +226,13 @@ def _platform(
         peak=_peak(result),
         series=_series(result, month.judged),
         simulations=simulations,
+        egress=egress_of(question, month, sized.items, place.family),
+        limits=()
+        if result is None
+        else limits_hit(
+            result, month.judged, platform_in(sized.candidate, month.judged), question.each
+        ),
+        model=model_figures(outcomes),
     )
 
 
@@ -222,8 +271,14 @@ def _series(result: Result | None, window: Window) -> Series:
         return Series(start=0.0, bin_seconds=1.0, values={})
     bins = min(len(result.seconds["arrived"]), math.ceil(window.horizon / result.bin_seconds))
     bins = min(bins, _SERIES)
+    # A run that was not stationary before the spike was repeated with more time before it.
+    first = 0
+    if window.event:
+        first = max(0, round((result.horizon - window.horizon) / result.bin_seconds))
     values = {
-        name: tuple(None if math.isnan(value) else float(value) for value in array[:bins])
+        name: tuple(
+            None if math.isnan(value) else float(value) for value in array[first : first + bins]
+        )
         for name, array in result.seconds.items()
     }
     start = -window.at if window.event else 0.0
@@ -255,6 +310,8 @@ def _confidence(
     ratio: float,
 ) -> Confidence:
     choice = ranked(found)[0]
+    if not found[choice].met:
+        return _confidence_of_none(question, repeated, sensitivity)
     same = 0
     for seed in range(SEEDS):
         once = {
@@ -267,7 +324,7 @@ def _confidence(
     cases = [case for row in sensitivity for case in (row.low, row.high)]
     kept = sum(case.choice == choice for case in cases)
     level: Literal["high", "medium", "low"] = "medium"
-    if same == SEEDS and kept >= 0.75 * len(cases) and (ratio >= 1.25 or not found[choice].met):
+    if same == SEEDS and kept >= 0.75 * len(cases) and ratio >= 1.25:
         level = "high"
     elif same <= SEEDS / 2 or kept < 0.5 * len(cases):
         level = "low"
@@ -282,3 +339,42 @@ def _confidence(
         inputs_same=kept,
         words=words,
     )
+
+
+def _capped(question: Question, found: Confidence) -> Confidence:
+    """At most medium if the model's quota, usually a crowd's first limit, was not simulated."""
+    model = question.workload.model
+    if model.limited or not any(stage.model for stage in question.workload.service.stages):
+        return found
+    words = f"{found.words}; the model's quota is not given and was not simulated"
+    level: Literal["medium", "low"] = "low" if found.level == "low" else "medium"
+    return structs.replace(found, level=level, words=words)
+
+
+def _confidence_of_none(
+    question: Question,
+    repeated: dict[PlatformName, list[Outcome]],
+    sensitivity: Sequence[Sensitivity],
+) -> Confidence:
+    """Confidence that nothing meets the objective."""
+    same = sum(
+        all(excess_of(question.objective, each[seed].figures) > 0.0 for each in repeated.values())
+        for seed in range(SEEDS)
+    )
+    if question.objective.monthly_cost is not None:
+        same = SEEDS  # a budget has no randomness
+    cases = [case for row in sensitivity for case in (row.low, row.high)]
+    kept = sum(not any(case.met.values()) for case in cases)
+    level: Literal["high", "medium", "low"] = "medium"
+    if same == SEEDS and kept >= 0.75 * len(cases):
+        level = "high"
+    elif same <= SEEDS / 2 or kept < 0.5 * len(cases):
+        level = "low"
+    words = (
+        f"nothing meets it in {same} of {SEEDS} replications and {kept} of {len(cases)} changes of "
+        "an input"
+    )
+    return Confidence(
+        level=level, replications=SEEDS, same=same, inputs=len(cases), inputs_same=kept,
+        words=words,
+    )  # fmt: skip

@@ -9,11 +9,10 @@ from typing import Literal
 
 from msgspec import Struct
 
-from seawall.plan.inputs.platforms import PLATFORMS, PlatformName
+from seawall.plan.inputs.platforms import PlatformName
 from seawall.plan.inputs.question import Objective
 
 __all__ = [
-    "PLATFORMS",
     "SCHEMA",
     "Answer",
     "Autoscaler",
@@ -26,26 +25,36 @@ __all__ = [
     "Criterion",
     "Curve",
     "Disagreement",
+    "Egress",
     "EksConfiguration",
+    "Excluded",
     "Figure",
     "Input",
     "LambdaConfiguration",
+    "Lever",
+    "LimitHit",
     "ManagedConfiguration",
     "Margin",
+    "ModelFigures",
+    "ModelNeed",
+    "Money",
     "NodeGroup",
     "Ordinary",
     "Percentiles",
     "PlatformAnswer",
     "PlatformName",
+    "Remedy",
     "RuleOfThumb",
     "Sensitivity",
     "Series",
+    "ServiceConfiguration",
+    "SessionConfiguration",
     "SharedCosts",
     "Traffic",
     "Work",
 ]
 
-SCHEMA = "seawall.plan/1"
+SCHEMA = "seawall.plan/2"
 
 
 class Figure(Struct, frozen=True):
@@ -133,6 +142,9 @@ class LambdaConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", t
         account_concurrency: Quota that the account needs.
         entry: How clients reach the function.
         streams: Whether `entry` streams answers.
+        functions: Identical functions; `reserved_concurrency` is that of each.
+        router: That chooses one of several for each session: `cloudfront`, `alb` or `client`;
+            empty: there is one function.
     """
 
     memory_mb: int
@@ -146,6 +158,8 @@ class LambdaConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", t
     account_concurrency: int = 1_000
     entry: str = "function-url"
     streams: bool = True
+    functions: int = 1
+    router: str = ""
 
 
 class ManagedConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag="managed"):
@@ -165,6 +179,7 @@ class ManagedConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", 
         architecture: `arm64` or `x86_64`.
         timeout_seconds: Of a request.
         entry: How clients reach the function.
+        streams: Whether `entry` streams answers.
     """
 
     vcpus: float
@@ -179,6 +194,7 @@ class ManagedConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", 
     architecture: str = "arm64"
     timeout_seconds: int = 900
     entry: str = "function-url"
+    streams: bool = True
 
 
 class Autoscaler(Struct, frozen=True, kw_only=True):
@@ -236,6 +252,7 @@ class EksConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag=
         balance: Of the load balancer; `least` outstanding requests.
         autoscaler: None: the number of pods is fixed.
         nodes: Of the pods.
+        auto_mode: Whether EKS manages the nodes (Auto Mode).
         schedule: Pods around an announced spike.
         architecture: `arm64` or `x86_64`.
         prestop_seconds: Delay before a pod is terminated.
@@ -252,6 +269,7 @@ class EksConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     balance: str
     autoscaler: Autoscaler | None
     nodes: NodeGroup
+    auto_mode: bool = False
     schedule: tuple[CapacityChange, ...] = ()
     architecture: str = "arm64"
     prestop_seconds: float = 5.0
@@ -259,7 +277,71 @@ class EksConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     startup_seconds: float = 3.0
 
 
-Configuration = LambdaConfiguration | ManagedConfiguration | EksConfiguration
+class ServiceConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag="service"):
+    """Configuration of a service of containers: ECS, Cloud Run, Container Apps.
+
+    Attributes:
+        runs_on: `fargate`, `ec2`, `cloud-run` or `container-apps`.
+        instances: Tasks, instances or replicas between spikes.
+        vcpus: Of one.
+        memory_mb: Of one.
+        in_flight: Requests in service in one at most.
+        queue: Requests that wait in one at most.
+        queue_seconds: How long they wait at most.
+        minimum: Of the scaler.
+        maximum: Of the scaler.
+        metric: That it follows.
+        target: Of the metric, for each instance.
+        nodes: Machines, with `ec2`.
+        schedule: Instances around an announced spike.
+        architecture: `arm64` or `x86_64`.
+        grace_seconds: Until an instance that stops is killed.
+        startup_seconds: Until a new one is ready.
+    """
+
+    runs_on: Literal["fargate", "ec2", "cloud-run", "container-apps"]
+    instances: int
+    vcpus: float
+    memory_mb: int
+    in_flight: int
+    queue: int
+    queue_seconds: float
+    minimum: int
+    maximum: int
+    metric: str
+    target: float
+    nodes: NodeGroup | None = None
+    schedule: tuple[CapacityChange, ...] = ()
+    architecture: str = "arm64"
+    grace_seconds: float = 30.0
+    startup_seconds: float = 3.0
+
+
+class SessionConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sessions"):
+    """Configuration of Bedrock AgentCore Runtime: a virtual machine for each session.
+
+    Attributes:
+        memory_mb: That a session uses at most; it is billed by use.
+        idle_seconds: Until a session without requests ends.
+        active_sessions: Quota that the account needs.
+        new_sessions: Started in a second at most.
+        architecture: `arm64`.
+    """
+
+    memory_mb: int
+    idle_seconds: float
+    active_sessions: int
+    new_sessions: float
+    architecture: str = "arm64"
+
+
+Configuration = (
+    LambdaConfiguration
+    | ManagedConfiguration
+    | EksConfiguration
+    | ServiceConfiguration
+    | SessionConfiguration
+)
 
 
 class Series(Struct, frozen=True, kw_only=True):
@@ -269,7 +351,8 @@ class Series(Struct, frozen=True, kw_only=True):
         start: Of the first bin, in seconds from the spike (negative: before it); without a spike,
             from the start of the simulation.
         bin_seconds: Of each bin.
-        values: One value a bin, by the names of `seawall.plan.SERIES`, which describes them; None
+        values: One value a bin, by the names of `seawall.plan.SERIES`, which describes them, and of
+            `seawall.plan.MODEL_SERIES` where the model has a quota; None
             without arrivals.
     """
 
@@ -298,6 +381,106 @@ class Ordinary(Struct, frozen=True, kw_only=True):
     capacity: float
 
 
+LimitName = Literal[
+    "model-tokens",
+    "model-requests",
+    "model-concurrency",
+    "account-concurrency",
+    "scaling-rate",
+    "pod-cores",
+    "pod-slots",
+    "database",
+]
+
+
+class LimitHit(Struct, frozen=True, kw_only=True):
+    """A limit that requests met: because of it they were refused, or waited.
+
+    Attributes:
+        name: Of the limit.
+        title: For readers.
+        at: Seconds from the spike; without one, from the start of the simulation.
+        value: Of the limit.
+        unit: Of the value.
+        requests: How often it was met: requests or calls that were refused, or waited.
+        simulated: Whether the simulation enforced it; else it was only compared.
+        words: For readers.
+    """
+
+    name: LimitName
+    title: str
+    at: float
+    value: float
+    unit: str
+    requests: float
+    simulated: bool
+    words: str
+
+
+class ModelFigures(Struct, frozen=True, kw_only=True):
+    """The model's quota on one platform, in the spike.
+
+    Attributes:
+        refusals: Model calls that were refused: 429.
+        failed: Turns that ended because of the quota; their clients may have retried.
+        on_fallback: Share of the admitted calls.
+        wait_p50: Seconds that admitted calls waited for the quota.
+        wait_p99: Seconds, likewise.
+        reserved_most: Tokens reserved by calls in progress, at most.
+    """
+
+    refusals: Figure
+    failed: Figure
+    on_fallback: Figure
+    wait_p50: float
+    wait_p99: float
+    reserved_most: float
+
+
+class ModelNeed(Struct, frozen=True, kw_only=True):
+    """The model's quota, and which one the traffic needs.
+
+    Attributes:
+        name: Of the model.
+        simulated: Whether a quota was given, and simulated. Else the model had none.
+        bound: Output tokens of a call at most.
+        input_tokens: Of a call, on average.
+        output_tokens: Of a call, on average.
+        reserved_tokens: That a call takes from the quota when it is admitted, on average.
+        requests_a_minute: Quota without which calls are refused, or wait.
+        tokens_a_minute: Likewise, of input and output together as the provider counts them.
+        words: For readers.
+    """
+
+    name: str
+    simulated: bool
+    bound: float
+    input_tokens: float
+    output_tokens: float
+    reserved_tokens: float
+    requests_a_minute: float
+    tokens_a_minute: float
+    words: str
+
+
+class Egress(Struct, frozen=True, kw_only=True):
+    """The way of a platform's private network to the model, both ways with their costs.
+
+    Attributes:
+        used: `nat` or `endpoints`.
+        nat: Cost of NAT gateways in a month.
+        endpoints: Cost of interface endpoints in a month.
+        share: Of the platform's cost, for the way that is used.
+        words: For readers.
+    """
+
+    used: str
+    nat: float
+    endpoints: float
+    share: float
+    words: str
+
+
 class PlatformAnswer(Struct, frozen=True, kw_only=True):
     """One platform, with the cheapest configuration that meets the objective; else the nearest.
 
@@ -307,6 +490,9 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
     Attributes:
         name: Of the platform.
         title: For readers.
+        short: Title of at most 22 characters.
+        family: `functions` or `containers`.
+        cloud: `aws`, `gcp` or `azure`.
         configuration: As data.
         words: The configuration for readers, a line each.
         monthly_cost: Cost that differs between the platforms.
@@ -327,7 +513,10 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
         peak: Greatest values by name: in_service, capacity, model_calls, open_connections, queued,
             in_one_pod, new_connections (a second).
         series: The spike over time.
+        egress: Of its private network. None: it has none.
         simulations: Runs of the search, for all platforms together.
+        limits: That the requests met, the first one first.
+        model: What the model's quota did. None: it was not simulated.
     """
 
     name: PlatformName
@@ -352,6 +541,26 @@ class PlatformAnswer(Struct, frozen=True, kw_only=True):
     peak: dict[str, float]
     series: Series
     simulations: int
+    short: str = ""
+    family: Literal["functions", "containers"] = "functions"
+    cloud: Literal["aws", "gcp", "azure"] = "aws"
+    limits: tuple[LimitHit, ...] = ()
+    model: ModelFigures | None = None
+
+    @property
+    def first_limit(self) -> LimitHit | None:
+        """The limit that requests met first."""
+        return self.limits[0] if self.limits else None
+
+    egress: Egress | None = None
+
+
+class Excluded(Struct, frozen=True, kw_only=True):
+    """A platform that cannot run the service, and why, in words."""
+
+    name: PlatformName
+    title: str
+    reasons: tuple[str, ...]
 
 
 class SharedCosts(Struct, frozen=True, kw_only=True):
@@ -359,6 +568,53 @@ class SharedCosts(Struct, frozen=True, kw_only=True):
 
     monthly: float
     items: tuple[CostItem, ...]
+
+
+class Money(Struct, frozen=True, kw_only=True):
+    """The whole bill of a month with the choice, and what share of it the platform decides.
+
+    Attributes:
+        platform: Cost of the choice that differs between the platforms.
+        model: Of tokens.
+        rest: Of the session store and of traffic to clients.
+        whole: All three.
+        platform_share: Of the whole.
+        model_title: Name of the model, for readers.
+        words: For readers.
+    """
+
+    platform: float
+    model: float
+    rest: float
+    whole: float
+    platform_share: float
+    model_title: str
+    words: str
+
+
+class Lever(Struct, frozen=True, kw_only=True):
+    """A change that lowers the bill, whichever platform is chosen.
+
+    Each is computed alone, against today's bill: amounts of several do not add up.
+
+    Attributes:
+        name: `prompt-cache`, `batch`, `smaller-model`, `answer-cache`, `shorter-output` or
+            `egress`.
+        title: For readers.
+        saves: In a month; 0: it is not possible.
+        share: Of the whole bill.
+        basis: What the amount assumes, in words, a line each.
+        source: Of the prices.
+        uncertain: Whether one of the prices is marked so.
+    """
+
+    name: str
+    title: str
+    saves: float
+    share: float
+    basis: tuple[str, ...]
+    source: str
+    uncertain: bool = False
 
 
 class Traffic(Struct, frozen=True, kw_only=True):
@@ -423,6 +679,30 @@ class Confidence(Struct, frozen=True, kw_only=True):
     words: str
 
 
+class Remedy(Struct, frozen=True, kw_only=True):
+    """A change of one limit with which a platform meets the objective, found by simulation.
+
+    Attributes:
+        name: Of the input, such as `options.account_limit`.
+        title: For readers.
+        now: Its value, in words.
+        to: The value that suffices, in words.
+        value: The value that suffices.
+        platform: The cheapest that meets the objective then.
+        monthly_cost: Of that platform.
+        words: For readers.
+    """
+
+    name: str
+    title: str
+    now: str
+    to: str
+    value: float
+    platform: PlatformName
+    monthly_cost: float
+    words: str
+
+
 class BreakEven(Struct, frozen=True, kw_only=True):
     """Traffic at which the choice changes.
 
@@ -448,28 +728,42 @@ class Curve(Struct, frozen=True, kw_only=True):
     Attributes:
         multiples: Rising, 1 included.
         requests_a_day: The same as traffic.
-        costs: By platform, one for each multiple.
+        costs: By platform, one for each multiple; None: it is no candidate there.
         met: Whether the objective is met, by platform, one for each multiple.
-        choices: One for each multiple.
+        choices: One for each multiple; None: no platform can run the service there.
         break_even: Rising.
     """
 
     multiples: tuple[float, ...]
     requests_a_day: tuple[float, ...]
-    costs: dict[str, tuple[float, ...]]
+    costs: dict[str, tuple[float | None, ...]]
     met: dict[str, tuple[bool, ...]]
-    choices: tuple[PlatformName, ...]
+    choices: tuple[PlatformName | None, ...]
     break_even: tuple[BreakEven, ...]
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """One input changed, with everything sized again. value: in words. cost: of the choice then."""
+    """One input changed, with everything sized again.
+
+    Attributes:
+        value: In words.
+        choice: None: no platform can run the service then.
+        cost: Of that choice.
+        costs: By platform; without those that cannot run the service then.
+        met: Whether the objective is met, likewise.
+        first_tokens: p99 of the time to first token in seconds, likewise. None: nothing was served.
+        errors: Share of requests that were not served, likewise.
+        shared: Cost that is the same on every platform, with the model.
+    """
 
     value: str
-    choice: PlatformName
+    choice: PlatformName | None
     cost: float
     costs: dict[str, float]
     met: dict[str, bool]
+    first_tokens: dict[str, float | None]
+    errors: dict[str, float]
+    shared: float
 
 
 class Sensitivity(Struct, frozen=True, kw_only=True):
@@ -543,9 +837,11 @@ class Answer(Struct, frozen=True, kw_only=True):
 
     Attributes:
         choice: The cheapest platform that meets the objective; if none does, the nearest to it.
-        runner_up: The next best.
+        runner_up: The next best. None: no other platform can run the service.
         met: Whether the choice meets the objective.
         summary: The answer in two sentences.
+        remedies: If nothing meets the objective, changes of one limit that would help, the
+            cheapest first.
         margin: To the runner-up.
         confidence: In the choice.
         objective: That was asked for.
@@ -553,21 +849,26 @@ class Answer(Struct, frozen=True, kw_only=True):
         region: Of the prices.
         currency: Of all money.
         prices_date: Of the price file.
-        platforms: By name, in the order of PLATFORMS.
+        platforms: Those that can run the service, by name, in the order of PLATFORMS.
         shared: Cost that is the same on every platform.
+        money: The whole bill.
+        levers: What would lower it, the greatest first, each alone.
         curve: Cost against traffic.
         sensitivity: The most influential input first.
         rule_of_thumb: The reference article's answer.
         inputs: With their sources; given ones first.
         notes: What else to know.
         work: Effort of the answer.
+        excluded: Platforms that cannot run the service.
+        model: The model's quota.
         schema: Of the JSON.
     """
 
     choice: PlatformName
-    runner_up: PlatformName
+    runner_up: PlatformName | None
     met: bool
     summary: str
+    remedies: tuple[Remedy, ...]
     margin: Margin
     confidence: Confidence
     objective: Objective
@@ -577,10 +878,14 @@ class Answer(Struct, frozen=True, kw_only=True):
     prices_date: str
     platforms: dict[str, PlatformAnswer]
     shared: SharedCosts
+    money: Money
+    levers: tuple[Lever, ...]
     curve: Curve
     sensitivity: tuple[Sensitivity, ...]
     rule_of_thumb: RuleOfThumb
     inputs: tuple[Input, ...]
     notes: tuple[str, ...]
     work: Work
+    excluded: tuple[Excluded, ...] = ()
+    model: ModelNeed | None = None
     schema: str = SCHEMA

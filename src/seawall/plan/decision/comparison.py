@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 
 from seawall.plan.decision.answer import (
-    PLATFORMS,
     BreakEven,
     Case,
     Curve,
@@ -12,10 +11,13 @@ from seawall.plan.decision.answer import (
     PlatformName,
     Sensitivity,
 )
+from seawall.plan.decision.bill import shared_costs
+from seawall.plan.decision.numbers import amount, money
+from seawall.plan.decision.places.port import Evaluation, Variation
+from seawall.plan.decision.places.registry import PLACES, candidates_of, title_of
 from seawall.plan.decision.runs import SimulationRunner
-from seawall.plan.decision.search import CandidateSearch, Evaluation
-from seawall.plan.decision.text import TITLES, money
-from seawall.plan.decision.variations import Variation, variations, with_traffic
+from seawall.plan.decision.search import CandidateSearch
+from seawall.plan.decision.variations import variations, with_traffic
 from seawall.plan.decision.windows import month_of
 from seawall.plan.inputs.question import Question
 
@@ -42,27 +44,36 @@ def ranked(found: All) -> list[PlatformName]:
 
 def margin_of(found: All, order: list[PlatformName]) -> Margin:
     """The margin of the first over the second."""
+    if len(order) == 1:
+        words = "no other platform was compared, or can run the service"
+        return Margin(monthly=0.0, ratio=1.0, by="objective", words=words)
     first, second = found[order[0]], found[order[1]]
     ratio = second.cost / first.cost if first.cost > 0 else math.inf
     saved = second.cost - first.cost
     if first.met and second.met:
-        words = (
-            f"{money(saved)} a month less than {TITLES[order[1]]}, which costs {ratio:.3g} times"
-        )
+        words = f"{money(saved)} a month less than {title_of(order[1])} ({amount(ratio)} times)"
         return Margin(monthly=saved, ratio=min(ratio, 1e9), by="cost", words=words)
     what = "alone meets the objective" if first.met else "is nearest to the objective"
-    words = f"{what}; {TITLES[order[1]]} would cost {money(second.cost)} to {money(first.cost)}"
+    words = f"{what}; {title_of(order[1])} would cost {money(second.cost)} to {money(first.cost)}"
     return Margin(monthly=saved, ratio=min(ratio, 1e9), by="objective", words=words)
 
 
 def _resized(
     question: Question, near: All, runs: SimulationRunner
 ) -> dict[PlatformName, Evaluation]:
-    """Size every platform for a question similar to an answered one; the best first."""
-    finder = CandidateSearch(question, month_of(question), runs, within=_WITHIN)
+    """Size every platform for a question similar to an answered one; the best first.
+
+    Platforms that cannot run the service then are left out.
+    """
+    month = month_of(question)
+    finder = CandidateSearch(question, month, runs, within=_WITHIN)
+    places, _ = candidates_of(question, month)
+    names = [place.name for place in places]
+    order = [name for name in ranked(near) if name in names]
     found: dict[PlatformName, Evaluation] = {}
-    for name in ranked(near):
-        found[name] = finder.find(name, near[name].candidate)
+    for name in [*order, *(each for each in names if each not in near)]:
+        similar = near.get(name)
+        found[name] = finder.find(name, None if similar is None else similar.candidate)
         if found[name].met:
             finder.enough = min(finder.enough, _FAR * found[name].cost)
     return found
@@ -79,32 +90,42 @@ def curve_of(
         return _resized(with_traffic(question, multiple), found, runs)
 
     points = runs.each(at, steps)
-    choices = tuple(ranked(point)[0] for point in points)
+    choices = tuple(_choice(point) for point in points)
+    names = [name for name in PLACES if any(name in point for point in points)]
     return Curve(
         multiples=steps,
         requests_a_day=tuple(a_day * step for step in steps),
-        costs={name: tuple(point[name].cost for point in points) for name in PLATFORMS},
-        met={name: tuple(point[name].met for point in points) for name in PLATFORMS},
+        costs={
+            name: tuple(point[name].cost if name in point else None for point in points)
+            for name in names
+        },
+        met={name: tuple(name in point and point[name].met for point in points) for name in names},
         choices=choices,
         break_even=tuple(_break_even(points, steps, choices, a_day)),
     )
 
 
+def _choice(found: All) -> PlatformName | None:
+    return ranked(found)[0] if found else None
+
+
 def _break_even(
     points: list[dict[PlatformName, Evaluation]],
     steps: tuple[float, ...],
-    choices: tuple[PlatformName, ...],
+    choices: tuple[PlatformName | None, ...],
     a_day: float,
 ) -> list[BreakEven]:
     found = []
     for at in range(len(steps) - 1):
         below, above = choices[at], choices[at + 1]
-        if below == above:
+        if below is None or above is None or below == above:
             continue
         left, right = points[at], points[at + 1]
         if not (left[below].met or right[above].met):
             continue  # the objective is met on neither side
-        both = all(point[name].met for point in (left, right) for name in (below, above))
+        both = all(
+            name in point and point[name].met for point in (left, right) for name in (below, above)
+        )
         share = 0.5
         if both:
             # The intersection of the costs, interpolated in logarithms.
@@ -134,13 +155,22 @@ def sensitivity_of(
     def case(each: tuple[str, Question]) -> Case:
         value, changed = each
         sized = dict(found) if _same(changed, question) else _resized(changed, found, runs)
-        choice = ranked(sized)[0]
+        choice = _choice(sized)
+        figures = {name: sized[name].outcome.figures for name in PLACES if name in sized}
         return Case(
             value=value,
             choice=choice,
-            cost=sized[choice].cost,
-            costs={name: sized[name].cost for name in PLATFORMS},
-            met={name: sized[name].met for name in PLATFORMS},
+            cost=sized[choice].cost if choice else 0.0,
+            costs={name: sized[name].cost for name in PLACES if name in sized},
+            met={name: sized[name].met for name in PLACES if name in sized},
+            first_tokens={
+                name: None
+                if math.isnan(figures[name].first_token_p99)
+                else figures[name].first_token_p99
+                for name in figures
+            },
+            errors={name: each.error_share for name, each in figures.items()},
+            shared=shared_costs(changed, month_of(changed)).monthly,
         )
 
     done = runs.each(case, cases)
@@ -172,5 +202,5 @@ def _row(
         low=low,
         high=high,
         changes_choice=low.choice != choice or high.choice != choice,
-        swing=max(abs(low.costs[choice] - cost), abs(high.costs[choice] - cost)),
+        swing=max(abs(case.costs.get(choice, cost) - cost) for case in (low, high)),
     )

@@ -3,9 +3,12 @@
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
-from seawall.plan.decision.answer import Input, LambdaConfiguration, PlatformAnswer, PlatformName
-from seawall.plan.decision.text import TITLES, amount, money, seconds, times
+from seawall.plan.decision.answer import Input, PlatformAnswer, PlatformName
+from seawall.plan.decision.numbers import amount, money, seconds, share
+from seawall.plan.decision.places.registry import place_of
+from seawall.plan.decision.text import times
 from seawall.plan.decision.windows import Month
+from seawall.plan.inputs.model import ModelUse
 from seawall.plan.inputs.prices import Prices, stale_days
 from seawall.plan.inputs.question import OPTION_SOURCES, Question
 
@@ -16,32 +19,33 @@ __all__ = [
     "summary_of",
 ]
 
-_QUOTA = 1_000
-
 
 def summary_of(
     question: Question,
     month: Month,
     platforms: Mapping[str, PlatformAnswer],
     choice: PlatformName,
-    runner_up: PlatformName,
+    runner_up: PlatformName | None,
 ) -> str:
     """The answer in two sentences."""
-    mine, other = platforms[choice], platforms[runner_up]
+    mine = platforms[choice]
+    other = None if runner_up is None else platforms[runner_up]
     currency = question.prices.currency
     cost = money(mine.monthly_cost, currency)
     load = f"a spike of {amount(month.judged.size)}" if month.judged.event else "the busiest hour"
     if not mine.met:
         return (
-            f"None meets the objective in {load}; {mine.title} is nearest "
-            f"({'; '.join(mine.misses)}) for {cost} a month."
+            f"Nothing meets the objective in {load}. Nearest, for {cost} a month, is {mine.title}: "
+            f"{'; '.join(mine.misses)}."
         )
     p99 = seconds(mine.first_token.p99.value)
     text = f"{mine.title} serves {load} with a first token p99 of {p99} for {cost} a month."
+    if other is None:
+        return text
     if other.met:
         costs = money(other.monthly_cost, currency)
-        return f"{text} {TITLES[runner_up]} would too, for {costs}."
-    return f"{text} {TITLES[runner_up]} would not: {'; '.join(other.misses)}."
+        return f"{text} {other.title} would too, for {costs}."
+    return f"{text} {other.title} would not: {'; '.join(other.misses)}."
 
 
 def notes_of(
@@ -51,45 +55,23 @@ def notes_of(
     choice: PlatformName,
 ) -> tuple[str, ...]:
     """Notes for readers: quotas, limits, and prices to verify."""
-    found = []
     mine = platforms[choice]
-    configuration = mine.configuration
-    if isinstance(configuration, LambdaConfiguration):
-        if configuration.account_concurrency > _QUOTA:
-            found.append(
-                f"Request a Lambda concurrency quota of {configuration.account_concurrency:,}; "
-                "an account has 1,000 by default, new ones less."
-            )
-        if not configuration.streams:
-            found.append(
-                f"Entry {configuration.entry} does not stream: clients wait for the whole answer."
-            )
-        found.append("AWS's own Python runtime does not stream; Seawall's does (docs/lambda.md).")
+    found = place_of(choice).notes(question, month, mine, chosen=True)
     found += _out_of_reach(question)
     if month.judged.event:
         calls = mine.peak.get("model_calls", 0.0)
-        found.append(
-            f"The model gets {calls:,.0f} calls at once on every platform: check your quota."
-        )
+        found.append(f"The model gets {amount(calls)} calls at once on {mine.title}.")
     between = mine.ordinary
     slow = between.first_token_p99 or 0.0
     objective = question.objective
     if slow > objective.first_token_p99 or between.error_share > objective.error_share:
         found.append(
             f"Between spikes, where the objective does not apply: first token p99 "
-            f"{seconds(slow)}, errors {between.error_share:.1%}."
+            f"{seconds(slow)}, errors {share(between.error_share)}."
         )
-    limit = question.options.account_limit
-    if limit is not None and month.peak > limit:
-        found.append(
-            f"The spike needs about {month.peak:,.0f} at once; beyond the account's limit of "
-            f"{limit:,} Lambda refuses requests. The quota can be raised."
-        )
-    classic = platforms["lambda"]
-    if choice != "lambda" and not classic.met and month.peak > _QUOTA:
-        found.append(
-            "Lambda starts 1,000 environments at once and 100 a second after, of any memory size."
-        )
+    for name, each in platforms.items():
+        if name != choice:
+            found += place_of(each.name).notes(question, month, each, chosen=False)
     if question.options.announced and month.judged.event:
         minutes = question.options.lead_minutes
         found.append(f"Capacity is scheduled {minutes:g} minutes around each announced spike.")
@@ -146,21 +128,36 @@ def _values(question: Question) -> dict[str, str]:
         "service.start": times(service.start),
         "service.restore": "a fifth of the initialisation"
         if service.restore is None else times(service.restore),
+        "service.init_vcpus": f"{service.init_vcpus:g} vCPU at least, on demand",
         "service.memory_mb": f"{service.memory_mb:g} MB",
         "service.memory_kb_in_flight": f"{service.memory_kb_in_flight:g} KB",
         "service.connections": str(service.connections),
         "clients": f"{clients.retries} retries, patience {seconds(clients.patience)}",
         "objective": f"first token p99 within {seconds(objective.first_token_p99)}, errors at most "
-        f"{objective.error_share:.1%}",
+        f"{share(objective.error_share)}",
+        "options.platforms": ", ".join(options.platforms),
         "options.spikes_a_month": amount(options.spikes_a_month),
         "options.announced": "yes" if options.announced else "no",
         "options.account_limit": "raised as needed" if limit is None else amount(limit),
         "options.architecture": options.architecture,
         "options.entry": options.entry,
+        "options.router": options.router,
+        "options.most_functions": f"{options.most_functions} behind a router at most",
         "options.managed_runtime": options.managed_runtime,
         "options.zones": str(options.zones),
+        "options.egress": "NAT" if options.egress == "nat" else "interface endpoints",
+        "options.model": f"{question.model.title}, {money(question.model.input)} in and "
+        f"{money(question.model.output)} out for a million tokens",
+        "levers": ", ".join(
+            f"{name} {share(getattr(question.levers, name))}"
+            for name in question.levers.__struct_fields__
+        ),
         "options.least_pods": str(options.least_pods),
-        "each.input_tokens": f"{each.input_tokens:g} in, {each.output_tokens:g} out",
+        "each.input_tokens": f"{amount(each.input_tokens)} in, {amount(each.output_tokens)} out",
+        "model.limits": _quota_words(workload.model),
+        "model.max_tokens": "the model's own"
+        if workload.model.max_tokens is None else f"{amount(workload.model.max_tokens)} tokens",
+        "model.on_refusal": _refusal_words(workload.model),
         "each.read_units": f"{each.read_units:g} read, {each.write_units:g} write units",
         "each.kb_to_callers": f"{each.kb_to_callers:g} KB",
         "each.kb_to_model": f"{each.kb_to_model:g} KB",
@@ -169,6 +166,37 @@ def _values(question: Question) -> dict[str, str]:
     if recorded:
         values["arrivals.trace"] = f"{recorded:,} requests in {seconds(arrivals.horizon)}"
     return values
+
+
+def _quota_words(model: ModelUse) -> str:
+    """The model's quotas in words."""
+    limits = model.limits
+    if limits is None:
+        return "none"
+    kinds = {
+        "tokens_a_minute": "tokens a minute",
+        "input_tokens_a_minute": "input tokens a minute",
+        "output_tokens_a_minute": "output tokens a minute",
+        "requests_a_minute": "requests a minute",
+        "concurrent": "calls at once",
+    }
+    parts = [
+        f"{amount(getattr(limits, name) * limits.factor)} {words}"
+        for name, words in kinds.items()
+        if getattr(limits, name) is not None
+    ]
+    if limits.burndown != 1.0:
+        parts.append(f"output counts {limits.burndown:g} times")
+    if model.fallbacks:
+        parts.append(f"fallback {', '.join(each.name for each in model.fallbacks)}")
+    return ", ".join(parts) or "none"
+
+
+def _refusal_words(model: ModelUse) -> str:
+    """What happens to a call that the quota does not admit, in words."""
+    if model.on_refusal == "queue":
+        return f"waits in a queue of {amount(model.queued)}, at most {seconds(model.wait_seconds)}"
+    return f"repeated {model.retries} times from {seconds(model.backoff)}"
 
 
 _PLAIN = {
@@ -183,6 +211,9 @@ _PLAIN = {
 def inputs_of(question: Question) -> tuple[Input, ...]:
     """The inputs of a question with their sources; given ones first."""
     known = _PLAIN | OPTION_SOURCES | question.workload.sources
+    for kind in ("model.output_tokens", "model.input_tokens"):
+        if kind in known:
+            known["each.input_tokens"] = known[kind]
     found = []
     for name, value in _values(question).items():
         table = name.partition(".")[0]
@@ -197,7 +228,7 @@ def inputs_of(question: Question) -> tuple[Input, ...]:
     prices = question.prices
     value = f"{prices.region}, {prices.date}"
     if prices.discounts:
-        off = ", ".join(f"{what} {share:.0%}" for what, share in prices.discounts.items())
+        off = ", ".join(f"{what} {share(part)}" for what, part in prices.discounts.items())
         value += f"; discounts: {off}"
     found.append(
         Input(name="prices", value=value, source=prices.file, given="prices" in question.given)

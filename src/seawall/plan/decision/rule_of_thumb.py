@@ -13,11 +13,12 @@ from typing import Literal
 from seawall.plan.decision.answer import (
     Criterion,
     Disagreement,
+    LambdaConfiguration,
     PlatformAnswer,
     PlatformName,
     RuleOfThumb,
 )
-from seawall.plan.decision.text import TITLES, amount, money, seconds
+from seawall.plan.decision.text import amount, money, seconds
 from seawall.plan.decision.windows import Month
 from seawall.plan.inputs.distributions import mean_of
 from seawall.plan.inputs.question import Question
@@ -85,7 +86,7 @@ def rule_of_thumb(
     criteria = _criteria(question, month)
     votes = sum(each.says == "eks" for each in criteria)
     says: Side = "eks" if votes > len(criteria) / 2 else "lambda"
-    chosen: Side = "eks" if choice == "eks" else "lambda"
+    chosen: Side = "eks" if platforms[choice].family == "containers" else "lambda"
     found = []
     if says != chosen:
         found.append(_of_choice(says, choice, platforms, votes))
@@ -103,9 +104,12 @@ def _of_choice(
     says: Side, choice: PlatformName, platforms: Mapping[str, PlatformAnswer], votes: int
 ) -> Disagreement:
     mine = platforms[choice]
-    theirs = [each for name, each in platforms.items() if (name == "eks") == (says == "eks")]
-    other = min(theirs, key=lambda each: (not each.met, each.monthly_cost))
-    if other.met:
+    family = "containers" if says == "eks" else "functions"
+    theirs = [each for each in platforms.values() if each.family == family]
+    other = min(theirs, key=lambda each: (not each.met, each.monthly_cost), default=None)
+    if other is None:
+        why = "no such platform was compared, or can run the service"
+    elif other.met:
         ratio = other.monthly_cost / max(mine.monthly_cost, 1e-9)
         why = (
             f"both meet the objective, and {other.title} costs "
@@ -118,7 +122,7 @@ def _of_choice(
     return Disagreement(
         about="choice",
         rule=f"{says.upper() if says == 'eks' else 'Lambda'}, by {max(votes, 5 - votes)} of five",
-        simulation=TITLES[choice],
+        simulation=mine.title,
         why=why,
     )
 
@@ -127,7 +131,10 @@ def _of_criterion(
     criterion: Criterion, question: Question, platforms: Mapping[str, PlatformAnswer]
 ) -> list[Disagreement]:
     """Where the simulation contradicts a criterion."""
-    classic, pods, managed = platforms["lambda"], platforms["eks"], platforms["lambda-managed"]
+    classic, pods = platforms.get("lambda"), platforms.get("eks")
+    managed = platforms.get("lambda-managed")
+    if classic is None or pods is None:
+        return []
     if criterion.name == "initialisation" and criterion.says == "eks":
         slow, quick = classic.first_token.p99.value, pods.first_token.p99.value
         refused = classic.error_share.value or 0.0
@@ -142,16 +149,20 @@ def _of_criterion(
                 )
             ]
         if slow is not None and quick is not None and classic.met:
+            where = "Lambda"
+            if isinstance(classic.configuration, LambdaConfiguration):
+                count = classic.configuration.functions
+                where = f"{count} identical functions" if count > 1 else where
             return [
                 Disagreement(
                     about="initialisation",
                     rule="initialisation is expensive, so EKS",
-                    simulation=f"first token p99 of {slow:.1f} s on Lambda, {quick:.1f} s on pods",
+                    simulation=f"first token p99 of {slow:.1f} s on {where}, {quick:.1f} s on pods",
                     why="the objective of "
                     f"{question.objective.first_token_p99:g} s has room for a cold start",
                 )
             ]
-    if criterion.name == "concurrency" and criterion.says == "eks" and managed.met:
+    if criterion.name == "concurrency" and criterion.says == "eks" and managed and managed.met:
         return [
             Disagreement(
                 about="concurrency",

@@ -3,15 +3,17 @@
 from collections.abc import Callable
 
 import numpy as np
-from msgspec import Struct, structs
+from msgspec import structs
 
-from seawall.plan.decision.candidates import scaled_times
+from seawall.plan.decision.places.port import Variation
+from seawall.plan.decision.places.registry import selected
 from seawall.plan.decision.text import amount, seconds, times
 from seawall.plan.inputs.arrivals import Spike
-from seawall.plan.inputs.question import Question
+from seawall.plan.inputs.distributions import scaled
+from seawall.plan.inputs.question import Question, with_options, with_quota
 from seawall.plan.inputs.workload import Workload
 
-__all__ = ["Variation", "multiples", "variations", "with_traffic"]
+__all__ = ["multiples", "variations", "with_traffic"]
 
 _MOST_IN_SPIKE = (
     20_000.0  # requests of a spike at most at a point of the curve; five times as many of a trace
@@ -19,16 +21,6 @@ _MOST_IN_SPIKE = (
 _LEAST_A_DAY = 10.0
 _MOST_A_DAY = 3e7
 _POINTS = 13
-
-
-class Variation(Struct, frozen=True, kw_only=True):
-    """An input with its value in words, and the question with a lower and a higher value."""
-
-    input: str
-    title: str
-    base: str
-    low: tuple[str, Question]
-    high: tuple[str, Question]
 
 
 def with_traffic(question: Question, multiple: float) -> Question:
@@ -95,7 +87,7 @@ def _changed_service(question: Question, **fields: object) -> Question:
 
 def _durations(question: Question, factor: float) -> Question:
     stages = tuple(
-        structs.replace(stage, seconds=scaled_times(stage.seconds, factor))
+        structs.replace(stage, seconds=scaled(stage.seconds, factor))
         for stage in question.workload.service.stages
     )
     return _changed_service(question, stages=stages)
@@ -111,14 +103,10 @@ def _processor(question: Question, factor: float) -> Question:
 
 def _start(question: Question, factor: float) -> Question:
     service = question.workload.service
-    restore = None if service.restore is None else scaled_times(service.restore, factor)
+    restore = None if service.restore is None else scaled(service.restore, factor)
     return _changed_service(
-        question, start=scaled_times(service.start, factor), restore=restore, cold_request=None
+        question, start=scaled(service.start, factor), restore=restore, cold_request=None
     )
-
-
-def _options(question: Question, **fields: object) -> Question:
-    return structs.replace(question, options=structs.replace(question.options, **fields))
 
 
 def _objective(question: Question, **fields: object) -> Question:
@@ -128,12 +116,6 @@ def _objective(question: Question, **fields: object) -> Question:
 def _retries(question: Question, retries: int) -> Question:
     clients = structs.replace(question.workload.clients, retries=retries)
     return structs.replace(question, workload=structs.replace(question.workload, clients=clients))
-
-
-def _discount(question: Question, share: float) -> Question:
-    prices = question.prices
-    changed = structs.replace(prices, discounts=prices.discounts | {"ec2": share})
-    return structs.replace(question, prices=changed)
 
 
 def _by_factors(
@@ -179,8 +161,8 @@ def variations(question: Question, a_day: float) -> list[Variation]:
                 input="options.spikes_a_month",
                 title="spikes a month",
                 base=f"{options.spikes_a_month:g}",
-                low=("1", _options(question, spikes_a_month=1.0)),
-                high=("30", _options(question, spikes_a_month=30.0)),
+                low=("1", with_options(question, spikes_a_month=1.0)),
+                high=("30", with_options(question, spikes_a_month=30.0)),
             )
         )
         found.append(
@@ -188,8 +170,8 @@ def variations(question: Question, a_day: float) -> list[Variation]:
                 input="options.announced",
                 title="spikes announced",
                 base="yes" if options.announced else "no",
-                low=("no", _options(question, announced=False)),
-                high=("yes", _options(question, announced=True)),
+                low=("no", with_options(question, announced=False)),
+                high=("yes", with_options(question, announced=True)),
             )
         )
     mean, cpu = service.mean_seconds, sum(stage.cpu_ms for stage in service.stages)
@@ -205,8 +187,8 @@ def variations(question: Question, a_day: float) -> list[Variation]:
             input="service.start",
             title="initialisation",
             base=start,
-            low=(times(scaled_times(service.start, 0.2)), _start(question, 0.2)),
-            high=(times(scaled_times(service.start, 5.0)), _start(question, 5.0)),
+            low=(times(scaled(service.start, 0.2)), _start(question, 0.2)),
+            high=(times(scaled(service.start, 5.0)), _start(question, 5.0)),
         )
     )
     if cpu:
@@ -217,16 +199,6 @@ def variations(question: Question, a_day: float) -> list[Variation]:
             )
         )  # fmt: skip
     found += _of_memory(question)
-    limit = options.account_limit
-    found.append(
-        Variation(
-            input="options.account_limit",
-            title="Lambda account's limit",
-            base="raised as needed" if limit is None else amount(limit),
-            low=("1,000", _options(question, account_limit=1_000)),
-            high=("raised as needed", _options(question, account_limit=None)),
-        )
-    )
     found.append(
         by(
             ("objective.first_token_p99", "first token p99 at most"), objective.first_token_p99,
@@ -245,16 +217,47 @@ def variations(question: Question, a_day: float) -> list[Variation]:
             high=("8", _retries(question, 8)),
         )
     )
-    share = question.prices.discounts.get("ec2", 0.0)
     found.append(
         Variation(
-            input="prices.discounts.ec2",
-            title="discount on EC2",
-            base=f"{share:.0%}",
-            low=("0%", _discount(question, 0.0)),
-            high=("40%", _discount(question, 0.4)),
+            input="options.egress",
+            title="way to the model",
+            base="NAT" if options.egress == "nat" else "interface endpoints",
+            low=("NAT", with_options(question, egress="nat")),
+            high=("interface endpoints", with_options(question, egress="endpoints")),
         )
     )
+    found += _of_quota(question)
+    known = {each.input for each in found}
+    for place in selected(question):
+        for each in place.variations(question):
+            if each.input not in known:
+                known.add(each.input)
+                found.append(each)
+    return found
+
+
+def _of_quota(question: Question) -> list[Variation]:
+    """The model's quotas; none if no quota is simulated."""
+    model = question.workload.model
+    if model.limits is None or not model.limited:
+        return []
+    found = []
+    for name, title in (
+        ("tokens_a_minute", "model's tokens a minute"),
+        ("requests_a_minute", "model's requests a minute"),
+    ):
+        base = getattr(model.limits, name)
+        if base is not None:
+            low, high = (with_quota(question, **{name: base * by}) for by in (0.5, 4.0))
+            found.append(
+                Variation(
+                    input=f"model.{name}",
+                    title=title,
+                    base=amount(base),
+                    low=(amount(0.5 * base), low),
+                    high=(amount(4.0 * base), high),
+                )
+            )
     return found
 
 

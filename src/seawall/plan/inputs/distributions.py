@@ -6,7 +6,7 @@ from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from msgspec import Struct
+from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
@@ -21,6 +21,7 @@ __all__ = [
     "lognormal",
     "mean_of",
     "quantile_of",
+    "scaled",
     "uniform",
 ]
 
@@ -138,6 +139,21 @@ def quantile_of(distribution: Distribution, share: float) -> float:
         case _:
             found = float(np.quantile(np.asarray(distribution.values), share))
     return min(found, distribution.cap)
+
+
+def scaled(distribution: Distribution, factor: float) -> Distribution:
+    """The distribution with all values multiplied by a factor."""
+    if distribution.kind == "lognormal":
+        return structs.replace(
+            distribution, a=distribution.a + math.log(factor), cap=distribution.cap * factor
+        )
+    return structs.replace(
+        distribution,
+        a=distribution.a * factor,
+        b=distribution.b * factor,
+        values=tuple(value * factor for value in distribution.values),
+        cap=distribution.cap * factor,
+    )
 
 
 def encode(

@@ -9,7 +9,7 @@
     [objective]                    # fields of Objective
     first_token_p99 = "4s"
 
-    [options]                      # fields of Options; [each]: fields of PerRequest
+    [options]                      # Options; [each]: PerRequest; [levers]: LeverShares
     announced = true
 
     [prices]
@@ -37,7 +37,7 @@ from seawall.errors import ConfigError
 from seawall.plan.inputs.notation import read_document
 from seawall.plan.inputs.platforms import PLATFORMS, PlatformName
 from seawall.plan.inputs.prices import Prices, load_prices, parse_discounts, read_prices
-from seawall.plan.inputs.question import Objective, Options, PerRequest, Question
+from seawall.plan.inputs.question import LeverShares, Objective, Options, PerRequest, Question
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.inputs.workload_file import (
     WORKLOAD_TABLES,
@@ -48,15 +48,8 @@ from seawall.plan.inputs.workload_file import (
 
 __all__ = ["Deployed", "QuestionFile", "prices_from", "read_question"]
 
-_TABLES = WORKLOAD_TABLES | {
-    "objective",
-    "options",
-    "each",
-    "prices",
-    "measured",
-    "deployed",
-    "check",
-}
+_TABLES = WORKLOAD_TABLES | {"objective", "options", "each", "levers", "prices"}
+_TABLES |= {"measured", "deployed", "check"}
 
 
 class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +59,7 @@ class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         platform: Its name.
         memory_mb: Of a function.
         provisioned: Concurrency of a function.
+        functions: Identical ones behind a router.
         minimum: Of managed instances.
         pods: On EKS.
         cores: Of a pod.
@@ -74,6 +68,7 @@ class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     platform: PlatformName
     memory_mb: int = 1_769
     provisioned: int = 0
+    functions: int = 1
     minimum: int = 3
     pods: int = 3
     cores: float = 0.85
@@ -129,7 +124,7 @@ def _parsed(document: dict[str, Any], folder: Path, default: Workload | None) ->
     if unknown:
         raise ConfigError(f"{min(unknown)}: unknown; known: {', '.join(sorted(_TABLES))}")
     given = set()
-    for name in ("objective", "options", "each", "prices"):
+    for name in ("objective", "options", "each", "levers", "prices"):
         table = document.get(name, {})
         if not isinstance(table, dict):
             raise ConfigError(f"{name}: is not a table")
@@ -151,6 +146,7 @@ def _parsed(document: dict[str, Any], folder: Path, default: Workload | None) ->
         objective=with_fields(Objective(), stated, "objective", prices.currency),
         options=options,
         each=with_fields(PerRequest(), document.get("each", {}), "each"),
+        levers=with_fields(LeverShares(), document.get("levers", {}), "levers"),
         prices=prices,
         given=frozenset(given),
     )

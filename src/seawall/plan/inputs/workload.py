@@ -10,6 +10,7 @@ from seawall.plan.inputs.arrivals import Arrivals, check_arrivals, expected_requ
 from seawall.plan.inputs.distributions import check_amounts, empirical
 from seawall.plan.inputs.exports.reading import read_trace
 from seawall.plan.inputs.exports.trace import Trace, span_of, span_words
+from seawall.plan.inputs.model import MODEL_SOURCES, ModelUse, check_model
 from seawall.plan.inputs.service import (
     DEFAULT_SOURCES,
     Service,
@@ -49,6 +50,7 @@ class Workload(Struct, frozen=True, kw_only=True):
         arrivals: Times of the requests.
         service: Times and resources of a request.
         clients: Retries and timeouts.
+        model: Tokens and quotas of the model.
         sources: Where the figures are from, by field; for the list of inputs.
 
     Raises:
@@ -58,12 +60,14 @@ class Workload(Struct, frozen=True, kw_only=True):
     arrivals: Arrivals = Arrivals()
     service: Service = Service()
     clients: Clients = Clients()
-    sources: dict[str, str] = field(default_factory=lambda: dict(DEFAULT_SOURCES))
+    model: ModelUse = ModelUse()
+    sources: dict[str, str] = field(default_factory=lambda: DEFAULT_SOURCES | MODEL_SOURCES)
 
     def __post_init__(self) -> None:
         check_arrivals(self.arrivals)
         check_service(self.service)
         check_clients(self.clients)
+        check_model(self.model)
 
     @property
     def expected_requests(self) -> float:
@@ -80,7 +84,7 @@ class Workload(Struct, frozen=True, kw_only=True):
 def from_trace(
     path: Path, *, workload: Workload | None = None, seconds_per_token: float = 0.02
 ) -> Workload:
-    """A workload with recorded arrivals.
+    """A workload with recorded arrivals, and the tokens of the trace, if it has them.
 
     Durations of whole requests, as in an access log, are divided: the model's stage takes what the
     others leave. Other durations are those of the model's stage. Tokens become 0.5 s and
@@ -105,10 +109,23 @@ def from_trace(
         | {"arrivals.trace": f"given: {path.name}, {trace.source}: {span_words(trace, horizon)}"}
         | source
     )
+    model = _with_tokens(trace, base.model, sources)
     return structs.replace(
         base, arrivals=arrivals, service=structs.replace(base.service, stages=stages),
-        sources=sources,
+        model=model, sources=sources,
     )  # fmt: skip
+
+
+def _with_tokens(trace: Trace, model: ModelUse, sources: dict[str, str]) -> ModelUse:
+    """The tokens of the trace in place of those of `model`; sources: of the workload's inputs."""
+    kinds = {"input_tokens": trace.input_tokens, "output_tokens": trace.output_tokens}
+    found = {
+        name: empirical(values.tolist(), field=f"trace.{name}")
+        for name, values in kinds.items()
+        if values is not None and len(values)
+    }
+    sources |= {f"model.{name}": "the trace's tokens" for name in found}
+    return structs.replace(model, **found)
 
 
 def _stages(

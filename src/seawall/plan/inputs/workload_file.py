@@ -10,6 +10,7 @@ from msgspec import Struct, structs
 from seawall.errors import ConfigError
 from seawall.plan.inputs.arrivals import Arrivals, Campaign, Spike, with_daily
 from seawall.plan.inputs.distributions import Distribution
+from seawall.plan.inputs.model_file import model_from_flags, model_of
 from seawall.plan.inputs.notation import (
     in_unit,
     parse_amount,
@@ -31,7 +32,7 @@ __all__ = [
     "workload_of",
 ]
 
-WORKLOAD_TABLES = frozenset({"arrivals", "service", "clients"})
+WORKLOAD_TABLES = frozenset({"arrivals", "service", "clients", "model"})
 _SCALED = "scaled to"
 _SHORTEST = 60.0  # seconds of a trace that a day is extrapolated from
 
@@ -47,6 +48,9 @@ def from_flags(
     start: str = "",
     horizon: str = "",
     trace: Path | None = None,
+    model_tpm: str = "",
+    model_rpm: str = "",
+    max_tokens: str = "",
 ) -> Workload:
     """A workload from flags; what is empty is taken from `base`.
 
@@ -58,6 +62,9 @@ def from_flags(
         start: Initialisation of a process: `1s`.
         horizon: Time simulated; a day by default.
         trace: A CSV file or an export; see `from_trace`.
+        model_tpm: The model's quota of tokens a minute: `2M`.
+        model_rpm: The model's quota of requests a minute.
+        max_tokens: Bound of a call's output; `none`: the model's own.
 
     Raises:
         ConfigError: A value is invalid; the flag is named.
@@ -85,7 +92,13 @@ def from_flags(
     clients = workload.clients
     if duration and sources.get("clients") == DEFAULT_SOURCES["clients"]:
         clients = clients_of(service, sources)
-    return Workload(arrivals=arrivals, service=service, clients=clients, sources=sources)
+    model = model_from_flags(
+        workload.model, sources,
+        tokens_a_minute=model_tpm, requests_a_minute=model_rpm, max_tokens=max_tokens,
+    )  # fmt: skip
+    return structs.replace(
+        workload, arrivals=arrivals, service=service, clients=clients, model=model, sources=sources
+    )
 
 
 def _with_daily(arrivals: Arrivals, daily: float, field: str, sources: dict[str, str]) -> Arrivals:
@@ -124,9 +137,9 @@ def clients_of(service: Service, sources: dict[str, str]) -> Clients:
 def read_workload(path: Path) -> Workload:
     """Read a workload from a TOML file.
 
-    Its tables `arrivals`, `service` and `clients` have the fields of these classes, with times as
-    in `notation`. `arrivals.daily` is the number of requests a day, `arrivals.spikes` a list such
-    as `["5000@20s"]`, `arrivals.trace` a file for `from_trace`, relative to this one;
+    Its tables `arrivals`, `service`, `clients` and `model` have the fields of these classes, with
+    times as in `notation`. `arrivals.daily` is the number of requests a day, `arrivals.spikes` a
+    list such as `["5000@20s"]`, `arrivals.trace` a file for `from_trace`, relative to this one;
     `service.duration` is that of a whole request, `service.stages` a list of tables with `name`,
     `seconds`, `cpu_ms`, `model`, `store_calls`.
 
@@ -137,14 +150,14 @@ def read_workload(path: Path) -> Workload:
     try:
         unknown = set(document) - WORKLOAD_TABLES
         if unknown:
-            raise ConfigError(f"{min(unknown)}: unknown; known: arrivals, service, clients")
+            raise ConfigError(f"{min(unknown)}: unknown; known: arrivals, service, clients, model")
         return workload_of(document, path.parent)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
 
 def workload_of(document: dict[str, Any], folder: Path) -> Workload:
-    """The workload of a document's tables `arrivals`, `service`, `clients`; others are ignored."""
+    """The workload of a document's tables, those in `WORKLOAD_TABLES`; others are ignored."""
     arriving = _table(document, "arrivals")
     serving = _table(document, "service")
     workload = Workload()
@@ -179,6 +192,7 @@ def workload_of(document: dict[str, Any], folder: Path) -> Workload:
         arrivals=arrivals,
         service=service,
         clients=with_fields(clients, calling, "clients"),
+        model=model_of(_table(document, "model"), workload.model, sources),
         sources=sources,
     )
 

@@ -7,25 +7,17 @@ import msgspec
 from markupsafe import Markup
 from msgspec import Struct
 
-from seawall.plan.decision.answer import PLATFORMS, Answer, Figure, PlatformAnswer, PlatformName
-from seawall.plan.decision.text import amount, money, seconds
+from seawall.plan.decision.answer import Answer, Figure, PlatformAnswer, PlatformName
+from seawall.plan.decision.numbers import amount, money, price, seconds, share, within
+from seawall.plan.decision.places.registry import title_of
 from seawall.plan.output.charts import asset, document
 
 __all__ = ["bill_rows", "render_report", "side_by_side", "spike_rows", "write_report"]
 
 # In this order, after those of `charts`: each uses what is before it.
-_SCRIPTS = ("spike.js", "figures.js", "report.js")
-# Colours of the platforms, as in report.js.
-_STYLES: dict[PlatformName, str] = {
-    "lambda": "c2",
-    "lambda-provisioned": "c6",
-    "lambda-snapstart": "c4",
-    "lambda-managed": "c5",
-    "eks": "c1",
-}
-_LAMBDAS: tuple[PlatformName, ...] = (
-    "lambda", "lambda-snapstart", "lambda-provisioned", "lambda-managed"
-)  # fmt: skip
+_SCRIPTS = ("spike.js", "figures.js", "what_if.js", "report.js")
+# Colours of the platforms in their order, as in report.js.
+_COLOURS = ("c2", "c6", "c4", "c5", "c1", "c3")
 _INSTANTS = (-10.0, 0.0, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 _SHOWN = ("in_service", "queued", "cold_starts", "throttled", "first_token_mean")
 
@@ -76,11 +68,12 @@ def render_report(answer: Answer) -> str:
     )
     environment.filters |= {
         "amount": amount,
-        "price": _price,
+        "price": price,
         "seconds": seconds,
-        "share": _share,
+        "share": share,
         "within": _within,
     }
+    environment.globals["title_of"] = title_of
     environment.globals["money"] = lambda value: money(value, answer.currency)
     left, right = side_by_side(answer)
     body = environment.get_template("report.html").render(
@@ -88,11 +81,11 @@ def render_report(answer: Answer) -> str:
         bills={name: bill_rows(each) for name, each in answer.platforms.items()},
         data=Markup(_json(answer)),  # noqa: S704 - escaped for a script element
         left=left,
-        order=PLATFORMS,
+        order=list(answer.platforms),
         right=right,
         spike=spike_rows(answer, left, right),
         steps=_steps(answer.platforms[right].series.bin_seconds),
-        styles=_STYLES,
+        styles={name: _COLOURS[at % len(_COLOURS)] for at, name in enumerate(answer.platforms)},
     )
     return document(
         f"{answer.platforms[answer.choice].title}: Lambda or EKS, by simulation",
@@ -103,12 +96,23 @@ def render_report(answer: Answer) -> str:
 
 
 def side_by_side(answer: Answer) -> tuple[PlatformName, PlatformName]:
-    """The two platforms whose spikes stand side by side: the best kind of Lambda, and EKS.
+    """The two platforms whose spikes stand side by side: the best functions, the best containers.
 
-    The best is the choice or runner-up, if one of them is Lambda's; they cannot both be EKS.
+    If there is only one of these kinds, its two best; if only one platform, twice the same.
     """
-    best = answer.choice if answer.choice in _LAMBDAS else answer.runner_up
-    return best, "eks"
+    ranks = (answer.choice, answer.runner_up)
+
+    def rank(name: PlatformName) -> tuple[int, bool, float]:
+        each = answer.platforms[name]
+        place = ranks.index(name) if name in ranks else len(ranks)
+        return place, not each.met, each.monthly_cost
+
+    order = sorted((each.name for each in answer.platforms.values()), key=rank)
+    functions = [each for each in order if answer.platforms[each].family == "functions"]
+    containers = [each for each in order if answer.platforms[each].family == "containers"]
+    if functions and containers:
+        return functions[0], containers[0]
+    return order[0], order[min(1, len(order) - 1)]
 
 
 def bill_rows(platform: PlatformAnswer) -> list[BillRow]:
@@ -158,28 +162,6 @@ def _steps(bin_seconds: float) -> str:
     return f"in steps of {bin_seconds / 60:.2g} min"
 
 
-def _price(value: float) -> str:
-    """`0.0000133334`: all its digits, without an exponent."""
-    return f"{value:.10f}".rstrip("0").rstrip(".")
-
-
-def _share(value: float | None) -> str:
-    """`0.3 %`; `-` if there is none."""
-    if value is None:
-        return "-"
-    percent = value * 100.0
-    if 0.0 < percent < 0.01:
-        return "< 0.01 %"
-    return f"{percent:.0f} %" if percent in (0.0, 100.0) or percent >= 10 else f"{percent:.2g} %"
-
-
 def _within(figure: Figure, kind: str) -> str:
-    """A figure with half its interval, where there is one: `3.36 s ± 0.06`."""
-    value, half = figure.value, figure.half
-    if value is None:
-        return "-"
-    if kind == "seconds":
-        return seconds(value) + (f" ± {half:.2f}" if half and half >= 0.005 else "")
-    if kind == "share":
-        return _share(value) + (f" ± {half * 100:.1f}" if half and half >= 0.0005 else "")
-    return f"{value:,.0f}" + (f" ± {half:,.0f}" if half and half >= 0.5 else "")
+    """A figure with half its interval, where there is one."""
+    return within(figure.value, figure.half, kind)

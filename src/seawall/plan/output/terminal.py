@@ -1,44 +1,78 @@
-"""The answer on a terminal of 80 by 24 characters."""
+"""The answer on a terminal of 80 characters."""
 
 import textwrap
 
 from seawall.plan.decision.answer import Answer, BreakEven, PlatformAnswer
 from seawall.plan.decision.check import CheckResult
-from seawall.plan.decision.text import TITLES, amount, money, seconds
+from seawall.plan.decision.explain import Explanation
+from seawall.plan.decision.numbers import amount, money, seconds, share, within
+from seawall.plan.decision.places.registry import place_of
 
-__all__ = ["format_answer", "format_check"]
+__all__ = ["format_answer", "format_check", "format_explanation"]
 
 _WIDTH = 80
-_TITLES = {
-    "lambda": "Lambda",
-    "lambda-provisioned": "Lambda, provisioned",
-    "lambda-snapstart": "Lambda, SnapStart",
-    "lambda-managed": "Lambda Managed Inst.",
-    "eks": "EKS",
-}
+_LINES = 28
+_ROWS = 6  # of the table
+_WHOLE = ("whole bill", "breaks first", "confidence")  # facts that get a second line first
 
 
 def format_answer(answer: Answer) -> str:
-    """The choice, all platforms in a table, and what would change the choice; at most 24 lines."""
-    lines = [*_question(answer), *_choice(answer), "", *_table(answer), ""]
+    """The choice, all platforms in a table, and what would change the choice; at most 28 lines.
+
+    If nothing meets the objective, that comes first, with what would have to change.
+    """
+    head = _choice(answer) if answer.met else _nothing(answer)
+    lines = [*_question(answer), *head, "", *_table(answer), ""]
+    facts = [each for each in _facts(answer) if each[1]][: _LINES - len(lines)]
+    room = _LINES - len(lines) - len(facts)
+    wrapped = {name: textwrap.wrap(text, _WIDTH - 19) for name, text in facts}
+    shown = dict.fromkeys(wrapped, 1)
+    for name in sorted(wrapped, key=lambda name: name not in _WHOLE):
+        more = min(len(wrapped[name]) - 1, 1, max(room, 0))
+        shown[name], room = 1 + more, room - more
+    for name, text in wrapped.items():
+        part = text[: shown[name]]
+        if len(part) < len(text):
+            part[-1] = textwrap.shorten(part[-1] + " …", _WIDTH - 19, placeholder=" …")
+        lines += [f"{name:<18} {part[0]}", *(f"{'':<18} {more}" for more in part[1:])]
+    return "\n".join(lines) + "\n"
+
+
+def _facts(answer: Answer) -> list[tuple[str, str]]:
+    """Names and sentences below the table, the most important first."""
+    confidence = answer.confidence
     facts = [
-        ("margin", answer.margin.words),
-        ("on any platform", _shared(answer)),
-        ("break-even", _break_even(answer)),
+        ("whole bill", answer.money.words),
+        ("breaks first", _first_limit(answer)),
+        ("model's quota", _quota(answer)),
+        ("confidence", f"{confidence.level}: {confidence.words}"),
+        ("levers, each alone", _levers(answer)),
+        ("egress", _egress(answer)),
         ("sensitivity", _sensitive(answer)),
         ("rule of thumb", _rule(answer)),
-        ("confidence", f"{answer.confidence.level}: {answer.confidence.words}"),
     ]
-    room = 24 - len(lines) - len(facts)
-    for name, text in facts:
-        wrapped = textwrap.wrap(text, _WIDTH - 19)
-        extra = min(len(wrapped) - 1, 1, max(room, 0))
-        room -= extra
-        shown = wrapped[: 1 + extra]
-        if len(shown) < len(wrapped):
-            shown[-1] = textwrap.shorten(shown[-1] + " …", _WIDTH - 19, placeholder=" …")
-        lines += [f"{name:<18} {shown[0]}", *(f"{'':<18} {more}" for more in shown[1:])]
-    return "\n".join(lines) + "\n"
+    if answer.met:
+        facts[6:6] = [("margin", answer.margin.words), ("break-even", _break_even(answer))]
+    return facts
+
+
+def _first_limit(answer: Answer) -> str:
+    limit = answer.platforms[answer.choice].first_limit
+    if limit is None:
+        return "no limit that was simulated is met"
+    met = f"{limit.title} ({amount(limit.value)} {limit.unit}) after {seconds(limit.at)}"
+    return met if limit.simulated else f"{met}; compared, not simulated"
+
+
+def _quota(answer: Answer) -> str:
+    model = answer.model
+    if model is None:
+        return ""
+    needed = (
+        f"{amount(model.tokens_a_minute)} tokens and {amount(model.requests_a_minute)} requests"
+    )
+    given = "" if model.simulated else "; none was given or simulated: --model-tpm, --model-rpm"
+    return f"{needed} a minute are needed to serve all at once{given}"
 
 
 def _question(answer: Answer) -> list[str]:
@@ -59,71 +93,102 @@ def _choice(answer: Answer) -> list[str]:
     return ["", *textwrap.wrap(heading, _WIDTH)[:3]]
 
 
-def _plus(value: float | None, half: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2f} ±{half:.2f} s" if half is not None else f"{value:.2f} s"
+def _nothing(answer: Answer) -> list[str]:
+    """Which limits are missed, and what would have to change."""
+    best = answer.platforms[answer.choice]
+    first = f"NOTHING MEETS THE OBJECTIVE. Nearest, {best.title}: {'; '.join(best.misses)}."
+    lines = textwrap.wrap(first, _WIDTH)[:3]
+    if not answer.remedies:
+        return ["", *lines, "No change of one limit alone that was tried helps."]
+    lines.append("It would be met with one of:")
+    for each in answer.remedies[:3]:
+        cost = money(each.monthly_cost, answer.currency)
+        text = f"{each.title} {each.to} (now {each.now}): {place_of(each.platform).short}, {cost}"
+        lines.append("  " + textwrap.shorten(text, _WIDTH - 2, placeholder=" …"))
+    return ["", *lines]
 
 
 def _table(answer: Answer) -> list[str]:
+    """The choice, then the others that meet the objective by cost, then the rest."""
     lines = [
         f"{'':24}{'a month':>9} {'first token p99':>16} {'errors':>7} {'starts':>7}  objective"
     ]
     order = sorted(answer.platforms.values(), key=lambda each: (not each.met, each.monthly_cost))
     order.sort(key=lambda each: each.name != answer.choice)
-    lines += [_row(answer, each) for each in order]
+    lines += [_row(answer, each) for each in order[:_ROWS]]
+    rest = [each.short for each in order[_ROWS:]]
+    reasons = [f"{each.title} ({each.reasons[0]})" for each in answer.excluded]
+    for what, names in (("also compared", rest), ("not possible", reasons)):
+        if names:
+            text = f"{what}: {', '.join(names)}"
+            lines.append("  " + textwrap.shorten(text, _WIDTH - 2, placeholder=" …"))
     return lines
 
 
 def _row(answer: Answer, each: PlatformAnswer) -> str:
-    mark = ">" if each.name == answer.choice else " "
+    mark = ">" if answer.met and each.name == answer.choice else " "
     first = each.first_token.p99
     objective = "met" if each.met else "missed"
     return (
-        f"{mark} {_TITLES[each.name]:<22}{money(each.monthly_cost, answer.currency):>9} "
-        f"{_plus(first.value, first.half):>16} {each.error_share.value or 0.0:>7.1%} "
-        f"{each.cold_starts.value or 0.0:>7,.0f}  {objective}"
+        f"{mark} {each.short:<22}{money(each.monthly_cost, answer.currency):>9} "
+        f"{within(first.value, first.half, 'seconds'):>16} "
+        f"{share(each.error_share.value or 0.0):>7} "
+        f"{amount(round(each.cold_starts.value or 0.0)):>7}  {objective}"
     )
 
 
-def _shared(answer: Answer) -> str:
-    model = sum(item.monthly for item in answer.shared.items if item.name.startswith("model."))
-    rest = answer.shared.monthly - model
-    currency = answer.currency
-    return f"model {money(model, currency)}, store and traffic {money(rest, currency)} a month"
+def _levers(answer: Answer) -> str:
+    known = [each for each in answer.levers if each.saves > 0]
+    return ", ".join(
+        f"{each.name.replace('-', ' ')} {money(-each.saves, answer.currency)}" for each in known
+    )
+
+
+def _egress(answer: Answer) -> str:
+    egress = answer.platforms[answer.choice].egress
+    return egress.words if egress is not None else ""
 
 
 def _break_even(answer: Answer) -> str:
     found = answer.curve.break_even
     steps = answer.curve.multiples
     if not found:
-        return f"none from {steps[0]:g} to {steps[-1]:g} times this traffic"
+        return f"none from {amount(steps[0])} to {amount(steps[-1])} times this traffic"
     by_objective = ", by the objective" if all(each.by == "objective" for each in found) else ""
-    text = _TITLES[found[0].below]
+    text = place_of(found[0].below).short
     for each in found:
-        text += f" < {_times(each, answer)} < {_TITLES[each.above]}"
+        text += f" < {_times(each, answer)} < {place_of(each.above).short}"
     return text + by_objective
 
 
 def _times(each: BreakEven, answer: Answer) -> str:
     if answer.traffic.spike_size or not each.requests_a_day:
-        return f"{each.multiple:.2g} times this traffic"
-    return f"{each.requests_a_day:,.0f} a day"
+        return f"{amount(each.multiple)} times this traffic"
+    return f"{amount(each.requests_a_day)} a day"
 
 
 def _sensitive(answer: Answer) -> str:
+    if not answer.met:
+        helping = [
+            f"{row.title} {case.value}"
+            for row in answer.sensitivity
+            for case in (row.low, row.high)
+            if any(case.met.values())
+        ]
+        return f"it would be met with {', or '.join(helping)}" if helping else ""
     changing = [row for row in answer.sensitivity if row.changes_choice]
     if not changing:
         top = answer.sensitivity[0]
-        return (
-            f"no input changes the choice; {top.title} changes its cost most: "
-            f"{money(top.low.costs[answer.choice])} at {top.low.value}, "
-            f"{money(top.high.costs[answer.choice])} at {top.high.value}"
-        )
+        ends = [
+            f"{money(case.costs[answer.choice], answer.currency)} at {case.value}"
+            for case in (top.low, top.high)
+        ]
+        return f"no input changes the choice; {top.title} changes its cost most: {', '.join(ends)}"
     parts = []
     for row in changing:
         case = row.high if row.high.choice != answer.choice else row.low
-        parts.append(f"{row.title} {case.value}: {_TITLES[case.choice]}")
+        then = place_of(case.choice).short if case.choice else "none can run it"
+        parts.append(f"{row.title} {case.value}: {then}")
     return "; ".join(parts)
 
 
@@ -141,13 +206,27 @@ def _rule(answer: Answer) -> str:
 
 def format_check(checked: CheckResult) -> str:
     """The result of a check, for a log."""
-    title = TITLES[checked.platform]
-    head = "met" if checked.holds else "NOT met"
-    first, cost = seconds(checked.first_token_p99), money(checked.monthly_cost)
+    cost = money(checked.monthly_cost, checked.currency)
+    whole = money(checked.whole_cost, checked.currency)
+    first, errors = seconds(checked.first_token_p99), share(checked.error_share)
     lines = [
-        f"{title}: objective {head}",
+        f"{'PASSED' if checked.holds else 'FAILED'}: {checked.title}",
         f"  {'; '.join(checked.words)}",
-        f"  first token p99 {first}, errors {checked.error_share:.1%}, {cost} a month",
+        f"  first token p99 {first}, errors {errors}",
+        f"  {cost} a month, {whole} with the model, store and traffic",
     ]
+    if checked.first_limit:
+        lines.append(f"  breaks first: {checked.first_limit}")
     lines += [f"  - {miss}" for miss in checked.misses]
+    return "\n".join(lines) + "\n"
+
+
+def format_explanation(explained: Explanation) -> str:
+    """The steps, numbered, with their lines."""
+    met = "meets" if explained.met else "misses"
+    lines = [f"{explained.title} {met} the objective."]
+    for number, step in enumerate(explained.steps, start=1):
+        lines += ["", f"{number}. {step.title}"]
+        for words in step.words:
+            lines += textwrap.wrap(words, _WIDTH, initial_indent="   ", subsequent_indent="     ")
     return "\n".join(lines) + "\n"

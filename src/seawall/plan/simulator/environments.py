@@ -14,6 +14,7 @@ from seawall.plan.simulator.job import (
     STARTS,
     Job,
     empty_histogram,
+    fixed_seconds,
     histogram,
     level,
     numbers,
@@ -25,6 +26,9 @@ from seawall.plan.simulator.job import (
 from seawall.plan.simulator.kernels.environments import arrays as kernel
 from seawall.plan.simulator.kernels.environments.attempts import run_until
 from seawall.plan.simulator.kernels.environments.lives import finish
+from seawall.plan.simulator.kernels.model.arrays import Quota
+from seawall.plan.simulator.kernels.primitives import HEAP_ROOM
+from seawall.plan.simulator.model_quota import is_limited, model_calls, model_series, quota_of
 from seawall.plan.simulator.provisioning import Provisioning
 from seawall.plan.simulator.result import Result, Usage
 
@@ -77,6 +81,8 @@ def _params_of(job: Job, platform: Lambda) -> tuple[kernel.EnvironmentParams, Fl
         jitters=numbers(seed, JITTERS),
         stages=count,
         before=before,
+        fixed_before=fixed_seconds(rows[:before]),
+        fixed_after=fixed_seconds(rows[before + 1 : count]),
         row_first=count,
         row_start=count + 1,
         row_cold=count + 2 if cold is not None else -1,
@@ -95,6 +101,7 @@ def _params_of(job: Job, platform: Lambda) -> tuple[kernel.EnvironmentParams, Fl
         patience=float(clients.patience),
         width=job.width,
         horizon=float(workload.arrivals.horizon),
+        limited=is_limited(job),
     )
     return params, rows, tables
 
@@ -102,8 +109,8 @@ def _params_of(job: Job, platform: Lambda) -> tuple[kernel.EnvironmentParams, Fl
 def _initial_state(job: Job, platform: Lambda) -> kernel.EnvironmentState:
     """The arrays of a run without environments, with room for as many as there may be."""
     # There are no more environments than attempts.
-    room = int(min(platform.limit, job.workload.most_attempts)) + 1
-    count = np.zeros(12, dtype=np.int64)
+    room = int(min(platform.limit, job.workload.most_attempts + platform.warm)) + 1
+    count = np.zeros(13, dtype=np.int64)
     count[kernel.FREE_SLOTS] = room
     count[kernel.OLDEST] = count[kernel.NEWEST] = -1
     limit = platform.invocations_per_concurrency * platform.limit
@@ -121,11 +128,11 @@ def _initial_state(job: Job, platform: Lambda) -> kernel.EnvironmentState:
         later=whole(room),
         earlier=whole(room),
         slots=np.arange(room, dtype=np.int64),
-        ends=np.zeros(room),
+        ends=np.full(room + HEAP_ROOM, math.inf),
         ending=whole(room),
-        newest=np.zeros(2 * room if platform.reuse == "newest" else 1),
+        newest=np.full((2 * room if platform.reuse == "newest" else 1) + HEAP_ROOM, math.inf),
         ranked=whole(2 * room if platform.reuse == "newest" else 1),
-        retry_times=np.zeros(0),
+        retry_times=np.full(HEAP_ROOM, math.inf),
         ticket=whole(0),
         retry_request=whole(0),
         retry_tries=whole(0),
@@ -134,10 +141,38 @@ def _initial_state(job: Job, platform: Lambda) -> kernel.EnvironmentState:
     )
 
 
+def _warm_up(
+    state: kernel.EnvironmentState, stats: kernel.EnvironmentStats, platform: Lambda
+) -> None:
+    """Add the idle environments of the start, and count them as alive from then on."""
+    count = state.tally
+    free = int(count[kernel.FREE_SLOTS])
+    warm = min(platform.warm, platform.limit - platform.provisioned, free)
+    if warm <= 0:
+        return
+    slots = state.slots[free - warm : free][::-1]
+    count[kernel.FREE_SLOTS] -= warm
+    ages = (np.arange(warm)[::-1] + 0.5) / warm * min(platform.lifetime, 1e9)
+    state.born[slots] = -ages
+    state.number[slots] = np.arange(warm)
+    state.since[slots] = 0.0
+    state.earlier[slots] = np.concatenate(([-1], slots[:-1]))
+    state.later[slots] = np.concatenate((slots[1:], [-1]))
+    count[kernel.OLDEST], count[kernel.NEWEST] = slots[0], slots[-1]
+    count[kernel.ALIVE] = count[kernel.IDLE] = count[kernel.BORN] = warm
+    if platform.reuse == "newest":
+        state.newest[:warm] = -np.arange(warm)[::-1].astype(float)
+        state.ranked[:warm] = slots[::-1]
+        count[kernel.SPARE] = warm
+    stats.series[kernel.ALIVE_CHANGE, 0] += warm
+    stats.totals[kernel.ALIVE_TIME] -= float(ages.sum())  # of before the start
+
+
 def run_lambda(job: Job, platform: Lambda) -> Result:
     """Run a job; see `simulate`."""
     params, rows, tables = _params_of(job, platform)
     state = _initial_state(job, platform)
+    quota = quota_of(job, len(state.slots))
     bins, horizon = job.bins, job.workload.arrivals.horizon
     stats = kernel.EnvironmentStats(
         series=np.zeros((12, bins), dtype=np.int64),
@@ -150,6 +185,7 @@ def run_lambda(job: Job, platform: Lambda) -> Result:
         samples=job.samples,
     )
     provisioning = Provisioning(platform, horizon)
+    _warm_up(state, stats, platform)
     state.tally[kernel.PROVISIONED] = platform.provisioned
     number = 0
     following = iter(job.pieces)
@@ -159,7 +195,7 @@ def run_lambda(job: Job, platform: Lambda) -> Result:
     while True:
         state = with_retry_room(state, len(piece) + 1, kernel.TICKETS)
         until = provisioning.next_time
-        at = run_until(state, stats, params, rows, tables, piece, at, number, until, last)
+        at = run_until(state, stats, params, quota, rows, tables, piece, at, number, until, last)
         if at < len(piece) or last:
             if last and at == len(piece) and until == math.inf:
                 break
@@ -173,11 +209,15 @@ def run_lambda(job: Job, platform: Lambda) -> Result:
             more = next(following, None)
             piece, last = (np.empty(0), True) if more is None else (more, False)
     finish(state, stats, params)
-    return _result(job, platform, stats, provisioning)
+    return _result(job, platform, stats, provisioning, quota)
 
 
 def _result(
-    job: Job, platform: Lambda, stats: kernel.EnvironmentStats, provisioning: Provisioning
+    job: Job,
+    platform: Lambda,
+    stats: kernel.EnvironmentStats,
+    provisioning: Provisioning,
+    quota: Quota,
 ) -> Result:
     workload, width, seed = job.workload, job.width, job.seed
     series, counts, totals = stats.series, stats.counts, stats.totals
@@ -187,17 +227,21 @@ def _result(
     per = workload.service.connections
     new = np.diff(provisioned, prepend=0.0).clip(min=0.0) + series[kernel.COLD]
     horizon = workload.arrivals.horizon
-    seconds = shared_series(job, stats, kernel) | {
-        "cold_starts": series[kernel.COLD].astype(float),
-        "queued": np.zeros(series.shape[1]),
-        "capacity": alive + provisioned,
-        "ready": alive + provisioned,
-        "provisioned": provisioned,
-        "spilled": series[kernel.SPILLED].astype(float),
-        "nodes": np.zeros(series.shape[1]),
-        "new_connections": new * per,
-        "open_connections": (alive + provisioned) * per,
-    }
+    seconds = (
+        shared_series(job, stats, kernel)
+        | model_series(quota)
+        | {
+            "cold_starts": series[kernel.COLD].astype(float),
+            "queued": np.zeros(series.shape[1]),
+            "capacity": alive + provisioned,
+            "ready": alive + provisioned,
+            "provisioned": provisioned,
+            "spilled": series[kernel.SPILLED].astype(float),
+            "nodes": np.zeros(series.shape[1]),
+            "new_connections": new * per,
+            "open_connections": (alive + provisioned) * per,
+        }
+    )
     started = int(counts[kernel.ATTEMPTS] - counts[kernel.THROTTLES])
     provisioned_seconds = provisioning.seconds()
     usage = Usage(
@@ -235,5 +279,6 @@ def _result(
         },
         seconds=seconds,
         samples=samples_of(stats.samples),
+        model=model_calls(quota),
         **shared_counts(counts, kernel),
     )

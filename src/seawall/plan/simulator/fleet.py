@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from seawall.plan.inputs.distributions import Distribution, encode
 from seawall.plan.inputs.platforms import Eks
+from seawall.plan.simulator.kernels.model.arrays import Quota
 from seawall.plan.simulator.kernels.pods import arrays as kernel
 from seawall.plan.simulator.kernels.pods.loop import kill
 from seawall.plan.simulator.kernels.randomness import draw
@@ -69,12 +70,12 @@ class Fleet:
         self,
         platform: Eks,
         start: Distribution,
-        state: tuple[kernel.Pods, kernel.Requests, kernel.PodStats, kernel.PodParams],
+        state: tuple[kernel.Pods, kernel.Requests, kernel.PodStats, kernel.PodParams, Quota],
         *,
         seed: int,
         horizon: float,
     ) -> None:
-        self.pods_state, self._requests, self._stats, self._params = state
+        self.pods_state, self._requests, self._stats, self._params, self._quota = state
         self._platform = platform
         self._horizon = horizon
         nodes = platform.nodes
@@ -140,7 +141,10 @@ class Fleet:
             self._check_drained(pod, now)
         elif kind in ("drained?", "kill") and pod.phase == "draining":
             if kind == "kill":
-                kill(self.pods_state, self._requests, self._stats, self._params, pod.index, now)
+                kill(
+                    self.pods_state, self._requests, self._stats, self._params, self._quota,
+                    pod.index, now,
+                )  # fmt: skip
                 self._remove(pod, now)
             else:
                 self._check_drained(pod, now)

@@ -14,20 +14,23 @@ from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.kernels.arriving import fill_arrivals
 from seawall.plan.simulator.kernels.environments.arrays import EnvironmentState, EnvironmentStats
 from seawall.plan.simulator.kernels.pods.arrays import PodStats, Requests
-from seawall.plan.simulator.kernels.primitives import BUCKETS, bucket_edges
-from seawall.plan.simulator.kernels.randomness import stream
+from seawall.plan.simulator.kernels.primitives import BUCKETS, HEAP_ROOM, bucket_edges
+from seawall.plan.simulator.kernels.randomness import CONSTANT, stream
 from seawall.plan.simulator.result import Histogram, Samples
 
 __all__ = [
     "ARRIVING",
     "CHOICES",
     "JITTERS",
+    "MODEL_TOKENS",
+    "MODEL_WAITS",
     "SERVICES",
     "STARTS",
     "Job",
     "arrivals_in_pieces",
     "bin_width",
     "empty_histogram",
+    "fixed_seconds",
     "histogram",
     "level",
     "numbers",
@@ -43,8 +46,9 @@ Integers = NDArray[np.int64]
 Retrying = TypeVar("Retrying", EnvironmentState, Requests)
 
 # Uses of streams of random numbers.
-ARRIVING, SERVICES, STARTS, JITTERS, CHOICES = range(5)
+ARRIVING, SERVICES, STARTS, JITTERS, CHOICES, MODEL_TOKENS, MODEL_WAITS = range(7)
 _PIECE = 65_536
+_EDGES = bucket_edges()
 _MOST_BINS = 200_000
 _RETRIES = ("retry_times", "ticket", "retry_request", "retry_tries", "retry_first", "free_tickets")
 
@@ -122,6 +126,16 @@ def arrivals_in_pieces(
             return
 
 
+def fixed_seconds(rows: Floats) -> float:
+    """The sum of encoded distributions that are all constant; else -1."""
+    if (rows[:, 0] != CONSTANT).any():
+        return -1.0
+    total = 0.0
+    for row in rows:  # in the order of the compiled loop
+        total += max(0.0, row[1] + row[4])
+    return total
+
+
 def bin_width(workload: Workload, wanted: float) -> tuple[float, int]:
     """Seconds of a bin, and their number: `wanted`, doubled until there are at most 200,000."""
     width = wanted
@@ -142,7 +156,7 @@ def empty_histogram() -> Integers:
 
 def histogram(counts: Integers, total: float) -> Histogram:
     """A histogram with its edges. total: sum of its times, seconds."""
-    return Histogram(counts, bucket_edges(), float(total))
+    return Histogram(counts, _EDGES, float(total))
 
 
 def level(change: Integers) -> Floats:
@@ -175,6 +189,7 @@ def shared_series(
         "timed_out": series[kernel.LEFT].astype(float),
         "failed": series[kernel.FAILED].astype(float),
         "in_service": level(started - ended),
+        "model_begun": series[kernel.CALLS_BEGIN].astype(float),
         "model_calls": level(series[kernel.CALLS_BEGIN] - series[kernel.CALLS_END]),
         "store_calls": (early * started + late * ended).astype(float),
         "first_token_mean": mean,
@@ -203,14 +218,14 @@ def with_retry_room(state: Retrying, needed: int, tickets: int) -> Retrying:
         needed: Free tickets that are needed.
         tickets: Index of their number in `state.tally`.
     """
-    have = len(state.retry_times)
+    have = len(state.retry_times) - HEAP_ROOM
     if state.tally[tickets] >= needed:
         return state
     size = max(2 * have, have + needed + 1_023)
 
     def grown(array: NDArray[Any]) -> NDArray[Any]:
-        wider = np.zeros(size, dtype=array.dtype)
-        wider[:have] = array
+        wider = np.full(size + HEAP_ROOM, np.inf if array.dtype.kind == "f" else 0, array.dtype)
+        wider[: len(array)] = array
         return wider
 
     state = state._replace(**{name: grown(getattr(state, name)) for name in _RETRIES})

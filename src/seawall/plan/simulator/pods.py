@@ -6,7 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.plan.inputs.distributions import constant, encode
-from seawall.plan.inputs.platforms import Eks, HpaSettings, KedaSettings, Managed, Nodes
+from seawall.plan.inputs.platforms import (
+    Eks,
+    HpaSettings,
+    KedaSettings,
+    Managed,
+    Nodes,
+    RequestScaling,
+    ServiceTracking,
+)
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.fleet import Fleet
 from seawall.plan.simulator.job import (
@@ -15,6 +23,7 @@ from seawall.plan.simulator.job import (
     SERVICES,
     Job,
     empty_histogram,
+    fixed_seconds,
     histogram,
     level,
     numbers,
@@ -23,12 +32,16 @@ from seawall.plan.simulator.job import (
     shared_series,
     with_retry_room,
 )
+from seawall.plan.simulator.kernels.model.arrays import Quota
 from seawall.plan.simulator.kernels.pods import arrays as kernel
 from seawall.plan.simulator.kernels.pods.loop import run_until
+from seawall.plan.simulator.kernels.primitives import HEAP_ROOM
+from seawall.plan.simulator.model_quota import is_limited, model_calls, model_series, quota_of
 from seawall.plan.simulator.result import Result, Usage
 from seawall.plan.simulator.scalers import Scaler, scaler_of
 
 __all__ = [
+    "cores_of",
     "run_eks",
     "run_managed",
     "slots_of",
@@ -58,6 +71,11 @@ def slots_of(platform: Eks | Managed, workload: Workload) -> int:
     return max(1, int(min(limit, room)))
 
 
+def cores_of(platform: Managed) -> float:
+    """The processors that the requests of an environment share: one process uses one."""
+    return platform.vcpus if platform.runtime == "processes" else 1.0
+
+
 def _params_of(job: Job, platform: Eks, room: int) -> tuple[kernel.PodParams, Floats, Floats]:
     """The parameters of a run, and its encoded distributions."""
     workload, seed = job.workload, job.seed
@@ -77,6 +95,8 @@ def _params_of(job: Job, platform: Eks, room: int) -> tuple[kernel.PodParams, Fl
         row_first=len(stages),
         cpu_first=sum(stage.cpu_ms for stage in stages[:before]) / 1e3,
         cpu_last=sum(stage.cpu_ms for stage in stages[before:]) / 1e3,
+        fixed_before=fixed_seconds(rows[:before]),
+        fixed_after=fixed_seconds(rows[before + 1 : len(stages)]),
         room=room,
         queue=platform.queue,
         longest=float(platform.queue_seconds),
@@ -89,6 +109,7 @@ def _params_of(job: Job, platform: Eks, room: int) -> tuple[kernel.PodParams, Fl
         patience=float(clients.patience),
         width=job.width,
         horizon=float(workload.arrivals.horizon),
+        limited=is_limited(job),
     )
     return params, rows, tables
 
@@ -104,19 +125,23 @@ def _initial_state(
     def whole(size: int) -> NDArray[np.int64]:
         return np.zeros(size, dtype=np.int64)
 
+    def indices(size: int) -> NDArray[np.uint32]:
+        return np.zeros(size, dtype=np.uint32)
+
     tree = np.full(2 * leaves, math.inf)
     pods = kernel.Pods(
-        ready=whole(most),
+        ready=indices(most),
         closed=whole(most),
         busy=whole(most),
         waiting=whole(most),
         most=whole(most),
         bursts=whole(most),
+        alone_until=np.full(most, -1.0),
         clock=np.zeros(most),
         seen=np.zeros(most),
         used=np.zeros(most),
-        keys=np.zeros((most, each + 1)),
-        items=np.zeros((most, each + 1), dtype=np.int64),
+        keys=np.full((most, each + 1 + HEAP_ROOM), math.inf),
+        items=np.zeros((most, each + 1), dtype=np.uint32),
         tree=tree,
         oldest=np.full(most, -1, dtype=np.int64),
         newest=np.full(most, -1, dtype=np.int64),
@@ -124,28 +149,29 @@ def _initial_state(
     ring = 4 * slots
     requests = kernel.Requests(
         tally=whole(10),
-        pod=np.full(slots, -1, dtype=np.int64),
+        pod=indices(slots),
         phase=whole(slots),
         request=whole(slots),
         tries=whole(slots),
         serial=whole(slots),
         gone=whole(slots),
+        stale=whole(slots),
         first=np.zeros(slots),
         since=np.zeros(slots),
         pause=np.zeros(slots),
         later=whole(slots),
         earlier=whole(slots),
-        free=np.arange(slots, dtype=np.int64),
-        wakes=np.zeros(slots),
-        waking=whole(slots),
+        free=np.arange(slots, dtype=np.uint32),
+        wakes=np.full(2 * slots + HEAP_ROOM, math.inf),  # one of a slot may be stale
+        waking=indices(2 * slots),
         # Written before they are read; clearing these, the largest, was a tenth of a short run.
         ring_times=np.empty(ring),
-        ring_slots=np.empty(ring, dtype=np.int64),
+        ring_slots=np.empty(ring, dtype=np.uint32),
         ring_serials=np.empty(ring, dtype=np.int64),
         line_times=np.empty(ring),
-        line_slots=np.empty(ring, dtype=np.int64),
+        line_slots=np.empty(ring, dtype=np.uint32),
         line_serials=np.empty(ring, dtype=np.int64),
-        retry_times=np.zeros(0),
+        retry_times=np.full(HEAP_ROOM, math.inf),
         ticket=whole(0),
         retry_request=whole(0),
         retry_tries=whole(0),
@@ -155,7 +181,7 @@ def _initial_state(
     return pods, requests
 
 
-State = tuple[kernel.Pods, kernel.Requests, kernel.PodStats, kernel.PodParams]
+State = tuple[kernel.Pods, kernel.Requests, kernel.PodStats, kernel.PodParams, Quota]
 
 
 def run_eks(job: Job, platform: Eks) -> Result:
@@ -170,7 +196,7 @@ def run_managed(job: Job, platform: Managed) -> Result:
     """Run a job; see `simulate`. An environment is a pod without a queue on its own node."""
     like = Eks(
         pods=platform.minimum,
-        cores=platform.vcpus if platform.runtime == "processes" else 1.0,
+        cores=cores_of(platform),
         queue=0,
         balance="least",
         warm_up=constant(0.0),
@@ -186,7 +212,7 @@ def run_managed(job: Job, platform: Managed) -> Result:
 def _run(
     job: Job,
     platform: Eks,
-    settings: HpaSettings | KedaSettings | Managed | None,
+    settings: HpaSettings | KedaSettings | ServiceTracking | RequestScaling | Managed | None,
     *,
     most: int,
     kind: str,
@@ -207,18 +233,19 @@ def _run(
         totals=np.zeros(5),
         samples=job.samples,
     )
-    state = (pods, requests, stats, params)
+    quota = quota_of(job, len(requests.phase))
+    state = (pods, requests, stats, params, quota)
     horizon = job.workload.arrivals.horizon
     fleet = Fleet(platform, job.workload.service.start, state, seed=job.seed, horizon=horizon)
     scaler = scaler_of(fleet, settings, params, stats)
     _drive(job, state, (rows, tables), fleet, scaler)
-    return _result(job, stats, pods, fleet, kind)
+    return _result(job, state, fleet, kind)
 
 
 def _drive(
     job: Job, state: State, draws: tuple[Floats, Floats], fleet: Fleet, scaler: Scaler | None
 ) -> None:
-    pods, requests, stats, params = state
+    pods, requests, stats, params, quota = state
     following = iter(job.pieces)
     piece, last, at, number = next(following), False, 0, 0
     while True:
@@ -226,7 +253,7 @@ def _drive(
         requests = with_retry_room(requests, in_pods + len(piece) + 1, kernel.TICKETS)
         fleet.set_requests(requests)
         until = fleet.next_time
-        at = run_until(pods, requests, stats, params, *draws, piece, at, number, until, last)
+        at = run_until(pods, requests, stats, params, quota, *draws, piece, at, number, until, last)
         if at == len(piece) and not last:
             number += len(piece)
             at = 0
@@ -249,7 +276,8 @@ def _steps(changes: list[tuple[float, int]], width: float, bins: int) -> Floats:
     return level(found)
 
 
-def _result(job: Job, stats: kernel.PodStats, pods: kernel.Pods, fleet: Fleet, kind: str) -> Result:
+def _result(job: Job, state: State, fleet: Fleet, kind: str) -> Result:
+    pods, _, stats, _, quota = state
     workload, width, seed = job.workload, job.width, job.seed
     series, counts, totals = stats.series, stats.counts, stats.totals
     bins = series.shape[1]
@@ -261,17 +289,21 @@ def _result(job: Job, stats: kernel.PodStats, pods: kernel.Pods, fleet: Fleet, k
             started_pods[min(int(at / width), bins - 1)] += 1
     horizon = workload.arrivals.horizon
     opened = series[kernel.CONNECTED].astype(float)
-    seconds = shared_series(job, stats, kernel) | {
-        "cold_starts": started_pods,
-        "queued": level(series[kernel.QUEUE_CHANGE]),
-        "capacity": capacity,
-        "ready": _steps(fleet.ready_changes, width, bins),
-        "provisioned": np.zeros(bins),
-        "spilled": np.zeros(bins),
-        "nodes": _steps(fleet.node_pool.changes, width, bins),
-        "new_connections": opened + per * started_pods,
-        "open_connections": np.cumsum(opened) + per * capacity,
-    }
+    seconds = (
+        shared_series(job, stats, kernel)
+        | model_series(quota)
+        | {
+            "cold_starts": started_pods,
+            "queued": level(series[kernel.QUEUE_CHANGE]),
+            "capacity": capacity,
+            "ready": _steps(fleet.ready_changes, width, bins),
+            "provisioned": np.zeros(bins),
+            "spilled": np.zeros(bins),
+            "nodes": _steps(fleet.node_pool.changes, width, bins),
+            "new_connections": opened + per * started_pods,
+            "open_connections": np.cumsum(opened) + per * capacity,
+        }
+    )
     pod_seconds = fleet.pod_seconds()
     usage = Usage(
         invocations=int(counts[kernel.ATTEMPTS] - counts[kernel.THROTTLES]),
@@ -304,5 +336,6 @@ def _result(job: Job, stats: kernel.PodStats, pods: kernel.Pods, fleet: Fleet, k
         },
         seconds=seconds,
         samples=samples_of(stats.samples),
+        model=model_calls(quota),
         **shared_counts(counts, kernel),
     )

@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-__all__ = ["SERIES", "Histogram", "Result", "Samples", "Usage"]
+__all__ = ["MODEL_SERIES", "SERIES", "Histogram", "ModelCalls", "Result", "Samples", "Usage"]
 
 Floats = NDArray[np.float64]
 
@@ -29,10 +29,23 @@ SERIES = {
     "nodes": "nodes, at the end of the second",
     "new_connections": "connections opened to model, store and others",
     "open_connections": "connections that are open, at the end of the second",
+    "model_begun": "model calls that began",
     "model_calls": "model calls in progress, at the end of the second",
     "store_calls": "calls of the session store",
     "first_token_mean": "mean seconds to first token of requests that arrived then; NaN: none",
     "first_token_max": "the longest of them, seconds",
+}
+MODEL_SERIES = {  # in addition, where the model has a quota
+    "model_refusals": "model calls refused by the quota: 429",
+    "model_failures": "attempts that ended because of the quota",
+    "model_waiting": "model calls that wait for the quota, at the end of the second",
+    "model_tokens": "tokens that count in the end, of calls that ended",
+    "model_reserved": "tokens reserved by calls in progress, at the end of the second",
+    "model_on_fallback": "model calls admitted by a fallback",
+    "model_on_provisioned": "model calls admitted by provisioned throughput",
+    "model_short_of_tokens": "tries for which the model's quota of tokens did not suffice",
+    "model_short_of_requests": "tries for which its quota of requests did not suffice",
+    "model_short_of_calls": "tries for which its limit of calls in progress did not suffice",
 }
 
 
@@ -120,6 +133,36 @@ class Usage(Struct, frozen=True, kw_only=True):
     pod_starts: int = 0
 
 
+class ModelCalls(Struct, frozen=True, kw_only=True):
+    """What the model's quota did in a run.
+
+    Attributes:
+        admitted: Calls.
+        refusals: 429s; in a queue, calls that it did not take.
+        failed: Attempts that ended because of the quota; their clients may have retried.
+        on_fallback: Admitted calls of fallbacks.
+        on_provisioned: Admitted calls of provisioned throughput.
+        input_tokens: Of ended calls.
+        output_tokens: Of ended calls.
+        reserved_tokens: That admitted calls took from the quota of input and output together.
+        fallback_input_tokens: Of calls of fallbacks.
+        fallback_output_tokens: Of calls of fallbacks.
+        wait: Time that admitted calls waited for the quota.
+    """
+
+    admitted: int
+    refusals: int
+    failed: int
+    on_fallback: int
+    on_provisioned: int
+    input_tokens: float
+    output_tokens: float
+    reserved_tokens: float
+    fallback_input_tokens: float
+    fallback_output_tokens: float
+    wait: Histogram
+
+
 class Samples(Struct, frozen=True):
     """Every request, in order of arrival; arrays of shape (requests,).
 
@@ -163,9 +206,10 @@ class Result(Struct, frozen=True, kw_only=True):
         usage: Billed quantities.
         peak: Greatest values of in_service, capacity, model_calls, open_connections, queued, and
             of in_one_pod: requests in service in one pod.
-        seconds: Arrays over time by the names of SERIES, which describes them. Later events than
-            the last bin are in the last bin.
+        seconds: Arrays over time by the names of SERIES and MODEL_SERIES, which describe them.
+            Later events than the last bin are in the last bin.
         samples: Every request, if kept.
+        model: What the model's quota did. None: it has none.
     """
 
     platform: str
@@ -190,6 +234,7 @@ class Result(Struct, frozen=True, kw_only=True):
     peak: dict[str, int]
     seconds: dict[str, Floats]
     samples: Samples | None = None
+    model: ModelCalls | None = None
 
     @property
     def cold_share(self) -> float:

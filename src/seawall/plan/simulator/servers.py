@@ -6,6 +6,7 @@ from seawall.plan.inputs.distributions import encode
 from seawall.plan.inputs.platforms import Servers
 from seawall.plan.simulator.job import SERVICES, Job, empty_histogram, histogram, level, numbers
 from seawall.plan.simulator.kernels import servers as kernel
+from seawall.plan.simulator.kernels.primitives import HEAP_ROOM
 from seawall.plan.simulator.result import Result, Samples, Usage
 
 __all__ = ["run_servers"]
@@ -17,7 +18,9 @@ def run_servers(job: Job, platform: Servers) -> Result:
     rows, tables = encode([stage.seconds for stage in workload.service.stages])
     limit = -1 if platform.queue is None else platform.queue
     state = numbers(job.seed, SERVICES)
-    free, heap_items = np.zeros(platform.slots), np.zeros(platform.slots, dtype=np.int64)
+    free = np.full(platform.slots + HEAP_ROOM, np.inf)
+    free[: platform.slots] = 0.0
+    heap_items = np.zeros(platform.slots + HEAP_ROOM, dtype=np.int64)
     starts = np.zeros(max(1, limit))
     series = np.zeros((4, bins), dtype=np.int64)
     waits, latencies = empty_histogram(), empty_histogram()

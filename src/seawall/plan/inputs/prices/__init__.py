@@ -1,13 +1,15 @@
 """Prices: dated files by region, or a file of the user, with discounts.
 
 A file is TOML: `date`, `region`, `currency`, and a table `items."NAME"` for each item that `needed`
-names, with `price`, `unit` and `source`; machines (`ec2.…`) also have `vcpus`, `memory_gb` and
+names, with `price`, `unit` and `source`; `model.input_tokens` and `model.output_tokens` replace the
+list prices of a model; machines (`ec2.…`) also have `vcpus`, `memory_gb` and
 `architecture`. With `base = "us-east-1"` it contains only what differs from that region's file.
 """
 
 import math
 from collections.abc import Iterable
 from datetime import date
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ __all__ = [
     "STALE_DAYS",
     "Price",
     "Prices",
+    "cost_of",
+    "load_cloud_prices",
     "load_prices",
     "needed",
     "parse_discounts",
@@ -64,13 +68,13 @@ _NEEDED = (
     "api_gateway.rest",
     "nat.hours",
     "nat.gb",
+    "vpc_endpoint.hours",
+    "vpc_endpoint.gb",
     "ebs.gp3_gb_months",
     "logs.gb",
     "dynamodb.write_units",
     "dynamodb.read_units",
     "egress.gb",
-    "model.input_tokens",
-    "model.output_tokens",
 )
 
 
@@ -99,6 +103,16 @@ class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     memory_gb: float = 0.0
     architecture: str = ""
     baseline: float = 0.0
+
+
+def cost_of(price: Price, quantity: float) -> float:
+    """The cost of a quantity in a month, by the tiers of a price."""
+    steps = [(0.0, price.price), *price.tiers]
+    ends = [start for start, _ in price.tiers] + [math.inf]
+    return sum(
+        each * max(0.0, min(quantity, end) - start)
+        for (start, each), end in zip(steps, ends, strict=True)
+    )
 
 
 class Prices(Struct, frozen=True, kw_only=True):
@@ -163,6 +177,16 @@ def load_prices(region: str) -> Prices:
         known = ", ".join(regions())
         raise ConfigError(f"region: no prices of {region!r}; known: {known}; or give --prices FILE")
     return _parsed(read_document(_HERE / f"{region}.toml"), f"prices of {region}")
+
+
+@cache
+def load_cloud_prices(cloud: str, near: str) -> Prices | None:
+    """Prices of another cloud in its region next to one of AWS. None: there is no file."""
+    for path in sorted((_HERE / cloud).glob("*.toml")):
+        document = read_document(path)
+        if document.pop("near", "") == near:
+            return _parsed(document, f"prices of {cloud}, {path.stem}")
+    return None
 
 
 def read_prices(path: Path, *, architecture: str = "arm64") -> Prices:

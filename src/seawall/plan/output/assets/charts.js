@@ -15,7 +15,7 @@ const make = (tag, attributes = {}, ...children) =>
 const draw = (tag, attributes = {}, ...children) =>
   fill(document.createElementNS("http://www.w3.org/2000/svg", tag), attributes, children);
 
-/* Numbers for readers. */
+/* Numbers for readers, by the rules of decision/numbers.py; `brief` is for axes only. */
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const fine = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 3 });
 function count(value) {
@@ -30,10 +30,24 @@ function brief(value) {
 }
 function seconds(value) {
   if (value === null || value === undefined) return "-";
-  if (Math.abs(value) < 1 && value !== 0) return whole.format(value * 1e3) + " ms";
-  return fine.format(value) + " s";
+  const size = Math.abs(value);
+  if (size === 0 || (size >= 0.9995 && size < 600)) return count(value) + " s";
+  return size < 1 ? count(value * 1e3) + " ms" : count(value / 60) + " min";
 }
-const percent = (value) => fine.format(value * 100) + " %";
+function percent(value) {
+  if (value === null || value === undefined) return "-";
+  const part = value * 100;
+  if (part > 0 && part < 0.01) return "under 0.01 %";
+  if (part >= 99.95 && part < 100) return "over 99.9 %";
+  return count(part) + " %";
+}
+const cents = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+function moneyIn(currency, value) {
+  const sign = currency === "USD" ? "$" : currency + " ";
+  const size = Math.abs(value);
+  if (size > 0 && size < 0.005) return `under ${sign}0.01`;
+  return (value < 0 ? "-" : "") + sign + (size >= 10 ? whole : cents).format(size);
+}
 
 /* Scales: from a value to a coordinate, with their inverse and ticks. */
 function linear(low, high, from, to) {

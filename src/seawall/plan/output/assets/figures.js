@@ -51,9 +51,10 @@ function costChart() {
     marks: marks.sort((one, other) => one.at - other.at),
     lines: NAMES.map((name) => ({
       name: titleOf(name), style: STYLES[name], dash: dashOf(name),
-      points: traffic.map((each, at) => [each, curve.costs[name][at]]),
+      points: traffic.map((each, at) => [each, curve.costs[name][at]])
+        .filter(([, cost]) => cost !== null),
       hollow: traffic.map((each, at) => [each, curve.costs[name][at]])
-        .filter((_, at) => !curve.met[name][at]),
+        .filter(([, cost], at) => cost !== null && !curve.met[name][at]),
     })),
   });
   chart.draw();
@@ -99,6 +100,18 @@ function billBars() {
   }), most);
 }
 
+function moneyBars() {
+  const { money: whole, shared } = answer;
+  const parts = [["c1", `platform, ${titleOf(answer.choice)}`, whole.platform],
+    ...shared.items.map((item, at) => [["c2", "c5", "c4", "c6", "c3"][at % 5], item.title, item.monthly])];
+  const said = [["platform", whole.platform], ["model", whole.model], ["store and traffic", whole.rest]];
+  bars("money-chart", `The whole bill of a month, ${money(whole.whole)}`, [{
+    label: said.map(([name, size]) => `${name} ${money(size)} (${percent(size / whole.whole)})`).join(", "),
+    value: "",
+    parts: parts.map(([style, name, size]) => ({ style, size, title: `${name}: ${money(size)}` })),
+  }], whole.whole, parts.filter(([, , size]) => size > 0).map(([style, name]) => [style, name]));
+}
+
 function tornado() {
   const host = document.getElementById("tornado-chart");
   if (!host) return;
@@ -115,7 +128,7 @@ function tornado() {
   const scale = (wide ? logarithmic : linear)(least * (wide ? 0.8 : 0.95), most * (wide ? 1.2 : 1.02), 0, 100);
   const list = make("div", { class: "bars tornado" });
   for (const each of shown) {
-    const ends = [each.low, each.high].map((side) => side.costs[answer.choice]);
+    const ends = [each.low, each.high].map((side) => side.costs[answer.choice] ?? now);
     const track = make("div", { class: "track" });
     [each.low, each.high].forEach((side, at) => {
       const [from, to] = [scale(now), scale(ends[at])].sort((one, other) => one - other);

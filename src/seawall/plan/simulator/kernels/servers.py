@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.plan.simulator.kernels import compiled
-from seawall.plan.simulator.kernels.primitives import bin_index, bucket, replace_top
+from seawall.plan.simulator.kernels.primitives import HEAP_ROOM, bin_index, bucket, replace_top
 from seawall.plan.simulator.kernels.randomness import draw, uniform
 
 __all__ = ["ARRIVED", "BUSY", "LATENCY", "REFUSED", "WAIT", "serve"]
@@ -60,7 +60,7 @@ def serve(
         counts: [arrived, refused, served].
         samples: A row [arrival, latency or -1] for each request, or no rows.
     """
-    servers = free.shape[0]
+    servers = free.shape[0] - HEAP_ROOM
     stages = rows.shape[0]
     bins = series.shape[1]
     keep = samples.shape[0] > 0

@@ -14,7 +14,7 @@ Integers = NDArray[np.int64]
 ALIVE, IDLE, BUSY, FREE_SLOTS, OLDEST, NEWEST, BORN, SPARE, PROVISIONED, PROVISIONED_BUSY = range(
     10
 )
-RETRYING, TICKETS = range(10, 12)
+RETRYING, TICKETS, CALLING = range(10, 13)  # CALLING: busy, at the model or before it
 # EnvironmentState.clock
 STARTS_LEFT, STARTS_AT, INVOKES_LEFT, INVOKES_AT = range(4)
 # EnvironmentStats.series
@@ -59,10 +59,13 @@ class EnvironmentParams(NamedTuple):
         jitters: Stream of random numbers for backoff.
         stages: Rows of durations.
         before: Rows of the stages before the model's.
+        fixed_before: Seconds of the stages before the model's, if all are constant; else -1.
+        fixed_after: Seconds of the stages after the model's, if all are constant; else -1.
         row_first: Row of the time to the model's first token.
         row_start: Row of the start of an environment.
         row_cold: Row of a whole cold request; -1: not measured.
         width: Seconds of a bin.
+        limited: Whether the model has a quota.
     """
 
     services: np.uint64
@@ -70,6 +73,8 @@ class EnvironmentParams(NamedTuple):
     jitters: np.uint64
     stages: int
     before: int
+    fixed_before: float
+    fixed_after: float
     row_first: int
     row_start: int
     row_cold: int
@@ -88,6 +93,7 @@ class EnvironmentParams(NamedTuple):
     patience: float
     width: float
     horizon: float
+    limited: bool = False
 
 
 class EnvironmentState(NamedTuple):

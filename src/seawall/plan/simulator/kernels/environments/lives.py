@@ -1,5 +1,7 @@
 """The life cycle of environments: started within the limits, idle, reclaimed."""
 
+import math
+
 from seawall.plan.simulator.kernels import compiled, inlined
 from seawall.plan.simulator.kernels.environments import arrays as k
 from seawall.plan.simulator.kernels.environments.arrays import (
@@ -7,7 +9,7 @@ from seawall.plan.simulator.kernels.environments.arrays import (
     EnvironmentState,
     EnvironmentStats,
 )
-from seawall.plan.simulator.kernels.primitives import bin_index, pop, push
+from seawall.plan.simulator.kernels.primitives import HEAP_ROOM, bin_index, pop, push
 
 __all__ = [
     "advance",
@@ -60,12 +62,13 @@ def unlink(state: EnvironmentState, slot: int) -> None:
 def push_newest(state: EnvironmentState, slot: int) -> None:
     """Add an environment to the heap of the newest; if it is full, first drop stale entries."""
     count = state.tally
-    if count[k.SPARE] == state.newest.shape[0]:
+    if count[k.SPARE] == state.newest.shape[0] - HEAP_ROOM:
         size = 0
         for at in range(count[k.SPARE]):
             one = state.ranked[at]
             if -state.newest[at] == state.number[one] and state.since[one] >= 0.0:
                 size = push(state.newest, state.ranked, size, state.newest[at], one)
+        state.newest[size:] = math.inf
         count[k.SPARE] = size
     key = -float(state.number[slot])
     count[k.SPARE] = push(state.newest, state.ranked, count[k.SPARE], key, slot)
@@ -128,7 +131,7 @@ def start_environment(state: EnvironmentState, params: EnvironmentParams, time: 
     """Start an environment if the limits allow it; returns its slot, or -1."""
     count = state.tally
     clock = state.clock
-    on_demand = count[k.BUSY] - count[k.PROVISIONED_BUSY]
+    on_demand = count[k.BUSY] + count[k.CALLING] - count[k.PROVISIONED_BUSY]
     if on_demand + max(count[k.PROVISIONED], count[k.PROVISIONED_BUSY]) >= params.limit:
         return -1
     if count[k.FREE_SLOTS] == 0:

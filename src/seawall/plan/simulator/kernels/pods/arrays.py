@@ -9,9 +9,10 @@ __all__ = ["PodParams", "PodStats", "Pods", "Requests"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Indices = NDArray[np.uint32]  # numba lets signed ones count from the end, which takes time
 
 RANDOM, ROUND_ROBIN, LEAST = range(3)
-FREE, QUEUED, FIRST_BURST, WAITING, LAST_BURST, DEAD = range(6)
+FREE, QUEUED, FIRST_BURST, WAITING, LAST_BURST, DEAD, CALLING = range(7)
 # Requests.tally
 (USED, IN_WAIT, RETRYING, TICKETS, RING_HEAD, RING_SIZE, LINE_HEAD, LINE_SIZE, READY, TURN) = range(
     10
@@ -48,12 +49,15 @@ class PodParams(NamedTuple):
         row_first: Row of the time to the model's first token.
         cpu_first: Processor seconds of the first burst.
         cpu_last: Processor seconds of the last burst.
+        fixed_before: Seconds of the stages before the model's, if all are constant; else -1.
+        fixed_after: Seconds of the stages after the model's, if all are constant; else -1.
         room: Requests in service in a pod at most.
         queue: Requests that wait in a pod at most.
         longest: Time that a request waits at most.
         cores: Of a pod.
         balance: RANDOM, ROUND_ROBIN or LEAST.
         width: Seconds of a bin.
+        limited: Whether the model has a quota.
     """
 
     services: np.uint64
@@ -64,6 +68,8 @@ class PodParams(NamedTuple):
     row_first: int
     cpu_first: float
     cpu_last: float
+    fixed_before: float
+    fixed_after: float
     room: int
     queue: int
     longest: float
@@ -76,6 +82,7 @@ class PodParams(NamedTuple):
     patience: float
     width: float
     horizon: float
+    limited: bool = False
 
 
 class Pods(NamedTuple):
@@ -88,6 +95,7 @@ class Pods(NamedTuple):
         waiting: Requests in the queue.
         most: Greatest `busy` so far.
         bursts: Bursts in progress.
+        alone_until: End of the pod's only burst, which is in `wakes` and not in `tree`; -1: none.
         clock: Virtual time.
         seen: Time at which `clock` was updated.
         used: Processor seconds.
@@ -98,17 +106,18 @@ class Pods(NamedTuple):
         newest: Slot of the last request in the queue; -1: none.
     """
 
-    ready: Integers
+    ready: Indices
     closed: Integers
     busy: Integers
     waiting: Integers
     most: Integers
     bursts: Integers
+    alone_until: Floats
     clock: Floats
     seen: Floats
     used: Floats
     keys: Floats
-    items: Integers
+    items: Indices
     tree: Floats
     oldest: Integers
     newest: Integers
@@ -120,18 +129,20 @@ class Requests(NamedTuple):
     Attributes:
         tally: Numbers and ring ends; indices above.
         pod: Index of the pod.
-        phase: FREE, QUEUED, FIRST_BURST, WAITING, LAST_BURST or DEAD.
+        phase: FREE, QUEUED, FIRST_BURST, CALLING (its model call waits for the quota), WAITING,
+            LAST_BURST or DEAD.
         request: Number of the request.
         tries: Attempts so far.
         serial: Changes when a slot is used again.
         gone: 1: the client has timed out.
+        stale: Entries in `wakes` that no longer count, which are before those that do.
         first: Time of the first attempt.
         since: Time of this attempt.
         pause: Time of the first token.
         later: Next request in the queue.
         earlier: Previous request in the queue.
         free: Free slots.
-        wakes: Heap of the times at which waits for upstreams end.
+        wakes: Heap of the times at which waits for upstreams, and last bursts that are alone, end.
         waking: Slots of that heap.
         ring_times: Ring of the times at which clients time out, in order.
         ring_slots: Slots of that ring.
@@ -148,25 +159,26 @@ class Requests(NamedTuple):
     """
 
     tally: Integers
-    pod: Integers
+    pod: Indices
     phase: Integers
     request: Integers
     tries: Integers
     serial: Integers
     gone: Integers
+    stale: Integers
     first: Floats
     since: Floats
     pause: Floats
     later: Integers
     earlier: Integers
-    free: Integers
+    free: Indices
     wakes: Floats
-    waking: Integers
+    waking: Indices
     ring_times: Floats
-    ring_slots: Integers
+    ring_slots: Indices
     ring_serials: Integers
     line_times: Floats
-    line_slots: Integers
+    line_slots: Indices
     line_serials: Integers
     retry_times: Floats
     ticket: Integers

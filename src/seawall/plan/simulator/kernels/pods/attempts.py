@@ -6,9 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.plan.simulator.kernels import inlined
+from seawall.plan.simulator.kernels.model import arrays as m
+from seawall.plan.simulator.kernels.model.arrays import Quota
+from seawall.plan.simulator.kernels.model.calls import withdraw
 from seawall.plan.simulator.kernels.pods import arrays as k
 from seawall.plan.simulator.kernels.pods.arrays import PodParams, Pods, PodStats, Requests
-from seawall.plan.simulator.kernels.pods.service import begin, release, unqueue
+from seawall.plan.simulator.kernels.pods.service import begin, give_up, release, unqueue
 from seawall.plan.simulator.kernels.primitives import bin_index, push
 from seawall.plan.simulator.kernels.randomness import uniform
 
@@ -92,15 +95,15 @@ def push_deadline(
 
 
 @inlined
-def choose(pods: Pods, requests: Requests, params: PodParams, number: int) -> int:
+def choose(pods: Pods, requests: Requests, params: PodParams, number: int) -> np.uint32:
     """The pod that the balancer chooses."""
     count = requests.tally
     ready = count[k.READY]
     if params.balance == k.RANDOM:
-        return int(pods.ready[int(uniform(params.choices, number) * ready)])
+        return pods.ready[int(uniform(params.choices, number) * ready)]
     count[k.TURN] = (count[k.TURN] + 1) % ready
     if params.balance == k.ROUND_ROBIN:
-        return int(pods.ready[count[k.TURN]])
+        return pods.ready[count[k.TURN]]
     best = pods.ready[count[k.TURN]]
     least = pods.busy[best] + pods.waiting[best]
     for at in range(ready):
@@ -108,7 +111,7 @@ def choose(pods: Pods, requests: Requests, params: PodParams, number: int) -> in
         if pods.busy[pod] + pods.waiting[pod] < least:
             best = pod
             least = pods.busy[pod] + pods.waiting[pod]
-    return int(best)
+    return best
 
 
 @inlined
@@ -117,6 +120,7 @@ def attempt(
     requests: Requests,
     stats: PodStats,
     params: PodParams,
+    quota: Quota,
     rows: Floats,
     tables: Floats,
     now: float,
@@ -129,13 +133,13 @@ def attempt(
     number = stats.counts[k.ATTEMPTS]
     stats.counts[k.ATTEMPTS] += 1
     bins = stats.series.shape[1]
-    pod = -1
-    if count[k.READY] > 0:
+    pod = pods.ready[0]
+    refused = count[k.READY] == 0
+    if not refused:
         pod = choose(pods, requests, params, number)
         full = pods.busy[pod] >= params.room and pods.waiting[pod] >= params.queue
-        if full or pods.closed[pod] == 1 or count[k.USED] == requests.free.shape[0]:
-            pod = -1
-    if pod < 0:
+        refused = full or pods.closed[pod] == 1 or count[k.USED] == requests.free.shape[0]
+    if refused:
         stats.counts[k.THROTTLES] += 1
         stats.series[k.THROTTLED, bin_index(now, params.width, bins)] += 1
         retry_or_fail(requests, stats, params, request, tries, first, now, 1)
@@ -161,7 +165,7 @@ def attempt(
             slot,
         )
     if pods.busy[pod] < params.room:
-        begin(pods, requests, stats, params, rows, tables, slot, now)
+        begin(pods, requests, stats, params, quota, rows, tables, slot, now)
         return
     requests.phase[slot] = k.QUEUED
     last = pods.newest[pod]
@@ -189,9 +193,19 @@ def attempt(
 
 @inlined
 def time_out_client(
-    pods: Pods, requests: Requests, stats: PodStats, params: PodParams, now: float
+    pods: Pods,
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    quota: Quota,
+    rows: Floats,
+    tables: Floats,
+    now: float,
 ) -> None:
-    """The first client in the ring times out, unless it is answered. Its work continues."""
+    """The first client in the ring times out, unless it is answered.
+
+    Its work continues, unless it waits in a queue, or for the model's quota.
+    """
     count = requests.tally
     at = count[k.RING_HEAD]
     slot = requests.ring_slots[at]
@@ -213,8 +227,14 @@ def time_out_client(
     if requests.phase[slot] == k.QUEUED:
         unqueue(pods, requests, stats, params, slot, now)
         release(requests, slot)
-    else:
-        requests.gone[slot] = 1
+        return
+    requests.gone[slot] = 1
+    if params.limited and requests.phase[slot] == k.CALLING:
+        call = quota.items[m.OF_OWNER, slot]
+        quota.numbers[m.LEAVE_AT, call] = max(now, quota.numbers[m.OPENED, call])
+        if quota.items[m.WAITS, call] == 1:
+            withdraw(quota, call, now)
+            give_up(pods, requests, stats, params, quota, rows, tables, slot, now)
 
 
 @inlined

@@ -6,6 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.plan.simulator.kernels import compiled, inlined
+from seawall.plan.simulator.kernels.model import arrays as m
+from seawall.plan.simulator.kernels.model.arrays import Quota
+from seawall.plan.simulator.kernels.model.calls import withdraw
+from seawall.plan.simulator.kernels.model.meters import settle
 from seawall.plan.simulator.kernels.pods import arrays as k
 from seawall.plan.simulator.kernels.pods.arrays import PodParams, Pods, PodStats, Requests
 from seawall.plan.simulator.kernels.pods.attempts import (
@@ -14,16 +18,18 @@ from seawall.plan.simulator.kernels.pods.attempts import (
     time_out_client,
     time_out_queued,
 )
+from seawall.plan.simulator.kernels.pods.calling import decide_call
 from seawall.plan.simulator.kernels.pods.service import (
     advance,
     finish,
     release,
     schedule_burst,
-    start_burst,
+    start_alone,
+    start_beside,
     unqueue,
     wait_for_upstreams,
 )
-from seawall.plan.simulator.kernels.primitives import bin_index, pop
+from seawall.plan.simulator.kernels.primitives import bin_index, pop, replace_top
 
 __all__ = [
     "advance_all",
@@ -41,6 +47,7 @@ def burst_ends(
     requests: Requests,
     stats: PodStats,
     params: PodParams,
+    quota: Quota,
     rows: Floats,
     tables: Floats,
     now: float,
@@ -56,9 +63,48 @@ def burst_ends(
     pods.bursts[pod] = pop(pods.keys[pod], pods.items[pod], pods.bursts[pod])
     schedule_burst(pods, params, pod)
     if requests.phase[slot] == k.FIRST_BURST:
-        wait_for_upstreams(requests, stats, params, rows, tables, slot, now)
+        wait_for_upstreams(requests, stats, params, quota, rows, tables, slot, now)
     else:
-        finish(pods, requests, stats, params, rows, tables, slot, now)
+        finish(pods, requests, stats, params, quota, rows, tables, slot, now)
+
+
+@inlined
+def wake_up(
+    pods: Pods,
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    quota: Quota,
+    rows: Floats,
+    tables: Floats,
+    now: float,
+) -> None:
+    """The first wait for upstreams ends, or the first last burst that is alone."""
+    count = requests.tally
+    slot = requests.waking[0]
+    pod = requests.pod[slot]
+    phase = requests.phase[slot]
+    stale = requests.stale[slot] > 0
+    if params.limited:
+        settle(quota, now)  # before the slot is used again
+    waited = phase == k.WAITING and not stale and params.cpu_last > 0.0
+    if waited:
+        requests.phase[slot] = k.LAST_BURST
+        advance(pods, params, pod, now)
+        if pods.bursts[pod] == 0:
+            end = start_alone(pods, params, pod, slot, params.cpu_last, now)
+            replace_top(requests.wakes, requests.waking, count[k.IN_WAIT], end, slot)
+            return
+    count[k.IN_WAIT] = pop(requests.wakes, requests.waking, count[k.IN_WAIT])
+    if stale:
+        requests.stale[slot] -= 1
+    elif phase == k.DEAD:
+        release(requests, slot)
+    elif waited:
+        start_beside(pods, requests, stats, params, rows, tables, slot, params.cpu_last)
+    else:
+        advance(pods, params, pod, now)
+        finish(pods, requests, stats, params, quota, rows, tables, slot, now)
 
 
 @compiled
@@ -67,6 +113,7 @@ def run_until(
     requests: Requests,
     stats: PodStats,
     params: PodParams,
+    quota: Quota,
     rows: Floats,
     tables: Floats,
     arrivals: Floats,
@@ -92,28 +139,24 @@ def run_until(
         leave = requests.ring_times[count[k.RING_HEAD]] if count[k.RING_SIZE] > 0 else math.inf
         shed = requests.line_times[count[k.LINE_HEAD]] if count[k.LINE_SIZE] > 0 else math.inf
         now = min(min(arrival, retry_times), min(min(wake, burst), min(leave, shed)))
-        if now >= until:
+        model = quota.clock[m.NEXT]
+        if min(now, model) >= until:
             return at
+        if model < now:
+            decide_call(pods, requests, stats, params, quota, rows, tables, model)
+            continue
         if now == burst:
-            burst_ends(pods, requests, stats, params, rows, tables, now)
+            burst_ends(pods, requests, stats, params, quota, rows, tables, now)
         elif now == wake:
-            slot = requests.waking[0]
-            count[k.IN_WAIT] = pop(requests.wakes, requests.waking, count[k.IN_WAIT])
-            if requests.phase[slot] == k.DEAD:
-                release(requests, slot)
-            elif params.cpu_last > 0.0:
-                requests.phase[slot] = k.LAST_BURST
-                start_burst(pods, requests, params, slot, params.cpu_last, now)
-            else:
-                finish(pods, requests, stats, params, rows, tables, slot, now)
+            wake_up(pods, requests, stats, params, quota, rows, tables, now)
         elif now == leave:
-            time_out_client(pods, requests, stats, params, now)
+            time_out_client(pods, requests, stats, params, quota, rows, tables, now)
         elif now == shed:
             time_out_queued(pods, requests, stats, params, now)
         elif now == arrival:
             stats.counts[k.REQUESTS] += 1
             stats.series[k.ARRIVED, bin_index(now, params.width, stats.series.shape[1])] += 1
-            attempt(pods, requests, stats, params, rows, tables, now, number + at, 0, now)
+            attempt(pods, requests, stats, params, quota, rows, tables, now, number + at, 0, now)
             at += 1
         else:
             ticket = requests.ticket[0]
@@ -123,7 +166,7 @@ def run_until(
             first = requests.retry_first[ticket]
             requests.free_tickets[count[k.TICKETS]] = ticket
             count[k.TICKETS] += 1
-            attempt(pods, requests, stats, params, rows, tables, now, request, tries, first)
+            attempt(pods, requests, stats, params, quota, rows, tables, now, request, tries, first)
 
 
 @compiled
@@ -135,7 +178,13 @@ def advance_all(pods: Pods, params: PodParams, now: float) -> None:
 
 @compiled
 def kill(
-    pods: Pods, requests: Requests, stats: PodStats, params: PodParams, pod: int, now: float
+    pods: Pods,
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    quota: Quota,
+    pod: int,
+    now: float,
 ) -> int:
     """Kill a pod: all requests in it fail; returns their number."""
     advance(pods, params, pod, now)
@@ -163,10 +212,15 @@ def kill(
                 now,
                 3,
             )
-        if phase == k.WAITING:
+        if phase == k.CALLING:
+            withdraw(quota, quota.items[m.OF_OWNER, slot], now)
+        alone = pods.alone_until[pod] >= 0.0 and pods.items[pod, 0] == slot
+        if phase == k.WAITING or alone:  # it is in `wakes`
             requests.phase[slot] = k.DEAD
         else:
             release(requests, slot)
+    pods.keys[pod, : pods.bursts[pod]] = math.inf
+    pods.alone_until[pod] = -1.0
     pods.busy[pod] = 0
     pods.bursts[pod] = 0
     pods.most[pod] = 0

@@ -9,32 +9,49 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.simulator.kernels import inlined
+from seawall.plan.simulator.kernels import compiled, inlined
+from seawall.plan.simulator.kernels.durations import model_call, other_stages
+from seawall.plan.simulator.kernels.model import arrays as m
+from seawall.plan.simulator.kernels.model.arrays import Quota
+from seawall.plan.simulator.kernels.model.calls import open_call
+from seawall.plan.simulator.kernels.model.meters import settle
 from seawall.plan.simulator.kernels.pods import arrays as k
 from seawall.plan.simulator.kernels.pods.arrays import PodParams, Pods, PodStats, Requests
 from seawall.plan.simulator.kernels.primitives import bin_index, bucket, push, set_leaf
-from seawall.plan.simulator.kernels.randomness import draw, uniform
 
 __all__ = [
     "advance",
     "begin",
+    "call_model",
     "finish",
+    "give_up",
     "release",
     "schedule_burst",
-    "start_burst",
+    "start_alone",
+    "start_beside",
     "unqueue",
     "wait_for_upstreams",
 ]
 
+Floats = NDArray[np.float64]
+
 
 @inlined
 def advance(pods: Pods, params: PodParams, pod: int, now: float) -> None:
-    """Advance the pod's virtual time to now."""
+    """Advance the pod's virtual time to now; a burst that was alone may have ended before."""
     running = pods.bursts[pod]
     if running > 0:
-        passed = now - pods.seen[pod]
-        pods.clock[pod] += passed * min(1.0, params.cores / running)
-        pods.used[pod] += passed * min(float(running), params.cores)
+        until = pods.alone_until[pod]
+        if 0.0 <= until <= now:
+            pods.used[pod] += (until - pods.seen[pod]) * min(1.0, params.cores)
+            pods.alone_until[pod] = -1.0
+            pods.bursts[pod] = 0
+            pods.keys[pod, 0] = math.inf
+            pods.clock[pod] = 0.0
+        else:
+            passed = now - pods.seen[pod]
+            pods.clock[pod] += passed * min(1.0, params.cores / running)
+            pods.used[pod] += passed * min(float(running), params.cores)
     pods.seen[pod] = now
 
 
@@ -52,19 +69,47 @@ def schedule_burst(pods: Pods, params: PodParams, pod: int) -> None:
 
 
 @inlined
-def start_burst(
-    pods: Pods, requests: Requests, params: PodParams, slot: int, seconds: float, now: float
+def start_alone(
+    pods: Pods, params: PodParams, pod: int, slot: int, seconds: float, now: float
+) -> float:
+    """Start the only burst of a pod, which is advanced to now; returns its end.
+
+    Nothing else depends on the end of such a burst, so it is no event: what follows it is scheduled
+    at once, and again if another burst starts before.
+    """
+    pods.keys[pod, 0] = seconds
+    pods.items[pod, 0] = slot
+    pods.bursts[pod] = 1
+    end = now + seconds * max(1.0, 1.0 / params.cores)
+    pods.alone_until[pod] = end
+    return end
+
+
+@inlined
+def start_beside(
+    pods: Pods,
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    rows: Floats,
+    tables: Floats,
+    slot: int,
+    seconds: float,
 ) -> None:
-    """Start a burst of so many processor seconds."""
+    """Start a burst in a pod that has one, and is advanced to now."""
     pod = requests.pod[slot]
-    advance(pods, params, pod, now)
+    end = pods.alone_until[pod]
+    if end >= 0.0:  # what follows that one's end comes later now
+        pods.alone_until[pod] = -1.0
+        other = pods.items[pod, 0]
+        requests.stale[other] += 1
+        if requests.phase[other] == k.WAITING:
+            requests.phase[other] = k.FIRST_BURST
+            record_call(requests, stats, params, rows, tables, other, end, -1)
     pods.bursts[pod] = push(
         pods.keys[pod], pods.items[pod], pods.bursts[pod], pods.clock[pod] + seconds, slot
     )
     schedule_burst(pods, params, pod)
-
-
-Floats = NDArray[np.float64]
 
 
 @inlined
@@ -73,6 +118,7 @@ def begin(
     requests: Requests,
     stats: PodStats,
     params: PodParams,
+    quota: Quota,
     rows: Floats,
     tables: Floats,
     slot: int,
@@ -91,15 +137,20 @@ def begin(
     stats.waits[bucket(waited)] += 1
     stats.totals[k.WAITED] += waited
     stats.totals[k.BUSY_TIME] -= waited
-    requests.phase[slot] = k.FIRST_BURST
-    if params.cpu_first > 0.0:
-        start_burst(pods, requests, params, slot, params.cpu_first, now)
+    if params.cpu_first <= 0.0:
+        wait_for_upstreams(requests, stats, params, quota, rows, tables, slot, now)
+        return
+    advance(pods, params, pod, now)
+    if pods.bursts[pod] == 0 and not params.limited:  # with a quota its end is an event
+        end = start_alone(pods, params, pod, slot, params.cpu_first, now)
+        wait_for_upstreams(requests, stats, params, quota, rows, tables, slot, end)
     else:
-        wait_for_upstreams(requests, stats, params, rows, tables, slot, now)
+        requests.phase[slot] = k.FIRST_BURST
+        start_beside(pods, requests, stats, params, rows, tables, slot, params.cpu_first)
 
 
 @inlined
-def wait_for_upstreams(
+def record_call(
     requests: Requests,
     stats: PodStats,
     params: PodParams,
@@ -107,39 +158,84 @@ def wait_for_upstreams(
     tables: Floats,
     slot: int,
     now: float,
-) -> None:
-    """The first burst has ended: wait for upstreams."""
+    change: int,
+) -> float:
+    """Count a model call, or with -1 take it back; returns when the wait for upstreams ends.
+
+    now: when it begins, after the first burst.
+    """
     request = requests.request[slot]
-    before = 0.0
-    for stage in range(params.before):
-        u = uniform(params.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
-        before += draw(rows, tables, stage, u)
-    call = 0.0
+    before = params.fixed_before
+    if before < 0.0:
+        before = other_stages(params.services, rows, tables, 0, params.before, request)
+    call, token = 0.0, 0.0
     if params.before < params.stages:
-        call = draw(
-            rows, tables, params.before, uniform(params.services, request * 16 + params.before)
+        call, token = model_call(
+            params.services, rows, tables, params.before, params.row_first, request
         )
-    after = 0.0
-    for stage in range(params.before + 1, params.stages):
-        u = uniform(params.services, request * 16 + stage) if rows[stage, 0] != 0.0 else 0.0
-        after += draw(rows, tables, stage, u)
-    token = 0.0
-    if call > 0.0:
-        token = draw(rows, tables, params.row_first, uniform(params.services, request * 16 + 15))
-    bins = stats.series.shape[1]
-    if params.before < params.stages:
-        stats.series[k.CALLS_BEGIN, bin_index(now + before, params.width, bins)] += 1
-        stats.series[k.CALLS_END, bin_index(now + before + call, params.width, bins)] += 1
-    requests.pause[slot] = now + before + min(token, call)  # when its first token is there
+        bins = stats.series.shape[1]
+        stats.series[k.CALLS_BEGIN, bin_index(now + before, params.width, bins)] += change
+        stats.series[k.CALLS_END, bin_index(now + before + call, params.width, bins)] += change
+    after = params.fixed_after
+    if after < 0.0:
+        after = other_stages(
+            params.services, rows, tables, params.before + 1, params.stages, request
+        )
+    requests.pause[slot] = now + before + token  # when its first token is there
+    return now + before + call + after
+
+
+@compiled
+def call_model(
+    requests: Requests,
+    params: PodParams,
+    quota: Quota,
+    rows: Floats,
+    tables: Floats,
+    slot: int,
+    now: float,
+) -> None:
+    """The model call of a request after its first burst: tried when its time has come."""
+    settle(quota, now)
+    request = requests.request[slot]
+    before = other_stages(params.services, rows, tables, 0, params.before, request)
+    seconds, _ = model_call(params.services, rows, tables, params.before, params.row_first, request)
+    requests.phase[slot] = k.CALLING
+    time = now + before
+    leave = time if requests.gone[slot] == 1 else math.inf
+    quota.items[m.OF_OWNER, slot] = open_call(
+        quota, slot, request, requests.tries[slot], time, seconds, leave, 2, math.inf
+    )
+
+
+@inlined
+def wait_for_upstreams(
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    quota: Quota,
+    rows: Floats,
+    tables: Floats,
+    slot: int,
+    now: float,
+) -> None:
+    """The first burst has ended, or will at `now`: wait for upstreams."""
+    if params.limited:
+        call_model(requests, params, quota, rows, tables, slot, now)
+        return
+    end = record_call(requests, stats, params, rows, tables, slot, now, 1)
     requests.phase[slot] = k.WAITING
     count = requests.tally
-    end = now + before + call + after
     count[k.IN_WAIT] = push(requests.wakes, requests.waking, count[k.IN_WAIT], end, slot)
 
 
 @inlined
 def release(requests: Requests, slot: int) -> None:
-    """Free a slot."""
+    """Free a slot; at the last of its entries in `wakes`, if it has any."""
+    if requests.stale[slot] > 0:
+        requests.stale[slot] -= 1
+        requests.phase[slot] = k.DEAD
+        return
     requests.phase[slot] = k.FREE
     requests.serial[slot] += 1
     count = requests.tally
@@ -173,6 +269,7 @@ def finish(
     requests: Requests,
     stats: PodStats,
     params: PodParams,
+    quota: Quota,
     rows: Floats,
     tables: Floats,
     slot: int,
@@ -206,4 +303,21 @@ def finish(
     if pods.waiting[pod] > 0 and pods.busy[pod] < params.room:
         following = pods.oldest[pod]
         unqueue(pods, requests, stats, params, following, now)
-        begin(pods, requests, stats, params, rows, tables, following, now)
+        begin(pods, requests, stats, params, quota, rows, tables, following, now)
+
+
+@compiled
+def give_up(
+    pods: Pods,
+    requests: Requests,
+    stats: PodStats,
+    params: PodParams,
+    quota: Quota,
+    rows: Floats,
+    tables: Floats,
+    slot: int,
+    now: float,
+) -> None:
+    """A request whose outcome is recorded leaves its pod."""
+    requests.gone[slot] = 1
+    finish(pods, requests, stats, params, quota, rows, tables, slot, now)
