@@ -393,7 +393,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         prices=prices,
         given=frozenset(given),
     )
-    return with_measured(question, arguments.measured)
+    return with_measured(question, [*written.measured, *arguments.measured])
 
 
 def _terms(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -365,7 +365,7 @@ def _parse_number(text: str) -> float | None:
 
 def _tokens(row: Row, column: int, layout: _Layout, name: str) -> float:
     """A number of tokens; NaN if there is none."""
-    text = cell(row, column).strip()
-    if text.lower() in _MISSING:
+    text = cell(row, column)
+    if not text[:1].isdigit() and text.strip().lower() in _MISSING:
         return float("nan")
     return number(text, f"{name}:{row.line}: {layout.names[column].strip()}")
