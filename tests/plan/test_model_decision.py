@@ -78,8 +78,8 @@ def test_the_quota_needed_suffices_and_much_less_does_not(
         assert found is not None
         return found.refusals
 
-    assert refusals(1.02) == 0
-    assert refusals(0.9) > 0
+    assert refusals(1.1) == 0
+    assert refusals(0.85) > 0
 
 
 def window(workload: Workload) -> Window:
