@@ -174,7 +174,11 @@ def _misses(question: Question, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     """Where the replications miss the objective on average; else where the worst of them does."""
     figures = [each.figures for each in outcomes]
     mean = KeyFigures(
-        *(fmean(getattr(each, name) for each in figures) for name in KeyFigures.__struct_fields__)
+        fmean(each.first_token_p99 for each in figures),
+        fmean(each.latency_p99 for each in figures),
+        fmean(each.error_share for each in figures),
+        max(each.load for each in figures),
+        sum(each.growing for each in figures) > len(figures) / 2,
     )
     worst = max(figures, key=lambda each: excess_of(question.objective, each))
     return misses_of(question.objective, mean) or misses_of(question.objective, worst)

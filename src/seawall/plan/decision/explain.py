@@ -249,7 +249,7 @@ def _margin(question: Question, sized: Evaluation, outcomes: Sequence[Outcome]) 
     values: dict[str, float | None] = {}
 
     def add(name: str, value: float, most: float | None, text: str, limit: str) -> None:
-        if most is None or math.isnan(value):
+        if most is None or math.isinf(most) or math.isnan(value):
             return
         values[name] = value
         values[f"{name}_most"] = most

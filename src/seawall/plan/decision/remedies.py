@@ -132,7 +132,7 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
             of_objective("error_share"), _grid(max(objective.error_share, 1e-4), 1.0), share,
         ),
     ]  # fmt: skip
-    if objective.latency_p99 is not None:
+    if objective.latency_p99 is not None and math.isfinite(objective.latency_p99):
         limits.append(
             _Limit(
                 "objective.latency_p99", "an answer p99 within", seconds(objective.latency_p99),

@@ -23,7 +23,7 @@ def _limits(
     objective: Objective, figures: KeyFigures
 ) -> list[tuple[str, float, float, Callable[[float], str]]]:
     """Name, value, maximum and format of each limit."""
-    limits = [
+    limits: list[tuple[str, float, float, Callable[[float], str]]] = [
         ("errors", figures.error_share, objective.error_share, share),
         ("first token p99", figures.first_token_p99, objective.first_token_p99, seconds),
     ]
@@ -35,7 +35,7 @@ def _limits(
 def _unstable(figures: KeyFigures) -> tuple[str, ...]:
     """Why queues grow without end, in words; empty: they do not."""
     if figures.load >= 1.0:
-        return (f"offered load {figures.load:.0%} of what it can do, so queues only grow",)
+        return (f"offered load {share(figures.load)} of what it can do: queues only grow",)
     return ("requests in service only grow",) if figures.growing else ()
 
 
