@@ -66,8 +66,12 @@ def test_environments_that_are_warm_at_the_start() -> None:
     assert cold.cold_starts > 275
     assert warm.served == cold.served == warm.requests
     # Of evenly spread ages: 400 in two hours are replaced, in 300 s a twenty-fourth of them.
-    gone = 400 - simulate(work(0.001, constant(0.1), 300.0), unlimited(warm=400, idle_seconds=1e9))\
-        .seconds["capacity"][299]
+    gone = (
+        400
+        - simulate(
+            work(0.001, constant(0.1), 300.0), unlimited(warm=400, idle_seconds=1e9)
+        ).seconds["capacity"][299]
+    )
     assert gone <= 400 / 24 + 1
     few = simulate(workload, Lambda(account_limit=100, warm=1_000))
     assert few.peak["capacity"] <= 100
@@ -155,9 +159,10 @@ def test_a_spike_is_not_served_by_what_drowns_between_spikes() -> None:
     month, runs = month_of(question), SimulationRunner()
     assert month.judged.event
     try:
-        assert CandidateSearch(question, month, runs).excess(
-            eks(question, month, cores=1.0, pods=12)
-        ) > 0.0
+        assert (
+            CandidateSearch(question, month, runs).excess(eks(question, month, cores=1.0, pods=12))
+            > 0.0
+        )
     finally:
         runs.close()
 
@@ -176,9 +181,7 @@ def test_a_queue_that_grows_is_seen_without_arithmetic() -> None:
 def test_the_latency_has_a_default() -> None:
     question = Question(workload=from_flags(daily="100", duration="2s", start="1s"))
     assert question.objective.latency_p99 == pytest.approx(7.0)  # 2 s, and 5 s of the first token
-    longer = structs.replace(
-        question, workload=from_flags(daily="100", duration="40s", start="1s")
-    )
+    longer = structs.replace(question, workload=from_flags(daily="100", duration="40s", start="1s"))
     assert longer.objective.latency_p99 == pytest.approx(80.0)  # twice 40 s: it follows
     own = Question(workload=question.workload, objective=Objective(latency_p99=3.0))
     assert structs.replace(own, workload=longer.workload).objective.latency_p99 == 3.0
