@@ -30,7 +30,6 @@ from seawall.plan import (
     exponential,
     lognormal,
     simulate,
-    uniform,
 )
 
 __all__ = ["FILE", "SCENARIOS", "figures"]

@@ -41,6 +41,7 @@ from seawall.plan.decision.runs import (
     Report,
     SimulationRunner,
     TimePercentiles,
+    platform_in,
 )
 from seawall.plan.decision.search import (
     CandidateSearch,
@@ -51,7 +52,6 @@ from seawall.plan.decision.search import (
 from seawall.plan.decision.variations import multiples, variations
 from seawall.plan.decision.windows import Month, Window, check_amount, month_of
 from seawall.plan.inputs.distributions import mean_of
-from seawall.plan.inputs.platforms import Platform
 from seawall.plan.inputs.question import Question
 from seawall.plan.simulator.replications import interval
 from seawall.plan.simulator.result import Result
@@ -229,19 +229,11 @@ def _platform(
         egress=egress_of(question, month, sized.items, place.family),
         limits=()
         if result is None
-        else limits_hit(result, month.judged, _simulated(finder, sized), question.each),
+        else limits_hit(
+            result, month.judged, platform_in(sized.candidate, month.judged), question.each
+        ),
         model=model_figures(outcomes),
     )
-
-
-def _simulated(finder: CandidateSearch, sized: Evaluation) -> Platform:
-    """The platform by which a candidate was simulated in the window that is judged."""
-    window = finder.month.judged
-    if window.event:
-        return sized.candidate.peak
-    if window.recorded:
-        return sized.candidate.rest
-    return sized.candidate.place.settled(sized.candidate, window)
 
 
 def _ordinary(outcomes: Sequence[Outcome]) -> Ordinary:
@@ -279,8 +271,14 @@ def _series(result: Result | None, window: Window) -> Series:
         return Series(start=0.0, bin_seconds=1.0, values={})
     bins = min(len(result.seconds["arrived"]), math.ceil(window.horizon / result.bin_seconds))
     bins = min(bins, _SERIES)
+    # A run that was not stationary before the spike was repeated with more time before it.
+    first = 0
+    if window.event:
+        first = max(0, round((result.horizon - window.horizon) / result.bin_seconds))
     values = {
-        name: tuple(None if math.isnan(value) else float(value) for value in array[:bins])
+        name: tuple(
+            None if math.isnan(value) else float(value) for value in array[first : first + bins]
+        )
         for name, array in result.seconds.items()
     }
     start = -window.at if window.event else 0.0

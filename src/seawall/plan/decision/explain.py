@@ -142,7 +142,7 @@ def _in_flight(question: Question, month: Month, result: Result | None) -> Step:
         f"at the most about {amount(month.peak)} at once",
     ]
     values: dict[str, float | None] = {
-        "mean_seconds": mean, "in_flight": rate * mean, "peak_in_flight": month.peak,
+        "mean_seconds": mean, "in_flight": rate * mean, "peak_in_flight": float(month.peak),
     }  # fmt: skip
     if result is not None:
         values["simulated_peak"] = float(result.peak["in_service"])

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from seawall.plan.decision.answer import Input, PlatformAnswer, PlatformName
 from seawall.plan.decision.numbers import amount, money, seconds, share
@@ -16,6 +16,7 @@ from seawall.plan.inputs.question import OPTION_SOURCES, Question
 __all__ = [
     "inputs_of",
     "notes_of",
+    "stale_notes",
     "summary_of",
 ]
 
@@ -35,8 +36,8 @@ def summary_of(
     load = f"a spike of {amount(month.judged.size)}" if month.judged.event else "the busiest hour"
     if not mine.met:
         return (
-            f"Nothing meets the objective in {load}; {mine.title} is nearest "
-            f"({'; '.join(mine.misses)}) for {cost} a month."
+            f"Nothing meets the objective in {load}. Nearest, for {cost} a month, is {mine.title}: "
+            f"{'; '.join(mine.misses)}."
         )
     p99 = seconds(mine.first_token.p99.value)
     text = f"{mine.title} serves {load} with a first token p99 of {p99} for {cost} a month."
@@ -78,22 +79,18 @@ def notes_of(
     unsure = sorted({item.name for item in mine.items if item.uncertain and item.monthly >= 1.0})
     if unsure:
         found.append(f"Prices to verify: {', '.join(unsure)}.")
-    found += _stale(question.prices)
+    found += stale_notes(question.prices, datetime.now(UTC).date())
     found.append("Lambda MicroVMs are not compared: each runs one tenant's code for hours.")
     return tuple(found)
 
 
-def _stale(prices: Prices) -> list[str]:
+def stale_notes(prices: Prices, today: date) -> list[str]:
     """A note if the prices are old."""
-    age = stale_days(prices, datetime.now(UTC).date())
+    age = stale_days(prices, today)
     if age is None:
         return []
-    return [
-        (
-            f"Prices of {prices.region} are of {prices.date}, {age} days ago: import newer ones with "
-            "seawall plan prices import."
-        )
-    ]
+    words = f"Prices of {prices.region} are of {prices.date}, {age} days ago"
+    return [f"{words}: import newer ones with seawall plan prices import."]
 
 
 def _out_of_reach(question: Question) -> list[str]:

@@ -95,6 +95,8 @@ def _best(
     """The cheapest platform that meets the objective, confirmed by so many replications."""
     finder = CandidateSearch(question, month_of(question), runs, within=_WITHIN)
     best: tuple[PlatformName, Evaluation] | None = None
+    if finder.excess_of_model > 0.0:
+        return None
     for name in ranked(near):
         sized = finder.find(name, near[name].candidate)
         if seeds and sized.met:
@@ -156,7 +158,7 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
                 lambda value: structs.replace(
                     question, options=structs.replace(options, account_limit=int(value))
                 ),
-                _grid(options.account_limit, 3.0 * month.peak + 1_000.0, whole=True), amount,
+                _grid(options.account_limit, 3.0 * float(month.peak) + 1_000.0, whole=True), amount,
             )
         )  # fmt: skip
     limits += _of_model(question)
@@ -180,6 +182,8 @@ def _of_model(question: Question) -> list[_Limit]:
     found = []
     for name, title in (
         ("tokens_a_minute", "a model quota of tokens a minute of"),
+        ("input_tokens_a_minute", "a model quota of input tokens a minute of"),
+        ("output_tokens_a_minute", "a model quota of output tokens a minute of"),
         ("requests_a_minute", "a model quota of requests a minute of"),
     ):
         now = getattr(model.limits, name)

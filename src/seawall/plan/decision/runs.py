@@ -24,6 +24,7 @@ from seawall.plan.simulator.stationarity import Steady, bin_seconds, steady_from
 from seawall.plan.simulator.thinning import scaled_usage, thinned, whole
 
 __all__ = [
+    "ENDLESS",
     "SHARES",
     "KeyFigures",
     "Outcome",
@@ -37,6 +38,15 @@ __all__ = [
 
 T = TypeVar("T")
 U = TypeVar("U")
+
+# A platform that serves everything at once.
+ENDLESS = Lambda(
+    account_limit=100_000_000,
+    start_rate=math.inf,
+    start_burst=math.inf,
+    invocations_per_concurrency=math.inf,
+    sandbox=constant(0.0),
+)
 
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 _KEPT = 250_000.0  # requests at most for exact percentiles; for more, those of the histograms
@@ -197,6 +207,14 @@ class SimulationRunner:
         """The outcome of a candidate in a window."""
         return self._run(candidate, window, platform_in(candidate, window), seed)
 
+    def without_platform(self, window: Window) -> Outcome:
+        """The outcome of a window on a platform without limits: that of the model alone."""
+        service = structs.replace(
+            window.workload.service, start=constant(0.0), cold_request=None,
+            memory_mb=0.0, memory_kb_in_flight=0.0,
+        )  # fmt: skip
+        return self._simulate(structs.replace(window.workload, service=service), window, ENDLESS, 1)
+
     def _simplified(
         self, workload: Workload, start_factor: float, platform: Platform
     ) -> tuple[Workload, Platform]:
@@ -224,6 +242,11 @@ class SimulationRunner:
 
     def _run(self, candidate: Candidate, window: Window, platform: Platform, seed: int) -> Outcome:
         workload, platform = self._simplified(window.workload, candidate.start_factor, platform)
+        return self._simulate(workload, window, platform, seed)
+
+    def _simulate(
+        self, workload: Workload, window: Window, platform: Platform, seed: int
+    ) -> Outcome:
         watched = id(window) in self._watched and seed == 1
         rest = (*_key(workload), window.at, window.until, platform, seed, watched)
         key = (workload.clients, *rest)
@@ -269,12 +292,8 @@ def _key(workload: Workload) -> tuple[object, ...]:
     arrivals = workload.arrivals
     if arrivals.trace is None:
         return arrivals, 0, workload.service, workload.model
-    return (
-        structs.replace(arrivals, trace=None),
-        id(arrivals.trace),
-        workload.service,
-        workload.model,
-    )
+    recorded = structs.replace(arrivals, trace=None)
+    return recorded, id(arrivals.trace), workload.service, workload.model
 
 
 def _settled(result: Result, start: float) -> Usage:

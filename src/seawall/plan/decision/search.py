@@ -98,6 +98,7 @@ class CandidateSearch:
         self.question, self.month, self._runs = question, month, runs
         self.within = within
         self.enough = math.inf
+        self._of_model: float | None = None
 
     def find(self, name: PlatformName, near: Candidate | None = None) -> Evaluation:
         """The best candidate of a platform. near: that of a similar question."""
@@ -158,10 +159,20 @@ class CandidateSearch:
         )
         return excess_of(self.question.objective, figures) == 0.0
 
+    @property
+    def excess_of_model(self) -> float:
+        """How far from the objective the model's quota keeps any platform; 0: not at all."""
+        if self._of_model is None:
+            self._of_model = 0.0
+            if self.question.workload.model.limited:
+                outcome = self._runs.without_platform(self.month.judged)
+                self._of_model = excess_of(self.question.objective, outcome.figures)
+        return self._of_model
+
     def excess(self, candidate: Candidate) -> float:
-        """How far a candidate is from the objective; 0: met."""
-        outcome = self._judged(candidate)
-        return excess_of(self.question.objective, outcome.figures)
+        """How far a candidate is from the objective, as far as the platform decides; 0: met."""
+        over = excess_of(self.question.objective, self._judged(candidate).figures)
+        return max(0.0, over - 1.02 * self.excess_of_model)
 
     def evaluate(self, candidate: Candidate) -> Evaluation:
         """Evaluate a candidate: its outcome and its bill."""

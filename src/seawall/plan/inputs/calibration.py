@@ -12,9 +12,17 @@ from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.distributions import Distribution, check_amounts, constant, empirical
+from seawall.plan.inputs.service import Stage
 from seawall.plan.inputs.workload import Workload
 
-__all__ = ["FORMAT", "Measured", "calibrated", "read_calibration", "read_calibration_as"]
+__all__ = [
+    "FORMAT",
+    "Measured",
+    "calibrated",
+    "read_calibration",
+    "read_calibration_as",
+    "with_cpu",
+]
 
 T = TypeVar("T")
 
@@ -76,6 +84,14 @@ def _times(values: tuple[float, ...] | float, name: str) -> Distribution:
     return empirical(values, field=field)
 
 
+def with_cpu(stages: tuple[Stage, ...], cpu_ms: float) -> tuple[Stage, ...]:
+    """The stages with this processor time of a whole request, divided as it was among them."""
+    whole = sum(stage.cpu_ms for stage in stages)
+    share = cpu_ms / whole if whole else 0.0
+    even = 0.0 if whole else cpu_ms / len(stages)
+    return tuple(structs.replace(stage, cpu_ms=stage.cpu_ms * share + even) for stage in stages)
+
+
 def calibrated(workload: Workload, measured: Measured) -> Workload:
     """The workload with measurements in place of its defaults; values that were given stay."""
     service, sources = workload.service, dict(workload.sources)
@@ -106,11 +122,6 @@ def calibrated(workload: Workload, measured: Measured) -> Workload:
     sources |= {f"service.{name}": source for name in fields}
     if measured.cpu_ms is not None and not given("stages"):
         check_amounts("calibration", cpu_ms=measured.cpu_ms)
-        whole = sum(stage.cpu_ms for stage in service.stages)
-        share = measured.cpu_ms / whole if whole else 0.0
-        even = 0.0 if whole else measured.cpu_ms / len(service.stages)
-        fields["stages"] = tuple(
-            structs.replace(stage, cpu_ms=stage.cpu_ms * share + even) for stage in service.stages
-        )
+        fields["stages"] = with_cpu(service.stages, measured.cpu_ms)
         sources["service.stages.cpu_ms"] = source
     return structs.replace(workload, service=structs.replace(service, **fields), sources=sources)

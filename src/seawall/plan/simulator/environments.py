@@ -141,7 +141,9 @@ def _initial_state(job: Job, platform: Lambda) -> kernel.EnvironmentState:
     )
 
 
-def _warm_up(state: kernel.EnvironmentState, stats: kernel.EnvironmentStats, platform: Lambda) -> None:
+def _warm_up(
+    state: kernel.EnvironmentState, stats: kernel.EnvironmentStats, platform: Lambda
+) -> None:
     """Add the idle environments of the start, and count them as alive from then on."""
     count = state.tally
     free = int(count[kernel.FREE_SLOTS])

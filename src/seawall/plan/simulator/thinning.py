@@ -37,7 +37,9 @@ _HOPELESS = 100.0  # times what it can do: 99 % are refused; that more are is no
 _TIMES = ("first_token_mean", "first_token_max")  # of the arrays over time, not amounts
 
 
-def thinned(workload: Workload, platform: Platform, most: float) -> tuple[Workload, Platform, float]:
+def thinned(
+    workload: Workload, platform: Platform, most: float
+) -> tuple[Workload, Platform, float]:
     """A fraction of a workload and of the platform that serves it, and how many make the whole.
 
     Args:
