@@ -106,7 +106,7 @@ class _Pod:
         return min(1.0, cores / len(self.bursts)) if self.bursts else 1.0
 
 
-def pods(
+def pods(  # noqa: C901, PLR0912 - one loop over all events is the point
     seed: int,
     *,
     rate: float,

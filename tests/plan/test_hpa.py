@@ -60,7 +60,7 @@ def test_the_cases_of_the_documentation(
         ("MissingMetricsUnreadyScaleUp", 3, PodMetrics(2.0, 1, unready=1, missing=1), 50, 4),
         ("MissingMetricsUnreadyScaleDown", 4, PodMetrics(0.2, 2, unready=1, missing=1), 50, 3),
         ("DuringRollingUpdateWithMaxSurge", 2, PodMetrics(0.2, 2, missing=1), 50, 2),
-        # Pods that started a short time ago ("hot") count as unready; failed and deleted ones do not.
+        # Pods that have just started ("hot") count as unready; failed and deleted ones do not.
         ("ScaleUpHotCpuLessScale", 3, PodMetrics(1.2, 2, unready=1), 30, 4),
         ("ScaleHotCpuNoScale", 3, PodMetrics(0.4, 1, unready=2), 30, 3),
         ("ScaleUpIgnoresDeletionPods", 2, PodMetrics(1.2, 2), 30, 4),
@@ -97,23 +97,24 @@ def test_replica_calculator_by_another_metric(
 
 
 @pytest.mark.parametrize(
-    ("name", "current", "ready", "level", "target", "expected"),
+    ("name", "pods", "level", "target", "expected"),
     [
-        ("ScaleUpCMObject", 3, 3, 20_000, 15_000, 4),
-        ("ScaleUpCMObjectIgnoresUnreadyPods", 3, 1, 50_000, 10_000, 5),
-        ("ScaleUpCMExternal", 1, 1, 8_600, 4_400, 2),
-        ("ScaleUpCMExternalIgnoresUnreadyPods", 3, 1, 8_600, 4_400, 2),
-        ("ScaleUpCMExternalNoLabels", 1, 1, 8_600, 4_400, 2),
-        ("ScaleDownCMObject", 5, 5, 12_000, 20_000, 3),
-        ("ScaleDownCMExternal", 5, 5, 8_600, 14_334, 3),
-        ("ToleranceCMObject", 3, 3, 20_666, 20_000, 3),
-        ("ToleranceCMExternal", 3, 3, 8_600, 8_888, 3),
+        ("ScaleUpCMObject", (3, 3), 20_000, 15_000, 4),
+        ("ScaleUpCMObjectIgnoresUnreadyPods", (3, 1), 50_000, 10_000, 5),
+        ("ScaleUpCMExternal", (1, 1), 8_600, 4_400, 2),
+        ("ScaleUpCMExternalIgnoresUnreadyPods", (3, 1), 8_600, 4_400, 2),
+        ("ScaleUpCMExternalNoLabels", (1, 1), 8_600, 4_400, 2),
+        ("ScaleDownCMObject", (5, 5), 12_000, 20_000, 3),
+        ("ScaleDownCMExternal", (5, 5), 8_600, 14_334, 3),
+        ("ToleranceCMObject", (3, 3), 20_666, 20_000, 3),
+        ("ToleranceCMExternal", (3, 3), 8_600, 8_888, 3),
     ],
 )
 def test_replica_calculator_by_one_value_for_all(
-    name: str, current: int, ready: int, level: float, target: float, expected: int
+    name: str, pods: tuple[int, int], level: float, target: float, expected: int
 ) -> None:
-    """A target of kind Value: the ratio of the value to it, times the ready pods."""
+    """A target of kind Value: the ratio of the value to it, times the ready ones of the pods."""
+    current, ready = pods
     seen = PodMetrics(usage=level * ready, measured=ready)
     assert desired_replicas(current, seen, target, percent=False) == expected, name
 
@@ -138,26 +139,25 @@ def test_replica_calculator_by_a_value_for_each_pod(
 
 
 @pytest.mark.parametrize(
-    ("name", "bounds", "current", "levels", "target", "expected"),
+    ("name", "bounds", "levels", "target", "expected"),
     [
-        ("ScaleUp", (2, 6), 3, (0.3, 0.5, 0.7), 30, 5),
-        ("ScaleDown", (2, 6), 5, (0.1, 0.3, 0.5, 0.25, 0.25), 50, 3),
-        ("MinReplicas", (2, 5), 3, (0.01, 0.095, 0.01), 90, 2),
-        ("MaxReplicas", (3, 5), 3, (8.0, 9.5, 1.0), 90, 5),
-        ("Tolerance", (1, 5), 3, (1.01, 1.03, 1.02), 100, 3),
+        ("ScaleUp", (2, 6), (0.3, 0.5, 0.7), 30, 5),
+        ("ScaleDown", (2, 6), (0.1, 0.3, 0.5, 0.25, 0.25), 50, 3),
+        ("MinReplicas", (2, 5), (0.01, 0.095, 0.01), 90, 2),
+        ("MaxReplicas", (3, 5), (8.0, 9.5, 1.0), 90, 5),
+        ("Tolerance", (1, 5), (1.01, 1.03, 1.02), 100, 3),
     ],
 )
 def test_a_whole_evaluation(
     name: str,
     bounds: tuple[int, int],
-    current: int,
     levels: tuple[float, ...],
     target: float,
     expected: int,
 ) -> None:
     """From horizontal_test.go: calculation, stabilisation, policies and bounds together."""
     hpa = Hpa(HpaSettings(minimum=bounds[0], maximum=bounds[1], target=target))
-    assert hpa.step(0.0, current, PodMetrics(sum(levels), len(levels))) == expected, name
+    assert hpa.step(0.0, len(levels), PodMetrics(sum(levels), len(levels))) == expected, name
 
 
 def rules(pods: int, pods_period: float, percent: int, period: float, window: float) -> Rules:

@@ -9,8 +9,20 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from seawall.errors import ConfigError
-from seawall.plan import Arrivals, Clients, Eks, Lambda, Service, Stage, Workload, constant
-from seawall.plan import exponential, from_flags, simulate, uniform
+from seawall.plan import (
+    Arrivals,
+    Clients,
+    Eks,
+    Lambda,
+    Service,
+    Stage,
+    Workload,
+    constant,
+    exponential,
+    from_flags,
+    simulate,
+    uniform,
+)
 from seawall.plan.decision.places.eks import eks
 from seawall.plan.decision.places.lambda_function import CLASSIC, function
 from seawall.plan.decision.runs import Outcome, SimulationRunner

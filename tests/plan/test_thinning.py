@@ -27,9 +27,10 @@ from seawall.plan.simulator.stability import overload
 from seawall.plan.simulator.thinning import thinned, whole
 
 MOST = 30_000.0
+FREE = ModelUse()  # of any quota
 
 
-def crowd(size: int, rate: float, model: ModelUse = ModelUse()) -> Workload:
+def crowd(size: int, rate: float, model: ModelUse = FREE) -> Workload:
     arrivals = Arrivals(horizon=110.0, rate=rate, spikes=(Spike(size, 30.0),))
     return Workload(arrivals=arrivals, model=model)
 

@@ -132,7 +132,7 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--errors", metavar="SHARE", help="highest share of errors: 1%%, 0.01 (default: 1%%)"
     )
-    group.add_argument("--latency", metavar="TIME", help="highest p99 of the whole answer; any: no limit")
+    group.add_argument("--latency", metavar="TIME", help="highest p99 of the whole answer, or any")
     group.add_argument("--budget", metavar="MONEY", help="highest cost a month: 500, $500, 1.5k")
     terms = parser.add_argument_group("platforms and prices")
     terms.add_argument("--region", metavar="NAME", help="us-east-1 (default) or eu-central-1")

@@ -114,7 +114,6 @@ class Service(Struct, frozen=True, kw_only=True):
             before += mean_of(stage.seconds)
         return before
 
-
     @property
     def latency_p99(self) -> float:
         """Seconds to the whole answer without contention, 99th percentile.
