@@ -166,6 +166,8 @@ def _values(question: Question) -> dict[str, str]:
         "each.kb_to_model": f"{each.kb_to_model:g} KB",
         "each.log_kb": f"{each.log_kb:g} KB",
     }  # fmt: skip
+    if workload.forecast_error:
+        values["forecast_error"] = f"{share(workload.forecast_error)} of times"
     if recorded:
         values["arrivals.trace"] = f"{recorded:,} requests in {seconds(arrivals.horizon)}"
     return values
