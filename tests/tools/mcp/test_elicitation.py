@@ -317,3 +317,21 @@ async def test_an_effect_that_may_not_be_called_again_is_not(tmp_path: Path) -> 
         outcome = await ask(app)
         assert outcome.problem is None
         assert "declined" in result(outcome.events).content
+
+
+async def test_what_comes_later_in_order_waits(server: Asking, tmp_path: Path) -> None:
+    sessions = SessionSettings(path=str(tmp_path / "sessions.db"))
+    later = ToolCall("c2", "pay", '{"amount":6}')
+    async with assistant(sessions, server.where, PAY, later) as app:
+        paused = await ask(app)
+        turn = paused.request.id
+        for call in ("c1", "c2"):
+            asked = requested(paused)
+            assert (asked.id, asked.question and asked.question.number) == (call, 1)
+            [record] = await stored(app, paused.request.session)
+            assert len(server.done(record)) == (call == "c2")
+            agreed = Verdict(decision="accept", question=1)
+            paused.events = await answered(app, turn, agreed, call=call)
+        [record] = await stored(app, paused.request.session)
+        assert record.status == "completed"
+        assert len(server.done(record)) == 2
