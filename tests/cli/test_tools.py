@@ -218,3 +218,6 @@ def test_doctor_lists_a_source_once(config: Path, capsys: pytest.CaptureFixture[
     status, shown, _ = run(capsys, "doctor", config)
     assert status == 0, shown
     assert (config.parent / "listed").read_text() == "x"
+    main(["doctor", str(config)])  # its model cannot be reached
+    assert "tools.stock (schemas): all are usable" in capsys.readouterr().out
+    assert (config.parent / "listed").read_text() == "xx"

@@ -1,5 +1,6 @@
 """Foreign schemas that would keep a validator busy for ever."""
 
+import json
 from typing import Any
 
 import pytest
@@ -105,3 +106,24 @@ def test_references_that_multiply_are_refused_in_tuples_too() -> None:
     schema["properties"] = {"x": {"items": [schema["properties"]["x"]]}}
     with pytest.raises(UnusableOperation, match="more than 100000 schemas apply to one value"):
         ArgumentCheck(schema)
+
+
+def nested(levels: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(levels):
+        value = {"a": value}
+    return value
+
+
+def test_what_is_wrong_is_not_looked_for_in_exponential_time() -> None:
+    """The validator says quickly whether a value fits, and not why."""
+    again = {"properties": {"a": {"$ref": "#/$defs/n"}}}
+    node = {"anyOf": [{**again, "required": ["x"]}, {**again, "required": ["y"]}]}
+    check = ArgumentCheck({"type": "object", "$defs": {"n": node}, "$ref": "#/$defs/n"})
+    with pytest.raises(ValueError, match="which refers to itself"):
+        check.take(json.dumps(nested(60)))
+    with pytest.raises(ValueError, match="is not valid under any of the schemas"):
+        check.take(json.dumps(nested(1)))
+    tree = {"type": "object", "properties": {"a": {"$ref": "#"}, "n": {"type": "integer"}}}
+    with pytest.raises(ValueError, match=r'a\.a\.a\.n: "x" is not of type'):
+        ArgumentCheck(tree).take('{"a": {"a": {"a": {"n": "x"}}}}')

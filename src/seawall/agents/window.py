@@ -30,7 +30,8 @@ _MAX_TURN_IMAGES = 8
 _NOT_KEPT = "[Its images are not kept.]"
 _WITHOUT_RESULT = {
     "planned": "{} was not executed: the turn was interrupted before.",
-    "waiting": "{} waits for approval; it has not been executed yet. Do not call it again.",
+    "waiting": "{} waits for approval, or for an answer of the user; it has not been executed yet. "
+    "Do not call it again.",
     "begun": "{} was called, and its outcome is not known. Do not call it again.",
     "unknown": "{} was called, and its outcome is not known. It is being looked into. "
     "Do not call it again.",

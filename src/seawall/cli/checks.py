@@ -12,7 +12,7 @@ from contextlib import closing
 from email.utils import parsedate_to_datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from msgspec import Struct, structs
@@ -23,6 +23,9 @@ from seawall.errors import ConfigError, SeawallError
 from seawall.settings import ModelSettings, SessionSettings
 from seawall.transport.connection import TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
+
+if TYPE_CHECKING:
+    from seawall.orchestrator import Orchestrator
 
 __all__ = ["Check", "Status", "run_checks"]
 
@@ -60,12 +63,15 @@ class Check(Struct, frozen=True):
 Report = Callable[[Check], None]
 
 
-async def run_checks(settings: Settings, report: Report) -> None:
+async def run_checks(
+    settings: Settings, report: Report, opened: Callable[["Orchestrator"], Awaitable[None]]
+) -> None:
     """Run all checks, and report each as soon as it is done.
 
     Args:
         settings: What is checked.
         report: Called with each finding.
+        opened: Called while everything is open as a server opens it.
     """
     for check in (_versions(), *_identity(settings), *_limits(settings)):
         report(check)
@@ -88,7 +94,7 @@ async def run_checks(settings: Settings, report: Report) -> None:
         await client.close()
     for check in clock.findings():
         report(check)
-    report(await _start(settings))
+    report(await _start(settings, opened))
 
 
 def _client(settings: Settings, receiver: str, report: Report) -> HttpClient:
@@ -366,7 +372,7 @@ class _Clock:
         )
 
 
-async def _start(settings: Settings) -> Check:
+async def _start(settings: Settings, opened: Callable[["Orchestrator"], Awaitable[None]]) -> Check:
     """Open everything as a server does, but with an empty store of its own."""
     from seawall.orchestrator import Orchestrator  # noqa: PLC0415 - imports all that a turn needs
 
@@ -390,6 +396,9 @@ async def _start(settings: Settings) -> Check:
         except TimeoutError:
             return Check(name, "failed", f"not done after {_START_SECONDS:g} s")
         took = time.monotonic() - began
-        await app.close(0.0)
+        try:
+            await opened(app)
+        finally:
+            await app.close(0.0)
     agents = ", ".join(sorted(settings.agents))
     return Check(name, "ok", f"agents {agents}; opened in {took:.1f} s")

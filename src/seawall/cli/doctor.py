@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from seawall.cli.checks import Check
     from seawall.config import Settings
+    from seawall.orchestrator import Orchestrator
 
 __all__ = ["add_parser"]
 
@@ -75,8 +76,19 @@ async def _check(settings: "Settings", report: "Callable[[Check], None]") -> Non
     from seawall.cli.checks import Check, run_checks  # noqa: PLC0415 - only what this command needs
     from seawall.errors import ConfigError  # noqa: PLC0415
 
-    await run_checks(settings, report)
-    if not settings.sources:
+    listed = False
+
+    async def opened(app: "Orchestrator") -> None:
+        """Check the sources that the start has listed."""
+        nonlocal listed
+        if (catalog := app.engine.catalog) is not None:
+            from seawall.cli.tool_checks import check_listed  # noqa: PLC0415 - needs an extra
+
+            listed = True
+            await check_listed(settings, catalog, report)
+
+    await run_checks(settings, report, opened)
+    if listed or not settings.sources:
         return
     try:
         from seawall.cli.tool_checks import check_sources  # noqa: PLC0415 - needs an extra

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from seawall.cli.arguments import plural
 from seawall.cli.checks import Check, Status
 from seawall.config import Settings
 from seawall.errors import ConfigError
-from seawall.tools.catalog import Listing, Source, listed_by
+from seawall.tools.catalog import Listing, Source, ToolCatalog, listed_by
 from seawall.tools.openapi.source import OpenApiSource
 from seawall.tools.pins import LOCK_FILE, digest, read_pins
 from seawall.tools.remote import ArgumentCheck, RemoteOperation, UnusableOperation
@@ -18,7 +17,7 @@ from seawall.tools.settings import McpSettings
 from seawall.tools.sources import open_catalog
 from seawall.tools.upstream import UpstreamFault
 
-__all__ = ["check_sources"]
+__all__ = ["check_listed", "check_sources"]
 
 _SHOWN = 5
 _ADVICE = {
@@ -32,7 +31,7 @@ _ADVICE = {
 
 
 async def check_sources(settings: Settings, report: Callable[[Check], None]) -> None:
-    """Check every source of tools elsewhere.
+    """Check every source of tools elsewhere, and whether all can be offered together.
 
     Args:
         settings: What is checked.
@@ -52,16 +51,10 @@ async def check_sources(settings: Settings, report: Callable[[Check], None]) -> 
     try:
         listings: dict[str, Listing] = {}
         for done in asyncio.as_completed([_listed(each) for each in catalog.sources.values()]):
-            source, operations, check = await done
-            listings[source.name] = operations
-            report(check)
-            if isinstance(operations, tuple):
-                if isinstance(source.source, OpenApiSource):
-                    report(await _connected(source, source.source))
-                report(_usable(source, operations))
-                if (pins := _pins(source, operations, settings)) is not None:
-                    report(pins)
-        try:  # whether all can be offered together
+            source, listed = await done
+            listings[source.name] = listed
+            await _check_source(settings, source, listed, report)
+        try:
             catalog.take(listings)
         except ConfigError as error:
             report(Check("tools", "failed", str(error)))
@@ -69,17 +62,40 @@ async def check_sources(settings: Settings, report: Callable[[Check], None]) -> 
         await catalog.close()
 
 
-async def _listed(source: Source) -> tuple[Source, Listing, Check]:
+async def check_listed(
+    settings: Settings, catalog: ToolCatalog, report: Callable[[Check], None]
+) -> None:
+    """Check every source of a catalog that is open, without listing anything again.
+
+    Args:
+        settings: What is checked.
+        catalog: All can be offered together.
+        report: Called with each finding.
+    """
+    for name, listed in catalog.listings.items():
+        await _check_source(settings, catalog.sources[name], listed, report)
+
+
+async def _listed(source: Source) -> tuple[Source, Listing]:
+    return source, await listed_by(source)
+
+
+async def _check_source(
+    settings: Settings, source: Source, listed: Listing, report: Callable[[Check], None]
+) -> None:
     key = f"tools.{source.name}"
-    began = time.monotonic()
-    listed = await listed_by(source)
     if isinstance(listed, UpstreamFault):
-        return source, listed, Check(key, "failed", str(listed), _advice(source, listed))
+        report(Check(key, "failed", str(listed), _advice(source, listed)))
+        return
     if isinstance(listed, ConfigError):
-        return source, listed, Check(key, "failed", str(listed))
-    took = time.monotonic() - began
-    detail = f"{plural(len(listed), 'tool')}, listed in {took * 1e3:.0f} ms"
-    return source, listed, Check(key, "ok" if listed else "warning", detail)
+        report(Check(key, "failed", str(listed)))
+        return
+    report(Check(key, "ok" if listed else "warning", plural(len(listed), "tool")))
+    if isinstance(source.source, OpenApiSource):
+        report(await _connected(source, source.source))
+    report(_usable(source, listed))
+    if (pins := _pins(source, listed, settings)) is not None:
+        report(pins)
 
 
 async def _connected(source: Source, service: OpenApiSource) -> Check:

@@ -86,6 +86,7 @@ class ToolCatalog:
         sources: By name.
         tools: Of each source, by its name; a source that has not been listed yet has none.
         unavailable: Names of the sources that could not be listed.
+        listings: What the sources have listed at first.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class ToolCatalog:
         self.sources = {each.name: each for each in sources}
         self.tools: dict[str, tuple[Tool, ...]] = {}
         self.unavailable: set[str] = set()
+        self.listings: Mapping[str, Listing] = {}
         self._pins = pins
         self._taken = taken
         self._due = {each.name: asyncio.Event() for each in sources}
@@ -134,6 +136,7 @@ class ToolCatalog:
         Raises:
             ConfigError: A configuration is wrong, or two tools have one name.
         """
+        self.listings = listings
         failed: ConfigError | None = None
         for name in self.sources:
             listed = listings[name]

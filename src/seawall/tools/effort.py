@@ -4,7 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote
 
-__all__ = ["MOST_PATTERNS", "PATTERN_BYTES", "check_effort", "count_patterns"]
+from msgspec import Struct
+
+__all__ = ["MOST_PATTERNS", "PATTERN_BYTES", "Effort", "check_effort", "count_patterns"]
 
 MOST_PATTERNS = 50
 """Of a schema: each takes milliseconds and some 100 KB to compile."""
@@ -20,28 +22,72 @@ _UNEVALUATED = ("unevaluatedItems", "unevaluatedProperties")
 _PART_TABLES = ("properties", "patternProperties")
 
 
-def check_effort(schema: dict[str, Any]) -> None:
+class Effort(Struct, frozen=True):
+    """The effort of a schema.
+
+    Attributes:
+        most: Schemas that apply to one value at most; what leads back to itself is counted once.
+        recursive: Whether some part leads back to itself.
+    """
+
+    most: int
+    recursive: bool
+
+    def allows_explanation(self, value: Any) -> bool:  # noqa: ANN401 - any JSON
+        """Whether all that is wrong with a value can be looked for.
+
+        Args:
+            value: JSON; what refers to itself is followed as deep as it is nested.
+        """
+        return not self.recursive or self.most ** min(_depth(value), 32) <= _MOST_AT_ONCE
+
+
+def check_effort(schema: dict[str, Any]) -> Effort:
     """Refuse a schema that applies too many schemas to one value.
 
     A few references, each twice to the next, are as many as atoms: a validator visits them all.
 
     Args:
-        schema: JSON Schema (2020-12).
+        schema: JSON Schema.
 
     Raises:
         ValueError: It does; or it refers to something that is not in it.
         RecursionError: It is nested too deeply.
     """
     efforts = _Efforts(schema)
-    pending, seen = [schema], {id(schema)}
+    most, recursive = 1, False
+    entered: set[int] = set()
+    open_now: set[int] = set()
+    pending = [(schema, False)]  # and whether all that is below it has been looked at
     while pending:
-        each = pending.pop()
-        if efforts.of(each) > _MOST_AT_ONCE:
+        each, done = pending.pop()
+        if done:
+            open_now.discard(id(each))
+            continue
+        if id(each) in entered:
+            recursive = recursive or id(each) in open_now
+            continue
+        most = max(most, efforts.of(each))
+        if most > _MOST_AT_ONCE:
             raise ValueError(f"more than {_MOST_AT_ONCE} schemas apply to one value")
-        for part in (*efforts.same(each), *_parts(each)):
-            if id(part) not in seen:
-                seen.add(id(part))
-                pending.append(part)
+        entered.add(id(each))
+        open_now.add(id(each))
+        pending.append((each, True))
+        pending += [(part, False) for part in (*efforts.same(each), *_parts(each))]
+    return Effort(most, recursive)
+
+
+def _depth(value: Any) -> int:  # noqa: ANN401 - any JSON
+    """How deep a value is nested."""
+    depth, level = 0, [value]
+    while level := [
+        inner
+        for each in level
+        if isinstance(each, dict | list)
+        for inner in (each.values() if isinstance(each, dict) else each)
+    ]:
+        depth += 1
+    return depth
 
 
 def count_patterns(schema: dict[str, Any]) -> tuple[int, int]:

@@ -2,21 +2,14 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol
 
-import jsonschema_rs
 import msgspec
 from msgspec import Struct, structs
 
 from seawall.spans import within_span
 from seawall.tools.arguments import canonical_json
-from seawall.tools.effort import (
-    MOST_PATTERNS,
-    PATTERN_BYTES,
-    check_effort,
-    count_patterns,
-)
+from seawall.tools.foreign_schema import ForeignSchema
 from seawall.tools.port import (
     MAX_ARGUMENT_CHARACTERS,
     MAX_EFFECT_BYTES,
@@ -40,16 +33,7 @@ __all__ = [
 ]
 
 _log = logging.getLogger("seawall.tools")
-_SHOWN_FAULTS = 5
-_MAX_SCHEMA_BYTES = 1 << 20
 _MAX_SCHEMA_DEPTH = 32
-_LATEST = jsonschema_rs.Draft202012Validator
-_DIALECTS = {
-    "http://json-schema.org/draft-04/schema": jsonschema_rs.Draft4Validator,
-    "http://json-schema.org/draft-06/schema": jsonschema_rs.Draft6Validator,
-    "http://json-schema.org/draft-07/schema": jsonschema_rs.Draft7Validator,
-    "https://json-schema.org/draft/2019-09/schema": jsonschema_rs.Draft201909Validator,
-}
 
 
 class Invoke(Protocol):
@@ -128,29 +112,18 @@ class UnusableOperation(Exception):
 
 
 class ArgumentCheck:
-    """Validation of arguments by a JSON Schema; references to other documents are refused.
-
-    Its dialect is that of `$schema`, else 2020-12.
-    """
+    """Validation of arguments by a JSON Schema; see `ForeignSchema`."""
 
     def __init__(self, schema: dict[str, Any]) -> None:
         """Compile a schema.
 
         Raises:
-            UnusableOperation: It is not a schema of an object.
+            UnusableOperation: It cannot be used.
         """
         try:
-            size = len(msgspec.json.encode(schema))
-            if size <= _MAX_SCHEMA_BYTES:
-                check_effort(schema)
-        except (ValueError, RecursionError) as error:
-            raise UnusableOperation(f"its schema is not usable: {_line(error)}") from error
-        if size > _MAX_SCHEMA_BYTES:
-            raise UnusableOperation(f"its schema exceeds {_MAX_SCHEMA_BYTES} bytes")
-        try:
-            self._validator = _compiled(schema)
-        except (ValueError, RecursionError) as error:
-            raise UnusableOperation(f"its schema is not usable: {_line(error)}") from error
+            self._schema = ForeignSchema(schema)
+        except ValueError as error:
+            raise UnusableOperation(f"its schema is not usable: {error}") from error
         self._required = frozenset(_names(schema.get("required")))
         properties = schema.get("properties")
         self.parameters = tuple(properties) if isinstance(properties, dict) else ()
@@ -168,66 +141,20 @@ class ArgumentCheck:
         decoded = msgspec.json.decode(text) if text not in ("", "null") else {}
         if not isinstance(decoded, dict):
             raise ValueError("they must be an object")  # noqa: TRY004 - a value of the model
-        if self._validator.is_valid(decoded):
+        if self._schema.is_valid(decoded):
             return decoded
         given = {
             name: each
             for name, each in decoded.items()
             if each is not None or name in self._required
         }
-        if len(given) < len(decoded) and self._validator.is_valid(given):
+        if len(given) < len(decoded) and self._schema.is_valid(given):
             return given
-        faults = []
-        for error in self._validator.iter_errors(decoded):
-            where = ".".join(map(str, error.instance_path))
-            faults.append(f"{where}: {error.message}" if where else error.message)
-            if len(faults) == _SHOWN_FAULTS:
-                break
-        raise ValueError("; ".join(faults))
-
-
-def _compiled(schema: dict[str, Any]) -> Any:  # noqa: ANN401 - its class is not public
-    """The validator; patterns of a dialect that it does not know, or very many, are not checked.
-
-    Raises:
-        ValueError: The schema is not valid.
-    """
-    patterns, names = count_patterns(schema)
-    if names > MOST_PATTERNS:
-        raise ValueError(f"it has more than {MOST_PATTERNS} patterns of names")
-    if patterns > MOST_PATTERNS:
-        schema = _without_patterns(schema)
-    compiled = partial(
-        _DIALECTS.get(str(schema.get("$schema", "")).rstrip("#"), _LATEST),
-        pattern_options=jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES),  # linear in time
-        offline=True,
-    )
-    try:
-        return compiled(schema)
-    except ValueError as error:
-        simpler = _without_patterns(schema)
-        if simpler == schema:
-            raise
-        _log.debug("patterns of a schema are not checked: %s", _line(error))
-        return compiled(simpler)
-
-
-def _without_patterns(value: Any) -> Any:  # noqa: ANN401 - JSON of any kind
-    if isinstance(value, dict):
-        return {
-            key: _without_patterns(each)
-            for key, each in value.items()
-            if not (key == "pattern" and isinstance(each, str))
-        }
-    return [_without_patterns(each) for each in value] if isinstance(value, list) else value
+        raise ValueError(self._schema.fault(decoded))
 
 
 def _names(value: object) -> list[str]:
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
-
-
-def _line(error: BaseException) -> str:
-    return truncate(str(error).strip().partition("\n")[0], 300)
 
 
 def _has(schema: Any, root: dict[str, Any], path: tuple[str, ...]) -> bool:  # noqa: ANN401 - any JSON

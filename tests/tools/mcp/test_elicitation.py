@@ -3,9 +3,11 @@
 import asyncio
 import os
 import socket
+import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from seawall.pipeline.live import LiveTurn
 from seawall.settings import EffectSettings, SessionSettings
 from seawall.storage.audit import verify
 from seawall.tools.settings import McpSettings, SourceLimits
-from seawall.turn import Principal, ToolCall
+from seawall.turn import Principal, ToolCall, TurnRecord
 from tests.pipeline.conftest import place  # noqa: F401 - a fixture
 from tests.pipeline.shop import ANN, Outcome, Script, ask, stored, waits
 from tests.tools.mcp.harness import HERE, python_server
@@ -40,36 +42,45 @@ class Asking(msgspec.Struct):
     where: dict[str, Any]
     file: Path
 
-    def done(self) -> list[list[str]]:
-        """Key and text of what it has done."""
+    def done(self, turn: TurnRecord) -> list[str]:
+        """What it has done with the keys of a turn's effects."""
+        assert turn.journal is not msgspec.UNSET
+        keys = {each.key for each in turn.journal.effects}
         lines = self.file.read_text().splitlines() if self.file.exists() else []
-        return [line.split(" ", 1) for line in lines]
+        pairs = [line.split(" ", 1) for line in lines]
+        return [text for key, text in pairs if key in keys]
 
 
-@asynccontextmanager
-async def asking_server(folder: Path, *arguments: str) -> AsyncIterator[Asking]:
+@contextmanager
+def asking_server(folder: Path, *arguments: str) -> Iterator[Asking]:
     file = folder / "done.txt"
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, str(HERE / "asking_server.py"), str(port), *arguments),
+    process = subprocess.Popen(
+        (sys.executable, str(HERE / "asking_server.py"), str(port), *arguments),
         env=os.environ | {"DONE": str(file)},
-        stderr=asyncio.subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         while True:
             try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                socket.create_connection(("127.0.0.1", port)).close()
             except OSError:
-                await asyncio.sleep(0.05)
+                time.sleep(0.05)
             else:
-                writer.close()
                 break
         yield Asking({"mcp": f"http://127.0.0.1:{port}/mcp"}, file)
     finally:
         process.kill()
-        await process.wait()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asking]:
+    """Made once: importing the SDK takes seconds."""
+    with asking_server(tmp_path_factory.mktemp("asking")) as server:
+        yield server
 
 
 @asynccontextmanager
@@ -120,60 +131,62 @@ def result(events: list[Event]) -> ToolReturned:
 
 async def test_an_effect_asks_twice_and_goes_on_in_other_processes(
     place: SessionSettings,  # noqa: F811
-    tmp_path: Path,
+    server: Asking,
 ) -> None:
     """The store has all that is needed: each answer is taken by another orchestrator."""
-    async with asking_server(tmp_path) as server:
-        async with assistant(place, server.where, ORDER) as app:
-            paused = await ask(app)
-            first = requested(paused)
-            assert first.question is not None
-            assert (first.kind, first.role, first.question.number) == ("input", None, 1)
-            assert first.question.source == "server"
-            fields = first.question.schema["properties"] if first.question.schema else {}
-            asked_address = "street" in fields  # the two have no order
-        assert not server.done()
-        turn = paused.request.id
-        replies: list[dict[str, Any]] = [{"street": "Main Street 1", "floor": 2}, {"pin": "1234"}]
-        if not asked_address:
-            replies.reverse()
-        async with assistant(place, server.where, ORDER, redact_answers=("pin",)) as app:
-            with pytest.raises(TurnNotFound):
-                await answered(app, turn, accept(1, **replies[0]), by=Principal("shop", "eve"))
-            with pytest.raises(InvalidField, match="does not fit") as invalid:
-                await answered(app, turn, accept(1, street=7, pin=7))
-            assert invalid.value.field is not None
-            assert invalid.value.field.startswith("content")
-            second = requested(await answered(app, turn, accept(1, **replies[0])))
-            assert second.question is not None
-            assert second.question.number == 2
-            with pytest.raises(AlreadyDecided):  # the first answer, sent again
-                await answered(app, turn, accept(1, **replies[0]))
-            assert not server.done()
-        async with assistant(place, server.where, ORDER) as app:
-            done = result(await answered(app, turn, accept(2, **replies[1])))
-            assert done.content == "tent to Main Street 1, floor 2, 4 digits"
-            [record] = await stored(app, paused.request.session)
-            assert record.journal is not msgspec.UNSET
-            [effect] = record.journal.effects
-            assert (effect.status, effect.input) == ("done", None)
-            assert server.done() == [[effect.key, done.content]]
-            assert b"1234" not in msgspec.json.encode(record)
-            assert not await waits(app)
-            replayed = [each async for _, each in app.engine.events(ANN, turn, after=0)]
-            asked = [each for each in replayed if isinstance(each, ApprovalRequested)]
-            assert [each.question for each in asked] == [first.question, second.question]
-            records = (await app.engine.store.audit(limit=10)).records
-            assert [each.status for each in records] == ["accept", "accept", "done"]
-            assert {each.effect for each in records} == {effect.id}
-            assert "Where to?" in [each.question for each in records]
-            assert verify(records) is None
+    async with assistant(place, server.where, ORDER) as app:
+        paused = await ask(app)
+        first = requested(paused)
+        assert first.question is not None
+        assert (first.kind, first.role, first.question.number) == ("input", None, 1)
+        assert first.question.source == "server"
+        fields = first.question.schema["properties"] if first.question.schema else {}
+        asked_address = "street" in fields  # the two have no order
+        [record] = await stored(app, paused.request.session)
+        assert not server.done(record)
+    turn = paused.request.id
+    replies: list[dict[str, Any]] = [{"street": "Main Street 1", "floor": 2}, {"pin": "1234"}]
+    if not asked_address:
+        replies.reverse()
+    async with assistant(place, server.where, ORDER, redact_answers=("pin",)) as app:
+        with pytest.raises(TurnNotFound):
+            await answered(app, turn, accept(1, **replies[0]), by=Principal("shop", "eve"))
+        with pytest.raises(InvalidField, match="does not fit") as invalid:
+            await answered(app, turn, accept(1, street=7, pin=7))
+        assert invalid.value.field is not None
+        assert invalid.value.field.startswith("content")
+        second = requested(await answered(app, turn, accept(1, **replies[0])))
+        assert second.question is not None
+        assert second.question.number == 2
+        with pytest.raises(AlreadyDecided):  # the first answer, sent again
+            await answered(app, turn, accept(1, **replies[0]))
+        [record] = await stored(app, paused.request.session)
+        assert not server.done(record)
+    async with assistant(place, server.where, ORDER) as app:
+        done = result(await answered(app, turn, accept(2, **replies[1])))
+        assert done.content == "tent to Main Street 1, floor 2, 4 digits"
+        [record] = await stored(app, paused.request.session)
+        assert record.journal is not msgspec.UNSET
+        [effect] = record.journal.effects
+        assert (effect.status, effect.input) == ("done", None)
+        assert server.done(record) == [done.content]
+        assert b"1234" not in msgspec.json.encode(record)
+        assert not await waits(app)
+        replayed = [each async for _, each in app.engine.events(ANN, turn, after=0)]
+        asked = [each for each in replayed if isinstance(each, ApprovalRequested)]
+        assert [each.question for each in asked] == [first.question, second.question]
+        records = (await app.engine.store.audit(limit=10)).records
+        assert [each.status for each in records] == ["accept", "accept", "done"]
+        assert {each.effect for each in records} == {effect.id}
+        assert "Where to?" in [each.question for each in records]
+        assert verify(records) is None
 
 
-async def test_values_that_are_not_to_be_shown_are_in_no_record(tmp_path: Path) -> None:
+async def test_values_that_must_not_be_shown_are_in_no_record(
+    server: Asking, tmp_path: Path
+) -> None:
     sessions = SessionSettings(path=str(tmp_path / "sessions.db"))
     async with (
-        asking_server(tmp_path) as server,
         assistant(sessions, server.where, ORDER, redact_answers=("*",)) as app,
     ):
         outcome = await ask(app)
@@ -200,11 +213,10 @@ async def test_values_that_are_not_to_be_shown_are_in_no_record(tmp_path: Path) 
         (Verdict(decision="cancel", question=1), "near no street (cancel)"),
     ],
 )
-async def test_a_read_asks(verdict: Verdict, said: str, tmp_path: Path) -> None:
+async def test_a_read_asks(server: Asking, verdict: Verdict, said: str, tmp_path: Path) -> None:
     """It is journaled because it waits; the other read of the step is not made again."""
     sessions = SessionSettings(path=str(tmp_path / "sessions.db"))
     async with (
-        asking_server(tmp_path) as server,
         assistant(sessions, server.where, SHOP, COUNT) as app,
     ):
         paused = await ask(app)
@@ -217,11 +229,10 @@ async def test_a_read_asks(verdict: Verdict, said: str, tmp_path: Path) -> None:
         assert replayed[:-1] == events[:-1]
 
 
-async def test_nobody_answers(tmp_path: Path) -> None:
+async def test_nobody_answers(server: Asking, tmp_path: Path) -> None:
     """Then the server reads that the question was cancelled."""
     sessions = SessionSettings(path=str(tmp_path / "sessions.db"), orphan_scan_seconds=0.2)
     async with (
-        asking_server(tmp_path) as server,
         assistant(
             sessions, server.where, SHOP, effects=EffectSettings(approval_seconds=0.5)
         ) as app,
@@ -236,10 +247,9 @@ async def test_nobody_answers(tmp_path: Path) -> None:
         assert result(events).content.endswith("near no street (cancel)")
 
 
-async def test_a_page_to_visit(tmp_path: Path) -> None:
+async def test_a_page_to_visit(server: Asking, tmp_path: Path) -> None:
     sessions = SessionSettings(path=str(tmp_path / "sessions.db"))
     async with (
-        asking_server(tmp_path) as server,
         assistant(sessions, server.where, PAY) as app,
     ):
         paused = await ask(app)
@@ -250,15 +260,19 @@ async def test_a_page_to_visit(tmp_path: Path) -> None:
             await answered(app, paused.request.id, accept(1, pin="1"))
         events = await answered(app, paused.request.id, Verdict(decision="accept", question=1))
         assert result(events).content == "paying 5.0: accept"
-        assert len(server.done()) == 1
+        [record] = await stored(app, paused.request.session)
+        assert server.done(record) == ["paying 5.0: accept"]
 
 
 async def test_a_server_that_has_forgotten_its_question_asks_again(tmp_path: Path) -> None:
     sessions = SessionSettings(path=str(tmp_path / "sessions.db"))
-    async with (
-        asking_server(tmp_path, "0.3") as server,
-        assistant(sessions, server.where, SHOP) as app,
-    ):
+    with asking_server(tmp_path, "0.3") as short:
+        where = short.where
+        await _asked_again(sessions, where)
+
+
+async def _asked_again(sessions: SessionSettings, where: dict[str, Any]) -> None:
+    async with assistant(sessions, where, SHOP) as app:
         paused = await ask(app)
         await asyncio.sleep(0.5)
         turn = paused.request.id
@@ -269,10 +283,9 @@ async def test_a_server_that_has_forgotten_its_question_asks_again(tmp_path: Pat
         assert "Main Street 2" in result(events).content
 
 
-async def test_questions_are_declined_where_they_are_not_wanted(tmp_path: Path) -> None:
+async def test_questions_are_declined_if_not_wanted(server: Asking, tmp_path: Path) -> None:
     sessions = SessionSettings(path=str(tmp_path / "sessions.db"))
     async with (
-        asking_server(tmp_path) as server,
         assistant(sessions, server.where, SHOP, elicitation=False) as app,
     ):
         outcome = await ask(app)
@@ -304,3 +317,21 @@ async def test_an_effect_that_may_not_be_called_again_is_not(tmp_path: Path) -> 
         outcome = await ask(app)
         assert outcome.problem is None
         assert "declined" in result(outcome.events).content
+
+
+async def test_what_comes_later_in_order_waits(server: Asking, tmp_path: Path) -> None:
+    sessions = SessionSettings(path=str(tmp_path / "sessions.db"))
+    later = ToolCall("c2", "pay", '{"amount":6}')
+    async with assistant(sessions, server.where, PAY, later) as app:
+        paused = await ask(app)
+        turn = paused.request.id
+        for call in ("c1", "c2"):
+            asked = requested(paused)
+            assert (asked.id, asked.question and asked.question.number) == (call, 1)
+            [record] = await stored(app, paused.request.session)
+            assert len(server.done(record)) == (call == "c2")
+            agreed = Verdict(decision="accept", question=1)
+            paused.events = await answered(app, turn, agreed, call=call)
+        [record] = await stored(app, paused.request.session)
+        assert record.status == "completed"
+        assert len(server.done(record)) == 2

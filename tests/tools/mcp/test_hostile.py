@@ -355,7 +355,7 @@ async def test_schemas_do_not_take_exponential_time(caplog: pytest.LogCaptureFix
         assert not tool(catalog, "within").has_parameter(("missing",))
         assert not (await call(catalog, "recursive")).failed
         assert not (await call(catalog, "small")).failed
-    assert caplog.text.count("with its references followed") == 1
+    assert "left out the tool 'output': more than 100000 schemas apply to one value" in caplog.text
     assert "tool input of server is not offered" in caplog.text
 
 

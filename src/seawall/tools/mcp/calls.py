@@ -7,12 +7,12 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
+from seawall.tools.foreign_schema import ForeignSchema
 from seawall.tools.mcp.client import McpClient
 from seawall.tools.mcp.content import Contents, json_value, prompt_text, resource_text, result_text
 from seawall.tools.mcp.elicitation import InputRequired
 from seawall.tools.mcp.header_values import Paths, mirrored_headers
 from seawall.tools.mcp.jsonrpc import HEADER_MISMATCH, INTERNAL_ERROR, URL_REQUIRED, RpcError
-from seawall.tools.mcp.schemas import Validator, fault_of
 from seawall.tools.mcp.wire import Request, ResultTooLong
 from seawall.tools.port import ToolContext, ToolOutcome
 from seawall.tools.remote import RemoteOperation
@@ -78,7 +78,7 @@ class ToolCall:
         name: str,
         *,
         headers: Paths,
-        output: Validator | None,
+        output: ForeignSchema | None,
         select: Selector | None,
         outdated: Callable[[], None],
     ) -> None:
@@ -143,7 +143,7 @@ class ToolCall:
         if not structured:
             fault = "there is none"
         else:
-            fault = fault_of(self._output, msgspec.json.decode(structured))
+            fault = self._output.fault(msgspec.json.decode(structured))
         if not fault:
             return ""
         _log.warning("the structured result of %r does not fit its schema", self._name)

@@ -10,12 +10,12 @@ from msgspec import Raw, Struct
 
 from seawall.errors import ConfigError
 from seawall.printable import printable
+from seawall.tools.foreign_schema import ForeignSchema
 from seawall.tools.mcp.calls import PromptList, PromptText, ResourceList, ResourceText, ToolCall
 from seawall.tools.mcp.client import McpClient
 from seawall.tools.mcp.header_values import InvalidHeader, parameter_headers
 from seawall.tools.mcp.jsonrpc import RpcError
 from seawall.tools.mcp.protocol import Server
-from seawall.tools.mcp.schemas import InvalidSchema, check_references, compile_schema
 from seawall.tools.mcp.wire import Wire
 from seawall.tools.remote import RemoteOperation
 from seawall.tools.select import Selector, compile_select
@@ -140,12 +140,9 @@ class McpSource:
             raise _LeftOut(f"{shown}: its arguments are not an object")
         try:
             output = tool.output_schema  # that of arguments is checked when the tool is made
-            bounded = not isinstance(output, dict) or check_references(output)
-            validator = compile_schema(output) if output is not None else None
-            if not bounded:
-                validator = None  # results, which the server chooses as well, are not checked
+            check = ForeignSchema(output) if output is not None else None
             headers = parameter_headers(tool.input_schema) if modern else {}
-        except (InvalidSchema, InvalidHeader) as error:
+        except (ValueError, InvalidHeader) as error:
             raise _LeftOut(f"{shown}: {printable(str(error))}") from None
         annotations = tool.annotations or _Annotations()
         return RemoteOperation(
@@ -158,7 +155,7 @@ class McpSource:
                 self._client,
                 tool.name,
                 headers=headers,
-                output=validator,
+                output=check,
                 select=self._selects.get(tool.name, self._select),
                 outdated=self._tools_changed,
             ),
