@@ -4,13 +4,13 @@ A property takes few or many examples. Of a matrix of cases a sample or all are 
 have the mark `long`, which `tests/conftest.py` leaves out without the profile `long`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import hypothesis
 import pytest
 
-__all__ = ["examples", "number_of_examples", "sampled"]
+__all__ = ["examples", "number_of_examples", "rotated", "sampled"]
 
 
 def number_of_examples(short: int, long: int) -> int:
@@ -42,3 +42,16 @@ def sampled(cases: Iterable[Any], every: int) -> list[Any]:
         )
         for number, case in enumerate(cases)
     ]
+
+
+def rotated(cases: Sequence[Any]) -> list[Any]:
+    """Parameters (case, part): each case with one part in `make test`, with all in the long form.
+
+    A part is `items[part :: len(cases)]`, so that `make test` tries every item in one of the cases.
+
+    Args:
+        cases: What is combined with as many parts of the items.
+    """
+    count = len(cases)
+    pairs = [(case, (at + more) % count) for at, case in enumerate(cases) for more in range(count)]
+    return sampled(pairs, count)

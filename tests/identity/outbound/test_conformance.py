@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 #   client guess addresses, and believe metadata that names another issuer; later ones forbid it.
 # - cross-app-access-complete-flow: an extension, for tokens of an enterprise's identity provider
 #   that are exchanged twice; not offered.
-SCENARIOS = (
+SUITE = (
     "metadata-default",
     "metadata-var1",
     "metadata-var2",
@@ -30,6 +31,8 @@ SCENARIOS = (
     "token-endpoint-auth-post",
     "token-endpoint-auth-none",
     "pre-registration",
+)
+NOT_IN_SUITE = (
     "resource-mismatch",
     "offline-access-scope",
     "offline-access-not-supported",
@@ -38,18 +41,42 @@ SCENARIOS = (
 )
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-async def test_a_scenario_of_authorization(scenario: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the suite prints of all its scenarios."""
+    return asyncio.run(_run(tmp_path_factory.mktemp("suite"), "--suite", "auth"))
+
+
+def test_the_suite_has_these_scenarios(summary: str) -> None:
+    found = re.findall(r"^. auth/([\w-]+): ", summary, re.MULTILINE)
+    assert sorted(found) == sorted(SUITE)
+
+
+@pytest.mark.parametrize("scenario", SUITE)
+def test_a_scenario_of_the_suite(scenario: str, summary: str) -> None:
+    passed = rf"^✓ auth/{scenario}: [1-9]\d* passed, 0 failed$"
+    assert re.search(passed, summary, re.MULTILINE), summary
+    assert "0 failed, 0 warnings" in summary
+
+
+@pytest.mark.parametrize("scenario", NOT_IN_SUITE)
+async def test_another_scenario_of_authorization(scenario: str, tmp_path: Path) -> None:
+    output = await _run(tmp_path, "--scenario", f"auth/{scenario}")
+    assert "OVERALL: PASSED" in output
+
+
+async def _run(folder: Path, *options: str) -> str:
+    """What the suite's program prints."""
     require(mcp_parts.missing())
     program = f"{sys.executable} -m tests.identity.outbound.conformance_client"
     process = await asyncio.create_subprocess_exec(
-        *(*mcp_parts.conformance(), "client", "--command", program),
-        *("--scenario", f"auth/{scenario}", "--timeout", "120000"),
+        *(*mcp_parts.conformance(), "client", "--command", program, *options),
+        *("--timeout", "120000"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env=os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"},
-        cwd=tmp_path,
+        cwd=folder,
     )
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
-    assert "OVERALL: PASSED" in output.decode()
+    return output.decode()
