@@ -12,6 +12,7 @@ import gc
 import importlib
 import importlib.util
 import json
+import multiprocessing
 import os
 import pkgutil
 import select
@@ -23,15 +24,17 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, NoReturn, TextIO
 
-__all__ = ["ForkedProcess", "run", "start"]
+__all__ = ["ForkedProcess", "forking", "run", "start"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 # What few of the commands that tests start import, and takes long.
 _LEFT_OUT = {"__main__", "plan", "ship"}
+_RUN_BY_MULTIPROCESSING = ("tests.attack.test_linearizability", "tests.storage.test_sqlite")
 _MOST_BYTES = 1 << 20
 
 
@@ -147,6 +150,14 @@ def _start(
     socket.send_fds(server, [request], [*streams, writer])
     os.close(writer)
     return ForkedProcess(int(server.recv(32)), os.fdopen(reader, "rb"), None)
+
+
+@cache
+def forking() -> ForkServerContext:
+    """Starts processes of `multiprocessing` from one that has imported what they run."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_RUN_BY_MULTIPROCESSING))
+    return context
 
 
 @cache
