@@ -78,14 +78,19 @@ _STARTS_PROCESSES = re.compile(
     r"|tests\.(servers|fork_server|attack|aws_lambda\.running|hosts\.conftest|lab\.conftest|plan\.browser))\b"
 )
 _SLOW = {
-    "tools/test_json_schema.py",
+    "cli/test_tools.py",
     "fuzz/test_http_server.py",
+    "hosts/test_chat_fields.py",
+    "identity/outbound/test_subject_store.py",
+    "identity/outbound/test_token_exchange.py",
+    "identity/outbound/test_turns.py",
     "intents/test_embeddings.py",
     "intents/test_evaluation.py",
     "intents/test_none.py",
     "intents/test_training.py",
     "models/test_hostile_servers.py",
     "models/test_local.py",
+    "models/test_oracles.py",
     "plan/test_advice.py",
     "plan/test_closed_forms.py",
     "plan/test_simfaas.py",
@@ -94,6 +99,7 @@ _SLOW = {
     "store/test_interruptions.py",
     "store/test_oracle.py",
     "tools/mcp/test_hostile.py",
+    "tools/test_json_schema.py",
 }
 _FAST_CPU_SECONDS = 5.0  # of one test; machines that are shared count more than it takes alone
 
