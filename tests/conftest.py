@@ -12,15 +12,23 @@ its worker, whose stacks are printed.
 `_ALONE`, and others that are marked `alone`, run after all others, one at a time: they measure
 time, or fill the machine.
 
+**Long forms** (`make test-long`) are properties with more examples, and the tests and cases that
+are marked `long` (`tests/properties.py`); both come with `--hypothesis-profile=long`.
+
 **`--fast`** (`make test-fast`) leaves out test files that start processes, and those of `_SLOW`. It
 makes sure of it: starting a process fails, and so does a test of several seconds of CPU time.
 """
+
+import os
+
+# One thread for each matrix product, as in the product: more of them only wait for each other when
+# all processors are busy. To be set before numpy is imported, and for child processes.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import asyncio
 import functools
 import gc
 import logging
-import os
 import re
 import shutil
 import signal
@@ -67,17 +75,22 @@ _ALONE = {
 # Not among the fast tests: files whose text says that they start processes, these, and DynamoDB.
 _STARTS_PROCESSES = re.compile(
     r"\b(subprocess|multiprocessing|pty|running_\w+|LocalFunction|bench\.effects\.servers"
-    r"|tests\.(servers|attack|aws_lambda\.running|hosts\.conftest|lab\.conftest|plan\.browser))\b"
+    r"|tests\.(servers|fork_server|attack|aws_lambda\.running|hosts\.conftest|lab\.conftest|plan\.browser))\b"
 )
 _SLOW = {
-    "tools/test_json_schema.py",
+    "cli/test_tools.py",
     "fuzz/test_http_server.py",
+    "hosts/test_chat_fields.py",
+    "identity/outbound/test_subject_store.py",
+    "identity/outbound/test_token_exchange.py",
+    "identity/outbound/test_turns.py",
     "intents/test_embeddings.py",
     "intents/test_evaluation.py",
     "intents/test_none.py",
     "intents/test_training.py",
     "models/test_hostile_servers.py",
     "models/test_local.py",
+    "models/test_oracles.py",
     "plan/test_advice.py",
     "plan/test_closed_forms.py",
     "plan/test_simfaas.py",
@@ -86,6 +99,7 @@ _SLOW = {
     "store/test_interruptions.py",
     "store/test_oracle.py",
     "tools/mcp/test_hostile.py",
+    "tools/test_json_schema.py",
 }
 _FAST_CPU_SECONDS = 5.0  # of one test; machines that are shared count more than it takes alone
 
@@ -138,8 +152,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         file = item.path.relative_to(_HERE).as_posix()
         if file in _ALONE or f"{file}::{getattr(item, 'originalname', '')}" in _ALONE:
             item.add_marker(pytest.mark.alone)
+    if hypothesis.settings.get_current_profile_name() != "long":
+        _deselect(config, items, {item for item in items if item.get_closest_marker("long")})
     if config.getoption("--fast"):
-        left_out = {item for item in items if _is_alone(item) or _needs_dynamodb(item)}
+        _deselect(config, items, {i for i in items if _is_alone(i) or _needs_dynamodb(i)})
+
+
+def _deselect(config: pytest.Config, items: list[pytest.Item], left_out: set[pytest.Item]) -> None:
+    if left_out:
         config.hook.pytest_deselected(items=list(left_out))
         items[:] = [item for item in items if item not in left_out]
 

@@ -1,8 +1,16 @@
-"""How many examples heavy properties take: few in `make test`, many in `make test-long`."""
+"""The short form of heavy tests, in `make test`, and the long one, in `make test-long`.
+
+A property takes few or many examples. Of a matrix of cases a sample or all are tried: the others
+have the mark `long`, which `tests/conftest.py` leaves out without the profile `long`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import hypothesis
+import pytest
 
-__all__ = ["examples", "number_of_examples"]
+__all__ = ["examples", "number_of_examples", "rotated", "sampled"]
 
 
 def number_of_examples(short: int, long: int) -> int:
@@ -18,3 +26,32 @@ def number_of_examples(short: int, long: int) -> int:
 def examples(short: int, long: int) -> hypothesis.settings:
     """Settings of a property whose examples take long, as a decorator; see `number_of_examples`."""
     return hypothesis.settings(max_examples=number_of_examples(short, long), deadline=None)
+
+
+def sampled(cases: Iterable[Any], every: int) -> list[Any]:
+    """Parameters of a test: all of them in `make test-long`, some in `make test`.
+
+    Args:
+        cases: The parameters: a value each, or a tuple of several.
+        every: One in so many, the first among them, is tried in `make test`.
+    """
+    return [
+        pytest.param(
+            *(case if isinstance(case, tuple) else (case,)),
+            marks=[pytest.mark.long] if number % every else [],
+        )
+        for number, case in enumerate(cases)
+    ]
+
+
+def rotated(cases: Sequence[Any]) -> list[Any]:
+    """Parameters (case, part): each case with one part in `make test`, with all in the long form.
+
+    A part is `items[part :: len(cases)]`, so that `make test` tries every item in one of the cases.
+
+    Args:
+        cases: What is combined with as many parts of the items.
+    """
+    count = len(cases)
+    pairs = [(case, (at + more) % count) for at, case in enumerate(cases) for more in range(count)]
+    return sampled(pairs, count)

@@ -1,4 +1,4 @@
-"""Servers for tests: `python -m seawall ...` as a child process."""
+"""Servers for tests: the command `seawall` as a process of its own."""
 
 import json
 import os
@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+from tests.fork_server import ForkedProcess, run, start
+
 ROOT = Path(__file__).resolve().parents[1]
 STORE = "examples/store/seawall.toml"
 # The variable that names a folder for what all servers of one test run can share.
@@ -16,9 +18,9 @@ RUN_FOLDER = "TEST_RUN_FOLDER"
 
 
 class ServerProcess:
-    """A child process that serves at `url`."""
+    """A process that serves at `url`."""
 
-    def __init__(self, url: str, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, url: str, process: "subprocess.Popen[bytes] | ForkedProcess") -> None:
         self.url = url
         self.process = process
 
@@ -26,6 +28,25 @@ class ServerProcess:
         """Send SIGTERM and wait; returns the exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
+
+
+def command(
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    folder: Path = ROOT,
+    text: str = "",
+    seconds: float = 60.0,
+) -> "subprocess.CompletedProcess[str]":
+    """Run a command to its end, from what the fork server has imported.
+
+    Args:
+        arguments: Of `seawall`.
+        environment: Added to the current environment.
+        folder: Working directory.
+        text: Its standard input.
+        seconds: How long it may take.
+    """
+    return run(arguments, {**os.environ, **(environment or {})}, folder, text, seconds)
 
 
 @contextmanager
@@ -43,16 +64,21 @@ def running(
         environment: Added to the current environment.
         folder: Working directory.
         log: File for its standard error; None for the current one.
-        prefix: A program that runs it, with arguments.
+        prefix: A program that runs it, with arguments. Without one the fork server starts it, from
+            what is imported already.
     """
+    whole = {**os.environ, **(environment or {})}
     with log.open("ab") if log is not None else nullcontext() as errors:
-        process = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "seawall", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            cwd=folder,
-            env={**os.environ, **(environment or {})},
-        )
+        if prefix:
+            process: subprocess.Popen[bytes] | ForkedProcess = subprocess.Popen(
+                [*prefix, sys.executable, "-m", "seawall", *arguments],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=folder,
+                env=whole,
+            )
+        else:
+            process = start(arguments, whole, folder, 2 if errors is None else errors.fileno())
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fork_server import run
+
 SEAWALL = (sys.executable, "-m", "seawall")
 
 
@@ -15,16 +17,7 @@ def seawall(
     *words: str, folder: Path, text: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("OPENAI_", "SEAWALL_"))}
-    return subprocess.run(
-        [*SEAWALL, *words],
-        cwd=folder,
-        env=variables | environment,
-        input=text,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run(words, variables | environment, folder, text)
 
 
 @pytest.fixture(scope="module")

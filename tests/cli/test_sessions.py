@@ -14,6 +14,7 @@ from seawall.cli.main import main
 from seawall.storage.export import Export
 from seawall.turn import SessionKey
 from tests.cli.stores import everything_in_sqlite, fill_sqlite
+from tests.servers import command
 
 ADA = [SessionKey("acme", "ada", f"s{number:03}") for number in range(5)]
 EVE = [SessionKey("acme", "eve", "s000"), SessionKey("other", "ada", "s000")]
@@ -138,12 +139,9 @@ def test_delete_and_erase(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert kept(folder) == set(EVE)
 
 
-@pytest.mark.parametrize("command", [["delete", "s001"], ["erase"]])
-def test_deletion_without_a_terminal_needs_yes(folder: Path, command: list[str]) -> None:
-    whole = [sys.executable, "-m", "seawall", "sessions", *command, *OF_ADA]
-    done = subprocess.run(
-        whole, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-    )
+@pytest.mark.parametrize("words", [["delete", "s001"], ["erase"]])
+def test_deletion_without_a_terminal_needs_yes(folder: Path, words: list[str]) -> None:
+    done = command("sessions", *words, *OF_ADA, folder=folder)
     assert (done.returncode, done.stdout) == (2, "")
     assert "give --yes" in done.stderr
     assert kept(folder) == {*ADA, *EVE}

@@ -1,14 +1,13 @@
 """Configuration: errors name file, line and key; renamed keys are accepted."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from seawall.config import RENAMED_KEYS, load_settings, parse_settings
 from seawall.errors import ConfigError
+from tests.servers import command
 
 GOOD = """
 [models.default]
@@ -86,13 +85,7 @@ def test_a_server_that_cannot_start_says_why_and_ends(
 ) -> None:
     path = tmp_path / "shop.toml"
     path.write_text(text)
-    ended = subprocess.run(
-        [sys.executable, "-m", "seawall", "serve", str(path), "--port", "0", "--workers", workers],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = command("serve", str(path), "--port", "0", "--workers", workers)
     assert ended.returncode == 2
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -1,6 +1,5 @@
 """Errors in user code are reported in one line, with file and line number."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from seawall import Orchestrator
 from seawall.errors import ConfigError
 from seawall.user_code import call_factory, find_object
+from tests.servers import command
 
 CONFIG = """
 [models.default]
@@ -93,15 +93,8 @@ async def test_a_missing_module_is_reported_with_the_searched_folders(broken: Pa
 @pytest.mark.parametrize("workers", ["1", "3"])
 def test_a_server_with_several_workers_reports_an_error_once(workers: str, broken: Path) -> None:
     (broken / "broken.py").write_text("def make():\n    raise OSError(2, 'gone')\n")
-    command = ("serve", str(broken / "seawall.toml"), "--port", "0", "--workers", workers)
-    ended = subprocess.run(
-        [sys.executable, "-m", "seawall", *command],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        cwd=broken,
-    )
+    words = ("serve", str(broken / "seawall.toml"), "--port", "0", "--workers", workers)
+    ended = command(*words, folder=broken)
     location = f"{broken / 'seawall.toml'}: tools.shop: broken.py:2"
     assert ended.stderr == f"seawall: {location}: FileNotFoundError: [Errno 2] gone\n"
     assert (ended.returncode, ended.stdout) == (2, "")
@@ -114,14 +107,7 @@ def test_an_object_that_is_no_orchestrator_is_refused(broken: Path) -> None:
         ("1 / 0\n", "broken.py:1: ZeroDivisionError"),
     ):
         (broken / "broken.py").write_text(module)
-        ended = subprocess.run(
-            [sys.executable, "-m", "seawall", "serve", "broken:app"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-            cwd=broken,
-        )
+        ended = command("serve", "broken:app", folder=broken)
         assert words in ended.stderr
         assert ended.stderr.count("\n") == 1
         assert ended.returncode == 2

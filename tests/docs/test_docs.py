@@ -126,9 +126,9 @@ def page_id(path: Path) -> str:
 
 
 def pages(where: Callable[[Path], bool]) -> list[Any]:
-    """Pages with code; one that measures this machine has it for itself."""
+    """Pages with code; the one that measures this machine is of the long form."""
     return [
-        pytest.param(path, marks=[pytest.mark.alone] if path.name == "lab.md" else [])
+        pytest.param(path, marks=[pytest.mark.long] if path.name == "lab.md" else [])
         for path in PAGES
         if blocks_of(path) and where(path)
     ]

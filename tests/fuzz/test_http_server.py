@@ -102,13 +102,13 @@ def requests(draw: st.DrawFn) -> bytes:
     return empty + b"\r\n".join([first, *fields[:-1]]) + end + fields[-1] + b"\r\n\r\n" + body
 
 
-@examples(80, 2_500)
+@examples(40, 2_500)
 @given(st.lists(requests(), min_size=1, max_size=4), st.integers(0, 255))
 def test_responses_are_independent_of_segments(sent: list[bytes], seed: int) -> None:
     one_input(bytes([seed]) + b"".join(sent))
 
 
-@examples(100, 2_500)
+@examples(50, 2_500)
 @given(st.binary(max_size=300), st.integers(0, 255))
 def test_arbitrary_bytes(sent: bytes, seed: int) -> None:
     one_input(bytes([seed]) + sent)

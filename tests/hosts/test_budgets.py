@@ -1,10 +1,7 @@
 """Budgets and quotas through HTTP: two servers on one store, a model that counts its calls."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +15,7 @@ import pytest
 from tests.dynamodb_local import ENVIRONMENT
 from tests.hosts.conftest import events, identity
 from tests.issuer import Issuer
-from tests.servers import ROOT, ServerProcess, running_model, running_server
+from tests.servers import ServerProcess, command, running_model, running_server
 from tests.storage.stores import NAMES, new_location
 
 LIMIT = 2_000
@@ -58,17 +55,12 @@ class Fleet:
 
     def shown(self, tenant: str) -> list[dict[str, Any]]:
         """What an operator is shown of a tenant's budgets."""
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "seawall", "budgets", "show", "--json"),
-                *("--config", "examples/store/seawall.toml", "--tenant", tenant),
-            ],
-            cwd=ROOT,
-            env=os.environ | self.shell,
-            capture_output=True,
-            text=True,
-            check=True,
+        done = command(
+            *("budgets", "show", "--json", "--config", "examples/store/seawall.toml"),
+            *("--tenant", tenant),
+            environment=self.shell,
         )
+        assert done.returncode == 0, done.stderr
         shown: list[dict[str, Any]] = json.loads(done.stdout)["budgets"]
         return shown
 

@@ -1,9 +1,6 @@
 """What a server does before it is ready."""
 
-import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -17,7 +14,7 @@ from seawall.orchestrator import Orchestrator
 from seawall.turn import Principal, ToolCall, ToolMessage
 from tests.hosts.conftest import identity
 from tests.issuer import Issuer
-from tests.servers import ROOT, running_model, running_server
+from tests.servers import STORE, command, running_model, running_server
 
 
 def test_a_warm_up_leaves_no_trace(tmp_path: Path, issuer: Issuer) -> None:
@@ -64,21 +61,12 @@ def test_an_unreachable_upstream_does_not_prevent_readiness(tmp_path: Path, issu
 
 def test_a_wrong_configuration_ends_the_server(tmp_path: Path) -> None:
     environment = {
-        **os.environ,
         "SEAWALL_SERVER__PORT": "0",
         "SEAWALL_SESSIONS__PATH": str(tmp_path / "sessions.db"),
         "SEAWALL_TOOLS__STORE__DATABASE": str(tmp_path / "store.db"),
         "SEAWALL_AGENTS__ORDERS__TOOLS": '["no_such_tool"]',
     }
-    ended = subprocess.run(
-        [sys.executable, "-m", "seawall", "serve", "examples/store/seawall.toml", "--json"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    ended = command("serve", STORE, "--json", environment=environment)
     assert ended.returncode == 2
     assert "no_such_tool" in ended.stderr
     assert ended.stdout == ""

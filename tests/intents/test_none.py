@@ -25,6 +25,7 @@ from seawall.intents.training import train_calibrated
 from tests.intents.test_cascade import Oracle
 from tests.parts import data_file, require
 from tests.parts.models import missing_embedding_model
+from tests.properties import sampled
 
 ORDERS = IntentDefinition(
     "status", examples=("where is my order", "has my parcel been sent", "track my delivery")
@@ -101,10 +102,13 @@ def test_answers_are_right_although_messages_of_no_intent_are_among_them() -> No
     assert result.coverage > 0.05
 
 
-def test_misspelt_messages_are_understood_by_embeddings_no_worse_than_by_ngrams() -> None:
+@pytest.mark.parametrize("every", sampled((8, 3), 2))
+def test_misspelt_messages_are_understood_by_embeddings_no_worse_than_by_ngrams(
+    every: int,
+) -> None:
     require(missing_embedding_model())
     training, testing = few_shot(read("train", 8), 10, seed=0), read("test", 8)
-    testing = Labelled(testing.texts[::3], testing.labels[::3])
+    testing = Labelled(testing.texts[::every], testing.labels[::every])
     trained = train_calibrated(training.texts, training.labels, embedder=Embedder(find_model("")))
     assert trained.blended is not None
     both = TwoStageClassifier(trained.blended, trained.first_threshold)

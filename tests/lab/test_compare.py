@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
@@ -10,18 +9,13 @@ import pytest
 
 from seawall.lab.calibration import load_calibration
 from tests.attack.balancer import require_balancer
+from tests.servers import command
 
 QUICK = ("--first-token", "0.05..0.1", "--duration", "0.6..0.8", "--chunks", "10")
 
 
 def lab(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "seawall", "lab", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+    return command("lab", *arguments, seconds=280)
 
 
 def test_the_same_crowd_is_measured_and_predicted_on_both(

@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -31,7 +30,7 @@ from tests.attack.balancer import require_balancer
 from tests.dynamodb_local import ENVIRONMENT, require_dynamodb, running_dynamodb
 from tests.lab.test_fleet_settings import PRODUCTION
 from tests.parts import require
-from tests.servers import running_model, running_server
+from tests.servers import command, running_model, running_server
 
 QUICK = ("--first-token", "0.02..0.05", "--duration", "0.1..0.2", "--chunks", "10")
 CHECKS = ("--simulated", "--chunks", "10", "--first-token", "0.02..0.05", "--duration", "0.1..0.2")
@@ -46,13 +45,7 @@ def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None
 
 
 def lab(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "seawall", "lab", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
-    )
+    return command("lab", *arguments, seconds=180)
 
 
 def up(*words: str) -> tuple[dict[str, str], FleetState]:
@@ -65,16 +58,8 @@ def up(*words: str) -> tuple[dict[str, str], FleetState]:
 
 
 def surge(fleet: dict[str, str], *arguments: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "seawall", "surge", fleet["url"], "--json", *CHECKS),
-            *("--token-file", fleet["token_file"], *arguments),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=180,
-    )
+    words = ("surge", fleet["url"], "--json", *CHECKS, "--token-file", fleet["token_file"])
+    done = command(*words, *arguments, seconds=180)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +31,7 @@ from seawall.lab.surge.scenario import (
 )
 from tests.issuer import Issuer
 from tests.lab.conftest import Site
+from tests.servers import command
 
 TIMES = SimTimes(first_token=(0.02, 0.05), duration=(0.1, 0.2), chunks=10)
 STALL_SECONDS = 2.0
@@ -172,14 +172,7 @@ async def test_a_stall_is_reported_in_full_by_the_open_loop_only(
 
 
 def surge(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "seawall", "surge", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={**os.environ, **environment},
-    )
+    return command("surge", *arguments, environment=environment, seconds=120)
 
 
 def test_the_command_reports_its_results(site: Site, tmp_path: Path) -> None:

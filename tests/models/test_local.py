@@ -15,7 +15,7 @@ from seawall.turn import UserMessage
 from tests.parts import require
 from tests.parts.models import missing_local_model
 
-SETTINGS = ModelSettings(kind="local", context_tokens=1_024, generations=1)
+SETTINGS = ModelSettings(kind="local", context_tokens=1_024, generations=1, threads=1)
 ASKED = ModelRequest(Prompt("You are brief."), (UserMessage("Say hello."),), 24, 0.0)
 LONG = msgspec.structs.replace(
     ASKED, messages=(UserMessage("Write a long story about the sea."),), max_tokens=900

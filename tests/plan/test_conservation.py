@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.plan import (
@@ -28,6 +28,7 @@ from seawall.plan import (
     simulate,
     uniform,
 )
+from tests.properties import examples
 
 HORIZON = 400.0
 
@@ -105,7 +106,7 @@ servers = st.builds(
 
 
 @given(workload=workloads, platform=st.one_of(lambdas, clusters, managed, servers))
-@settings(max_examples=250, deadline=None)
+@examples(100, 2_500)
 def test_every_request_ends_once(workload: Workload, platform: Platform) -> None:
     result = simulate(workload, platform, seed=7, keep=True)
     ended = result.served + result.refused + result.timed_out + result.failed
@@ -144,7 +145,7 @@ def test_every_request_ends_once(workload: Workload, platform: Platform) -> None
 
 
 @given(seed=st.integers(0, 2**63 - 1), workload=workloads, platform=st.one_of(lambdas, clusters))
-@settings(max_examples=25, deadline=None)
+@examples(10, 250)
 def test_the_same_seed_is_the_same_result(
     seed: int, workload: Workload, platform: Platform
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 from seawall.errors import ConfigError, SessionConflict, StoreUnavailable
 from seawall.storage.sqlite.store import SqliteStore
 from seawall.turn import SessionKey
+from tests.fork_server import forking
 from tests.storage.calls import KEY, NOW, commit
 
 
@@ -41,7 +42,7 @@ def _race(path: Path, worker: int, won: "multiprocessing.SimpleQueue[tuple[int, 
 
 def test_processes_that_race_for_every_version() -> None:
     """Each version is won exactly once, and both keep going."""
-    context = multiprocessing.get_context("spawn")
+    context = forking()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "s.db"
         won: multiprocessing.SimpleQueue[tuple[int, int]] = context.SimpleQueue()
@@ -72,7 +73,7 @@ def _write_until_killed(path: Path, acknowledged_queue: "multiprocessing.SimpleQ
 
 
 def test_acknowledged_commits_survive_a_kill(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = forking()
     acknowledged_queue: multiprocessing.SimpleQueue[str] = context.SimpleQueue()
     writer = context.Process(
         target=_write_until_killed, args=(tmp_path / "s.db", acknowledged_queue)
@@ -126,7 +127,7 @@ def _open(path: Path, start: float) -> None:
 
 def test_concurrent_processes_can_open_a_new_file(tmp_path: Path) -> None:
     """It failed one start in five: "database is locked", at once, whatever the timeout."""
-    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as workers:
+    with ProcessPoolExecutor(4, forking()) as workers:
         for number in range(25):
             start = time.monotonic() + 0.05
             opened = [workers.submit(_open, tmp_path / f"{number}.db", start) for _ in range(4)]

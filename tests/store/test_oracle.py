@@ -1,11 +1,12 @@
 """Every retail task's actions on the store's tools: done, refused and changed as it must be.
 
-The same in all forms: functions in the process, an OpenAPI service, an MCP server.
+The same in all forms: functions in the process, an OpenAPI service, an MCP server. In `make test`
+each task goes through one of the two that are elsewhere, in `make test-long` through both.
 """
 
 import asyncio
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,8 +17,11 @@ from examples.store.tools import open_store
 from msgspec import structs
 
 from seawall import Principal, Tool, ToolContext
+from tests.properties import rotated
 from tests.store.elsewhere import Form, tools_elsewhere
 from tests.store.retail import FOLDER, Task, check_changes, documents, load_tasks
+
+FORMS: tuple[Form, ...] = ("openapi", "mcp")
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +35,9 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_all_74_tasks(filled: Path, tmp_path: Path) -> None:
-    original = documents(filled)
-    for task, path in _copies(filled, tmp_path):
+    original, tasks = documents(filled), load_tasks()
+    assert len(tasks) == 74
+    for task, path in _copies(tasks, filled, tmp_path):
         toolset = open_store(database=str(path), as_reference=True)
         tools = {each.name: each for each in toolset.tools}
         await _perform(task, tools, _context(task))
@@ -40,14 +45,14 @@ async def test_all_74_tasks(filled: Path, tmp_path: Path) -> None:
         check_changes(task, original, documents(path))
 
 
-@pytest.mark.parametrize("form", ["openapi", "mcp"])
-async def test_all_74_tasks_elsewhere(filled: Path, tmp_path: Path, form: Form) -> None:
-    original = documents(filled)
+@pytest.mark.parametrize(("form", "part"), rotated(FORMS))
+async def test_tasks_elsewhere(filled: Path, tmp_path: Path, form: Form, part: int) -> None:
+    original, tasks = documents(filled), load_tasks()[part :: len(FORMS)]
     toolset = open_store(database=str(tmp_path / "first.db"), as_reference=True)
     service = StoreService(toolset)
     async with tools_elsewhere(form, service, tmp_path) as tools:
         toolset.close()
-        for task, path in _copies(filled, tmp_path):
+        for task, path in _copies(tasks, filled, tmp_path):
             toolset = open_store(database=str(path), as_reference=True)
             service.tools = {each.name: each for each in toolset.tools}
             if task.customer is not None:  # signed in
@@ -57,9 +62,7 @@ async def test_all_74_tasks_elsewhere(filled: Path, tmp_path: Path, form: Form) 
             check_changes(task, original, documents(path))
 
 
-def _copies(filled: Path, folder: Path) -> Iterator[tuple[Task, Path]]:
-    tasks = load_tasks()
-    assert len(tasks) == 74
+def _copies(tasks: Sequence[Task], filled: Path, folder: Path) -> Iterator[tuple[Task, Path]]:
     for task in tasks:
         path = folder / f"{task.id}.db"
         shutil.copy(filled, path)

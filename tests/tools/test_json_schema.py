@@ -66,7 +66,7 @@ def fault_of(schema: Any, value: Any) -> str:
 SCHEMAS = st.recursive(st.booleans() | _schemas(st.booleans()), _schemas, max_leaves=4)
 
 
-@examples(50, 2_000)
+@examples(30, 2_000)
 @given(_schemas(SCHEMAS), st.fixed_dictionaries({}, optional={"type": TYPES}), VALUES)
 def test_it_agrees_with_another_validator(schema: Any, definition: Any, value: Any) -> None:
     schema |= {"$defs": {"d": definition}}

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 #   another issuer; later ones forbid it.
 # - cross-app-access-complete-flow: an extension, for tokens of an enterprise's identity provider
 #   that are exchanged twice; not offered.
-SCENARIOS = (
+SUITE = (
     "metadata-default",
     "metadata-var1",
     "metadata-var2",
@@ -30,6 +31,8 @@ SCENARIOS = (
     "token-endpoint-auth-post",
     "token-endpoint-auth-none",
     "pre-registration",
+)
+NOT_IN_SUITE = (
     "resource-mismatch",
     "offline-access-scope",
     "offline-access-not-supported",
@@ -51,23 +54,45 @@ PREVIEW = (
 )
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
-async def test_a_scenario_of_authorization(scenario: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def summary(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the suite prints of all its scenarios."""
     require(mcp_parts.missing())
-    await _run(mcp_parts.conformance(), scenario, tmp_path)
+    folder = tmp_path_factory.mktemp("suite")
+    return asyncio.run(_run(mcp_parts.conformance(), folder, "--suite", "auth"))
+
+
+def test_the_suite_has_these_scenarios(summary: str) -> None:
+    found = re.findall(r"^. auth/([\w-]+): ", summary, re.MULTILINE)
+    assert sorted(found) == sorted(SUITE)
+
+
+@pytest.mark.parametrize("scenario", SUITE)
+def test_a_scenario_of_the_suite(scenario: str, summary: str) -> None:
+    passed = rf"^✓ auth/{scenario}: [1-9]\d* passed, 0 failed$"
+    assert re.search(passed, summary, re.MULTILINE), summary
+    assert "0 failed, 0 warnings" in summary
+
+
+@pytest.mark.parametrize("scenario", NOT_IN_SUITE)
+async def test_another_scenario_of_authorization(scenario: str, tmp_path: Path) -> None:
+    require(mcp_parts.missing())
+    output = await _run(mcp_parts.conformance(), tmp_path, "--scenario", f"auth/{scenario}")
+    assert "OVERALL: PASSED" in output
 
 
 @pytest.mark.parametrize("scenario", PREVIEW)
 async def test_a_scenario_of_the_stateless_version(scenario: str, tmp_path: Path) -> None:
     require(mcp_clients.missing())
-    await _run(mcp_clients.preview(), scenario, tmp_path, "--spec-version", "2026-07-28")
+    options = ("--scenario", f"auth/{scenario}", "--spec-version", "2026-07-28")
+    assert "OVERALL: PASSED" in await _run(mcp_clients.preview(), tmp_path, *options)
 
 
-async def _run(suite: tuple[str, ...], scenario: str, folder: Path, *options: str) -> None:
+async def _run(suite: tuple[str, ...], folder: Path, *options: str) -> str:
+    """What the suite's program prints."""
     program = f"{sys.executable} -m tests.identity.outbound.conformance_client"
     process = await asyncio.create_subprocess_exec(
-        *(*suite, "client", "--command", program),
-        *("--scenario", f"auth/{scenario}", "--timeout", "120000", *options),
+        *(*suite, "client", "--command", program, *options, "--timeout", "120000"),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         env=os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"},
@@ -75,4 +100,4 @@ async def _run(suite: tuple[str, ...], scenario: str, folder: Path, *options: st
     )
     output, _ = await process.communicate()
     assert process.returncode == 0, output.decode()
-    assert "OVERALL: PASSED" in output.decode()
+    return output.decode()

@@ -1,0 +1,273 @@
+"""Starts commands of `seawall` from a process that has imported everything already.
+
+Most of what a test's server costs is its start: imports. A fork server imports once, and forks a
+child for each command: an ordinary process, with its own arguments, environment, folder and output.
+Commands whose start is the subject, and the interpreter's own options, need a `subprocess.Popen`.
+
+One serves each process that runs tests. It has one thread, and ends when that process does.
+"""
+
+import atexit
+import gc
+import importlib
+import importlib.util
+import json
+import multiprocessing
+import os
+import pkgutil
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, NoReturn, TextIO
+
+__all__ = ["ForkedProcess", "forking", "run", "start"]
+
+_ROOT = Path(__file__).resolve().parents[1]
+# What few of the commands that tests start import, and takes long.
+_LEFT_OUT = {"__main__", "plan", "ship"}
+_RUN_BY_MULTIPROCESSING = ("tests.attack.test_linearizability", "tests.storage.test_sqlite")
+_MOST_BYTES = 1 << 20
+
+
+class ForkedProcess:
+    """A process that the fork server started; as `subprocess.Popen`, as far as tests use it.
+
+    Attributes:
+        pid: Its number.
+        stdout: What it prints, if that is a pipe to here.
+        returncode: Its status once it was waited for; negative for a signal.
+    """
+
+    def __init__(self, pid: int, status: IO[bytes], stdout: IO[bytes] | None) -> None:
+        self.pid = pid
+        self.stdout = stdout
+        self.returncode: int | None = None
+        self._status = status
+
+    def poll(self) -> int | None:
+        """Its status if it has ended."""
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it ends; its status.
+
+        Raises:
+            subprocess.TimeoutExpired: It has not ended in so many seconds.
+        """
+        if self.returncode is None:
+            if not select.select([self._status], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("seawall", timeout or 0)
+            self.returncode = int(self._status.read())
+            self._status.close()
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it still runs."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+
+def start(
+    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, errors: int = 2
+) -> ForkedProcess:
+    """Start `seawall` with these arguments; its output is read from `stdout`.
+
+    Args:
+        arguments: Those of the command line, without its name.
+        environment: The whole environment.
+        folder: Working directory.
+        errors: Descriptor of its standard error.
+    """
+    reader, writer = os.pipe()
+    with Path(os.devnull).open("rb") as nothing:
+        process = _start(arguments, environment, folder, (nothing.fileno(), writer, errors))
+    os.close(writer)
+    process.stdout = os.fdopen(reader, "rb")
+    return process
+
+
+def run(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    text: str = "",
+    seconds: float = 60.0,
+) -> "subprocess.CompletedProcess[str]":
+    """Run `seawall` with these arguments until it ends.
+
+    Args:
+        arguments: Those of the command line, without its name.
+        environment: The whole environment.
+        folder: Working directory.
+        text: Its standard input.
+        seconds: It is killed after that time, which is an error.
+    """
+    with TemporaryFile() as given, TemporaryFile() as output, TemporaryFile() as errors:
+        given.write(text.encode())
+        given.seek(0)
+        streams = (given.fileno(), output.fileno(), errors.fileno())
+        process = _start(arguments, environment, folder, streams)
+        try:
+            status = process.wait(seconds)
+        finally:
+            process.kill()
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(
+            ["seawall", *arguments], status, output.read().decode(), errors.read().decode()
+        )
+
+
+def _start(
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    streams: tuple[int, int, int],
+) -> ForkedProcess:
+    request = json.dumps([list(arguments), dict(environment), str(folder)]).encode()
+    reader, writer = os.pipe()
+    server = _server()
+    socket.send_fds(server, [request], [*streams, writer])
+    os.close(writer)
+    return ForkedProcess(int(server.recv(32)), os.fdopen(reader, "rb"), None)
+
+
+@cache
+def forking() -> ForkServerContext:
+    """Starts processes of `multiprocessing` from one that has imported what they run."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(_RUN_BY_MULTIPROCESSING))
+    return context
+
+
+@cache
+def _server() -> socket.socket:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    for each in (ours, theirs):
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_BYTES)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.fork_server", str(theirs.fileno())],
+        cwd=_ROOT,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # with more it has threads
+        pass_fds=[theirs.fileno()],
+    )
+    theirs.close()
+
+    def stop() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(stop)
+    return ours
+
+
+def _serve(requests: socket.socket) -> list[str]:
+    """Serve requests until there are none; in a child, return its arguments."""
+    reader, writer = os.pipe()
+    for each in (reader, writer):
+        os.set_blocking(each, False)
+    signal.set_wakeup_fd(writer)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    statuses: dict[int, int] = {}
+    while True:
+        ready, _, _ = select.select([requests.fileno(), reader], [], [])
+        if reader in ready:
+            os.read(reader, 4_096)
+            _reap(statuses)
+        if requests.fileno() not in ready:
+            continue
+        message, descriptors, _, _ = socket.recv_fds(requests, _MOST_BYTES, 4)
+        if not message:
+            os._exit(0)
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            return _become(message, descriptors)
+        *streams, status = descriptors
+        for each in streams:
+            os.close(each)
+        statuses[pid] = status
+        requests.send(b"%d" % pid)
+
+
+def _reap(statuses: dict[int, int]) -> None:
+    """Report what has ended to those who wait."""
+    while statuses:
+        pid, ended = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        with suppress(BrokenPipeError):
+            os.write(statuses[pid], b"%d" % os.waitstatus_to_exitcode(ended))
+        os.close(statuses.pop(pid))
+
+
+def _become(message: bytes, descriptors: Sequence[int]) -> list[str]:
+    """Make this process the one that was asked for; its arguments."""
+    arguments, environment, folder = json.loads(message)
+    for standard in range(3):
+        os.dup2(descriptors[standard], standard)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout = _text(1, "strict", 8_192)
+    sys.stderr = _text(2, "backslashreplace", 1)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    sys.path[0] = folder  # as with `python -m`
+    sys.argv = ["seawall", *arguments]
+    # What multiprocessing starts is to import what it would without the fork server: nothing.
+    sys.modules["__main__"].__spec__ = importlib.util.find_spec("seawall.__main__")
+    return list(arguments)
+
+
+def _text(descriptor: int, errors: str, buffering: int) -> TextIO:
+    """A new standard stream: the one that there is has a buffer of what it was connected to."""
+    return os.fdopen(descriptor, "w", buffering, encoding="utf-8", errors=errors, closefd=False)
+
+
+def _import_all() -> None:
+    for top in pkgutil.iter_modules([str(_ROOT / "src/seawall")], "seawall."):
+        if top.name.removeprefix("seawall.") not in _LEFT_OUT:
+            package = importlib.import_module(top.name)
+            for each in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{top.name}."):
+                importlib.import_module(each.name)
+
+
+def _run(descriptor: int) -> NoReturn:
+    _import_all()
+    importlib.import_module("uvloop")
+    threads = len(list(Path("/proc/self/task").iterdir()))
+    assert threads == 1, f"{threads} threads: a fork has only one"
+    gc.collect()
+    gc.freeze()
+    arguments = _serve(socket.socket(fileno=descriptor))
+    from seawall.cli.main import main  # noqa: PLC0415 - imported above
+
+    raise SystemExit(main(arguments))
+
+
+if __name__ == "__main__":
+    _run(int(sys.argv[1]))
