@@ -367,9 +367,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         hard["first_token_p99"] = parse_seconds(arguments.first_token, "--first-token")
     if arguments.latency:
         endless = arguments.latency == "any"
-        hard["latency_p99"] = (
-            math.inf if endless else parse_seconds(arguments.latency, "--latency")
-        )
+        hard["latency_p99"] = math.inf if endless else parse_seconds(arguments.latency, "--latency")
     if arguments.errors:
         hard["error_share"] = parse_share(arguments.errors, "--errors", ambiguous=0.1)
     terms = _terms(arguments)

@@ -34,7 +34,7 @@ def _limits(
     objective: Objective, figures: KeyFigures
 ) -> list[tuple[str, float, float, Callable[[float], str]]]:
     """Name, value, maximum and format of each limit."""
-    limits = [
+    limits: list[tuple[str, float, float, Callable[[float], str]]] = [
         ("errors", figures.error_share, objective.error_share, share),
         ("first token p99", figures.first_token_p99, objective.first_token_p99, seconds),
     ]
