@@ -166,7 +166,7 @@ def test_an_answer_survives_json(crowd: Answer) -> None:
     text = msgspec.json.encode(crowd)
     assert msgspec.json.decode(text, type=Answer) == crowd
     plain = msgspec.json.decode(text)
-    assert plain["schema"] == "seawall.plan/1"
+    assert plain["schema"] == "seawall.plan/2"
     assert plain["platforms"]["eks"]["configuration"]["kind"] == "eks"
 
 
@@ -189,7 +189,7 @@ def test_a_spike_above_the_account_limit() -> None:
 def test_an_objective_that_no_platform_meets(hopeless: Answer) -> None:
     answer = hopeless
     assert not answer.met
-    assert "None meets the objective" in answer.summary
+    assert "Nothing meets the objective" in answer.summary
     assert answer.platforms[answer.choice].misses
 
 
@@ -221,7 +221,7 @@ def test_processes_on_managed_instances_cost_memory(crowd: Answer) -> None:
 def test_a_budget_is_part_of_the_objective() -> None:
     answer = advise(question_of(**CROWD, objective=Objective(monthly_cost=200.0)))
     assert not answer.met
-    assert any("a month (at most 200)" in miss for miss in answer.platforms["eks"].misses)
+    assert any("a month (at most $200)" in miss for miss in answer.platforms["eks"].misses)
 
 
 def test_memory_does_not_grow_with_the_requests_of_a_day() -> None:

@@ -229,8 +229,8 @@ def test_a_plan_of_another_version_is_refused(
     plans: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     document = msgspec.json.decode(plans["small"].read_bytes())
-    document["schema"] = "seawall.plan/2"
+    document["schema"] = "seawall.plan/9"
     path = tmp_path / "plan.json"
     path.write_bytes(msgspec.json.encode(document))
     assert main(["ship", "lambda", "--plan", str(path), "--out", str(tmp_path / "out")]) == 2
-    assert "seawall.plan/2" in capsys.readouterr().err
+    assert "seawall.plan/9" in capsys.readouterr().err

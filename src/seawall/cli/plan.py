@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +103,16 @@ def _add_workload(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-tokens",
         metavar="N",
-        help="bound of a call's output; none: the model's (default: 1000)",
+        help="bound of a call's output; none: the model's own (default: 4096)",
+    )
+    group.add_argument(
+        "--measured",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="results of Lambda Power Tuning, Compute Optimizer or OpenCost, or a Cost and Usage "
+        "Report, in place of assumptions; may be repeated",
     )
     group.add_argument(
         "--spikes-a-month", type=float, metavar="N", help="spikes a month (default: 4)"
@@ -122,7 +132,7 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--errors", metavar="SHARE", help="highest share of errors: 1%%, 0.01 (default: 1%%)"
     )
-    group.add_argument("--latency", metavar="TIME", help="highest p99 of the whole answer")
+    group.add_argument("--latency", metavar="TIME", help="highest p99 of the whole answer, or any")
     group.add_argument("--budget", metavar="MONEY", help="highest cost a month: 500, $500, 1.5k")
     terms = parser.add_argument_group("platforms and prices")
     terms.add_argument("--region", metavar="NAME", help="us-east-1 (default) or eu-central-1")
@@ -273,15 +283,15 @@ def _check(arguments: argparse.Namespace) -> int:
 def _explain(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415
 
-    from seawall.plan.decision.answer import PLATFORMS  # noqa: PLC0415
     from seawall.plan.decision.explain import explain  # noqa: PLC0415
+    from seawall.plan.decision.places.registry import PLACES  # noqa: PLC0415
     from seawall.plan.output.terminal import format_explanation  # noqa: PLC0415
 
     if arguments.html is not None:
         raise ConfigError("--explain: writes no report; it excludes --html")
-    name = next((each for each in PLATFORMS if each == arguments.explain), None)
+    name = next((each for each in PLACES if each == arguments.explain), None)
     if name is None:
-        known = ", ".join(PLATFORMS)
+        known = ", ".join(PLACES)
         raise ConfigError(f"--explain: {arguments.explain!r} is unknown; known: {known}")
     question = _question(arguments, _written(arguments, arguments.workload))
     show, done = _progress()
@@ -343,6 +353,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
     from msgspec import structs  # noqa: PLC0415
 
     from seawall.plan.inputs.calibration import calibrated, read_calibration  # noqa: PLC0415
+    from seawall.plan.inputs.measured.applying import with_measured  # noqa: PLC0415
     from seawall.plan.inputs.notation import parse_money, parse_seconds, parse_share  # noqa: PLC0415
     from seawall.plan.inputs.prices import parse_discounts  # noqa: PLC0415
     from seawall.plan.inputs.question_file import prices_from  # noqa: PLC0415
@@ -355,7 +366,8 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
     if arguments.first_token:
         hard["first_token_p99"] = parse_seconds(arguments.first_token, "--first-token")
     if arguments.latency:
-        hard["latency_p99"] = parse_seconds(arguments.latency, "--latency")
+        endless = arguments.latency == "any"
+        hard["latency_p99"] = math.inf if endless else parse_seconds(arguments.latency, "--latency")
     if arguments.errors:
         hard["error_share"] = parse_share(arguments.errors, "--errors", ambiguous=0.1)
     terms = _terms(arguments)
@@ -375,7 +387,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
     given |= {f"options.{name}" for name in terms} | ({"objective"} if hard else set())
     if arguments.prices or arguments.region or discounts:
         given.add("prices")
-    return structs.replace(
+    question = structs.replace(
         question,
         workload=workload,
         objective=structs.replace(question.objective, **hard),
@@ -383,6 +395,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         prices=prices,
         given=frozenset(given),
     )
+    return with_measured(question, arguments.measured)
 
 
 def _terms(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from seawall.plan.inputs.distributions import (
     uniform,
 )
 from seawall.plan.inputs.exports.reading import read_trace
+from seawall.plan.inputs.measured.applying import with_measured
 from seawall.plan.inputs.model import Endpoint, ModelLimits, ModelUse
 from seawall.plan.inputs.notation import parse_amount, parse_seconds
 from seawall.plan.inputs.platforms import (
@@ -55,7 +56,15 @@ from seawall.plan.inputs.service import ARTICLE_STAGES, Service, Stage, split_du
 from seawall.plan.inputs.workload import Clients, Workload, from_trace
 from seawall.plan.inputs.workload_file import from_flags, read_workload
 from seawall.plan.simulator.replications import compare, estimate, sweep
-from seawall.plan.simulator.result import SERIES, Histogram, ModelCalls, Result, Samples, Usage
+from seawall.plan.simulator.result import (
+    MODEL_SERIES,
+    SERIES,
+    Histogram,
+    ModelCalls,
+    Result,
+    Samples,
+    Usage,
+)
 from seawall.plan.simulator.simulate import simulate
 
 if TYPE_CHECKING:
@@ -64,6 +73,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ARTICLE_STAGES",
+    "MODEL_SERIES",
     "PLATFORMS",
     "SERIES",
     "Answer",
@@ -116,6 +126,7 @@ __all__ = [
     "split_duration",
     "sweep",
     "uniform",
+    "with_measured",
     "write_report",
 ]
 

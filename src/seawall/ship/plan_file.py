@@ -19,6 +19,8 @@ from seawall.plan.decision.answer import (
 
 __all__ = ["PlannedPlatform", "PlannedService", "read_plan"]
 
+_OLDER = "seawall.plan/1"  # what sizes a deployment is the same there
+
 
 class PlannedPlatform(Struct, frozen=True):
     """One platform with its sizes; see `seawall.plan.decision.answer.PlatformAnswer`."""
@@ -89,6 +91,6 @@ def read_plan(path: Path) -> PlannedService:
         raise ConfigError(
             f"{path}: is not a plan: {error}; create one with: seawall plan --json > {path.name}"
         ) from error
-    if plan.schema != SCHEMA:
+    if plan.schema not in (_OLDER, SCHEMA):
         raise ConfigError(f'{path}: has the schema "{plan.schema}"; this version reads "{SCHEMA}"')
     return plan

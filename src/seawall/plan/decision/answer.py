@@ -276,7 +276,8 @@ class Series(Struct, frozen=True, kw_only=True):
         start: Of the first bin, in seconds from the spike (negative: before it); without a spike,
             from the start of the simulation.
         bin_seconds: Of each bin.
-        values: One value a bin, by the names of `seawall.plan.SERIES`, which describes them; None
+        values: One value a bin, by the names of `seawall.plan.SERIES`, which describes them, and of
+            `seawall.plan.MODEL_SERIES` where the model has a quota; None
             without arrivals.
     """
 
@@ -675,6 +676,9 @@ class Case(Struct, frozen=True, kw_only=True):
         cost: Of that choice.
         costs: By platform; without those that cannot run the service then.
         met: Whether the objective is met, likewise.
+        first_tokens: p99 of the time to first token in seconds, likewise. None: nothing was served.
+        errors: Share of requests that were not served, likewise.
+        shared: Cost that is the same on every platform, with the model.
     """
 
     value: str
@@ -682,6 +686,9 @@ class Case(Struct, frozen=True, kw_only=True):
     cost: float
     costs: dict[str, float]
     met: dict[str, bool]
+    first_tokens: dict[str, float | None]
+    errors: dict[str, float]
+    shared: float
 
 
 class Sensitivity(Struct, frozen=True, kw_only=True):

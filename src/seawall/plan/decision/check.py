@@ -2,9 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
-from statistics import fmean
 
 import msgspec
 from msgspec import Struct, structs
@@ -14,9 +12,9 @@ from seawall.plan.decision.advice import SEEDS, advise
 from seawall.plan.decision.answer import Configuration, PlatformName
 from seawall.plan.decision.bill import shared_costs
 from seawall.plan.decision.places.registry import place_of, title_of
-from seawall.plan.decision.runs import KeyFigures, Report, SimulationRunner
-from seawall.plan.decision.search import CandidateSearch, cost_misses, misses_of
-from seawall.plan.decision.windows import Month, month_of
+from seawall.plan.decision.runs import Report, SimulationRunner
+from seawall.plan.decision.search import CandidateSearch, cost_misses, mean_figures, misses_of
+from seawall.plan.decision.windows import Month, check_amount, month_of
 from seawall.plan.inputs.question import Objective, Question
 from seawall.plan.inputs.question_file import Deployed, QuestionFile
 
@@ -133,21 +131,17 @@ def _of_best(
 
 
 def _of_deployed(question: Question, deployed: Deployed, progress: Report | None) -> CheckResult:
+    check_amount(question)
     month = month_of(question)
     runs = SimulationRunner(workers=os.cpu_count() or 1, progress=progress)
     try:
         finder = CandidateSearch(question, month, runs)
         place = place_of(deployed.platform)
-        place = place_of(deployed.platform)
         sized = finder.evaluate(place.deployed(question, month, deployed))
         outcomes = finder.replications(sized.candidate, SEEDS)
     finally:
         runs.close()
-    figures = KeyFigures(
-        _mean(each.first_token.at["p99"] for each in outcomes),
-        _mean(each.latency.at["p99"] for each in outcomes),
-        fmean(each.error_share for each in outcomes),
-    )
+    figures = mean_figures(outcomes)
     misses = misses_of(question.objective, figures) + cost_misses(
         question.objective, sized.cost, question.prices.currency
     )
@@ -156,12 +150,6 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
         cost=sized.cost, first=figures.first_token_p99, last=figures.latency_p99,
         errors=figures.error_share,
     )  # fmt: skip
-
-
-def _mean(values: Iterable[float]) -> float:
-    """Of those that are known; NaN: none is."""
-    known = [value for value in values if not math.isnan(value)]
-    return fmean(known) if known else math.nan
 
 
 def _result(

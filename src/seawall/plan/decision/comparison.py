@@ -11,6 +11,7 @@ from seawall.plan.decision.answer import (
     PlatformName,
     Sensitivity,
 )
+from seawall.plan.decision.bill import shared_costs
 from seawall.plan.decision.numbers import amount, money
 from seawall.plan.decision.places.port import Evaluation, Variation
 from seawall.plan.decision.places.registry import PLACES, candidates_of, title_of
@@ -155,12 +156,21 @@ def sensitivity_of(
         value, changed = each
         sized = dict(found) if _same(changed, question) else _resized(changed, found, runs)
         choice = _choice(sized)
+        figures = {name: sized[name].outcome.figures for name in PLACES if name in sized}
         return Case(
             value=value,
             choice=choice,
             cost=sized[choice].cost if choice else 0.0,
             costs={name: sized[name].cost for name in PLACES if name in sized},
             met={name: sized[name].met for name in PLACES if name in sized},
+            first_tokens={
+                name: None
+                if math.isnan(figures[name].first_token_p99)
+                else figures[name].first_token_p99
+                for name in figures
+            },
+            errors={name: each.error_share for name, each in figures.items()},
+            shared=shared_costs(changed, month_of(changed)).monthly,
         )
 
     done = runs.each(case, cases)

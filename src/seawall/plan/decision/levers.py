@@ -89,15 +89,15 @@ def _hits(window: Window) -> float:
 
 
 def _prompt_cache(question: Question, month: Month) -> Lever | None:
-    price, each = question.model, question.each
+    price, sent = question.model, question.each.input_tokens
     if price.cached_input is None:
         return None
-    prefix, hits = question.levers.prefix * each.input_tokens, prompt_cache_hits(month)
+    prefix, hits = question.levers.prefix * sent, prompt_cache_hits(month)
     if prefix < price.cache_least_tokens:
         return _lever(
             "prompt-cache", "prompt caching", 0.0, price,
             f"not possible: {price.title} caches prefixes of {price.cache_least_tokens:,} tokens "
-            f"and more; {share(question.levers.prefix)} of {amount(each.input_tokens)} are "
+            f"and more; {share(question.levers.prefix)} of {amount(sent)} are "
             f"{amount(prefix)}",
         )  # fmt: skip
     costs = hits * price.cached_input + (1.0 - hits) * price.cache_write
@@ -114,8 +114,7 @@ def _prompt_cache(question: Question, month: Month) -> Lever | None:
 
 
 def _model_cost(question: Question, month: Month, price: ModelPrice) -> float:
-    each = question.each
-    return month.requests * price.cost(each.input_tokens, each.output_tokens)
+    return month.requests * price.cost(question.each.input_tokens, question.each.output_tokens)
 
 
 def _batch(question: Question, month: Month) -> Lever | None:

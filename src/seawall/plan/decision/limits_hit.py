@@ -10,7 +10,7 @@ from seawall.plan.inputs.model import ModelUse
 from seawall.plan.inputs.platforms import Eks, Lambda, Managed, Platform
 from seawall.plan.inputs.question import PerRequest
 from seawall.plan.inputs.workload import Workload
-from seawall.plan.simulator.pods import slots_of
+from seawall.plan.simulator.pods import cores_of, slots_of
 from seawall.plan.simulator.result import Result
 
 __all__ = ["limits_hit"]
@@ -54,7 +54,9 @@ def limits_hit(
         platform: That it was simulated on.
         each: Amounts of one request.
     """
-    start = int(window.at / result.bin_seconds) if window.event else 0
+    # A run that was not stationary before the spike was repeated with more time before it.
+    begins = window.at + max(0.0, result.horizon - window.horizon)
+    start = int(begins / result.bin_seconds) if window.event else 0
     found = _of_model(window.workload.model, result)
     match platform:
         case Lambda():
@@ -113,10 +115,13 @@ def _of_model(model: ModelUse, result: Result) -> list[_Met]:
 
 
 def _of_function(platform: Lambda, result: Result) -> list[_Met]:
-    """Throttles: by the account's concurrency where nearly all of it is in use."""
-    throttled, busy = result.seconds["throttled"], result.seconds["in_service"]
-    before = np.concatenate(([0.0], busy[:-1]))
-    full = np.maximum(busy, before) >= 0.99 * platform.limit
+    """Throttles: by the account's concurrency where nearly all of it is taken.
+
+    An idle environment would have served, so that all are busy or start.
+    """
+    throttled, taken = result.seconds["throttled"], result.seconds["capacity"]
+    before = np.concatenate(([0.0], taken[:-1]))
+    full = np.maximum(taken, before) >= 0.99 * platform.limit
     return [
         ("account-concurrency", float(platform.limit), "at once", np.where(full, throttled, 0.0)),
         ("scaling-rate", platform.start_rate, "a second", np.where(full, 0.0, throttled)),
@@ -152,14 +157,17 @@ def _cores_of(platform: Eks | Managed) -> float:
     """Processors that the requests of one pod or environment use."""
     if isinstance(platform, Eks):
         return platform.cores
-    return platform.vcpus if platform.runtime == "processes" else 1.0
+    return cores_of(platform)
 
 
 def _of_database(each: PerRequest, workload: Workload, result: Result) -> list[_Met]:
     if not any(stage.store_calls for stage in workload.service.stages):
         return []
     width = result.bin_seconds
-    writes = each.write_units * result.seconds["ended"] / width
+    ended = result.seconds["ended"]
+    if "model_failures" in result.seconds:  # these write nothing
+        ended = np.maximum(0.0, ended - result.seconds["model_failures"])
+    writes = each.write_units * ended / width
     reads = each.read_units * result.seconds["started"] / width
     beyond = np.maximum(0.0, writes - _WRITE_UNITS) + np.maximum(0.0, reads - _READ_UNITS)
     write = bool((writes > _WRITE_UNITS).any())

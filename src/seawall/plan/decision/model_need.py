@@ -9,28 +9,19 @@ from numpy.typing import NDArray
 
 from seawall.plan.decision.answer import Figure, ModelFigures, ModelNeed
 from seawall.plan.decision.numbers import amount
-from seawall.plan.decision.runs import Outcome
+from seawall.plan.decision.runs import ENDLESS, Outcome
 from seawall.plan.inputs.distributions import constant, mean_of
 from seawall.plan.inputs.model import ModelLimits, ModelUse
-from seawall.plan.inputs.platforms import Lambda
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.replications import interval
 from seawall.plan.simulator.result import ModelCalls
 from seawall.plan.simulator.simulate import simulate
+from seawall.plan.simulator.thinning import thinned, whole
 
 __all__ = ["least_quota", "model_figures", "model_need"]
 
 Floats = NDArray[np.float64]
-
-
-# A platform that serves everything at once: what the model would get.
-_ENDLESS = Lambda(
-    account_limit=100_000_000,
-    start_rate=math.inf,
-    start_burst=math.inf,
-    invocations_per_concurrency=math.inf,
-    sandbox=constant(0.0),
-)
+_MOST = 50_000.0  # requests that are simulated; for more, a fraction is
 
 
 def model_need(workload: Workload) -> ModelNeed:
@@ -46,7 +37,8 @@ def model_need(workload: Workload) -> ModelNeed:
         model=ModelUse(),
         service=structs.replace(workload.service, start=constant(0.0), cold_request=None),
     )
-    result = simulate(free, _ENDLESS)
+    part, fraction, factor = thinned(free, ENDLESS, _MOST)
+    result = whole(simulate(part, fraction), factor)
     limits = model.limits or ModelLimits()
     bound = model.bound(limits)
     tokens = mean_of(model.input_tokens)
@@ -110,7 +102,7 @@ def _suffices(quota: float, taken: Floats, returned: Floats, width: float) -> bo
     level, refill = quota, quota / 60.0 * width
     for take, back in zip(taken.tolist(), returned.tolist(), strict=True):
         level -= take
-        if level < 0.0:
+        if level < 0.0 and take > 0.0:  # what calls used more in the end may be owed
             return False
         level = min(quota, level + back + refill)
     return True

@@ -1,7 +1,8 @@
 """Explanation of an answer: its summary, notes, and inputs with their sources."""
 
+import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from seawall.plan.decision.answer import Input, PlatformAnswer, PlatformName
 from seawall.plan.decision.numbers import amount, money, seconds, share
@@ -15,6 +16,7 @@ from seawall.plan.inputs.question import OPTION_SOURCES, Question
 __all__ = [
     "inputs_of",
     "notes_of",
+    "stale_notes",
     "summary_of",
 ]
 
@@ -34,8 +36,8 @@ def summary_of(
     load = f"a spike of {amount(month.judged.size)}" if month.judged.event else "the busiest hour"
     if not mine.met:
         return (
-            f"Nothing meets the objective in {load}; {mine.title} is nearest "
-            f"({'; '.join(mine.misses)}) for {cost} a month."
+            f"Nothing meets the objective in {load}. Nearest, for {cost} a month, is {mine.title}: "
+            f"{'; '.join(mine.misses)}."
         )
     p99 = seconds(mine.first_token.p99.value)
     text = f"{mine.title} serves {load} with a first token p99 of {p99} for {cost} a month."
@@ -77,22 +79,18 @@ def notes_of(
     unsure = sorted({item.name for item in mine.items if item.uncertain and item.monthly >= 1.0})
     if unsure:
         found.append(f"Prices to verify: {', '.join(unsure)}.")
-    found += _stale(question.prices)
+    found += stale_notes(question.prices, datetime.now(UTC).date())
     found.append("Lambda MicroVMs are not compared: each runs one tenant's code for hours.")
     return tuple(found)
 
 
-def _stale(prices: Prices) -> list[str]:
+def stale_notes(prices: Prices, today: date) -> list[str]:
     """A note if the prices are old."""
-    age = stale_days(prices, datetime.now(UTC).date())
+    age = stale_days(prices, today)
     if age is None:
         return []
-    return [
-        (
-            f"Prices of {prices.region} are of {prices.date}, {age} days ago: import newer ones with "
-            "seawall plan prices import."
-        )
-    ]
+    words = f"Prices of {prices.region} are of {prices.date}, {age} days ago"
+    return [f"{words}: import newer ones with seawall plan prices import."]
 
 
 def _out_of_reach(question: Question) -> list[str]:
@@ -137,6 +135,8 @@ def _values(question: Question) -> dict[str, str]:
         "clients": f"{clients.retries} retries, patience {seconds(clients.patience)}",
         "objective": f"first token p99 within {seconds(objective.first_token_p99)}, errors at most "
         f"{share(objective.error_share)}",
+        "objective.latency_p99": f"whole answer p99 within {seconds(objective.latency_p99)}"
+        if objective.latency_p99 is not None and math.isfinite(objective.latency_p99) else "any",
         "options.platforms": ", ".join(options.platforms),
         "options.spikes_a_month": amount(options.spikes_a_month),
         "options.announced": "yes" if options.announced else "no",
@@ -163,6 +163,8 @@ def _values(question: Question) -> dict[str, str]:
         "each.kb_to_model": f"{each.kb_to_model:g} KB",
         "each.log_kb": f"{each.log_kb:g} KB",
     }  # fmt: skip
+    if workload.forecast_error:
+        values["forecast_error"] = f"{share(workload.forecast_error)} of times"
     if recorded:
         values["arrivals.trace"] = f"{recorded:,} requests in {seconds(arrivals.horizon)}"
     return values
@@ -220,6 +222,8 @@ def inputs_of(question: Question) -> tuple[Input, ...]:
         given = name in question.given or any(
             each in question.given for each in (table, f"{table}.*")
         )
+        if name == "objective.latency_p99":
+            given &= question.objective.latency_p99 != question.objective.usual_latency_p99
         source = known.get(name, "")
         if given or source.startswith("given"):
             source, given = source if source.startswith("given") else "given", True

@@ -86,8 +86,8 @@ def _unit(value: float) -> tuple[float, str]:
 
 
 def _fixed(value: float, digits: int) -> str:
-    """A number with so many decimals, halves away from zero, as JavaScript's `Intl` does it."""
-    if not math.isfinite(value):
-        return str(value)
-    exact = Decimal(value).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP)
+    """A number with so many decimals: its shortest digits, halves away from zero, as `Intl`."""
+    if not abs(value) < 1e15:  # no digit is right beyond
+        return f"{value:,.0f}"
+    exact = Decimal(repr(float(value))).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP)
     return f"{exact + 0:,.{digits}f}"

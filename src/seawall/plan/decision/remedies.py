@@ -16,7 +16,7 @@ from seawall.plan.decision.numbers import amount, money, seconds, share
 from seawall.plan.decision.places.port import Evaluation
 from seawall.plan.decision.places.registry import title_of
 from seawall.plan.decision.runs import SimulationRunner
-from seawall.plan.decision.search import CandidateSearch, excess_of
+from seawall.plan.decision.search import CandidateSearch
 from seawall.plan.decision.windows import Month, month_of
 from seawall.plan.inputs.arrivals import Spike
 from seawall.plan.inputs.distributions import quantile_of
@@ -95,15 +95,13 @@ def _best(
     """The cheapest platform that meets the objective, confirmed by so many replications."""
     finder = CandidateSearch(question, month_of(question), runs, within=_WITHIN)
     best: tuple[PlatformName, Evaluation] | None = None
+    if finder.excess_of_model > 0.0:
+        return None
     for name in ranked(near):
         sized = finder.find(name, near[name].candidate)
         if seeds and sized.met:
             sized = finder.confirm(sized, seeds)
-            met = [
-                excess_of(question.objective, each.figures) == 0.0
-                for each in finder.replications(sized.candidate, seeds)
-            ]
-            if sum(met) <= seeds / 2:
+            if finder.surely(finder.replications(sized.candidate, seeds)) > 0.0:
                 continue
         if sized.met and (best is None or sized.cost < best[1].cost):
             best = (name, sized)
@@ -130,7 +128,7 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
             of_objective("error_share"), _grid(max(objective.error_share, 1e-4), 1.0), share,
         ),
     ]  # fmt: skip
-    if objective.latency_p99 is not None:
+    if objective.latency_p99 is not None and math.isfinite(objective.latency_p99):
         limits.append(
             _Limit(
                 "objective.latency_p99", "an answer p99 within", seconds(objective.latency_p99),
@@ -156,7 +154,7 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
                 lambda value: structs.replace(
                     question, options=structs.replace(options, account_limit=int(value))
                 ),
-                _grid(options.account_limit, 3.0 * month.peak + 1_000.0, whole=True), amount,
+                _grid(options.account_limit, 3.0 * float(month.peak) + 1_000.0, whole=True), amount,
             )
         )  # fmt: skip
     limits += _of_model(question)
@@ -180,6 +178,8 @@ def _of_model(question: Question) -> list[_Limit]:
     found = []
     for name, title in (
         ("tokens_a_minute", "a model quota of tokens a minute of"),
+        ("input_tokens_a_minute", "a model quota of input tokens a minute of"),
+        ("output_tokens_a_minute", "a model quota of output tokens a minute of"),
         ("requests_a_minute", "a model quota of requests a minute of"),
     ):
         now = getattr(model.limits, name)

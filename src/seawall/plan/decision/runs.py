@@ -11,16 +11,20 @@ from msgspec import Struct, structs
 from numpy.typing import NDArray
 
 from seawall.plan.decision.places.port import Candidate
-from seawall.plan.decision.windows import Window
+from seawall.plan.decision.windows import Window, longer
 from seawall.plan.inputs.distributions import constant, mean_of, scaled
 from seawall.plan.inputs.model import ModelUse
-from seawall.plan.inputs.platforms import Eks, Managed, Platform
+from seawall.plan.inputs.platforms import Eks, Lambda, Managed, Platform
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.pods import slots_of
 from seawall.plan.simulator.result import Histogram, ModelCalls, Result, Usage
 from seawall.plan.simulator.simulate import simulate
+from seawall.plan.simulator.stability import offered_load
+from seawall.plan.simulator.stationarity import Steady, bin_seconds, steady_from
+from seawall.plan.simulator.thinning import scaled_usage, thinned, whole
 
 __all__ = [
+    "ENDLESS",
     "SHARES",
     "KeyFigures",
     "Outcome",
@@ -28,14 +32,26 @@ __all__ = [
     "Report",
     "SimulationRunner",
     "TimePercentiles",
+    "platform_in",
     "stretched",
 ]
 
 T = TypeVar("T")
 U = TypeVar("U")
 
+# A platform that serves everything at once.
+ENDLESS = Lambda(
+    account_limit=100_000_000,
+    start_rate=math.inf,
+    start_burst=math.inf,
+    invocations_per_concurrency=math.inf,
+    sandbox=constant(0.0),
+)
+
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 _KEPT = 250_000.0  # requests at most for exact percentiles; for more, those of the histograms
+_MOST = 50_000.0  # requests of a window; for more, a fraction of the system is simulated
+_TRIES = 4  # at a window, which is twice as long each time
 _POINTS = 100
 
 
@@ -47,11 +63,22 @@ class TimePercentiles(Struct, frozen=True):
 
 
 class KeyFigures(Struct, frozen=True):
-    """The figures that an objective is about; NaN: no request was served."""
+    """The figures that an objective is about; NaN: no request was served.
+
+    Attributes:
+        first_token_p99: Seconds.
+        latency_p99: Seconds.
+        error_share: Of requests that were not served.
+        load: Offered to processors or slots, as a share of their capacity; see `offered_load`.
+        growing: Whether requests in service and queue kept growing, so that no window is long
+            enough to show what becomes of them.
+    """
 
     first_token_p99: float
     latency_p99: float
     error_share: float
+    load: float = 0.0
+    growing: bool = False
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -71,6 +98,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
         throttled: Of the whole window.
         mean_capacity: Of the whole window.
         horizon: Of the whole window, seconds.
+        load: See `KeyFigures`.
+        growing: See `KeyFigures`.
         result: Of the whole window, if it is watched.
         model: What the model's quota did in the whole window. None: it had none.
     """
@@ -88,6 +117,8 @@ class Outcome(Struct, frozen=True, kw_only=True):
     throttled: int
     mean_capacity: float
     horizon: float
+    load: float
+    growing: bool
     result: Result | None
     model: ModelCalls | None = None
 
@@ -99,7 +130,13 @@ class Outcome(Struct, frozen=True, kw_only=True):
     @property
     def figures(self) -> KeyFigures:
         """The figures that an objective is about."""
-        return KeyFigures(self.first_token.at["p99"], self.latency.at["p99"], self.error_share)
+        return KeyFigures(
+            self.first_token.at["p99"],
+            self.latency.at["p99"],
+            self.error_share,
+            self.load,
+            self.growing,
+        )
 
 
 class Progress(Struct, frozen=True):
@@ -168,13 +205,15 @@ class SimulationRunner:
 
     def judged(self, candidate: Candidate, window: Window, *, seed: int = 1) -> Outcome:
         """The outcome of a candidate in a window."""
-        if window.event:
-            platform = candidate.peak
-        elif window.recorded:
-            platform = candidate.rest
-        else:
-            platform = candidate.place.settled(candidate, window)
-        return self._run(candidate, window, platform, seed)
+        return self._run(candidate, window, platform_in(candidate, window), seed)
+
+    def without_platform(self, window: Window) -> Outcome:
+        """The outcome of a window on a platform without limits: that of the model alone."""
+        service = structs.replace(
+            window.workload.service, start=constant(0.0), cold_request=None,
+            memory_mb=0.0, memory_kb_in_flight=0.0,
+        )  # fmt: skip
+        return self._simulate(structs.replace(window.workload, service=service), window, ENDLESS, 1)
 
     def _simplified(
         self, workload: Workload, start_factor: float, platform: Platform
@@ -203,6 +242,11 @@ class SimulationRunner:
 
     def _run(self, candidate: Candidate, window: Window, platform: Platform, seed: int) -> Outcome:
         workload, platform = self._simplified(window.workload, candidate.start_factor, platform)
+        return self._simulate(workload, window, platform, seed)
+
+    def _simulate(
+        self, workload: Workload, window: Window, platform: Platform, seed: int
+    ) -> Outcome:
         watched = id(window) in self._watched and seed == 1
         rest = (*_key(workload), window.at, window.until, platform, seed, watched)
         key = (workload.clients, *rest)
@@ -211,13 +255,9 @@ class SimulationRunner:
         known = self._outcomes.get(key) or self._undisturbed.get(undisturbed)
         if known is not None:
             return known
-        expected = workload.expected_requests
-        width = 1.0 if window.event else max(1.0, window.horizon / 600.0)
-        keep = expected <= _KEPT
-        result = simulate(workload, platform, seed=seed, bin_seconds=width, keep=keep)
-        outcome = _outcome_of(result, window, whole=watched)
+        outcome, result, runs = _outcome_of(workload, platform, window, seed, watched=watched)
         with self._lock:
-            self.simulations += 1
+            self.simulations += runs
             self.requests += result.requests
             self._workloads.append(workload)  # keeps the id of its trace unique
             self._outcomes[key] = outcome
@@ -228,6 +268,13 @@ class SimulationRunner:
         if self._progress is not None:
             self._progress(progress)
         return outcome
+
+
+def platform_in(candidate: Candidate, window: Window) -> Platform:
+    """The platform by which a candidate is simulated in a window."""
+    if window.event:
+        return candidate.peak
+    return candidate.rest if window.recorded else candidate.place.settled(candidate, window)
 
 
 def stretched(workload: Workload, factor: float) -> Workload:
@@ -245,22 +292,18 @@ def _key(workload: Workload) -> tuple[object, ...]:
     arrivals = workload.arrivals
     if arrivals.trace is None:
         return arrivals, 0, workload.service, workload.model
-    return (
-        structs.replace(arrivals, trace=None),
-        id(arrivals.trace),
-        workload.service,
-        workload.model,
-    )
+    recorded = structs.replace(arrivals, trace=None)
+    return recorded, id(arrivals.trace), workload.service, workload.model
 
 
-def _settled(result: Result, window: Window) -> Usage:
-    """The usage as if the window had not begun without environments: it represents settled hours.
+def _settled(result: Result, start: float) -> Usage:
+    """The usage as if all of the window were like the time from `start` on, when it was stationary.
 
     Environments that start while requests count are those that start all the time. The usage of a
     request does not depend on its time of arrival.
     """
     usage, started = result.usage, result.seconds["cold_starts"]
-    first = math.ceil(window.at / result.bin_seconds)
+    first = math.ceil(start / result.bin_seconds)
     settled = result.horizon - first * result.bin_seconds
     if not started.any() or settled <= 0.0:
         return usage
@@ -280,44 +323,87 @@ def _settled(result: Result, window: Window) -> Usage:
     )
 
 
-def _outcome_of(result: Result, window: Window, *, whole: bool) -> Outcome:
-    samples = result.samples
-    rest: dict[str, Any] = {
-        "usage": result.usage if window.event or window.recorded else _settled(result, window),
-        "attempts": result.attempts,
-        "throttled": result.throttled,
-        "mean_capacity": result.mean_capacity,
-        "horizon": result.horizon,
-        "result": structs.replace(result, samples=None) if whole else None,
-        "model": result.model,
-    }
-    if samples is None:
-        return Outcome(
-            requests=result.requests,
-            served=result.served,
-            refused=result.refused,
-            timed_out=result.timed_out,
-            failed=result.failed,
-            cold_starts=result.cold_starts + result.usage.pod_starts,
-            first_token=_from_histogram(result.first_token),
-            latency=_from_histogram(result.latency),
-            **rest,
-        )
-    inside = (samples.arrival >= window.at) & (samples.arrival <= window.until)
-    outcome = samples.outcome[inside]
-    served = inside & (samples.outcome == 0)
-    counts = np.bincount(outcome, minlength=4)
-    return Outcome(
-        requests=int(inside.sum()),
-        served=int(counts[0]),
-        refused=int(counts[1]),
-        timed_out=int(counts[2]),
-        failed=int(counts[3]),
-        cold_starts=int(samples.cold[inside].sum()) + result.usage.pod_starts,
-        first_token=_times(samples.first_token[served], drawn=whole),
-        latency=_times(samples.latency[served], drawn=whole),
-        **rest,
+def _outcome_of(
+    workload: Workload, platform: Platform, window: Window, seed: int, *, watched: bool
+) -> tuple[Outcome, Result, int]:
+    """The outcome in a window, the result and the number of simulations.
+
+    A window that does not become stationary is simulated again, twice as long.
+    """
+    load = 0.0 if window.recorded else offered_load(workload, platform)
+    window = structs.replace(window, workload=workload)
+    represented = window.horizon
+    if isinstance(platform, Lambda) and not window.recorded:
+        platform = structs.replace(platform, warm=_usual_environments(workload, platform))
+    for runs in range(1, _TRIES + 1):
+        part, fraction, factor = thinned(window.workload, platform, _MOST)
+        width = 1.0 if window.event else bin_seconds(window.horizon)
+        keep = part.expected_requests <= _KEPT
+        result = simulate(part, fraction, seed=seed, bin_seconds=width, keep=keep)
+        steady = Steady(0.0, settled=True, growing=False)
+        if not window.recorded:
+            steady = steady_from(result, window.at if window.event else window.horizon)
+        if steady.settled or load >= 1.0 or runs == _TRIES:
+            break
+        window = longer(window)
+    start = window.at if window.event else max(window.at, steady.at)
+    counted = _counted(result, start, window.until, factor, drawn=watched)
+    usage = result.usage
+    if not window.event and not window.recorded:
+        usage = _settled(result, start)
+    scaled_up = whole(result, factor)
+    outcome = Outcome(
+        **counted,
+        usage=scaled_usage(usage, factor),
+        attempts=scaled_up.attempts,
+        throttled=scaled_up.throttled,
+        mean_capacity=scaled_up.mean_capacity,
+        # More time before a spike is more ordinary time, which does not weigh.
+        horizon=represented if window.event else result.horizon,
+        load=load,
+        growing=steady.growing,
+        result=structs.replace(scaled_up, samples=None) if watched else None,
+        model=scaled_up.model,
     )
+    return outcome, result, runs
+
+
+def _usual_environments(workload: Workload, platform: Lambda) -> int:
+    """Environments that are idle or busy in ordinary time: as many as were busy in ten minutes.
+
+    The number of busy ones is Poisson, as in a service without queueing (M/G/oo); the greatest of
+    some hundred independent ones is 3.5 standard deviations above the mean, beside those that are
+    provisioned.
+    """
+    busy = workload.arrivals.rate * workload.service.mean_seconds
+    return max(0, round(busy + 3.5 * math.sqrt(busy)) - platform.provisioned)
+
+
+def _counted(
+    result: Result, start: float, until: float, factor: float, *, drawn: bool
+) -> dict[str, Any]:
+    """The fields of an outcome that are about requests that arrived from `start` to `until`."""
+    samples = result.samples
+    if samples is None:
+        counts = [result.requests, result.served, result.refused, result.timed_out, result.failed]
+        cold = result.cold_starts
+        first_token = _from_histogram(result.first_token)
+        latency = _from_histogram(result.latency)
+    else:
+        inside = (samples.arrival >= start) & (samples.arrival <= until)
+        served = inside & (samples.outcome == 0)
+        by_outcome = np.bincount(samples.outcome[inside], minlength=4)
+        counts = [int(inside.sum()), *(int(each) for each in by_outcome[:4])]
+        cold = int(samples.cold[inside].sum())
+        first_token = _times(samples.first_token[served], drawn=drawn)
+        latency = _times(samples.latency[served], drawn=drawn)
+    names = ("requests", "served", "refused", "timed_out", "failed")
+    return {
+        **{name: round(each * factor) for name, each in zip(names, counts, strict=True)},
+        "cold_starts": round((cold + result.usage.pod_starts) * factor),
+        "first_token": first_token,
+        "latency": latency,
+    }
 
 
 def _times(values: NDArray[np.float64], *, drawn: bool) -> TimePercentiles:

@@ -1,26 +1,40 @@
 """The search for the cheapest configuration that meets the objective; else the nearest to it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+
+from msgspec import structs
 
 from seawall.plan.decision.answer import PlatformName
 from seawall.plan.decision.bill import used_in
 from seawall.plan.decision.numbers import money, seconds, share
 from seawall.plan.decision.places.port import Candidate, Evaluation, bill_of
 from seawall.plan.decision.places.registry import place_of
-from seawall.plan.decision.runs import KeyFigures, Outcome, SimulationRunner
+from seawall.plan.decision.runs import KeyFigures, Outcome, SimulationRunner, platform_in
 from seawall.plan.decision.windows import Month
 from seawall.plan.inputs.question import Objective, Question
 from seawall.plan.simulator.replications import interval
+from seawall.plan.simulator.stability import offered_load
 
-__all__ = ["CandidateSearch", "cost_misses", "excess_of", "misses_of"]
+__all__ = [
+    "CandidateSearch",
+    "cost_misses",
+    "excess_of",
+    "half_width",
+    "mean_figures",
+    "misses_of",
+    "upper_figures",
+]
+
+_LARGER = 8  # times that a candidate is enlarged, by 5 % each, until it surely meets
 
 
 def _limits(
     objective: Objective, figures: KeyFigures
 ) -> list[tuple[str, float, float, Callable[[float], str]]]:
     """Name, value, maximum and format of each limit."""
-    limits = [
+    limits: list[tuple[str, float, float, Callable[[float], str]]] = [
         ("errors", figures.error_share, objective.error_share, share),
         ("first token p99", figures.first_token_p99, objective.first_token_p99, seconds),
     ]
@@ -29,9 +43,16 @@ def _limits(
     return limits
 
 
+def _unstable(figures: KeyFigures) -> tuple[str, ...]:
+    """Why queues grow without end, in words; empty: they do not."""
+    if figures.load >= 1.0:
+        return (f"offered load {share(figures.load)} of what it can do: queues only grow",)
+    return ("requests in service only grow",) if figures.growing else ()
+
+
 def misses_of(objective: Objective, figures: KeyFigures) -> tuple[str, ...]:
     """Where figures miss the objective, in words. NaN (no request was served) misses nothing."""
-    return tuple(
+    return _unstable(figures) + tuple(
         f"{name} {_above(value, most, form)} (at most {form(most)})"
         for name, value, most, form in _limits(objective, figures)
         if value > most
@@ -44,12 +65,63 @@ def _above(value: float, most: float, form: Callable[[float], str]) -> str:
 
 
 def excess_of(objective: Objective, figures: KeyFigures) -> float:
-    """How far figures are from the objective; 0: met. Errors weigh most: worse than waiting."""
+    """How far figures are from the objective; 0: met. Errors weigh most: worse than waiting.
+
+    A window is too short for all the errors of an unstable system: they are those of its overload.
+    """
     over = max(0.0, figures.error_share - objective.error_share) * 100.0
+    if _unstable(figures):
+        over = max(over, 1.0, (1.0 - 1.0 / max(figures.load, 1.0)) * 100.0)
     for _, value, most, _ in _limits(objective, figures)[1:]:
         if value > most:
             over += math.log(value / most)
     return over
+
+
+def mean_figures(outcomes: Sequence[Outcome]) -> KeyFigures:
+    """The figures of replications on average, where they are known."""
+    return _joint(outcomes, lambda values: fmean(values) if values else math.nan)
+
+
+def upper_figures(outcomes: Sequence[Outcome], unsure: float = 0.0) -> KeyFigures:
+    """The figures of replications at the upper ends of their 95 % intervals.
+
+    unsure: relative error of forecasts of times, which comes on top; see `half_width`.
+    """
+
+    def upper(values: list[float]) -> float:
+        return fmean(values) + half_width(values) if values else math.nan
+
+    def upper_of_times(values: list[float]) -> float:
+        return fmean(values) + half_width(values, unsure) if values else math.nan
+
+    return _joint(outcomes, upper_of_times, upper)
+
+
+def half_width(values: Sequence[float], unsure: float = 0.0) -> float:
+    """Half the 95 % interval of replications, with the error of forecasts; 0: not known.
+
+    That error has nothing to do with the spread of replications, so that their squares add up.
+    """
+    half = interval(values).half
+    return math.hypot(half if math.isfinite(half) else 0.0, unsure * abs(fmean(values)))
+
+
+def _joint(
+    outcomes: Sequence[Outcome],
+    of_times: Callable[[list[float]], float],
+    of_shares: Callable[[list[float]], float] = fmean,
+) -> KeyFigures:
+    def known(values: Iterable[float]) -> list[float]:
+        return [each for each in values if not math.isnan(each)]
+
+    return KeyFigures(
+        of_times(known(each.first_token.at["p99"] for each in outcomes)),
+        of_times(known(each.latency.at["p99"] for each in outcomes)),
+        of_shares([each.error_share for each in outcomes]),
+        max(each.load for each in outcomes),
+        sum(each.growing for each in outcomes) > len(outcomes) / 2,
+    )
 
 
 def cost_misses(objective: Objective, cost: float, currency: str = "USD") -> tuple[str, ...]:
@@ -83,6 +155,7 @@ class CandidateSearch:
         self.question, self.month, self._runs = question, month, runs
         self.within = within
         self.enough = math.inf
+        self._of_model: float | None = None
 
     def find(self, name: PlatformName, near: Candidate | None = None) -> Evaluation:
         """The best candidate of a platform. near: that of a similar question."""
@@ -90,12 +163,21 @@ class CandidateSearch:
 
     def replications(self, candidate: Candidate, seeds: int) -> list[Outcome]:
         """The outcomes of a candidate with the seeds 1 to `seeds`."""
-        runs, judged = self._runs, self.month.judged
-        return [runs.judged(candidate, judged, seed=seed) for seed in range(1, seeds + 1)]
+        return [self._judged(candidate, seed) for seed in range(1, seeds + 1)]
+
+    def _judged(self, candidate: Candidate, seed: int = 1) -> Outcome:
+        """The outcome in the judged window; it is stable if every window is."""
+        month = self.month
+        outcome = self._runs.judged(candidate, month.judged, seed=seed)
+        load = max(
+            offered_load(each.workload, platform_in(candidate, each))
+            for each in (month.judged, *month.events, *month.ordinary)
+        )
+        return structs.replace(outcome, load=load) if load > outcome.load else outcome
 
     def refuses(self, candidate: Candidate) -> bool:
         """Whether it refuses more requests than the objective allows to fail."""
-        outcome = self._runs.judged(candidate, self.month.judged)
+        outcome = self._judged(candidate)
         most = self.question.objective.error_share
         return outcome.requests > 0 and outcome.refused / outcome.requests > most
 
@@ -110,9 +192,9 @@ class CandidateSearch:
 
         A function without provisioned concurrency cannot be enlarged.
         """
-        for _ in range(4):
+        for _ in range(_LARGER):
             outcomes = self.replications(found.candidate, seeds)
-            if not found.met or self._meets_surely(outcomes):
+            if not found.met or self.surely(outcomes) == 0.0:
                 break
             larger = found.candidate.place.larger(self.question, self.month, found.candidate)
             if larger is None:
@@ -120,27 +202,30 @@ class CandidateSearch:
             found = self.evaluate(larger)
         return found
 
-    def _meets_surely(self, outcomes: list[Outcome]) -> bool:
-        def upper(values: list[float]) -> float:
-            estimate = interval(values)
-            return estimate.high if math.isfinite(estimate.half) else estimate.mean
+    def surely(self, outcomes: Sequence[Outcome]) -> float:
+        """How far replications are from the objective at the upper ends of their intervals."""
+        unsure = self.question.workload.forecast_error
+        return excess_of(self.question.objective, upper_figures(outcomes, unsure))
 
-        figures = KeyFigures(
-            upper([each.first_token.at["p99"] for each in outcomes]),
-            upper([each.latency.at["p99"] for each in outcomes]),
-            upper([each.error_share for each in outcomes]),
-        )
-        return excess_of(self.question.objective, figures) == 0.0
+    @property
+    def excess_of_model(self) -> float:
+        """How far from the objective the model's quota keeps any platform; 0: not at all."""
+        if self._of_model is None:
+            self._of_model = 0.0
+            if self.question.workload.model.limited:
+                outcome = self._runs.without_platform(self.month.judged)
+                self._of_model = excess_of(self.question.objective, outcome.figures)
+        return self._of_model
 
     def excess(self, candidate: Candidate) -> float:
-        """How far a candidate is from the objective; 0: met."""
-        outcome = self._runs.judged(candidate, self.month.judged)
-        return excess_of(self.question.objective, outcome.figures)
+        """How far a candidate is from the objective, as far as the platform decides; 0: met."""
+        over = excess_of(self.question.objective, self._judged(candidate).figures)
+        return max(0.0, over - 1.02 * self.excess_of_model)
 
     def evaluate(self, candidate: Candidate) -> Evaluation:
         """Evaluate a candidate: its outcome and its bill."""
         month = self.month
-        outcome = self._runs.judged(candidate, month.judged)
+        outcome = self._judged(candidate)
         pieces = []
         for window in (month.judged, *month.events, *month.ordinary):
             run = self._runs.judged(candidate, window)

@@ -10,17 +10,16 @@ from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.arrivals import DAY, Arrivals, Campaign, Spike
-from seawall.plan.inputs.distributions import mean_of
-from seawall.plan.inputs.exports.trace import MOST_REQUESTS
 from seawall.plan.inputs.question import MONTH, Question
 from seawall.plan.inputs.workload import Workload
 
-__all__ = ["Month", "Window", "month_of"]
+__all__ = ["Month", "Window", "check_amount", "longer", "month_of"]
 
 _LEVELS = 4
 _ENOUGH = 2_000.0  # requests in a window of ordinary time
 _MOST = 10_000.0  # requests beside a spike in its window
-_SLOWEST = 7.0  # factor of an initialisation in the smallest function: 1,769 MB to 256
+_FEW = 300.0  # requests in a window of ordinary time that is longer than a month
+_LEAST_A_DAY, _MOST_A_DAY, _MOST_AT_ONCE = 1e-3, 1e12, 10_000_000
 
 
 class Window(Struct, frozen=True, kw_only=True):
@@ -29,7 +28,8 @@ class Window(Struct, frozen=True, kw_only=True):
     Attributes:
         workload: With arrivals of this window only.
         seconds: Of a month that it represents.
-        at: Start of the time that counts for the objective: that of the spike.
+        at: Start of the time that counts for the objective: that of the spike. In ordinary time it
+            starts when the run has become stationary, if that is later.
         until: End of that time: its last requests are due.
         size: Requests of the spike.
         event: Whether it is a spike or a campaign, not ordinary time.
@@ -87,11 +87,6 @@ def month_of(question: Question) -> Month:
         raise ConfigError("arrivals: no requests; give --daily, --spike or --trace")
     if not mean > 0:
         raise ConfigError("service: requests take no time; give a duration of more than 0")
-    bursts = any(spike.size for spike in arrivals.spikes) or arrivals.trace is not None
-    if not bursts and arrivals.rate * DAY < 1.0:
-        raise ConfigError(
-            f"arrivals: {arrivals.rate * DAY:g} requests a day; at least 1, or a spike, is required"
-        )
     events = [_event(workload, spike, options.spikes_a_month) for spike in arrivals.spikes]
     events = [each for each in events if each.size > 0]
     ordinary = _recorded(workload) if arrivals.trace is not None else _levels(workload)
@@ -110,14 +105,6 @@ def month_of(question: Question) -> Month:
         judged = max(events, key=lambda each: each.size)
     else:
         judged = max([*campaigns, *ordinary], key=_rate)
-    largest = max(
-        each.workload.expected_requests for each in [*events, *campaigns, *ordinary, judged]
-    )
-    if largest > MOST_REQUESTS:
-        raise ConfigError(
-            f"arrivals: {largest:.3g} requests are to be simulated at a time; "
-            f"at most {MOST_REQUESTS:,}"
-        )
     rest = [each for each in [*events, *campaigns] if each is not judged]
     requests = sum(
         each.workload.expected_requests * each.seconds / each.horizon
@@ -134,6 +121,39 @@ def month_of(question: Question) -> Month:
         peak=_at_once(judged, mean) if judged.event else fastest + 3.0 * np.sqrt(fastest) + 1.0,
         busy=busy,
         usual=max(_rate(each) for each in ordinary) * mean,
+    )
+
+
+def check_amount(question: Question) -> None:
+    """Raise ConfigError, naming the flag, if there are too few or too many requests."""
+    arrivals = question.workload.arrivals
+    a_day, most = arrivals.rate * DAY, max([0, *(spike.size for spike in arrivals.spikes)])
+    if 0.0 < a_day < _LEAST_A_DAY:
+        raise ConfigError(
+            f"arrivals (--daily): {a_day:g} requests a day; 0, or at least {_LEAST_A_DAY:g}"
+        )
+    if a_day > _MOST_A_DAY:
+        raise ConfigError(f"arrivals (--daily): {a_day:g} requests a day; at most {_MOST_A_DAY:g}")
+    if most > _MOST_AT_ONCE:
+        raise ConfigError(f"arrivals (--spike): {most:,} requests; at most {_MOST_AT_ONCE:,}")
+
+
+def longer(window: Window) -> Window:
+    """The window with twice the time before its event, or of twice the length in ordinary time."""
+    arrivals = window.workload.arrivals
+    more = window.at if window.event else window.horizon
+    shift = more if window.event else 0.0
+    changed = structs.replace(
+        arrivals,
+        horizon=arrivals.horizon + more,
+        spikes=tuple(structs.replace(each, at=each.at + shift) for each in arrivals.spikes),
+        campaigns=tuple(structs.replace(each, at=each.at + shift) for each in arrivals.campaigns),
+    )
+    return structs.replace(
+        window,
+        workload=structs.replace(window.workload, arrivals=changed),
+        at=window.at + shift,
+        until=window.until + more,
     )
 
 
@@ -166,8 +186,7 @@ def _event(workload: Workload, spike: Spike, a_month: float) -> Window:
     arrivals, service = workload.arrivals, workload.service
     mean = service.mean_seconds
     rate = _rate_at(arrivals, spike.at)
-    # Functions take time to scale from none to the ordinary load: 100 environments a second.
-    before = max(20.0, 5.0 * mean, 0.015 * rate * mean, _warm(workload))
+    before = max(20.0, 5.0 * mean)
     after = spike.within + max(70.0, 3.0 * mean)
     if rate * (before + after) > _MOST:
         after = max(spike.within + 3.0 * mean + 10.0, _MOST / rate - before)
@@ -199,7 +218,7 @@ def _campaign(workload: Workload, campaign: Campaign, a_month: float) -> Window:
     arrivals = workload.arrivals
     base = _rate_at(structs.replace(arrivals, campaigns=()), campaign.at)
     mean = workload.service.mean_seconds
-    before = max(20.0, 5.0 * mean, _warm(workload))
+    before = max(20.0, 5.0 * mean)
     rate = base * campaign.factor
     length = min(campaign.seconds, 600.0, max(60.0, _MOST / rate if rate else 600.0))
     changed = Arrivals(
@@ -248,17 +267,13 @@ def _levels(workload: Workload) -> list[Window]:
     return [_level(workload, float(each.mean()), len(each)) for each in groups]
 
 
-def _warm(workload: Workload) -> float:
-    """Seconds until functions have started the environments that they need."""
-    service = workload.service
-    return 3.0 * service.mean_seconds + _SLOWEST * mean_of(service.start) + 1.0
-
-
 def _level(workload: Workload, rate: float, hours: int) -> Window:
-    warm = _warm(workload)
-    # Until enough requests have arrived, but at most a month.
+    warm = 3.0 * workload.service.mean_seconds + 1.0
+    # Until enough requests have arrived; if that takes more than a month, until a few have.
     enough = max(_ENOUGH, min(60.0 * rate, 5.0 * _ENOUGH))
-    horizon = min(MONTH, warm + enough / rate) if rate else 3_600.0
+    horizon = 3_600.0
+    if rate:
+        horizon = max(min(MONTH, warm + enough / rate), _FEW / rate)
     return Window(
         workload=structs.replace(workload, arrivals=Arrivals(horizon=horizon, rate=rate)),
         seconds=hours * 3_600.0,

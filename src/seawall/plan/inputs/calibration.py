@@ -12,9 +12,17 @@ from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.distributions import Distribution, check_amounts, constant, empirical
+from seawall.plan.inputs.service import Stage
 from seawall.plan.inputs.workload import Workload
 
-__all__ = ["FORMAT", "Measured", "calibrated", "read_calibration", "read_calibration_as"]
+__all__ = [
+    "FORMAT",
+    "Measured",
+    "calibrated",
+    "read_calibration",
+    "read_calibration_as",
+    "with_cpu",
+]
 
 T = TypeVar("T")
 
@@ -36,6 +44,8 @@ class Measured(Struct, frozen=True, kw_only=True):
         memory_mb: Of a process at rest.
         memory_kb_in_flight: Of each request.
         connections: Opened by a process when it starts.
+        forecast_error: By which share forecasts of times were off what the lab then measured, such
+            as 0.08.
     """
 
     format: str
@@ -49,6 +59,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     memory_mb: float | None = None
     memory_kb_in_flight: float | None = None
     connections: int | None = None
+    forecast_error: float | None = None
 
 
 def read_calibration(path: Path) -> Measured:
@@ -74,6 +85,14 @@ def _times(values: tuple[float, ...] | float, name: str) -> Distribution:
     if isinstance(values, float):
         return constant(values, field=field)
     return empirical(values, field=field)
+
+
+def with_cpu(stages: tuple[Stage, ...], cpu_ms: float) -> tuple[Stage, ...]:
+    """The stages with this processor time of a whole request, divided as it was among them."""
+    whole = sum(stage.cpu_ms for stage in stages)
+    share = cpu_ms / whole if whole else 0.0
+    even = 0.0 if whole else cpu_ms / len(stages)
+    return tuple(structs.replace(stage, cpu_ms=stage.cpu_ms * share + even) for stage in stages)
 
 
 def calibrated(workload: Workload, measured: Measured) -> Workload:
@@ -106,11 +125,15 @@ def calibrated(workload: Workload, measured: Measured) -> Workload:
     sources |= {f"service.{name}": source for name in fields}
     if measured.cpu_ms is not None and not given("stages"):
         check_amounts("calibration", cpu_ms=measured.cpu_ms)
-        whole = sum(stage.cpu_ms for stage in service.stages)
-        share = measured.cpu_ms / whole if whole else 0.0
-        even = 0.0 if whole else measured.cpu_ms / len(service.stages)
-        fields["stages"] = tuple(
-            structs.replace(stage, cpu_ms=stage.cpu_ms * share + even) for stage in service.stages
-        )
+        fields["stages"] = with_cpu(service.stages, measured.cpu_ms)
         sources["service.stages.cpu_ms"] = source
-    return structs.replace(workload, service=structs.replace(service, **fields), sources=sources)
+    error = workload.forecast_error
+    if measured.forecast_error is not None:
+        check_amounts("calibration", forecast_error=measured.forecast_error)
+        error, sources["forecast_error"] = measured.forecast_error, source
+    return structs.replace(
+        workload,
+        service=structs.replace(service, **fields),
+        forecast_error=error,
+        sources=sources,
+    )

@@ -28,7 +28,7 @@ MINUTE = 60.0
 
 MODEL_SOURCES = {
     "model.limits": "not given: the model was simulated without a quota",
-    "model.max_tokens": "assumed: the application sets a bound; without one it is the model's own",
+    "model.max_tokens": "Seawall's own: what an agent has without limits.call_tokens",
     "model.on_refusal": "assumed: a turn repeats a refused call twice, as providers' clients do",
 }
 
@@ -138,7 +138,7 @@ class ModelUse(Struct, frozen=True, kw_only=True):
     input_tokens: Distribution = constant(1_500.0)
     output_tokens: Distribution = constant(250.0)
     cached_share: float = 0.0
-    max_tokens: int | None = 1_000
+    max_tokens: int | None = 4_096
     on_refusal: Literal["retry", "queue"] = "retry"
     retries: int = 2
     backoff: float = 0.5

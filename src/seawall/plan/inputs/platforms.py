@@ -81,6 +81,8 @@ class Lambda(Struct, frozen=True, kw_only=True):
         snapstart: New environments restore a snapshot in place of initialising; not together with
             provisioned concurrency.
         provisioned: Environments initialised in advance; requests beyond them spill over to others.
+        warm: Idle environments at the start, beyond the provisioned ones, of evenly spread ages; at
+            most as many as the limit allows.
         schedule: Changes of the provisioned concurrency at fixed times.
         tracking: Changes of the provisioned concurrency by its utilisation.
         account_limit: Concurrency of the account in the region; 1,000 by default.
@@ -107,6 +109,7 @@ class Lambda(Struct, frozen=True, kw_only=True):
     memory_mb: int = 1_769
     snapstart: bool = False
     provisioned: int = 0
+    warm: int = 0
     schedule: tuple[Scheduled, ...] = ()
     tracking: Tracking | None = None
     account_limit: int = 1_000

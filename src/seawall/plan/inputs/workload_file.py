@@ -24,6 +24,7 @@ from seawall.plan.inputs.workload import Clients, Workload, from_trace
 
 __all__ = [
     "WORKLOAD_TABLES",
+    "clients_of",
     "from_flags",
     "read_workload",
     "with_fields",
@@ -90,7 +91,7 @@ def from_flags(
         sources["service.start"] = "given"
     clients = workload.clients
     if duration and sources.get("clients") == DEFAULT_SOURCES["clients"]:
-        clients = _clients_of(service, sources)
+        clients = clients_of(service, sources)
     model = model_from_flags(
         workload.model, sources,
         tokens_a_minute=model_tpm, requests_a_minute=model_rpm, max_tokens=max_tokens,
@@ -122,7 +123,7 @@ def _check_span(arrivals: Arrivals, sources: dict[str, str]) -> None:
         )
 
 
-def _clients_of(service: Service, sources: dict[str, str]) -> Clients:
+def clients_of(service: Service, sources: dict[str, str]) -> Clients:
     """Clients of a slow service wait longer than a minute: for three times its mean duration."""
     longer = 3.0 * service.mean_seconds
     if longer <= Clients().patience:
@@ -186,7 +187,7 @@ def workload_of(document: dict[str, Any], folder: Path) -> Workload:
     if daily is not None:
         amount = parse_amount(str(daily), "arrivals.daily")
         arrivals = _with_daily(arrivals, amount, "arrivals.daily", sources)
-    clients = Clients() if "patience" in calling else _clients_of(service, sources)
+    clients = Clients() if "patience" in calling else clients_of(service, sources)
     return Workload(
         arrivals=arrivals,
         service=service,

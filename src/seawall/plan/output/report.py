@@ -15,7 +15,7 @@ from seawall.plan.output.charts import asset, document
 __all__ = ["bill_rows", "render_report", "side_by_side", "spike_rows", "write_report"]
 
 # In this order, after those of `charts`: each uses what is before it.
-_SCRIPTS = ("spike.js", "figures.js", "report.js")
+_SCRIPTS = ("spike.js", "figures.js", "what_if.js", "report.js")
 # Colours of the platforms in their order, as in report.js.
 _COLOURS = ("c2", "c6", "c4", "c5", "c1", "c3")
 _INSTANTS = (-10.0, 0.0, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)

@@ -146,6 +146,14 @@ def _times(each: BreakEven, answer: Answer) -> str:
 
 
 def _sensitive(answer: Answer) -> str:
+    if not answer.met:
+        helping = [
+            f"{row.title} {case.value}"
+            for row in answer.sensitivity
+            for case in (row.low, row.high)
+            if any(case.met.values())
+        ]
+        return f"it would be met with {', or '.join(helping)}" if helping else ""
     changing = [row for row in answer.sensitivity if row.changes_choice]
     if not changing:
         top = answer.sensitivity[0]

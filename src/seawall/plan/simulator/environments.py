@@ -109,7 +109,7 @@ def _params_of(job: Job, platform: Lambda) -> tuple[kernel.EnvironmentParams, Fl
 def _initial_state(job: Job, platform: Lambda) -> kernel.EnvironmentState:
     """The arrays of a run without environments, with room for as many as there may be."""
     # There are no more environments than attempts.
-    room = int(min(platform.limit, job.workload.most_attempts)) + 1
+    room = int(min(platform.limit, job.workload.most_attempts + platform.warm)) + 1
     count = np.zeros(13, dtype=np.int64)
     count[kernel.FREE_SLOTS] = room
     count[kernel.OLDEST] = count[kernel.NEWEST] = -1
@@ -141,6 +141,33 @@ def _initial_state(job: Job, platform: Lambda) -> kernel.EnvironmentState:
     )
 
 
+def _warm_up(
+    state: kernel.EnvironmentState, stats: kernel.EnvironmentStats, platform: Lambda
+) -> None:
+    """Add the idle environments of the start, and count them as alive from then on."""
+    count = state.tally
+    free = int(count[kernel.FREE_SLOTS])
+    warm = min(platform.warm, platform.limit - platform.provisioned, free)
+    if warm <= 0:
+        return
+    slots = state.slots[free - warm : free][::-1]
+    count[kernel.FREE_SLOTS] -= warm
+    ages = (np.arange(warm)[::-1] + 0.5) / warm * min(platform.lifetime, 1e9)
+    state.born[slots] = -ages
+    state.number[slots] = np.arange(warm)
+    state.since[slots] = 0.0
+    state.earlier[slots] = np.concatenate(([-1], slots[:-1]))
+    state.later[slots] = np.concatenate((slots[1:], [-1]))
+    count[kernel.OLDEST], count[kernel.NEWEST] = slots[0], slots[-1]
+    count[kernel.ALIVE] = count[kernel.IDLE] = count[kernel.BORN] = warm
+    if platform.reuse == "newest":
+        state.newest[:warm] = -np.arange(warm)[::-1].astype(float)
+        state.ranked[:warm] = slots[::-1]
+        count[kernel.SPARE] = warm
+    stats.series[kernel.ALIVE_CHANGE, 0] += warm
+    stats.totals[kernel.ALIVE_TIME] -= float(ages.sum())  # of before the start
+
+
 def run_lambda(job: Job, platform: Lambda) -> Result:
     """Run a job; see `simulate`."""
     params, rows, tables = _params_of(job, platform)
@@ -158,6 +185,7 @@ def run_lambda(job: Job, platform: Lambda) -> Result:
         samples=job.samples,
     )
     provisioning = Provisioning(platform, horizon)
+    _warm_up(state, stats, platform)
     state.tally[kernel.PROVISIONED] = platform.provisioned
     number = 0
     following = iter(job.pieces)

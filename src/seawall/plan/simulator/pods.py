@@ -33,6 +33,7 @@ from seawall.plan.simulator.result import Result, Usage
 from seawall.plan.simulator.scalers import Scaler, scaler_of
 
 __all__ = [
+    "cores_of",
     "run_eks",
     "run_managed",
     "slots_of",
@@ -60,6 +61,11 @@ def slots_of(platform: Eks | Managed, workload: Workload) -> int:
             return max(1, min(limit, int(memory / (service.memory_mb + each))))
     room = (memory - service.memory_mb) / each if each else math.inf
     return max(1, int(min(limit, room)))
+
+
+def cores_of(platform: Managed) -> float:
+    """The processors that the requests of an environment share: one process uses one."""
+    return platform.vcpus if platform.runtime == "processes" else 1.0
 
 
 def _params_of(job: Job, platform: Eks, room: int) -> tuple[kernel.PodParams, Floats, Floats]:
@@ -182,7 +188,7 @@ def run_managed(job: Job, platform: Managed) -> Result:
     """Run a job; see `simulate`. An environment is a pod without a queue on its own node."""
     like = Eks(
         pods=platform.minimum,
-        cores=platform.vcpus if platform.runtime == "processes" else 1.0,
+        cores=cores_of(platform),
         queue=0,
         balance="least",
         warm_up=constant(0.0),

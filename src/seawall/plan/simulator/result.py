@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-__all__ = ["SERIES", "Histogram", "ModelCalls", "Result", "Samples", "Usage"]
+__all__ = ["MODEL_SERIES", "SERIES", "Histogram", "ModelCalls", "Result", "Samples", "Usage"]
 
 Floats = NDArray[np.float64]
 
@@ -34,7 +34,8 @@ SERIES = {
     "store_calls": "calls of the session store",
     "first_token_mean": "mean seconds to first token of requests that arrived then; NaN: none",
     "first_token_max": "the longest of them, seconds",
-    # Where the model has a quota:
+}
+MODEL_SERIES = {  # in addition, where the model has a quota
     "model_refusals": "model calls refused by the quota: 429",
     "model_failures": "attempts that ended because of the quota",
     "model_waiting": "model calls that wait for the quota, at the end of the second",
@@ -205,8 +206,8 @@ class Result(Struct, frozen=True, kw_only=True):
         usage: Billed quantities.
         peak: Greatest values of in_service, capacity, model_calls, open_connections, queued, and
             of in_one_pod: requests in service in one pod.
-        seconds: Arrays over time by the names of SERIES, which describes them. Later events than
-            the last bin are in the last bin.
+        seconds: Arrays over time by the names of SERIES and MODEL_SERIES, which describe them.
+            Later events than the last bin are in the last bin.
         samples: Every request, if kept.
         model: What the model's quota did. None: it has none.
     """

@@ -44,7 +44,7 @@ __all__ = ["EKS", "eks"]
 
 _BUSY_TARGET = 0.5  # of a pod's slots, for its autoscaler
 _CORES = (0.4, 0.85)  # of a pod: four or two of them fit on two vCPUs
-_MOST_PODS = 2_000
+_MOST_PODS = 200_000
 
 
 def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candidate:

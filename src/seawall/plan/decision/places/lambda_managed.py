@@ -35,7 +35,7 @@ from seawall.plan.simulator.pods import slots_of
 
 __all__ = ["MANAGED", "least_environments", "managed", "share_of"]
 
-_MOST = 2_000  # environments
+_MOST = 200_000  # environments
 _SLACK = 1.25  # of memory, over the known need
 
 

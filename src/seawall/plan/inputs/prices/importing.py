@@ -1,11 +1,8 @@
 """Prices of a region from AWS's published price lists, as a price file.
 
-An item is the product of a usage type, such as `EUC1-NatGateway-Hours`: the region's prefix and a
-name, which is the same in all regions. Usage types are those of price lists and bills; what the
-lists do not have stays as it was, marked uncertain.
+What the lists do not have stays as it was, marked uncertain where it is another region's.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -16,57 +13,11 @@ from msgspec import Struct, structs
 from seawall.errors import ConfigError
 from seawall.plan.inputs.prices import Price, Prices, load_prices, regions
 from seawall.plan.inputs.prices.price_list import Listed, Offer, read_offer
+from seawall.plan.inputs.prices.usage_types import ITEMS, item_of
 
 __all__ = ["Imported", "import_prices", "price_file"]
 
 
-class _Item(Struct, frozen=True):
-    """How an item is found.
-
-    Attributes:
-        usage: Its usage type without the region's prefix.
-        unit: Of the item.
-        many: Units of the price list in one of the item's.
-        attributes: That its product has, too.
-    """
-
-    usage: str
-    unit: str
-    many: int = 1
-    attributes: Mapping[str, str] = {}
-
-
-_MILLION = 1_000_000
-_BALANCER = {"productfamily": "Load Balancer-Application"}
-_ITEMS = {
-    "lambda.gb_seconds.arm64": _Item("Lambda-GB-Second-ARM", "GB-s"),
-    "lambda.gb_seconds.x86_64": _Item("Lambda-GB-Second", "GB-s"),
-    "lambda.requests": _Item("Request", "million", _MILLION),
-    "lambda.provisioned_gb_seconds.arm64": _Item("Lambda-Provisioned-Concurrency-ARM", "GB-s"),
-    "lambda.provisioned_gb_seconds.x86_64": _Item("Lambda-Provisioned-Concurrency", "GB-s"),
-    "lambda.provisioned_duration.arm64": _Item("Lambda-Provisioned-GB-Second-ARM", "GB-s"),
-    "lambda.provisioned_duration.x86_64": _Item("Lambda-Provisioned-GB-Second", "GB-s"),
-    "lambda.snapstart_cache": _Item("Lambda-SnapStart-Cached-GB-S", "GB-s"),
-    "lambda.snapstart_restore": _Item("Lambda-SnapStart-Restored-GB", "GB"),
-    "ec2_surplus.vcpu_hours": _Item("CPUCredits:t4g", "vCPU-h"),
-    "eks.control_plane": _Item("AmazonEKS-Hours:perCluster", "hour"),
-    "fargate.vcpu_hours.x86_64": _Item("Fargate-vCPU-Hours:perCPU", "vCPU-h"),
-    "fargate.gb_hours.x86_64": _Item("Fargate-GB-Hours", "GB-h"),
-    "fargate.vcpu_hours.arm64": _Item("Fargate-ARM-vCPU-Hours:perCPU", "vCPU-h"),
-    "fargate.gb_hours.arm64": _Item("Fargate-ARM-GB-Hours", "GB-h"),
-    "ipv4.hours": _Item("PublicIPv4:InUseAddress", "hour"),
-    "alb.hours": _Item("LoadBalancerUsage", "hour", 1, _BALANCER),
-    "alb.lcu_hours": _Item("LCUUsage", "LCU-h", 1, _BALANCER),
-    "api_gateway.http": _Item("ApiGatewayHttpRequest", "million", _MILLION),
-    "api_gateway.rest": _Item("ApiGatewayRequest", "million", _MILLION),
-    "nat.hours": _Item("NatGateway-Hours", "hour"),
-    "nat.gb": _Item("NatGateway-Bytes", "GB"),
-    "ebs.gp3_gb_months": _Item("EBS:VolumeUsage.gp3", "GB-month"),
-    "logs.gb": _Item("DataProcessing-Bytes", "GB"),
-    "dynamodb.write_units": _Item("WriteRequestUnits", "million", _MILLION),
-    "dynamodb.read_units": _Item("ReadRequestUnits", "million", _MILLION),
-    "egress.gb": _Item("DataTransfer-Out-Bytes", "GB"),
-}
 _LINUX = {
     "operatingsystem": "Linux",
     "tenancy": "Shared",
@@ -112,11 +63,10 @@ def import_prices(
         ConfigError: A file cannot be read, or the region is missing or ambiguous.
     """
     types = {*machines, *_shipped_machines()}
-    wanted = {item.usage: name for name, item in _ITEMS.items()}
 
     def keep(attributes: dict[str, str]) -> bool:
         usage = attributes.get("usagetype", "")
-        return _name_of(usage, wanted, types) is not None and (
+        return item_of(usage, types) is not None and (
             not region or _region_of(attributes) in (region, "")
         )
 
@@ -126,7 +76,7 @@ def import_prices(
         offer, products = read_offer(path, keep)
         offers.append(offer)
         for each in products:
-            name = _name_of(each.attributes["usagetype"], wanted, types)
+            name = item_of(each.attributes["usagetype"], types)
             if name is not None and _fits(name, each.attributes):
                 listed.setdefault(name, []).append((each, offer))
     there = {_region_of(each.attributes) for found in listed.values() for each, _ in found} - {""}
@@ -144,26 +94,6 @@ def _shipped_machines() -> set[str]:
     return {name.removeprefix("ec2.") for name in items if name.startswith("ec2.")}
 
 
-def _name_of(usage: str, wanted: Mapping[str, str], types: set[str]) -> str | None:
-    """The item of a usage type. None: no plan needs it."""
-    for bare in (usage, usage.partition("-")[2] if _has_prefix(usage) else usage):
-        if bare in wanted:
-            return wanted[bare]
-        if bare.startswith("BoxUsage:") and bare.removeprefix("BoxUsage:") in types:
-            return f"ec2.{bare.removeprefix('BoxUsage:')}"
-    return None
-
-
-def _has_prefix(usage: str) -> bool:
-    """Whether a usage type begins with a region, such as USE1, EU or APN2; TS is a trust store."""
-    prefix, dash, _ = usage.partition("-")
-    return (
-        bool(dash)
-        and re.fullmatch(r"[A-Z]{2,3}[A-Z0-9]{0,2}", prefix) is not None
-        and (prefix != "TS")
-    )
-
-
 def _region_of(attributes: Mapping[str, str]) -> str:
     return attributes.get("regioncode") or attributes.get("fromregioncode") or ""
 
@@ -171,7 +101,7 @@ def _region_of(attributes: Mapping[str, str]) -> str:
 def _fits(name: str, attributes: Mapping[str, str]) -> bool:
     """Whether a product has the other attributes of its item."""
     if not name.startswith("ec2."):
-        return all(attributes.get(key) == value for key, value in _ITEMS[name].attributes.items())
+        return all(attributes.get(key) == value for key, value in ITEMS[name].attributes.items())
     return attributes.get("marketoption", "OnDemand") == "OnDemand" and all(
         attributes.get(key) == value for key, value in _LINUX.items()
     )
@@ -218,7 +148,7 @@ def _imported(
 def _price(name: str, listed: Listed, offer: Offer, base: Prices) -> Price:
     source = f"AWS's price list, {offer.code} {offer.version}, SKU {listed.sku}"
     if not name.startswith("ec2."):
-        item = _ITEMS[name]
+        item = ITEMS[name]
         return Price(price=float(listed.price * item.many), unit=item.unit, source=source)
     attributes, machine = listed.attributes, name.removeprefix("ec2.")
     try:

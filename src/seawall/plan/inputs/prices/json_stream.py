@@ -8,9 +8,9 @@ from seawall.errors import ConfigError
 
 __all__ = ["JsonStream"]
 
-_CHUNK = 1 << 20  # characters that are read at once
 _LARGEST = 1 << 24  # of a value
 _BLANK = " \t\r\n"
+_NUMBER = "0123456789.eE+-"  # the empty text is in it
 
 
 class JsonStream:
@@ -21,10 +21,11 @@ class JsonStream:
     Args:
         text: The document.
         name: Of the file, for errors.
+        chunk: Characters that are read at once.
     """
 
-    def __init__(self, text: IO[str], name: str) -> None:
-        self._text, self._name = text, name
+    def __init__(self, text: IO[str], name: str, chunk: int = 1 << 20) -> None:
+        self._text, self._name, self._chunk = text, name, chunk
         self._buffer, self._at, self._ended = "", 0, False
         self._decode = json.JSONDecoder().raw_decode
 
@@ -62,8 +63,8 @@ class JsonStream:
             except ValueError as error:  # a whole number of thousands of digits
                 raise self._error(str(error)) from None
             else:
-                # A number at the end of the buffer may go on.
-                if end < len(self._buffer) or self._ended:
+                # A number may go on, as far as the buffer shows.
+                if self._ended or self._buffer[end : end + 1] not in _NUMBER:
                     self._at = end
                     return found
             if len(self._buffer) - self._at > _LARGEST:
@@ -89,11 +90,11 @@ class JsonStream:
 
     def _fill(self) -> None:
         """Have a good part of what follows in the buffer."""
-        if len(self._buffer) - self._at < _CHUNK // 2 and not self._ended:
+        if len(self._buffer) - self._at < self._chunk // 2 and not self._ended:
             self._read()
 
     def _read(self) -> None:
-        chunk = self._text.read(_CHUNK)
+        chunk = self._text.read(self._chunk)
         self._ended = not chunk
         self._buffer = self._buffer[self._at :] + chunk
         self._at = 0

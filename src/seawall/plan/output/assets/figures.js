@@ -100,6 +100,18 @@ function billBars() {
   }), most);
 }
 
+function moneyBars() {
+  const { money: whole, shared } = answer;
+  const parts = [["c1", `platform, ${titleOf(answer.choice)}`, whole.platform],
+    ...shared.items.map((item, at) => [["c2", "c5", "c4", "c6", "c3"][at % 5], item.title, item.monthly])];
+  const said = [["platform", whole.platform], ["model", whole.model], ["store and traffic", whole.rest]];
+  bars("money-chart", `The whole bill of a month, ${money(whole.whole)}`, [{
+    label: said.map(([name, size]) => `${name} ${money(size)} (${percent(size / whole.whole)})`).join(", "),
+    value: "",
+    parts: parts.map(([style, name, size]) => ({ style, size, title: `${name}: ${money(size)}` })),
+  }], whole.whole, parts.filter(([, , size]) => size > 0).map(([style, name]) => [style, name]));
+}
+
 function tornado() {
   const host = document.getElementById("tornado-chart");
   if (!host) return;

@@ -16,8 +16,35 @@ function drawFigures() {
   });
 }
 
+/* The names of a table's columns, for each cell: groups of columns and their own names. */
+function columnNames(table) {
+  const names = [];
+  for (const row of table.tHead ? table.tHead.rows : []) {
+    let at = 0;
+    for (const cell of row.cells) {
+      for (let each = 0; each < cell.colSpan; each += 1, at += 1) {
+        names[at] = [...(names[at] || []), cell.textContent.trim()].filter(Boolean);
+      }
+    }
+  }
+  return names.map((words) => words.join(", "));
+}
+
+/* On a narrow screen each row is a block of its own, with the names of the columns in it. */
+function labelCells() {
+  for (const table of document.querySelectorAll(".wide > table")) {
+    const names = columnNames(table);
+    if (!names.length) continue;
+    table.classList.add("stacked");
+    for (const row of table.tBodies[0].rows) {
+      [...row.cells].forEach((cell, at) => { if (names[at]) cell.dataset.label = names[at]; });
+    }
+  }
+}
+
 /* The page around the charts. drawn: functions that draw again, called when the width changes. */
 function startPage(drawn) {
+  labelCells();
   let width = document.body.clientWidth;
   window.addEventListener("resize", () => {
     if (document.body.clientWidth === width) return;

@@ -15,5 +15,7 @@ const drawn = [spikeSection(), distributionCharts(), costChart()];
 coldBars();
 outcomeBars();
 billBars();
+moneyBars();
+whatIf();
 tornado();
 startPage(drawn);

@@ -2,7 +2,10 @@
 
 import math
 
-from seawall.plan.simulator.kernels import compiled
+import numpy as np
+from numpy.typing import NDArray
+
+from seawall.plan.simulator.kernels import compiled, inlined
 from seawall.plan.simulator.kernels.model import arrays as k
 from seawall.plan.simulator.kernels.model.arrays import Quota
 from seawall.plan.simulator.kernels.model.meters import admit, fits, ready_at, refusal, settle
@@ -11,53 +14,56 @@ from seawall.plan.simulator.kernels.randomness import draw, uniform
 
 __all__ = ["close_call", "next_call", "open_call", "withdraw"]
 
-
-@compiled
-def _place(quota: Quota, at: int, time: float, call: int) -> None:
-    quota.times[0, at] = time
-    quota.calls[0, at] = call
-    quota.items[k.PLACE, call] = at
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
 
 
 @compiled
-def _sift(quota: Quota, at: int, time: float, call: int) -> None:
+def _sift(
+    times: Floats, calls: Integers, places: Integers, size: int, at: int, time: float, call: int
+) -> None:
     """Put a call where it belongs in the heap of tries, from a free place."""
-    times, calls = quota.times[0], quota.calls[0]
     while at > 0 and times[(at - 1) >> 1] > time:
         above = (at - 1) >> 1
-        _place(quota, at, times[above], calls[above])
+        times[at], calls[at] = times[above], calls[above]
+        places[calls[at]] = at
         at = above
-    size = quota.tally[k.OPEN]
     below = 2 * at + 1
     while below < size:
         if below + 1 < size and times[below + 1] < times[below]:
             below += 1
         if times[below] >= time:
             break
-        _place(quota, at, times[below], calls[below])
+        times[at], calls[at] = times[below], calls[below]
+        places[calls[at]] = at
         at = below
         below = 2 * at + 1
-    _place(quota, at, time, call)
+    times[at], calls[at] = time, call
+    places[call] = at
 
 
-@compiled
+@inlined
 def _schedule(quota: Quota, time: float, call: int) -> None:
     """Schedule the next event of a call."""
-    quota.tally[k.OPEN] += 1
-    _sift(quota, quota.tally[k.OPEN] - 1, time, call)
+    size = quota.tally[k.OPEN]
+    quota.tally[k.OPEN] = size + 1
+    _sift(quota.times[0], quota.calls[0], quota.items[k.PLACE], size + 1, size, time, call)
 
 
-@compiled
+@inlined
 def _unschedule(quota: Quota, call: int) -> None:
     """Remove the next event of a call."""
     at = quota.items[k.PLACE, call]
     quota.tally[k.OPEN] -= 1
     last = quota.tally[k.OPEN]
     if at != last:
-        _sift(quota, at, quota.times[0, last], quota.calls[0, last])
+        _sift(
+            quota.times[0], quota.calls[0], quota.items[k.PLACE], last, at,
+            quota.times[0, last], quota.calls[0, last],
+        )  # fmt: skip
 
 
-@compiled
+@inlined
 def _update_next(quota: Quota) -> None:
     first = quota.times[0, 0] if quota.tally[k.OPEN] > 0 else math.inf
     if quota.tally[k.WAITING] > 0:
@@ -119,19 +125,19 @@ def open_call(
     return int(call)
 
 
-@compiled
+@inlined
 def close_call(quota: Quota, call: int) -> None:
     """A call that was not admitted is over."""
     quota.tally[k.USED] -= 1
     quota.items[k.FREE, quota.tally[k.USED]] = call
 
 
-@compiled
+@inlined
 def _count(quota: Quota, row: int, now: float, change: float) -> None:
     quota.series[row, bin_index(now, quota.rules[k.WIDTH], quota.series.shape[1])] += change
 
 
-@compiled
+@inlined
 def _set_waiting(quota: Quota, call: int, now: float, waits: int) -> None:
     """Whether a call waits for the quota, from now on."""
     if quota.items[k.WAITS, call] != waits:
@@ -139,7 +145,7 @@ def _set_waiting(quota: Quota, call: int, now: float, waits: int) -> None:
         _count(quota, k.WAIT_CHANGE, now, 1.0 if waits == 1 else -1.0)
 
 
-@compiled
+@inlined
 def _try(quota: Quota, call: int, now: float) -> bool:
     """Admit a call by the first endpoint that has enough left."""
     settle(quota, now)
@@ -159,7 +165,7 @@ def _try(quota: Quota, call: int, now: float) -> bool:
     return False
 
 
-@compiled
+@inlined
 def _earliest(quota: Quota, call: int, now: float) -> float:
     """When an endpoint may admit a call: refilled, or after the next call has ended."""
     earliest = math.inf
@@ -170,7 +176,7 @@ def _earliest(quota: Quota, call: int, now: float) -> float:
     return float(max(earliest, now))
 
 
-@compiled
+@inlined
 def _repeat(quota: Quota, call: int, now: float) -> int:
     """A call was refused: its turn repeats it, or fails. Returns FAILED, or -1: undecided."""
     items, rules = quota.items, quota.rules
@@ -196,7 +202,7 @@ def _repeat(quota: Quota, call: int, now: float) -> int:
     return -1
 
 
-@compiled
+@inlined
 def _join(quota: Quota, call: int, now: float) -> int:
     """A call joins the queue, or fails: it is full, or no endpoint could ever admit the call."""
     items = quota.items
@@ -223,7 +229,7 @@ def _join(quota: Quota, call: int, now: float) -> int:
     return -1
 
 
-@compiled
+@inlined
 def _unqueue(quota: Quota, call: int, now: float) -> None:
     """Remove a call from the queue."""
     items, tally = quota.items, quota.tally
@@ -251,7 +257,7 @@ def withdraw(quota: Quota, call: int, now: float) -> None:
     _update_next(quota)
 
 
-@compiled
+@inlined
 def _decide(quota: Quota, now: float) -> int:
     """Handle the next event; returns a call whose verdict it is, or -1."""
     items = quota.items

@@ -2,7 +2,7 @@
 
 import math
 
-from seawall.plan.simulator.kernels import compiled
+from seawall.plan.simulator.kernels import compiled, inlined
 from seawall.plan.simulator.kernels.model import arrays as k
 from seawall.plan.simulator.kernels.model.arrays import Quota
 from seawall.plan.simulator.kernels.primitives import bin_index, pop, push
@@ -12,7 +12,7 @@ __all__ = ["admit", "fits", "ready_at", "refusal", "settle"]
 _TOKEN = 1e-6  # rounding
 
 
-@compiled
+@inlined
 def _refill(quota: Quota, at: int, now: float) -> None:
     """Refill the buckets of an endpoint, and take what calls in progress have produced."""
     rules, levels = quota.endpoints, quota.levels
@@ -47,7 +47,7 @@ def _refill(quota: Quota, at: int, now: float) -> None:
     levels[at, k.UPDATED] = now
 
 
-@compiled
+@inlined
 def _counted_input(quota: Quota, at: int, call: int) -> float:
     """Input tokens that count."""
     tokens = quota.numbers[k.INPUT_TOKENS, call]
@@ -56,7 +56,7 @@ def _counted_input(quota: Quota, at: int, call: int) -> float:
     return float(tokens)
 
 
-@compiled
+@inlined
 def _charge(quota: Quota, at: int, call: int) -> float:
     """Tokens of the quota of input and output together that a call takes when admitted."""
     tokens = _counted_input(quota, at, call)
@@ -68,7 +68,7 @@ def _charge(quota: Quota, at: int, call: int) -> float:
     return float(tokens + bound)
 
 
-@compiled
+@inlined
 def refusal(quota: Quota, at: int, call: int, now: float) -> int:
     """Why an endpoint does not admit a call; 0: it does.
 
@@ -89,7 +89,7 @@ def refusal(quota: Quota, at: int, call: int, now: float) -> int:
     return 1 if levels[at, k.OUTPUT] < bound - _TOKEN else 0
 
 
-@compiled
+@inlined
 def fits(quota: Quota, at: int, call: int) -> bool:
     """Whether an endpoint with full buckets would admit a call."""
     rules = quota.endpoints
@@ -102,7 +102,7 @@ def fits(quota: Quota, at: int, call: int) -> bool:
     )
 
 
-@compiled
+@inlined
 def ready_at(quota: Quota, at: int, call: int, now: float) -> float:
     """When an endpoint would admit a call if no other came and none ended; infinite: never."""
     _refill(quota, at, now)
@@ -138,7 +138,7 @@ def ready_at(quota: Quota, at: int, call: int, now: float) -> float:
     return float(latest)
 
 
-@compiled
+@inlined
 def admit(quota: Quota, at: int, call: int, now: float) -> None:
     """Take what a call needs; its end is scheduled. The endpoint must be refilled until now."""
     rules, levels, numbers = quota.endpoints, quota.levels, quota.numbers
@@ -177,7 +177,7 @@ def admit(quota: Quota, at: int, call: int, now: float) -> None:
         quota.series[k.ON_PROVISIONED, here] += 1.0
 
 
-@compiled
+@inlined
 def _end(quota: Quota, call: int, now: float) -> None:
     """A call ends: the unused part of its reservation is returned, or more is taken."""
     at = quota.items[k.ENDPOINT, call]

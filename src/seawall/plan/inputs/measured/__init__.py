@@ -1,0 +1,1 @@
+"""Measurements and bills of tools elsewhere, in place of what a plan assumes."""
