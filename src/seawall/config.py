@@ -846,12 +846,11 @@ def _quota_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         quota = settings.quotas[model.quota]
         if quota.reserve == "usage" or (quota.reserve == "auto" and model.kind == "anthropic"):
             continue
-        limits = [
-            each for each in (quota.tokens_per_minute, quota.output_tokens_per_minute) if each
-        ]
+        limits = (quota.tokens_per_minute, quota.output_tokens_per_minute)
+        least = min((each for each in limits if each), default=0)
         bound = agent.limits.call_tokens or agent.limits.completion_tokens
-        capacity = int(min(limits, default=bound * 60) * quota.window_seconds / 60)
-        if bound > capacity:
+        capacity = int(least * quota.window_seconds / 60)
+        if least and bound > capacity:
             message = f"a call reserves {bound:,}, and quotas.{model.quota} never has more than "
             key = "call_tokens" if agent.limits.call_tokens else "completion_tokens"
             yield ("agents", name, "limits", key), f"{message}{capacity:,}"

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import signal
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_init import SEAWALL, seawall
+from tests.servers import running_model
 
 SECONDS = 30.0
 ASKING = Path(__file__).parents[1] / "tools" / "mcp" / "old_asking_server.py"
@@ -229,3 +231,17 @@ def test_what_a_server_of_tools_asks_is_asked(tmp_path: Path) -> None:
     chat.type("\x04")
     assert chat.status() == 0
     assert "Traceback" not in chat.written
+
+
+def test_it_shows_that_a_turn_waits_for_the_models_quota(tmp_path: Path) -> None:
+    quota = "requests_per_minute = 20\nwindow_seconds = 0.1"  # one every three seconds
+    with running_model("--first-token", "0.01", "--duration", "0.05", "--chunks", "3") as model:
+        (tmp_path / "seawall.toml").write_text(
+            f'[models.default]\nbase_url = "{model.url}"\nmodel = "m"\nquota = "q"\n'
+            f'[quotas.q]\n{quota}\n[agents.shop]\ninstructions = "Help."\n'
+        )
+        done = seawall("chat", folder=tmp_path, text="hello\nhello\n")
+    assert done.returncode == 0
+    first, second = done.stdout.split("agent shop")[1:]
+    assert "waits at position" not in first
+    assert re.search(r"· waits at position 1, for about \d+(\.\d)? s\n", second)

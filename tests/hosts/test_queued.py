@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2
@@ -42,25 +44,31 @@ class Busy(NamedTuple):
     model: str
 
 
+@contextmanager
+def serving(folder: Path, model: str) -> Iterator[str]:
+    """The URL of a server with the configuration in a folder."""
+    digest = hashlib.sha256(API_KEY.encode()).hexdigest()
+    environment = {
+        "SEAWALL_MODELS__DEFAULT__BASE_URL": model,
+        "SEAWALL_SESSIONS__PATH": str(folder / "sessions.db"),
+        "SEAWALL_SERVER__PORT": "0",
+        "SEAWALL_IDENTITY__API_KEYS": (
+            f'[{{sha256 = "{digest}", tenant = "acme", subject = "shop"}}]'
+        ),
+    }
+    source = str(folder / "seawall.toml")
+    with running("serve", source, "--json", environment=environment) as server:
+        yield server.url
+
+
 @pytest.fixture(scope="module")
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
     folder = tmp_path_factory.mktemp("busy")
     (folder / "seawall.toml").write_text(CONFIG)
     limits = ("--tokens-per-minute", "3300", "--reserve", "input+max_tokens")
     times = ("--first-token", "0.1", "--duration", "2", "--chunks", "20")
-    digest = hashlib.sha256(API_KEY.encode()).hexdigest()
-    with running_model(*times, *limits) as model:
-        environment = {
-            "SEAWALL_MODELS__DEFAULT__BASE_URL": model.url,
-            "SEAWALL_SESSIONS__PATH": str(folder / "sessions.db"),
-            "SEAWALL_SERVER__PORT": "0",
-            "SEAWALL_IDENTITY__API_KEYS": (
-                f'[{{sha256 = "{digest}", tenant = "acme", subject = "shop"}}]'
-            ),
-        }
-        source = str(folder / "seawall.toml")
-        with running("serve", source, "--json", environment=environment) as server:
-            yield Busy(server.url, model.url.removesuffix("/v1"))
+    with running_model(*times, *limits) as model, serving(folder, model.url) as url:
+        yield Busy(url, model.url.removesuffix("/v1"))
 
 
 async def turn(client: httpx2.AsyncClient, **more: Any) -> list[dict[str, Any]]:
@@ -204,3 +212,88 @@ async def test_metrics_count_what_waits(busy: Busy) -> None:
         await asyncio.gather(*filling)
     assert 'seawall_quota_waiting{quota="account"} 2.0' in text
     assert 'seawall_quota_throttled_total{quota="account"} 0.0' in text
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Busy]:
+    """One turn at a time."""
+    folder = tmp_path_factory.mktemp("crowded")
+    quota = CONFIG.partition("[quotas.account]")[0].replace('quota = "account"', "")
+    rest = CONFIG.partition("[agents.shop]")[2]
+    slots = "[admission]\nin_flight = 1\nmin_in_flight = 1\nwait_seconds = 60.0\n"
+    slots += "overload_wait_seconds = 60.0\n"
+    (folder / "seawall.toml").write_text(f"{quota}{slots}[agents.shop]{rest}")
+    with (
+        running_model("--first-token", "0.1", "--duration", "1.2", "--chunks", "20") as model,
+        serving(folder, model.url) as url,
+    ):
+        yield Busy(url, model.url.removesuffix("/v1"))
+
+
+async def test_waiting_for_a_slot_comes_before_the_start_in_every_stream(crowded: Busy) -> None:
+    import openai  # noqa: PLC0415 - slow to import
+
+    asked: dict[str, Any] = {
+        "model": "auto",
+        "messages": [{"role": "user", "content": "hello"}],
+        "stream": True,
+    }
+    async with (
+        client_of(crowded) as client,
+        openai.AsyncOpenAI(base_url=f"{crowded.url}/v1", api_key=API_KEY, max_retries=0) as stock,
+    ):
+
+        async def by_stock() -> int:
+            stream = await stock.chat.completions.create(**asked)
+            chunks = [chunk async for chunk in stream]
+            return sum(bool(each.choices and each.choices[0].delta.content) for each in chunks)
+
+        filling = asyncio.create_task(turn(client))
+        await asyncio.sleep(0.3)
+        keyed_headers = {"idempotency-key": "k"}
+        found: list[Any] = await asyncio.gather(
+            turn(client),
+            *(client.post("/v1/chat/completions", json=asked) for _ in range(2)),
+            by_stock(),
+            client.post("/v1/chat/completions", json=asked, headers=keyed_headers),
+            client.post("/v1/turns", json={"text": "hello"}),
+        )
+        await filling
+    events, *chats, pieces, keyed, whole = found
+    if events[0]["type"] == "turn.queued":  # unless it was the first to wait, for under a second
+        assert (events[0]["waits_for"], events[0]["position_of_event"]) == ("slot", 0)
+    started = next(each for each in events if each["type"] == "turn.started")
+    assert started["turn"] == events[0]["turn"] == events[-1]["turn"]
+    assert started["position_of_event"] == 1
+    assert pieces >= 1
+    assert any(frames_of(each.text)[0].startswith(": turn.queued ") for each in chats)
+    for chat in chats:
+        assert chat.headers["seawall-session"].startswith("ses_")
+        assert frames_of(chat.text)[-1] == "data: [DONE]"
+    assert ": turn.queued" not in keyed.text.partition("data: ")[0]
+    assert keyed.headers["seawall-session"].startswith("ses_")
+    assert whole.status_code == 200
+
+
+async def test_a_turn_that_waits_in_vain_fails_in_its_stream(tmp_path: Path) -> None:
+    (tmp_path / "seawall.toml").write_text(
+        CONFIG.replace('quota = "account"\n', "").replace(
+            '[quotas.account]\ntokens_per_minute = 3300\nreserve = "input+max_tokens"\n',
+            "[admission]\nin_flight = 1\nmin_in_flight = 1\nwait_seconds = 1.3\n",
+        )
+    )
+    with (
+        running_model("--first-token", "0.1", "--duration", "4", "--chunks", "4") as model,
+        serving(tmp_path, model.url) as url,
+    ):
+        async with httpx2.AsyncClient(base_url=url, headers=AUTH, timeout=30) as client:
+            filling = asyncio.create_task(turn(client))
+            await asyncio.sleep(0.3)
+            events = await turn(client)
+            plain = await client.post("/v1/turns", json={"text": "hello"})
+            await filling
+    assert [each["type"] for each in events] == ["turn.queued", "turn.failed"]
+    assert events[1]["problem"]["code"] == "overloaded"
+    assert events[1]["problem"]["retry_after"] >= 1
+    assert events[1]["turn"] == events[0]["turn"]
+    assert plain.status_code == 503

@@ -49,6 +49,7 @@ _LEAST_PAUSE = 0.05  # between two questions to the shared counter
 _REPORT_SECONDS = 1.0
 _REPORT_PART = 10.0  # of the expected wait: those who wait longer hear of it less often
 _ORDER_SECONDS = 0.5
+_RETURN_SECONDS = 1.0
 _FIRST_BACKOFF = 1.0
 _LONGEST_PAUSE = 60.0
 _MARGIN = 20  # part of the capacity by which a provider's figure may differ from ours
@@ -172,6 +173,7 @@ class Quota:
         )
         self._shared_limit = self._refills[self._shared].per_minute
         self._observed = False
+        self._surplus_at = -math.inf
         self._returned_at = 0.0
         self._returned = dict.fromkeys(self._refills, 0)  # in the last second or two
         self._corrected_at = 0.0
@@ -424,7 +426,10 @@ class Quota:
             self._returned[measure] += max(0, amount)
 
     async def _return_surplus(self) -> None:
-        await asyncio.sleep(_REPORT_SECONDS)
+        """Return what others may wait for, at most once a second."""
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(self._surplus_at + _RETURN_SECONDS - clock())
+        self._surplus_at = clock()
         if not self._waiting:
             await self._bucket.return_surplus()
 

@@ -10,6 +10,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from msgspec import Struct
 
@@ -52,8 +53,8 @@ class Refill(Struct, frozen=True):
     def allowed_at(self, total: int) -> float:
         """From when on, in Unix seconds, `total` may have been taken."""
         if self.window:
-            return max(0, math.ceil(total / self.capacity) - 1) * self.window
-        return math.ceil(max(0, total - self.capacity) * 60_000 / self.per_minute) / 1_000
+            return max(0, -(-total // self.capacity) - 1) * self.window
+        return -(-max(0, total - self.capacity) * 60_000 // self.per_minute) / 1_000
 
 
 class SharedBucket:
@@ -191,21 +192,20 @@ class SharedBucket:
 
     async def return_surplus(self) -> None:
         """Return what other processes could use: all that is free here beyond a small block."""
-        amounts = {
-            name: refill.capacity // _CALLS_AHEAD - self.free[name]
-            for name, refill in self.refills.items()
-            if self.free[name] > refill.capacity // (_CALLS_AHEAD // 2)
-        }
+        amounts = {}
+        for name, refill in self.refills.items():
+            kept = refill.capacity // (_CALLS_AHEAD * self.processes)
+            if self.free[name] > 2 * kept:
+                amounts[name] = kept - self.free[name]
         if not amounts or self.degraded:
             return
         for name, amount in amounts.items():
             self.free[name] += amount
-        try:
+        with suppress(Problem, TimeoutError):  # they flow in again with time
             await self._add(amounts, {})
-        except (Problem, TimeoutError):
-            self._failed_at = self._clock()  # they flow in again with time
 
     async def _ask(self, needs: Mapping[str, int], now: float) -> None:
+        await self._count_process(now)
         floors = {name: refill.floor(now) for name, refill in self.refills.items()}
         low = {name: floor for name, floor in floors.items() if self._used[name] < floor}
         if low:
@@ -223,7 +223,7 @@ class SharedBucket:
             if missing > 0:
                 left = refill.allowed(now) - self._used[name]
                 ahead = max(_CALLS_AHEAD * needs[name], 2 * self._spent[name], left // _IDLE_PART)
-                amounts[name] = max(missing, min(ahead, left // _PART))
+                amounts[name] = max(missing, min(ahead, left // _PART) // self.processes)
         self._spent = dict.fromkeys(self._spent, 0)
         window = self.number
         if amounts:
@@ -233,7 +233,6 @@ class SharedBucket:
             if window == self.number:  # else it has expired meanwhile
                 for name, amount in granted.items():
                     self.free[name] += amount
-        await self._count_process(now)
 
     def _degrade(self, now: float) -> None:
         """Go by the static share; it begins empty where a part was taken before."""

@@ -164,7 +164,10 @@ async def _open_turn(source: _JournalSource) -> None:
     session, detection = opened.snapshot.session, opened.detection
     if ports.check_quota is not None and (ports.answers is None or session is not None):
         agent, message = ports.agents[route.agent], UserMessage(context.request.text)
+        options = context.request.options
         tokens = agent.limits.call_tokens or agent.limits.completion_tokens
+        if options is not None and options.max_tokens is not None:
+            tokens = min(tokens, options.max_tokens)
         smallest = ModelRequest(agent.prompt, (message,), tokens)
         ports.check_quota(agent.name, smallest, context.deadline)
     await context.emit(
