@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from seawall.plan.decision.places.port import Candidate
 from seawall.plan.decision.windows import Window
-from seawall.plan.inputs.distributions import constant, mean_of, scaled
-from seawall.plan.inputs.platforms import Eks, Managed, Nodes, Platform, ServiceTracking
+from seawall.plan.inputs.platforms import Eks, Lambda, Managed, Nodes, Platform, ServiceTracking
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.pods import slots_of
 from seawall.plan.simulator.result import Histogram, Result, Usage
@@ -27,7 +26,6 @@ __all__ = [
     "Report",
     "SimulationRunner",
     "TimePercentiles",
-    "stretched",
 ]
 
 T = TypeVar("T")
@@ -133,7 +131,7 @@ class SimulationRunner:
         self._progress = progress
         self._outcomes: dict[tuple[object, ...], Outcome] = {}
         self._undisturbed: dict[tuple[object, ...], Outcome] = {}
-        self._simplified_workloads: dict[tuple[int, float], tuple[Workload, Workload]] = {}
+        self._simplified_workloads: dict[tuple[int, bool], tuple[Workload, Workload]] = {}
         self._windows: list[Window] = []
         self._workloads: list[Workload] = []
         self._watched: set[int] = set()
@@ -171,16 +169,14 @@ class SimulationRunner:
             platform = candidate.rest
         else:
             platform = candidate.place.settled(candidate, window)
-        outcome = self._run(candidate, window, platform, seed)
+        outcome = self._run(window, platform, seed)
         if not (isinstance(platform, Eks) and _is_fixed(platform)):
             return outcome
         nodes = math.ceil(platform.pods / platform.nodes.pods_each) + platform.nodes.spare
         usage = structs.replace(outcome.usage, node_seconds=nodes * outcome.horizon)
         return structs.replace(outcome, usage=usage)
 
-    def _simplified(
-        self, workload: Workload, start_factor: float, platform: Platform
-    ) -> tuple[Workload, Platform]:
+    def _simplified(self, workload: Workload, platform: Platform) -> tuple[Workload, Platform]:
         """Remove what does not influence the simulation, so that more runs are the same.
 
         Memory bounds neither a function with one request nor pods, whose memory was made to fit;
@@ -188,7 +184,7 @@ class SimulationRunner:
         """
         if isinstance(platform, Managed):
             if platform.runtime == "processes":
-                return stretched(workload, start_factor), platform
+                return workload, platform
             platform = structs.replace(platform, concurrency=slots_of(platform, workload))
         elif isinstance(platform, Eks):
             platform = structs.replace(platform, memory_mb=1_024.0)
@@ -197,18 +193,20 @@ class SimulationRunner:
                 platform = structs.replace(platform, scaler=None)  # it cannot act before the end
             if _is_fixed(platform):
                 platform = structs.replace(platform, nodes=Nodes())
-        known = self._simplified_workloads.get((id(workload), start_factor))
+        functions = isinstance(platform, Lambda)
+        known = self._simplified_workloads.get((id(workload), functions))
         if known is not None:
             return known[1], platform
-        made = stretched(workload, start_factor)
-        service = structs.replace(made.service, memory_mb=0.0, memory_kb_in_flight=0.0)
-        made = structs.replace(made, service=service)
+        service = structs.replace(workload.service, memory_mb=0.0, memory_kb_in_flight=0.0)
+        if not functions:
+            service = structs.replace(service, init_vcpus=0.0)
+        made = structs.replace(workload, service=service)
         # The workload is kept so that its id stays unique.
-        self._simplified_workloads[id(workload), start_factor] = (workload, made)
+        self._simplified_workloads[id(workload), functions] = (workload, made)
         return made, platform
 
-    def _run(self, candidate: Candidate, window: Window, platform: Platform, seed: int) -> Outcome:
-        workload, platform = self._simplified(window.workload, candidate.start_factor, platform)
+    def _run(self, window: Window, platform: Platform, seed: int) -> Outcome:
+        workload, platform = self._simplified(window.workload, platform)
         watched = id(window) in self._watched and seed == 1
         rest = (*_key(workload), window.at, window.until, platform, seed, watched)
         key = (workload.clients, *rest)
@@ -240,16 +238,6 @@ def _is_fixed(platform: Eks) -> bool:
     return (
         platform.scaler is None and not platform.nodes.spot_interruptions and not platform.deploys
     )
-
-
-def stretched(workload: Workload, factor: float) -> Workload:
-    """A workload with a longer initialisation; restoring a snapshot takes as long as before."""
-    if factor == 1.0:
-        return workload
-    service = workload.service
-    restore = service.restore or constant(mean_of(service.start) / 5.0)
-    changed = structs.replace(service, start=scaled(service.start, factor), restore=restore)
-    return structs.replace(workload, service=changed)
 
 
 def _key(workload: Workload) -> tuple[object, ...]:

@@ -108,7 +108,7 @@ class Lambda(Struct, frozen=True, kw_only=True):
 
     Attributes:
         memory_mb: 128 to 10,240. 1,769 MB are one processor; below, processor time stretches in
-            proportion.
+            proportion, that of an initialisation as far as `Service.init_vcpus` allows.
         snapstart: New environments restore a snapshot in place of initialising; not together with
             provisioned concurrency.
         provisioned: Environments initialised in advance; requests beyond them spill over to others.

@@ -5,7 +5,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.inputs.distributions import Distribution, constant, encode, mean_of
+from seawall.plan.inputs.distributions import Distribution, constant, encode, mean_of, scaled
 from seawall.plan.inputs.platforms import Lambda
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.job import (
@@ -37,13 +37,18 @@ _FULL_PROCESSOR_MB = 1_769.0
 
 
 def _start_of(workload: Workload, platform: Lambda) -> Distribution:
-    """Time from the sandbox of a new environment until it serves."""
+    """Time from the sandbox of a new environment until it serves.
+
+    Initialisation is processor time, measured on one processor (assumed). It has the processor of
+    the function's memory, on demand at least `Service.init_vcpus`; restoring is not processor time.
+    """
     service = workload.service
     if platform.snapstart:
         if service.restore is not None:
             return service.restore
         return constant(mean_of(service.start) / 5.0)
-    return service.start
+    processor = max(platform.memory_mb / _FULL_PROCESSOR_MB, service.init_vcpus)
+    return scaled(service.start, 1.0 / processor) if processor < 1.0 else service.start
 
 
 def _params_of(job: Job, platform: Lambda) -> tuple[kernel.EnvironmentParams, Floats, Floats]:
@@ -149,7 +154,9 @@ def run_lambda(job: Job, platform: Lambda) -> Result:
         totals=np.zeros(8),
         samples=job.samples,
     )
-    provisioning = Provisioning(platform, horizon)
+    prepared = mean_of(job.workload.service.start)
+    prepared /= min(1.0, platform.memory_mb / _FULL_PROCESSOR_MB)
+    provisioning = Provisioning(platform, horizon, prepared)
     state.tally[kernel.PROVISIONED] = platform.provisioned
     number = 0
     following = iter(job.pieces)

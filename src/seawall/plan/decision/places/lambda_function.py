@@ -119,12 +119,7 @@ def function(
     provisioned: int = 0,
     functions: int = 1,
 ) -> Candidate:
-    """A function: classic, with SnapStart or with provisioned concurrency; or several of them.
-
-    Initialisation is processor time (assumed; measured on one processor). It has the processor of
-    the function's memory, on demand at least `Service.init_vcpus`; all initialisations that a
-    request waits for are on demand.
-    """
+    """A function: classic, with SnapStart or with provisioned concurrency; or several of them."""
     options, limit = question.options, limit_of(question, month)
     entry = ENTRIES[options.entry]
     timeout = min(LAMBDA_SECONDS, entry.seconds, max(60.0, question.workload.clients.patience))
@@ -155,7 +150,6 @@ def function(
         router=router_of(question) if functions > 1 else "",
     )
     rest = structs.replace(peak, provisioned=0) if announced else peak
-    processor = max(memory_mb / _FULL_MB, question.workload.service.init_vcpus)
     return Candidate(
         place=place,
         size=provisioned or memory_mb,
@@ -163,7 +157,6 @@ def function(
         rest=rest,
         configuration=configuration,
         at_once=month.peak,
-        start_factor=1.0 / min(1.0, processor),
     )
 
 
