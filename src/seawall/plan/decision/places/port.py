@@ -26,7 +26,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
 
     Attributes:
         place: Where it runs.
-        size: Varied by the search: provisioned environments, instances or pods; else memory_mb.
+        size: Varied by the search: provisioned environments, functions, instances or pods.
         peak: In a spike.
         rest: Between spikes; differs from `peak` where spikes are announced.
         configuration: For the answer.
