@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seawall.cli.main import main
 from seawall.errors import ConfigError
 from seawall.plan import from_flags, from_trace, read_workload
 from seawall.plan.inputs.exports.reading import read_trace
@@ -301,6 +302,18 @@ def test_the_real_trace_scaled_to_a_million_a_day() -> None:
     assert trace.input_tokens is not None
     assert trace.output_tokens is not None
     assert (trace.input_tokens.sum(), trace.output_tokens.sum()) == (22_361_870, 4_088_665)
+
+
+def test_the_span_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "trace.csv"
+    rows = [f"{START + 30 * at}.5" for at in range(21)]
+    path.write_text("\n".join(["timestamp", *rows]))
+    assert main(["plan", "--trace", str(path), "--duration", "1s"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (
+        "trace: trace.csv, arrivals: 21 requests in 10.5 minutes, 2025-11-25 10:00:00 to "
+        "2025-11-25 10:10:00 UTC; 2,880 a day"
+    ) in printed
 
 
 def test_a_file_scales_its_trace(tmp_path: Path) -> None:
