@@ -11,13 +11,13 @@ from seawall.plan.decision.places.registry import place_of
 __all__ = ["format_answer", "format_check", "format_explanation"]
 
 _WIDTH = 80
-_LINES = 28
-_ROWS = 6  # of the table
+_LINES = 30
+_ROWS = 5  # of the table
 _WHOLE = ("whole bill", "breaks first", "confidence")  # facts that get a second line first
 
 
 def format_answer(answer: Answer) -> str:
-    """The choice, all platforms in a table, and what would change the choice; at most 28 lines.
+    """The choice, all platforms in a table, and what would change the choice; at most 30 lines.
 
     If nothing meets the objective, that comes first, with what would have to change.
     """
