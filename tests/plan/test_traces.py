@@ -119,6 +119,15 @@ INSIGHTS = {
         )
     ],
 }
+EVENTS = (
+    (START * 1_000 + 1_000, "START RequestId: 8f5 Version: $LATEST\n"),
+    (
+        START * 1_000 + 2_000,
+        "REPORT RequestId: 8f5\tDuration: 1000.00 ms\tBilled Duration: 1000 ms",
+    ),
+    (START * 1_000 + 2_000, "END RequestId: 8f5\n"),
+    (START * 1_000 + 3_000, "REPORT RequestId: 8f6\tDuration: 500.00 ms\tBilled Duration: 500 ms"),
+)
 API_GATEWAY = (
     {"requestTime": "25/Nov/2025:10:00:00 +0000", "requestTimeEpoch": "1764064800250", "status": 1,
      "responseLatency": "874"},
@@ -153,6 +162,24 @@ RECORDINGS: dict[str, tuple[str, list[float], list[float] | None, list[float] | 
         [0.5, 1.0],
         None,
     ),
+    "a function's log": (
+        json.dumps({"events": [{"timestamp": at, "message": text} for at, text in EVENTS]}),
+        [0, 1.5],
+        [1.0, 0.5],
+        None,
+    ),
+    "a function's log, Insights": (
+        json.dumps([{"@timestamp": str(at), "@message": text} for at, text in EVENTS]),
+        [0, 1.5],
+        [1.0, 0.5],
+        None,
+    ),
+    "another log, Insights": (
+        '@timestamp,@message\n2025-11-25 10:00:00.000,"GET, 200"\n2025-11-25 10:00:01.500,GET\n',
+        [0, 1.5],
+        None,
+        None,
+    ),
     "API Gateway": (objects(*API_GATEWAY), [0, 1], [0.874, 0.02], None),
     "API Gateway, an array": (json.dumps(API_GATEWAY, indent=1), [0, 1], [0.874, 0.02], None),
     "API Gateway, without latency": (
@@ -177,6 +204,7 @@ RECORDINGS: dict[str, tuple[str, list[float], list[float] | None, list[float] | 
         None,
     ),
     "two files in one": ("timestamp\n1764064800\ntimestamp\n1764064801\n", [0, 1], None, None),
+    "no header, a repeated row": ("17640648.5\n17640648.5\n17640650\n", [0, 0, 1.5], None, None),
     "for spreadsheets": ("sep=;\ntime;duration_s\n10;1\n12;2\n", [0, 2], [1, 2], None),
     "requests without a duration": ("ts,latency_ms\n0,874\n1,-\n2,\n", [0, 1, 2], [0.874], None),
 }  # fmt: skip
@@ -246,6 +274,8 @@ def test_a_clock_of_whole_seconds_makes_no_crowd_of_every_second(tmp_path: Path)
          ":2: not a log of CloudFront"),
         ('{"status":"Running","results":[]}', ": status: 'Running': partial data"),
         ('{"status":"Complete","results":[["x"]]}', ": results.0: not a list of fields"),
+        ('{"events":[{"timestamp":1}],"nextToken":"x"}', ": nextToken: partial data; export all"),
+        ('{"events":[3]}', ": events.0: not an object"),
         ('{"time":1}\n\n[1]\n', ":3: not a JSON object"),
         ('[{"time":1},2]', ": 1: not a JSON object"),
         ("bin(1m),what\n2025-11-25 10:00:00.000,7\n", ":1: columns of counts: none; one is needed"),
