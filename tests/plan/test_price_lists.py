@@ -263,6 +263,10 @@ def test_a_plan_with_imported_prices(tmp_path: Path, capsys: pytest.CaptureFixtu
     imported = import_prices(write_lists(tmp_path, "json"))
     out.write_text(price_file(imported), encoding="utf-8")
     flags = ["plan", "--daily", "100", "--duration", "2s", "--json"]
+    old = price_file(imported).replace("2026-09-11", "2024-09-11")
+    (tmp_path / "old.toml").write_text(old, encoding="utf-8")
+    assert main([*flags[:-1], "--prices", str(tmp_path / "old.toml")]) == 0
+    assert "\nPrices of us-east-1 are of 2024-09-11, " in capsys.readouterr().out
     assert main(flags) == 0
     shipped = json.loads(capsys.readouterr().out)
     assert main([*flags, "--prices", str(out)]) == 0

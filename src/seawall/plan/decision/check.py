@@ -156,7 +156,7 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
         ()
         if result is None
         else limits_hit(
-            result, month.judged, platform_in(sized.candidate, finder.month.judged), question.each
+            result, month.judged, platform_in(sized.candidate, month.judged), question.each
         )
     )
     figures = mean_figures(outcomes)
