@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from seawall.plan import (
     Arrivals,
     Clients,
@@ -49,7 +51,10 @@ def _steady(rate: float, horizon: float = 400.0) -> Workload:
     return Workload(arrivals=Arrivals(horizon=horizon, rate=rate))
 
 
-def _crowd(size: int, clients: Clients = Clients(), service: Service = Service()) -> Workload:
+USUAL, KEEN = Service(), Clients()
+
+
+def _crowd(size: int, clients: Clients = KEEN, service: Service = USUAL) -> Workload:
     arrivals = Arrivals(horizon=150.0, rate=14.0, spikes=(Spike(size, 30.0), Spike(99, 60.0, 20.0)))
     return Workload(arrivals=arrivals, clients=clients, service=service)
 
@@ -105,9 +110,7 @@ SCENARIOS: dict[str, tuple[Workload, Platform]] = {
 def figures(result: Result) -> dict[str, Any]:
     """The figures of a run without those of its identity, and the sum of each array over time."""
     found = result.as_dict()
-    found["sums"] = {
-        name: float(array[array == array].sum()) for name, array in result.seconds.items()
-    }
+    found["sums"] = {name: float(np.nansum(array)) for name, array in result.seconds.items()}
     return found
 
 

@@ -60,6 +60,15 @@ def test_the_cases_of_the_documentation(
         ("MissingMetricsUnreadyScaleUp", 3, PodMetrics(2.0, 1, unready=1, missing=1), 50, 4),
         ("MissingMetricsUnreadyScaleDown", 4, PodMetrics(0.2, 2, unready=1, missing=1), 50, 3),
         ("DuringRollingUpdateWithMaxSurge", 2, PodMetrics(0.2, 2, missing=1), 50, 2),
+        # Pods that have just started ("hot") count as unready; failed and deleted ones do not.
+        ("ScaleUpHotCpuLessScale", 3, PodMetrics(1.2, 2, unready=1), 30, 4),
+        ("ScaleHotCpuNoScale", 3, PodMetrics(0.4, 1, unready=2), 30, 3),
+        ("ScaleUpIgnoresDeletionPods", 2, PodMetrics(1.2, 2), 30, 4),
+        ("ScaleDownIgnoreHotCpuPods", 5, PodMetrics(0.9, 3, unready=2), 50, 2),
+        ("ScaleDownIgnoresFailedPods", 5, PodMetrics(1.4, 5), 50, 3),
+        ("ScaleDownIgnoresDeletionPods", 5, PodMetrics(1.4, 5), 50, 3),
+        ("MissingMetricsHotCpuNoChange", 3, PodMetrics(0.45, 1, unready=1, missing=1), 50, 3),
+        ("MissingMetricsHotCpuScaleUp", 3, PodMetrics(2.0, 1, unready=1, missing=1), 50, 4),
         ("ComputedToleranceAlgImplementation", 10, PodMetrics(5.0, 10), 56, 9),
         ("ComputedToleranceAlgImplementation, close", 10, PodMetrics(5.0, 10), 55, 10),
     ],
@@ -85,6 +94,70 @@ def test_replica_calculator_by_another_metric(
 ) -> None:
     seen = PodMetrics(sum(levels), len(levels))
     assert desired_replicas(current, seen, target, percent=False) == expected, name
+
+
+@pytest.mark.parametrize(
+    ("name", "pods", "level", "target", "expected"),
+    [
+        ("ScaleUpCMObject", (3, 3), 20_000, 15_000, 4),
+        ("ScaleUpCMObjectIgnoresUnreadyPods", (3, 1), 50_000, 10_000, 5),
+        ("ScaleUpCMExternal", (1, 1), 8_600, 4_400, 2),
+        ("ScaleUpCMExternalIgnoresUnreadyPods", (3, 1), 8_600, 4_400, 2),
+        ("ScaleUpCMExternalNoLabels", (1, 1), 8_600, 4_400, 2),
+        ("ScaleDownCMObject", (5, 5), 12_000, 20_000, 3),
+        ("ScaleDownCMExternal", (5, 5), 8_600, 14_334, 3),
+        ("ToleranceCMObject", (3, 3), 20_666, 20_000, 3),
+        ("ToleranceCMExternal", (3, 3), 8_600, 8_888, 3),
+    ],
+)
+def test_replica_calculator_by_one_value_for_all(
+    name: str, pods: tuple[int, int], level: float, target: float, expected: int
+) -> None:
+    """A target of kind Value: the ratio of the value to it, times the ready ones of the pods."""
+    current, ready = pods
+    seen = PodMetrics(usage=level * ready, measured=ready)
+    assert desired_replicas(current, seen, target, percent=False) == expected, name
+
+
+@pytest.mark.parametrize(
+    ("name", "current", "level", "target", "expected"),
+    [
+        ("ScaleUpCMPerPodObject", 3, 20_000, 5_000, 4),
+        ("ScaleUpPerPodCMExternal", 3, 8_600, 2_150, 4),
+        ("ScaleDownPerPodCMObject", 5, 6_000, 2_000, 3),
+        ("ScaleDownPerPodCMExternal", 5, 8_600, 2_867, 3),
+        ("TolerancePerPodCMObject", 4, 20_166, 5_000, 4),
+        ("TolerancePerPodCMExternal", 3, 8_600, 2_900, 3),
+    ],
+)
+def test_replica_calculator_by_a_value_for_each_pod(
+    name: str, current: int, level: float, target: float, expected: int
+) -> None:
+    """A target of kind AverageValue, as KEDA's."""
+    keda = Keda(KedaSettings(minimum=1, maximum=50, target=target))
+    assert keda.step(0.0, current, level) == expected, name
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds", "levels", "target", "expected"),
+    [
+        ("ScaleUp", (2, 6), (0.3, 0.5, 0.7), 30, 5),
+        ("ScaleDown", (2, 6), (0.1, 0.3, 0.5, 0.25, 0.25), 50, 3),
+        ("MinReplicas", (2, 5), (0.01, 0.095, 0.01), 90, 2),
+        ("MaxReplicas", (3, 5), (8.0, 9.5, 1.0), 90, 5),
+        ("Tolerance", (1, 5), (1.01, 1.03, 1.02), 100, 3),
+    ],
+)
+def test_a_whole_evaluation(
+    name: str,
+    bounds: tuple[int, int],
+    levels: tuple[float, ...],
+    target: float,
+    expected: int,
+) -> None:
+    """From horizontal_test.go: calculation, stabilisation, policies and bounds together."""
+    hpa = Hpa(HpaSettings(minimum=bounds[0], maximum=bounds[1], target=target))
+    assert hpa.step(0.0, len(levels), PodMetrics(sum(levels), len(levels))) == expected, name
 
 
 def rules(pods: int, pods_period: float, percent: int, period: float, window: float) -> Rules:

@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -131,7 +132,7 @@ def _add_terms(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--errors", metavar="SHARE", help="highest share of errors: 1%%, 0.01 (default: 1%%)"
     )
-    group.add_argument("--latency", metavar="TIME", help="highest p99 of the whole answer")
+    group.add_argument("--latency", metavar="TIME", help="highest p99 of the whole answer, or any")
     group.add_argument("--budget", metavar="MONEY", help="highest cost a month: 500, $500, 1.5k")
     terms = parser.add_argument_group("platforms and prices")
     terms.add_argument("--region", metavar="NAME", help="us-east-1 (default) or eu-central-1")
@@ -372,7 +373,8 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
     if arguments.first_token:
         hard["first_token_p99"] = parse_seconds(arguments.first_token, "--first-token")
     if arguments.latency:
-        hard["latency_p99"] = parse_seconds(arguments.latency, "--latency")
+        endless = arguments.latency == "any"
+        hard["latency_p99"] = math.inf if endless else parse_seconds(arguments.latency, "--latency")
     if arguments.errors:
         hard["error_share"] = parse_share(arguments.errors, "--errors", ambiguous=0.1)
     terms = _terms(arguments)

@@ -36,7 +36,6 @@ from seawall.plan.decision.remedies import remedies_of
 from seawall.plan.decision.rule_of_thumb import rule_of_thumb
 from seawall.plan.decision.runs import (
     SHARES,
-    KeyFigures,
     Outcome,
     Report,
     SimulationRunner,
@@ -47,13 +46,15 @@ from seawall.plan.decision.search import (
     CandidateSearch,
     cost_misses,
     excess_of,
+    half_width,
+    mean_figures,
     misses_of,
+    upper_figures,
 )
 from seawall.plan.decision.variations import multiples, variations
 from seawall.plan.decision.windows import Month, Window, check_amount, month_of
 from seawall.plan.inputs.distributions import mean_of
 from seawall.plan.inputs.question import Question
-from seawall.plan.simulator.replications import interval
 from seawall.plan.simulator.result import Result
 
 __all__ = ["SEEDS", "advise"]
@@ -102,7 +103,7 @@ def _answer(question: Question, month: Month, runs: SimulationRunner, began: flo
     found: All = dict(zip(names, sized, strict=True))
     repeated = {name: finder.replications(each.candidate, SEEDS) for name, each in found.items()}
     searched = runs.simulations
-    found = {name: _judged_by_mean(question, each, repeated[name]) for name, each in found.items()}
+    found = {name: _surely(finder, each, repeated[name]) for name, each in found.items()}
     order = ranked(found)
     choice, runner_up = order[0], order[1] if len(order) > 1 else None
     platforms: dict[str, PlatformAnswer] = {
@@ -149,42 +150,35 @@ def _answer(question: Question, month: Month, runs: SimulationRunner, began: flo
     )
 
 
-def _judged_by_mean(
-    question: Question, sized: Evaluation, outcomes: Sequence[Outcome]
-) -> Evaluation:
-    """The evaluation with the mean excess over the replications."""
-    first = excess_of(question.objective, sized.outcome.figures)
-    over = sum(excess_of(question.objective, each.figures) for each in outcomes) / len(outcomes)
-    met = sum(excess_of(question.objective, each.figures) == 0.0 for each in outcomes)
-    if met > len(outcomes) / 2:
-        over = 0.0
+def _surely(finder: CandidateSearch, sized: Evaluation, outcomes: Sequence[Outcome]) -> Evaluation:
+    """The evaluation with the excess at the upper ends of the replications' intervals."""
+    first = excess_of(finder.question.objective, sized.outcome.figures)
     # The rest of the excess is that of the cost.
-    return structs.replace(sized, excess=max(0.0, sized.excess - first) + over)
+    return structs.replace(sized, excess=max(0.0, sized.excess - first) + finder.surely(outcomes))
 
 
-def _figure(values: Sequence[float]) -> Figure:
+def _figure(values: Sequence[float], unsure: float = 0.0) -> Figure:
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return Figure(None)
-    found = interval(known)
-    return Figure(found.mean, found.half if math.isfinite(found.half) else None)
+    half = half_width(known, unsure)
+    return Figure(fmean(known), half if half > 0.0 or len(known) > 1 else None)
 
 
 def _misses(question: Question, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    """Where the replications miss the objective on average; else where the worst of them does."""
-    figures = [each.figures for each in outcomes]
-    mean = KeyFigures(
-        *(fmean(getattr(each, name) for each in figures) for name in KeyFigures.__struct_fields__)
-    )
-    worst = max(figures, key=lambda each: excess_of(question.objective, each))
-    return misses_of(question.objective, mean) or misses_of(question.objective, worst)
+    """Where the replications miss the objective on average; else at the ends of their intervals."""
+    mean = misses_of(question.objective, mean_figures(outcomes))
+    if mean:
+        return mean
+    upper = upper_figures(outcomes, question.workload.forecast_error)
+    return tuple(f"up to {each}" for each in misses_of(question.objective, upper))
 
 
 def _percentiles(
-    outcomes: Sequence[Outcome], of: Callable[[Outcome], TimePercentiles]
+    outcomes: Sequence[Outcome], of: Callable[[Outcome], TimePercentiles], unsure: float
 ) -> Percentiles:
     times = [of(each) for each in outcomes]
-    figures = {name: _figure([each.at[name] for each in times]) for name in SHARES}
+    figures = {name: _figure([each.at[name] for each in times], unsure) for name in SHARES}
     return Percentiles(**figures, distribution=times[0].points)
 
 
@@ -196,6 +190,7 @@ def _platform(
     def share(count: Callable[[Outcome], int]) -> Figure:
         return _figure([count(each) / each.requests if each.requests else 0.0 for each in outcomes])
 
+    unsure = question.workload.forecast_error
     place = sized.candidate.place
     result = sized.outcome.result
     misses = () if sized.met else _misses(question, outcomes)
@@ -220,8 +215,8 @@ def _platform(
         error_share=_figure([each.error_share for each in outcomes]),
         throttled=_figure([float(each.throttled) for each in outcomes]),
         cold_starts=_figure([float(each.cold_starts) for each in outcomes]),
-        first_token=_percentiles(outcomes, lambda each: each.first_token),
-        latency=_percentiles(outcomes, lambda each: each.latency),
+        first_token=_percentiles(outcomes, lambda each: each.first_token, unsure),
+        latency=_percentiles(outcomes, lambda each: each.latency, unsure),
         ordinary=_ordinary(finder.ordinary(sized.candidate)),
         peak=_peak(result),
         series=_series(result, month.judged),

@@ -2,9 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
-from statistics import fmean
 
 import msgspec
 from msgspec import Struct, structs
@@ -15,8 +13,8 @@ from seawall.plan.decision.answer import Configuration, LimitHit, PlatformName
 from seawall.plan.decision.bill import shared_costs
 from seawall.plan.decision.limits_hit import limits_hit
 from seawall.plan.decision.places.registry import place_of, title_of
-from seawall.plan.decision.runs import KeyFigures, Report, SimulationRunner, platform_in
-from seawall.plan.decision.search import CandidateSearch, cost_misses, misses_of
+from seawall.plan.decision.runs import Report, SimulationRunner, platform_in
+from seawall.plan.decision.search import CandidateSearch, cost_misses, mean_figures, misses_of
 from seawall.plan.decision.windows import Month, check_amount, month_of
 from seawall.plan.inputs.question import Objective, Question
 from seawall.plan.inputs.question_file import Deployed, QuestionFile
@@ -158,16 +156,10 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
         ()
         if result is None
         else limits_hit(
-            result, month.judged, platform_in(sized.candidate, finder.month.judged), question.each
+            result, month.judged, platform_in(sized.candidate, month.judged), question.each
         )
     )
-    figures = KeyFigures(
-        _mean(each.first_token.at["p99"] for each in outcomes),
-        _mean(each.latency.at["p99"] for each in outcomes),
-        fmean(each.error_share for each in outcomes),
-        max(each.load for each in outcomes),
-        sum(each.growing for each in outcomes) > len(outcomes) / 2,
-    )
+    figures = mean_figures(outcomes)
     misses = misses_of(question.objective, figures) + cost_misses(
         question.objective, sized.cost, question.prices.currency
     )
@@ -176,12 +168,6 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
         cost=sized.cost, first=figures.first_token_p99, last=figures.latency_p99,
         errors=figures.error_share, limit=limits[0] if limits else None,
     )  # fmt: skip
-
-
-def _mean(values: Iterable[float]) -> float:
-    """Of those that are known; NaN: none is."""
-    known = [value for value in values if not math.isnan(value)]
-    return fmean(known) if known else math.nan
 
 
 def _result(

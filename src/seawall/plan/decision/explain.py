@@ -13,7 +13,7 @@ from seawall.plan.decision.numbers import amount, money, price, seconds, share, 
 from seawall.plan.decision.places.port import Candidate, Evaluation
 from seawall.plan.decision.places.registry import title_of
 from seawall.plan.decision.runs import SHARES, Outcome, Report, SimulationRunner, platform_in
-from seawall.plan.decision.search import CandidateSearch, excess_of, misses_of
+from seawall.plan.decision.search import CandidateSearch, misses_of
 from seawall.plan.decision.variations import with_traffic
 from seawall.plan.decision.windows import Month, month_of
 from seawall.plan.inputs.question import Question
@@ -103,11 +103,10 @@ def explain(
         ]
     finally:
         runs.close()
-    met = sum(excess_of(question.objective, each.figures) == 0.0 for each in outcomes)
     return Explanation(
         platform=name,
         title=title_of(name),
-        met=sized.met and met > _SEEDS / 2,
+        met=sized.met and finder.surely(outcomes) == 0.0,
         configuration=sized.candidate.place.words(sized.candidate.configuration),
         steps=tuple(steps),
     )
@@ -249,7 +248,7 @@ def _margin(question: Question, sized: Evaluation, outcomes: Sequence[Outcome]) 
     values: dict[str, float | None] = {}
 
     def add(name: str, value: float, most: float | None, text: str, limit: str) -> None:
-        if most is None or math.isnan(value):
+        if most is None or math.isinf(most) or math.isnan(value):
             return
         values[name] = value
         values[f"{name}_most"] = most

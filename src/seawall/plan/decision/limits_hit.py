@@ -115,10 +115,13 @@ def _of_model(model: ModelUse, result: Result) -> list[_Met]:
 
 
 def _of_function(platform: Lambda, result: Result) -> list[_Met]:
-    """Throttles: by the account's concurrency where nearly all of it is in use."""
-    throttled, busy = result.seconds["throttled"], result.seconds["in_service"]
-    before = np.concatenate(([0.0], busy[:-1]))
-    full = np.maximum(busy, before) >= 0.99 * platform.limit
+    """Throttles: by the account's concurrency where nearly all of it is taken.
+
+    An idle environment would have served, so that all are busy or start.
+    """
+    throttled, taken = result.seconds["throttled"], result.seconds["capacity"]
+    before = np.concatenate(([0.0], taken[:-1]))
+    full = np.maximum(taken, before) >= 0.99 * platform.limit
     return [
         ("account-concurrency", float(platform.limit), "at once", np.where(full, throttled, 0.0)),
         ("scaling-rate", platform.start_rate, "a second", np.where(full, 0.0, throttled)),

@@ -1,5 +1,6 @@
 """Explanation of an answer: its summary, notes, and inputs with their sources."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
@@ -135,6 +136,8 @@ def _values(question: Question) -> dict[str, str]:
         "clients": f"{clients.retries} retries, patience {seconds(clients.patience)}",
         "objective": f"first token p99 within {seconds(objective.first_token_p99)}, errors at most "
         f"{share(objective.error_share)}",
+        "objective.latency_p99": f"whole answer p99 within {seconds(objective.latency_p99)}"
+        if objective.latency_p99 is not None and math.isfinite(objective.latency_p99) else "any",
         "options.platforms": ", ".join(options.platforms),
         "options.spikes_a_month": amount(options.spikes_a_month),
         "options.announced": "yes" if options.announced else "no",
@@ -163,6 +166,8 @@ def _values(question: Question) -> dict[str, str]:
         "each.kb_to_model": f"{each.kb_to_model:g} KB",
         "each.log_kb": f"{each.log_kb:g} KB",
     }  # fmt: skip
+    if workload.forecast_error:
+        values["forecast_error"] = f"{share(workload.forecast_error)} of times"
     if recorded:
         values["arrivals.trace"] = f"{recorded:,} requests in {seconds(arrivals.horizon)}"
     return values
@@ -220,6 +225,8 @@ def inputs_of(question: Question) -> tuple[Input, ...]:
         given = name in question.given or any(
             each in question.given for each in (table, f"{table}.*")
         )
+        if name == "objective.latency_p99":
+            given &= question.objective.latency_p99 != question.objective.usual_latency_p99
         source = known.get(name, "")
         if given or source.startswith("given"):
             source, given = source if source.startswith("given") else "given", True

@@ -16,7 +16,7 @@ from seawall.plan.decision.numbers import amount, money, seconds, share
 from seawall.plan.decision.places.port import Evaluation
 from seawall.plan.decision.places.registry import title_of
 from seawall.plan.decision.runs import SimulationRunner
-from seawall.plan.decision.search import CandidateSearch, excess_of
+from seawall.plan.decision.search import CandidateSearch
 from seawall.plan.decision.windows import Month, month_of
 from seawall.plan.inputs.arrivals import Spike
 from seawall.plan.inputs.distributions import quantile_of
@@ -101,11 +101,7 @@ def _best(
         sized = finder.find(name, near[name].candidate)
         if seeds and sized.met:
             sized = finder.confirm(sized, seeds)
-            met = [
-                excess_of(question.objective, each.figures) == 0.0
-                for each in finder.replications(sized.candidate, seeds)
-            ]
-            if sum(met) <= seeds / 2:
+            if finder.surely(finder.replications(sized.candidate, seeds)) > 0.0:
                 continue
         if sized.met and (best is None or sized.cost < best[1].cost):
             best = (name, sized)
@@ -132,7 +128,7 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
             of_objective("error_share"), _grid(max(objective.error_share, 1e-4), 1.0), share,
         ),
     ]  # fmt: skip
-    if objective.latency_p99 is not None:
+    if objective.latency_p99 is not None and math.isfinite(objective.latency_p99):
         limits.append(
             _Limit(
                 "objective.latency_p99", "an answer p99 within", seconds(objective.latency_p99),

@@ -1,7 +1,8 @@
 """The search for the cheapest configuration that meets the objective; else the nearest to it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
 
 from msgspec import structs
 
@@ -16,14 +17,24 @@ from seawall.plan.inputs.question import Objective, Question
 from seawall.plan.simulator.replications import interval
 from seawall.plan.simulator.stability import offered_load
 
-__all__ = ["CandidateSearch", "cost_misses", "excess_of", "misses_of"]
+__all__ = [
+    "CandidateSearch",
+    "cost_misses",
+    "excess_of",
+    "half_width",
+    "mean_figures",
+    "misses_of",
+    "upper_figures",
+]
+
+_LARGER = 8  # times that a candidate is enlarged, by 5 % each, until it surely meets
 
 
 def _limits(
     objective: Objective, figures: KeyFigures
 ) -> list[tuple[str, float, float, Callable[[float], str]]]:
     """Name, value, maximum and format of each limit."""
-    limits = [
+    limits: list[tuple[str, float, float, Callable[[float], str]]] = [
         ("errors", figures.error_share, objective.error_share, share),
         ("first token p99", figures.first_token_p99, objective.first_token_p99, seconds),
     ]
@@ -35,7 +46,7 @@ def _limits(
 def _unstable(figures: KeyFigures) -> tuple[str, ...]:
     """Why queues grow without end, in words; empty: they do not."""
     if figures.load >= 1.0:
-        return (f"offered load {figures.load:.0%} of what it can do, so queues only grow",)
+        return (f"offered load {share(figures.load)} of what it can do: queues only grow",)
     return ("requests in service only grow",) if figures.growing else ()
 
 
@@ -65,6 +76,52 @@ def excess_of(objective: Objective, figures: KeyFigures) -> float:
         if value > most:
             over += math.log(value / most)
     return over
+
+
+def mean_figures(outcomes: Sequence[Outcome]) -> KeyFigures:
+    """The figures of replications on average, where they are known."""
+    return _joint(outcomes, lambda values: fmean(values) if values else math.nan)
+
+
+def upper_figures(outcomes: Sequence[Outcome], unsure: float = 0.0) -> KeyFigures:
+    """The figures of replications at the upper ends of their 95 % intervals.
+
+    unsure: relative error of forecasts of times, which comes on top; see `half_width`.
+    """
+
+    def upper(values: list[float]) -> float:
+        return fmean(values) + half_width(values) if values else math.nan
+
+    def upper_of_times(values: list[float]) -> float:
+        return fmean(values) + half_width(values, unsure) if values else math.nan
+
+    return _joint(outcomes, upper_of_times, upper)
+
+
+def half_width(values: Sequence[float], unsure: float = 0.0) -> float:
+    """Half the 95 % interval of replications, with the error of forecasts; 0: not known.
+
+    That error has nothing to do with the spread of replications, so that their squares add up.
+    """
+    half = interval(values).half
+    return math.hypot(half if math.isfinite(half) else 0.0, unsure * abs(fmean(values)))
+
+
+def _joint(
+    outcomes: Sequence[Outcome],
+    of_times: Callable[[list[float]], float],
+    of_shares: Callable[[list[float]], float] = fmean,
+) -> KeyFigures:
+    def known(values: Iterable[float]) -> list[float]:
+        return [each for each in values if not math.isnan(each)]
+
+    return KeyFigures(
+        of_times(known(each.first_token.at["p99"] for each in outcomes)),
+        of_times(known(each.latency.at["p99"] for each in outcomes)),
+        of_shares([each.error_share for each in outcomes]),
+        max(each.load for each in outcomes),
+        sum(each.growing for each in outcomes) > len(outcomes) / 2,
+    )
 
 
 def cost_misses(objective: Objective, cost: float, currency: str = "USD") -> tuple[str, ...]:
@@ -135,9 +192,9 @@ class CandidateSearch:
 
         A function without provisioned concurrency cannot be enlarged.
         """
-        for _ in range(4):
+        for _ in range(_LARGER):
             outcomes = self.replications(found.candidate, seeds)
-            if not found.met or self._meets_surely(outcomes):
+            if not found.met or self.surely(outcomes) == 0.0:
                 break
             larger = found.candidate.place.larger(self.question, self.month, found.candidate)
             if larger is None:
@@ -145,19 +202,10 @@ class CandidateSearch:
             found = self.evaluate(larger)
         return found
 
-    def _meets_surely(self, outcomes: list[Outcome]) -> bool:
-        def upper(values: list[float]) -> float:
-            estimate = interval(values)
-            return estimate.high if math.isfinite(estimate.half) else estimate.mean
-
-        figures = KeyFigures(
-            upper([each.first_token.at["p99"] for each in outcomes]),
-            upper([each.latency.at["p99"] for each in outcomes]),
-            upper([each.error_share for each in outcomes]),
-            max(each.load for each in outcomes),
-            sum(each.growing for each in outcomes) > len(outcomes) / 2,
-        )
-        return excess_of(self.question.objective, figures) == 0.0
+    def surely(self, outcomes: Sequence[Outcome]) -> float:
+        """How far replications are from the objective at the upper ends of their intervals."""
+        unsure = self.question.workload.forecast_error
+        return excess_of(self.question.objective, upper_figures(outcomes, unsure))
 
     @property
     def excess_of_model(self) -> float:

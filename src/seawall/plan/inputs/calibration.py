@@ -45,6 +45,8 @@ class Measured(Struct, frozen=True, kw_only=True):
         memory_mb: Of a process at rest.
         memory_kb_in_flight: Of each request.
         connections: Opened by a process when it starts.
+        forecast_error: By which share forecasts of times were off what the lab then measured, such
+            as 0.08.
     """
 
     format: str
@@ -59,6 +61,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     memory_mb: float | None = None
     memory_kb_in_flight: float | None = None
     connections: int | None = None
+    forecast_error: float | None = None
 
 
 def read_calibration(path: Path) -> Measured:
@@ -126,4 +129,13 @@ def calibrated(workload: Workload, measured: Measured) -> Workload:
         check_amounts("calibration", cpu_ms=measured.cpu_ms)
         fields["stages"] = with_cpu(service.stages, measured.cpu_ms)
         sources["service.stages.cpu_ms"] = source
-    return structs.replace(workload, service=structs.replace(service, **fields), sources=sources)
+    error = workload.forecast_error
+    if measured.forecast_error is not None:
+        check_amounts("calibration", forecast_error=measured.forecast_error)
+        error, sources["forecast_error"] = measured.forecast_error, source
+    return structs.replace(
+        workload,
+        service=structs.replace(service, **fields),
+        forecast_error=error,
+        sources=sources,
+    )

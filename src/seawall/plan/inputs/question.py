@@ -37,8 +37,11 @@ class Objective(Struct, frozen=True, kw_only=True):
     Attributes:
         first_token_p99: Seconds to the first token at most, 99th percentile of the served.
         error_share: Share of requests that are refused, time out or fail, at most.
-        latency_p99: Seconds to the whole answer at most, 99th percentile. None: any.
+        latency_p99: Seconds to the whole answer at most, 99th percentile; infinite: any. None, in a
+            question, becomes the greater of twice what a request takes without load, and of that
+            and `first_token_p99` together; both at the 99th percentile.
         monthly_cost: Cost that differs between platforms, at most. None: any.
+        usual_latency_p99: The default that a question has set `latency_p99` to; not to be given.
 
     Raises:
         ConfigError: A value is invalid; the field is named.
@@ -48,11 +51,13 @@ class Objective(Struct, frozen=True, kw_only=True):
     error_share: float = 0.01
     latency_p99: float | None = None
     monthly_cost: float | None = None
+    usual_latency_p99: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("first_token_p99", "latency_p99", "monthly_cost"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
+            endless = name == "latency_p99" and value == math.inf
+            if value is not None and not (value > 0 and (endless or math.isfinite(value))):
                 raise ConfigError(f"objective.{name}: {value:g} is not a positive number")
         if not 0 <= self.error_share <= 1:
             raise ConfigError(f"objective.error_share: {self.error_share:g} is not from 0 to 1")
@@ -159,6 +164,7 @@ OPTION_SOURCES = {
     "each.kb_to_model": "assumed; through NAT where there is a private network",
     "each.log_kb": "assumed: 1 KB, and half a KB more of START, END and REPORT on Lambda",
     "objective": "assumed: first token p99 within 5 s, one request in a hundred may fail",
+    "objective.latency_p99": "assumed: twice the p99 without load, or that and the first token's",
 }
 
 
@@ -214,11 +220,22 @@ class Question(Struct, frozen=True, kw_only=True):
     given: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        self._set_latency()
         check_amounts(
             "each", **{name: getattr(self.each, name) for name in PerRequest.__struct_fields__}
         )
         self._agree_on_tokens()
         self.model  # noqa: B018 - a model without prices is an error of the question
+
+    def _set_latency(self) -> None:
+        """Set the objective's latency where it was not given, and again if the workload changes."""
+        objective = self.objective
+        if objective.latency_p99 not in (None, objective.usual_latency_p99):
+            return
+        alone = self.workload.service.latency_p99
+        usual = max(2.0 * alone, alone + objective.first_token_p99)
+        changed = structs.replace(objective, latency_p99=usual, usual_latency_p99=usual)
+        structs.force_setattr(self, "objective", changed)
 
     def _agree_on_tokens(self) -> None:
         """Give the bill the mean tokens of the model's distributions, or these the tokens given."""

@@ -51,6 +51,8 @@ class Workload(Struct, frozen=True, kw_only=True):
         service: Times and resources of a request.
         clients: Retries and timeouts.
         model: Tokens and quotas of the model.
+        forecast_error: Relative error of forecasts of times, as measured in the lab; it widens the
+            intervals of the answer. 0: not measured.
         sources: Where the figures are from, by field; for the list of inputs.
 
     Raises:
@@ -61,6 +63,7 @@ class Workload(Struct, frozen=True, kw_only=True):
     service: Service = Service()
     clients: Clients = Clients()
     model: ModelUse = ModelUse()
+    forecast_error: float = 0.0
     sources: dict[str, str] = field(default_factory=lambda: DEFAULT_SOURCES | MODEL_SOURCES)
 
     def __post_init__(self) -> None:
@@ -68,6 +71,7 @@ class Workload(Struct, frozen=True, kw_only=True):
         check_service(self.service)
         check_clients(self.clients)
         check_model(self.model)
+        check_amounts("workload", forecast_error=self.forecast_error)
 
     @property
     def expected_requests(self) -> float:

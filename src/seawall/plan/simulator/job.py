@@ -224,11 +224,12 @@ def with_retry_room(state: Retrying, needed: int, tickets: int) -> Retrying:
     size = max(2 * have, have + needed + 1_023)
 
     def grown(array: NDArray[Any]) -> NDArray[Any]:
-        wider = np.full(size + HEAP_ROOM, np.inf if array.dtype.kind == "f" else 0, array.dtype)
+        wider = np.empty(size + HEAP_ROOM, array.dtype)
         wider[: len(array)] = array
         return wider
 
     state = state._replace(**{name: grown(getattr(state, name)) for name in _RETRIES})
+    state.retry_times[have:] = np.inf  # a heap; the others are written before they are read
     free = state.tally[tickets]
     state.free_tickets[free : free + size - have] = np.arange(have, size)
     state.tally[tickets] += size - have

@@ -92,11 +92,13 @@ def _quota_calls(model: ModelUse) -> float:
     limits, found = model.limits, [math.inf]
     tokens = mean_of(model.input_tokens) + model.bound(limits)
     minutes = limits.burst_seconds / 60.0
-    for quota in (
-        limits.tokens_a_minute, limits.input_tokens_a_minute, limits.output_tokens_a_minute
-    ):  # fmt: skip
-        if quota is not None:
-            found.append(quota * limits.factor * minutes / tokens)
+    found += [
+        quota * limits.factor * minutes / tokens
+        for quota in (
+            limits.tokens_a_minute, limits.input_tokens_a_minute, limits.output_tokens_a_minute
+        )
+        if quota is not None
+    ]  # fmt: skip
     if limits.requests_a_minute is not None:
         calls = limits.requests_a_minute * limits.request_burst_seconds / 60.0
         found.append(calls * limits.factor)

@@ -1,5 +1,7 @@
 """Decisions of the model's quota on requests in pods."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,7 +65,7 @@ def decide_call(
     call = next_call(quota, now)
     if call < 0:
         return
-    slot = np.uint32(quota.items[m.OWNER, call])
+    slot: Any = np.uint32(quota.items[m.OWNER, call])
     if quota.items[m.VERDICT, call] == m.GRANTED:
         slower = quota.endpoints[quota.items[m.ENDPOINT, call], m.SLOWER]
         _begin_call(requests, stats, params, rows, tables, slot, now, slower)
