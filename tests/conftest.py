@@ -81,6 +81,7 @@ _SLOW = {
     "plan/test_advice.py",
     "plan/test_closed_forms.py",
     "plan/test_simfaas.py",
+    "plan/test_thinning.py",
     "ship/test_written.py",
     "storage/test_any_sequence.py",
     "store/test_interruptions.py",

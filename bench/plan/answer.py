@@ -13,13 +13,14 @@ import statistics
 import sys
 import time
 
-TRAFFIC = ("12k", "120k", "1.2M", "12M")
+# Requests a day, and the size of the spike.
+TRAFFIC = {"12k": 5_000, "120k": 5_000, "1.2M": 5_000, "12M": 5_000, "100M": 200_000}
 
 
-def once(daily: str) -> tuple[float, float, float]:
+def once(daily: str, spike: int) -> tuple[float, float, float]:
     """Wall and processor seconds, and the greatest memory in MB, of one process."""
     command = [sys.executable, "-m", "seawall", "plan", "--daily", daily, "--json"]
-    command += ["--spike", "5000@20s", "--duration", "4s..7s", "--init", "1s"]
+    command += ["--spike", f"{spike}@20s", "--duration", "4s..7s", "--init", "1s"]
     keeps = {name: text for name, text in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     quiet = os.open(os.devnull, os.O_WRONLY)
     began = time.perf_counter()
@@ -40,18 +41,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three processes each, not eleven")
     repeats = 3 if parser.parse_args().quick else 11
     print(f"seawall plan, {repeats} processes each; load {os.getloadavg()[0]:.1f}")
-    once("1.2M")
+    once("1.2M", 5_000)
     figures = {}
-    for daily in TRAFFIC:
-        taken = [once(daily) for _ in range(repeats)]
+    for daily, spike in TRAFFIC.items():
+        taken = [once(daily, spike) for _ in range(repeats)]
         wall, cpu, memory = (
             [round(statistics.median(column), 2), round(min(column), 2)]
             for column in zip(*taken, strict=True)
         )
         figures[daily] = {"wall_s": wall, "cpu_s": cpu, "memory_mb": memory}
         print(
-            f"{daily:>5} a day: {wall[0]:.2f} s ({wall[1]:.2f}), processor {cpu[0]:.2f} s "
-            f"({cpu[1]:.2f}), {memory[0]:.0f} MB"
+            f"{daily:>5} a day, {spike:,} at once: {wall[0]:.2f} s ({wall[1]:.2f}), "
+            f"processor {cpu[0]:.2f} s ({cpu[1]:.2f}), {memory[0]:.0f} MB"
         )
     print(json.dumps({"bench": "plan-answer", "repeats": repeats, "figures": figures}))
 

@@ -48,6 +48,7 @@ Retrying = TypeVar("Retrying", EnvironmentState, Requests)
 # Uses of streams of random numbers.
 ARRIVING, SERVICES, STARTS, JITTERS, CHOICES, MODEL_TOKENS, MODEL_WAITS = range(7)
 _PIECE = 65_536
+_EDGES = bucket_edges()
 _MOST_BINS = 200_000
 _RETRIES = ("retry_times", "ticket", "retry_request", "retry_tries", "retry_first", "free_tickets")
 
@@ -155,7 +156,7 @@ def empty_histogram() -> Integers:
 
 def histogram(counts: Integers, total: float) -> Histogram:
     """A histogram with its edges. total: sum of its times, seconds."""
-    return Histogram(counts, bucket_edges(), float(total))
+    return Histogram(counts, _EDGES, float(total))
 
 
 def level(change: Integers) -> Floats:
@@ -223,11 +224,12 @@ def with_retry_room(state: Retrying, needed: int, tickets: int) -> Retrying:
     size = max(2 * have, have + needed + 1_023)
 
     def grown(array: NDArray[Any]) -> NDArray[Any]:
-        wider = np.full(size + HEAP_ROOM, np.inf if array.dtype.kind == "f" else 0, array.dtype)
+        wider = np.empty(size + HEAP_ROOM, array.dtype)
         wider[: len(array)] = array
         return wider
 
     state = state._replace(**{name: grown(getattr(state, name)) for name in _RETRIES})
+    state.retry_times[have:] = np.inf  # a heap; the others are written before they are read
     free = state.tally[tickets]
     state.free_tickets[free : free + size - have] = np.arange(have, size)
     state.tally[tickets] += size - have

@@ -22,6 +22,7 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
+Items = NDArray[np.int64] | NDArray[np.uint32]
 
 
 # Heaps are of four children a node: half as deep as with two. The least child is found without a
@@ -32,7 +33,7 @@ _at = np.uint64
 
 
 @inlined
-def push(keys: Floats, items: Integers, size: int, key: float, item: int) -> int:
+def push(keys: Floats, items: Items, size: int, key: float, item: int) -> int:
     """Add an entry to the heap of `size` entries; returns its new size."""
     at = size
     while at > 0:
@@ -48,7 +49,7 @@ def push(keys: Floats, items: Integers, size: int, key: float, item: int) -> int
 
 
 @inlined
-def pop(keys: Floats, items: Integers, size: int) -> int:
+def pop(keys: Floats, items: Items, size: int) -> int:
     """Remove the entry with the least key, which is at 0; returns the new size."""
     last = _at(size - 1)
     key = keys[last]
@@ -59,7 +60,7 @@ def pop(keys: Floats, items: Integers, size: int) -> int:
 
 
 @inlined
-def replace_top(keys: Floats, items: Integers, size: int, key: float, item: int) -> None:
+def replace_top(keys: Floats, items: Items, size: int, key: float, item: int) -> None:
     """Replace the entry with the least key."""
     at = 0
     below = 1

@@ -10,7 +10,7 @@ from seawall.plan.simulator.kernels.model import arrays as m
 from seawall.plan.simulator.kernels.model.arrays import Quota
 from seawall.plan.simulator.kernels.model.calls import withdraw
 from seawall.plan.simulator.kernels.pods import arrays as k
-from seawall.plan.simulator.kernels.pods.arrays import PodParams, Pods, PodStats, Requests
+from seawall.plan.simulator.kernels.pods.arrays import Indices, PodParams, Pods, PodStats, Requests
 from seawall.plan.simulator.kernels.pods.service import begin, give_up, release, unqueue
 from seawall.plan.simulator.kernels.primitives import bin_index, push
 from seawall.plan.simulator.kernels.randomness import uniform
@@ -66,7 +66,7 @@ def retry_or_fail(
 def push_deadline(
     requests: Requests,
     times: Floats,
-    slots: Integers,
+    slots: Indices,
     serials: Integers,
     head: int,
     size: int,
@@ -100,11 +100,13 @@ def choose(pods: Pods, requests: Requests, params: PodParams, number: int) -> np
     count = requests.tally
     ready = count[k.READY]
     if params.balance == k.RANDOM:
-        return pods.ready[int(uniform(params.choices, number) * ready)]
+        chosen: np.uint32 = pods.ready[int(uniform(params.choices, number) * ready)]
+        return chosen
     count[k.TURN] = (count[k.TURN] + 1) % ready
     if params.balance == k.ROUND_ROBIN:
-        return pods.ready[count[k.TURN]]
-    best = pods.ready[count[k.TURN]]
+        following: np.uint32 = pods.ready[count[k.TURN]]
+        return following
+    best: np.uint32 = pods.ready[count[k.TURN]]
     least = pods.busy[best] + pods.waiting[best]
     for at in range(ready):
         pod = pods.ready[at]
