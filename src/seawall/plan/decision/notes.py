@@ -75,7 +75,6 @@ def notes_of(
     unsure = sorted({item.name for item in mine.items if item.uncertain and item.monthly >= 1.0})
     if unsure:
         found.append(f"Prices to verify: {', '.join(unsure)}.")
-    found.append("Lambda MicroVMs are not compared: each runs one tenant's code for hours.")
     return tuple(found)
 
 
