@@ -391,6 +391,7 @@ class OnDemandFunction(Struct, frozen=True, kw_only=True):
                     "A function starts 1,000 environments at once and 100 a second after, of any "
                     "memory size."
                 )
+            found.append("Lambda MicroVMs are not compared: each runs one tenant's code for hours.")
         return found
 
     def variations(self, question: Question) -> list[Variation]:
