@@ -174,15 +174,15 @@ def _pods(platform: Eks, pods: int, factor: float) -> Eks:
         )  # fmt: skip
         return structs.replace(rules, policies=found)
 
-    scaler: HpaSettings | KedaSettings | None = platform.scaler
+    scaler = platform.scaler
     if scaler is not None:
-        scaler = structs.replace(
-            scaler,
-            minimum=math.ceil(scaler.minimum / factor),
-            maximum=max(pods, math.ceil(scaler.maximum / factor)),
-            up=policies(scaler.up),
-            down=policies(scaler.down),
-        )
+        changed: dict[str, Any] = {
+            "minimum": math.ceil(scaler.minimum / factor),
+            "maximum": max(pods, math.ceil(scaler.maximum / factor)),
+        }
+        if isinstance(scaler, HpaSettings | KedaSettings):
+            changed |= {"up": policies(scaler.up), "down": policies(scaler.down)}
+        scaler = structs.replace(scaler, **changed)
     nodes = structs.replace(platform.nodes, spare=round(platform.nodes.spare / factor))
     return structs.replace(platform, pods=pods, scaler=scaler, nodes=nodes)
 
