@@ -461,13 +461,13 @@ class Quota:
         while self._waiting:
             self._serve()
             if (head := self._fair.next()) is None:
-                return
+                break
             pause = self._paused_until - loop.time()
             if pause <= 0:
                 await self._bucket.ask(self._waiting[head].permit.reserved)
                 self._serve()
                 if (head := self._fair.next()) is None:
-                    return
+                    break
                 pause = max(
                     self._bucket.ready_in(self._waiting[head].permit.reserved),
                     self._paused_until - loop.time(),
@@ -480,6 +480,7 @@ class Quota:
             finally:
                 timer.cancel()
             await asyncio.sleep(asked_at + _LEAST_PAUSE - loop.time())
+        self._positions = {}
 
     def _serve(self) -> None:
         """Admit from the head of the queue while there is enough."""
