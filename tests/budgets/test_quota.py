@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.budgets.quota import CallSize, Quota, QuotaPermit
+from seawall.budgets.refill import Refill
 from seawall.budgets.reservation import Average, Reservations, rule_of
-from seawall.budgets.shared_bucket import Refill
 from seawall.budgets.shared_limit import Allotment
 from seawall.errors import QuotaExhausted, StoreUnavailable, UpstreamRefused
 from seawall.settings import QuotaSettings
@@ -417,9 +417,9 @@ async def test_a_refusal_of_the_provider_pauses_all_and_costs_its_reservation() 
 async def test_the_rest_that_a_provider_reports_corrects_the_picture() -> None:
     quota = Quota("q", ONE_MINUTE, MemoryCounters())
     await quota.acquire(CallSize(0, 10), soon())
-    quota.observe({}, {"tokens": 99_000, "requests": 990})  # as expected, nearly
+    quota.view.observe({}, {"tokens": 99_000, "requests": 990})  # as expected, nearly
     assert quota.try_acquire(CallSize(0, 10)) is not None
-    quota.observe({"tokens": 100_000}, {"tokens": 20_000})  # others use the account
+    quota.view.observe({"tokens": 100_000}, {"tokens": 20_000})  # others use the account
     with pytest.raises(QuotaExhausted):
         await quota.acquire(CallSize(0, 60_000), soon(1.0))
     await quota.close()

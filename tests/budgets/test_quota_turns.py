@@ -5,6 +5,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from seawall import Orchestrator, Principal
 from seawall.config import parse_settings
 from seawall.events import (
@@ -70,7 +72,9 @@ async def test_a_crowd_waits_and_nobody_fails(tmp_path: Path) -> None:
         assert sim.model.stats.peak_streams <= 9, "nine bounds of 1,000 and their prompts fit"
 
 
-async def test_a_refusal_of_the_provider_reaches_no_client(tmp_path: Path) -> None:
+async def test_a_refusal_of_the_provider_reaches_no_client(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The account has less than is configured, as if others used it as well."""
     limits = SimLimits(tokens_per_minute=5_000, reserve="input+max_tokens")
     async with simulating(times=QUICK, limits=limits) as sim:
@@ -79,6 +83,8 @@ async def test_a_refusal_of_the_provider_reaches_no_client(tmp_path: Path) -> No
             quota = app.engine.metering.quotas["account"]
         assert all(isinstance(events[-1], TurnCompleted) for events in turns)
         assert 0 < sim.model.stats.refused == quota.throttled
+    [warning] = [each for each in caplog.messages if "the provider says" in each]
+    assert warning.startswith("quota account: tokens_per_minute is 10,000, the provider says 5,000")
 
 
 async def test_what_waits_hears_its_position(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from seawall.budgets.shared_bucket import Refill, SharedBucket
+from seawall.budgets.refill import Refill
+from seawall.budgets.shared_bucket import SharedBucket
 from seawall.errors import StoreUnavailable
 from seawall.storage.counters import Addition, Count, Counters, MemoryCounters
 from seawall.storage.port import SessionStore

@@ -14,7 +14,6 @@ at once.
 """
 
 import asyncio
-import logging
 import math
 import random
 import time
@@ -24,6 +23,8 @@ from typing import Protocol
 from msgspec import Struct
 
 from seawall.admission.queue import FairQueue, Ticket
+from seawall.budgets.provider_view import ProviderView
+from seawall.budgets.refill import refills_of
 from seawall.budgets.reservation import (
     DEFAULT_MAX_TOKENS,
     INPUT,
@@ -34,7 +35,7 @@ from seawall.budgets.reservation import (
     Reservations,
     Rule,
 )
-from seawall.budgets.shared_bucket import Refill, SharedBucket
+from seawall.budgets.shared_bucket import SharedBucket
 from seawall.errors import QuotaExhausted, UpstreamRefused
 from seawall.settings import QuotaSettings
 from seawall.storage.counters import Counters
@@ -42,7 +43,6 @@ from seawall.turn import Usage
 
 __all__ = ["CallSize", "QueueReport", "Quota", "QuotaPermit"]
 
-_log = logging.getLogger("seawall.models")
 _LEAST_SECONDS = 0.5
 """A call that would begin later than this before its deadline is not made."""
 _LEAST_PAUSE = 0.05  # between two questions to the shared counter
@@ -52,8 +52,6 @@ _ORDER_SECONDS = 0.5
 _RETURN_SECONDS = 1.0
 _FIRST_BACKOFF = 1.0
 _LONGEST_PAUSE = 60.0
-_MARGIN = 20  # part of the capacity by which a provider's figure may differ from ours
-_FRESH_SECONDS = 2.0
 _RANK = 1  # of all calls: their turns were admitted by their class before
 
 
@@ -90,17 +88,6 @@ class QueueReport(Protocol):
         ...
 
 
-def _refills(settings: QuotaSettings, limits: Mapping[str, int]) -> dict[str, Refill]:
-    seconds = settings.window_seconds
-    window = settings.refill == "window"
-    if window and any(limit * seconds < 60 for limit in limits.values()):
-        seconds = 60.0  # in a shorter window there would be less than one
-    return {
-        name: Refill(limit, max(1, int(limit * seconds / 60)), seconds if window else 0.0)
-        for name, limit in limits.items()
-    }
-
-
 class _Waiting(Struct, eq=False):
     permit: QuotaPermit
     admitted: asyncio.Future[None]
@@ -112,6 +99,7 @@ class Quota:
     Attributes:
         refused: Calls that were not made, because there was no room before their deadline.
         throttled: Calls that the provider refused although the quota had room for them.
+        view: What the provider's responses say of the quota.
     """
 
     def __init__(
@@ -136,13 +124,7 @@ class Quota:
             retry_seconds: How long the counter is not asked after a failure.
             clock: Unix time in seconds.
         """
-        limits = {
-            REQUESTS: settings.requests_per_minute,
-            TOKENS: settings.tokens_per_minute,
-            INPUT: settings.input_tokens_per_minute,
-            OUTPUT: settings.output_tokens_per_minute,
-        }
-        self._refills = _refills(settings, {name: each for name, each in limits.items() if each})
+        self._refills = refills_of(settings)
         self.name = name
         self.refused = self.throttled = 0
         self._queued = settings.queued
@@ -156,7 +138,7 @@ class Quota:
             retry_seconds=retry_seconds,
             clock=clock,
         )
-        self._clock = clock
+        self.view = ProviderView(name, self._bucket, clock)
         self._fair = FairQueue()
         self._waiting: dict[Ticket, _Waiting] = {}
         self._serving: asyncio.Task[None] | None = None
@@ -172,12 +154,7 @@ class Quota:
             each for each in (TOKENS, OUTPUT, INPUT, REQUESTS) if each in self._refills
         )
         self._shared_limit = self._refills[self._shared].per_minute
-        self._observed = False
         self._surplus_at = -math.inf
-        self._returned_at = 0.0
-        self._returned = dict.fromkeys(self._refills, 0)  # in the last second or two
-        self._corrected_at = 0.0
-        self._other_limit = ""
         self._positions: dict[Ticket, int] = {}
         self._ordered_at = 0.0
 
@@ -285,40 +262,6 @@ class Quota:
         self._paused_until = max(self._paused_until, until)
         self._end(permit, {})
 
-    def observe(self, limits: Mapping[str, int], remaining: Mapping[str, int]) -> None:
-        """Correct the local picture by the limits and remainders in a provider's response.
-
-        Args:
-            limits: The provider's limits a minute, by measure.
-            remaining: What can still be used, by measure; only less than expected is news: others
-                use the account as well, or calls were estimated too low.
-        """
-        self._observed, now = True, self._clock()
-        for measure, limit in limits.items():
-            refill = self._refills.get(measure)
-            differs = f"{measure}_per_minute: {limit:,}"
-            if refill is not None and limit != refill.per_minute and differs != self._other_limit:
-                self._other_limit = differs
-                _log.warning(
-                    "quota %s has %s_per_minute %s, the provider says %s",
-                    self.name,
-                    measure,
-                    f"{refill.per_minute:,}",
-                    f"{limit:,}",
-                )
-        stale = now - self._bucket.read_at > _FRESH_SECONDS
-        if self._bucket.degraded or stale or now - self._corrected_at < _FRESH_SECONDS:
-            return
-        for measure, amount in remaining.items():
-            refill = self._refills.get(measure)
-            if refill is None:
-                continue
-            returned = self._returned[measure] if now - self._returned_at < _FRESH_SECONDS else 0
-            excess = self._bucket.left(measure) - returned - amount
-            if excess > refill.capacity // _MARGIN:
-                self._corrected_at = now
-                self._bucket.give({measure: -excess}, self._bucket.number)
-
     async def close(self) -> None:
         """Wait for pending requests to the counter."""
         if self._serving is not None:
@@ -406,8 +349,7 @@ class Quota:
         if not back:
             return
         self._bucket.give(back, permit.window)
-        if self._observed:
-            self._note_returned(back)
+        self.view.note_returned(back)
         if self._waiting:
             head = self._fair.next()
             self._serve()
@@ -415,15 +357,6 @@ class Quota:
                 self._head_changed.set()
         elif self._bucket.processes > 1 and (self._returning is None or self._returning.done()):
             self._returning = asyncio.create_task(self._return_surplus())
-
-    def _note_returned(self, back: Mapping[str, int]) -> None:
-        """Note what was returned lately, of which a response that is on its way does not know."""
-        now = self._clock()
-        if now - self._returned_at >= _FRESH_SECONDS:
-            self._returned = dict.fromkeys(self._refills, 0)
-            self._returned_at = now
-        for measure, amount in back.items():
-            self._returned[measure] += max(0, amount)
 
     async def _return_surplus(self) -> None:
         """Return what others may wait for, at most once a second."""
@@ -528,13 +461,13 @@ class Quota:
         while self._waiting:
             self._serve()
             if (head := self._fair.next()) is None:
-                return
+                break
             pause = self._paused_until - loop.time()
             if pause <= 0:
                 await self._bucket.ask(self._waiting[head].permit.reserved)
                 self._serve()
                 if (head := self._fair.next()) is None:
-                    return
+                    break
                 pause = max(
                     self._bucket.ready_in(self._waiting[head].permit.reserved),
                     self._paused_until - loop.time(),
@@ -547,6 +480,7 @@ class Quota:
             finally:
                 timer.cancel()
             await asyncio.sleep(asked_at + _LEAST_PAUSE - loop.time())
+        self._positions = {}
 
     def _serve(self) -> None:
         """Admit from the head of the queue while there is enough."""

@@ -12,12 +12,11 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from msgspec import Struct
-
+from seawall.budgets.refill import Refill
 from seawall.errors import Problem
 from seawall.storage.counters import Addition, Counters
 
-__all__ = ["Refill", "SharedBucket"]
+__all__ = ["SharedBucket"]
 
 _CALLS_AHEAD = 16
 _PART = 4
@@ -25,36 +24,6 @@ _IDLE_PART = 8  # of what is left, so that a server with few calls seldom asks
 _KEPT_SECONDS = 3_600.0  # without a call; afterwards the bucket is full again anyway
 _PROCESSES = "pods"
 _MINUTE = 60.0
-
-
-class Refill(Struct, frozen=True):
-    """How one measure of a quota refills.
-
-    Attributes:
-        per_minute: The limit.
-        capacity: What can be taken at once.
-        window: Seconds between refills of the whole capacity; 0: it flows in all the time.
-    """
-
-    per_minute: int
-    capacity: int
-    window: float = 0.0
-
-    def allowed(self, now: float) -> int:
-        """What may have been taken altogether until `now`, in Unix seconds."""
-        if self.window:
-            return self.capacity * (int(now / self.window) + 1)
-        return self.capacity + self.per_minute * int(now * 1_000) // 60_000
-
-    def floor(self, now: float) -> int:
-        """What counts as taken at least: a bucket is not more than full."""
-        return self.allowed(now) - self.capacity
-
-    def allowed_at(self, total: int) -> float:
-        """From when on, in Unix seconds, `total` may have been taken."""
-        if self.window:
-            return max(0, -(-total // self.capacity) - 1) * self.window
-        return -(-max(0, total - self.capacity) * 60_000 // self.per_minute) / 1_000
 
 
 class SharedBucket:

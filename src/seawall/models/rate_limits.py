@@ -46,7 +46,7 @@ def observe_rate_limits(model: Model, quota: "Quota") -> None:
     def observe(headers: Mapping[str, str]) -> None:
         limits, remaining = read_rate_limits(headers)
         if limits or remaining:
-            quota.observe(limits, remaining)
+            quota.view.observe(limits, remaining)
 
     model.on_response = observe
 
