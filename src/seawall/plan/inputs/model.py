@@ -17,12 +17,12 @@ its source:
 import math
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.distributions import Distribution, check_amounts, constant
 
-__all__ = ["MODEL_SOURCES", "Endpoint", "ModelLimits", "ModelUse", "check_model"]
+__all__ = ["MODEL_SOURCES", "Endpoint", "ModelLimits", "ModelUse", "check_model", "share_of_quota"]
 
 MINUTE = 60.0
 
@@ -166,6 +166,23 @@ class ModelUse(Struct, frozen=True, kw_only=True):
     def bound(self, limits: ModelLimits) -> float:
         """The bound of a call's output under these limits."""
         return float(limits.greatest_output if self.max_tokens is None else self.max_tokens)
+
+
+def share_of_quota(model: ModelUse, count: float) -> ModelUse:
+    """The use of a model by one of `count` equal parts of a system: so much less of each quota."""
+
+    def cut(limits: ModelLimits) -> ModelLimits:
+        return structs.replace(limits, factor=limits.factor / count)
+
+    if model.limits is None:
+        return model
+    return structs.replace(
+        model,
+        limits=cut(model.limits),
+        provisioned=None if model.provisioned is None else cut(model.provisioned),
+        fallbacks=tuple(structs.replace(each, limits=cut(each.limits)) for each in model.fallbacks),
+        queued=math.ceil(model.queued / count),
+    )
 
 
 def check_model(model: ModelUse) -> None:

@@ -7,10 +7,11 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
+from seawall.plan.inputs.model import share_of_quota
 from seawall.plan.inputs.platforms import Lambda
 from seawall.plan.simulator.environments import run_lambda
 from seawall.plan.simulator.job import Job, arrivals_in_pieces
-from seawall.plan.simulator.result import Histogram, Result, Samples, Usage
+from seawall.plan.simulator.result import Histogram, ModelCalls, Result, Samples, Usage
 
 __all__ = ["run_functions"]
 
@@ -22,8 +23,9 @@ def run_functions(job: Job, platform: Lambda) -> Result:
     """Run a job; see `simulate`.
 
     Each request goes to a function at random, as by the hash of its session, and its retries to the
-    same one. The functions are independent but for the account's concurrency, which is shared: each
-    gets its share and three standard deviations of a random split.
+    same one. The functions are independent but for what they share: of the account's concurrency
+    each gets its share and three standard deviations of a random split, of the model's quotas its
+    share.
     """
     count = platform.functions
     share = platform.account_limit / count
@@ -31,8 +33,10 @@ def run_functions(job: Job, platform: Lambda) -> Result:
     limit = min(whole, math.ceil((whole / count) + 3.0 * math.sqrt(share)))
     one = structs.replace(
         platform, functions=1, account_limit=max(1, limit), elsewhere=0,
-        provisioned=math.ceil(platform.provisioned / count),
+        provisioned=math.ceil(platform.provisioned / count), warm=round(platform.warm / count),
     )  # fmt: skip
+    model = share_of_quota(job.workload.model, count)
+    job = structs.replace(job, workload=structs.replace(job.workload, model=model))
     kept = isinstance(job.pieces, list)
     parts = list(zip(*(_split(job, count)), strict=True)) if kept else []
     results = []
@@ -60,6 +64,15 @@ def _split(job: Job, count: int) -> Iterator[list[NDArray[np.float64]]]:
 def _histogram(parts: Sequence[Histogram]) -> Histogram:
     counts = np.sum([each.counts for each in parts], axis=0)
     return Histogram(counts, parts[0].edges, sum(each.total for each in parts))
+
+
+def _calls(parts: Sequence[ModelCalls]) -> ModelCalls:
+    fields = {
+        name: sum(getattr(each, name) for each in parts)
+        for name in ModelCalls.__struct_fields__
+        if name != "wait"
+    }
+    return ModelCalls(**fields, wait=_histogram([each.wait for each in parts]))
 
 
 def _samples(parts: Sequence[Samples]) -> Samples:
@@ -98,8 +111,10 @@ def _together(results: Sequence[Result], job: Job) -> Result:
         name: sum(getattr(each.usage, name) for each in results)
         for name in Usage.__struct_fields__
     })  # fmt: skip
+    calls = [each.model for each in results if each.model is not None]
     samples = [each.samples for each in results if each.samples is not None]
     return structs.replace(
         first, **fields, seed=job.seed, seconds=seconds, usage=usage, peak=first.peak | peak,
+        model=_calls(calls) if calls else None,
         samples=_samples(samples) if samples else None,
     )  # fmt: skip
