@@ -84,7 +84,8 @@ def test_three_managed_instances_and_fifteen_per_cent() -> None:
 def test_a_cluster_is_billed_while_it_stands_by() -> None:
     month = month_of(QUIET)
     candidate = eks(QUIET, month, cores=0.85, pods=6)
-    nodes = candidate.configuration.nodes  # type: ignore[union-attr]
+    assert isinstance(candidate.configuration, EksConfiguration)
+    nodes = candidate.configuration.nodes
     assert (nodes.count, nodes.pods_each) == (3, 2)
     items = bill(QUIET, month, candidate, Used(node_seconds=3 * MONTH))
     found = {item.title: item.monthly for item in items}

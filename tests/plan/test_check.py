@@ -35,7 +35,8 @@ cores = 0.4
 RESULT = CheckResult(
     holds=True, title="EKS meets the objective", met=True, misses=(), platform="eks",
     words=("6 pods",), monthly_cost=334.0, whole_cost=100_973.0, model_title="Claude",
-    first_token_p99=3.36, latency_p99=7.5, error_share=0.0, objective=Objective(),
+    first_token_p99=3.36, latency_p99=7.5, error_share=0.0,
+    first_limit="", objective=Objective(),
     region="us-east-1", currency="USD", prices_date="2026-11-25",
 )  # fmt: skip
 

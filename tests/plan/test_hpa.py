@@ -273,6 +273,20 @@ def test_a_day_of_default_behaviour() -> None:
     assert down[first] == math.ceil(3.2 / 0.5)
 
 
+def test_keda_starts_the_minimum_and_ends_what_was_never_active() -> None:
+    """RequestScale of KEDA's executor."""
+    none = Keda(KedaSettings(minimum=0, cooldown=300.0))
+    assert none.poll(30.0, 3, 0.0) == 0  # never active: at the first poll
+    assert none.poll(60.0, 0, 5.0) == 1
+    assert none.poll(90.0, 4, 5.0) == 4
+    assert none.poll(389.0, 4, 0.0) == 4
+    assert none.poll(390.0, 4, 0.0) == 0
+    three = Keda(KedaSettings(minimum=3))
+    assert three.poll(30.0, 0, 5.0) == 3
+    assert three.poll(30.0, 0, 0.0) == 3
+    assert three.poll(900.0, 5, 0.0) == 5
+
+
 def test_a_number_out_of_bounds_is_corrected_at_once() -> None:
     """TestScaleUpRCImmediately, TestScaleDownRCImmediately."""
     seen = PodMetrics(usage=0.0, measured=1)

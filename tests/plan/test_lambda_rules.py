@@ -149,6 +149,15 @@ def test_provisioned_concurrency_by_schedule() -> None:
         Lambda(account_limit=500, schedule=(Scheduled(0.0, 600),))
 
 
+def test_provisioned_concurrency_is_there_when_all_of_it_is() -> None:
+    """AWS: up to 6,000 a minute, and none of 5,000 can be used before all are allocated."""
+    platform = Lambda(account_limit=20_000, schedule=(Scheduled(100.0, 5_000),))
+    levels = simulate(work(0.1, constant(1.0), 400.0), platform).seconds["provisioned"]
+    assert levels[205] == 0
+    assert levels[100 + 60 + 5_000 // 100] == 5_000
+    assert sorted(set(levels)) == [0.0, 5_000.0]
+
+
 def test_target_tracking_reacts_after_three_minutes() -> None:
     platform = unlimited(provisioned=10, tracking=Tracking(0.7, minimum=5, maximum=500))
     result = simulate(work(70.0, constant(1.0), 3_600.0), platform)

@@ -244,12 +244,37 @@ def test_a_bill_comes_back_from_the_plan(
     assert main([*flags, "--measured", str(path)]) == 0
     answer = json.loads(capsys.readouterr().out)
     items = {each["name"]: each["monthly"] for each in answer["platforms"]["lambda"]["items"]}
-    assert items["logs.gb"] == pytest.approx(17.5, rel=0.03)  # 35 GB, the free ones not deducted
+    logs = sum(cost for name, cost in items.items() if name.startswith("logs."))
+    assert logs == pytest.approx(17.5, rel=0.03)  # 35 GB, the free ones not deducted
     assert items["lambda.requests"] == pytest.approx(2.0, rel=0.03)
     inputs = {each["name"]: each for each in answer["inputs"]}
     assert inputs["each.kb_to_model"]["source"].startswith("measured by a Cost and Usage Report")
     assert inputs["each.kb_to_model"]["given"]
     assert not inputs["each.input_tokens"]["given"]
+
+
+def test_a_plan_file_names_its_measurements(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path, "tuning.json", tuning(PRIMES))
+    plan = write(
+        tmp_path,
+        "plan.toml",
+        '[arrivals]\ndaily = "100"\n[measured]\nfiles = ["tuning.json"]\n'
+        '[deployed]\nplatform = "lambda"\nmemory_mb = "1GB"\n',
+    )
+    assert main(["plan", "--workload", str(plan), "--json"]) == 0
+    inputs = {each["name"]: each for each in json.loads(capsys.readouterr().out)["inputs"]}
+    assert "Power Tuning" in inputs["service.stages.cpu_ms"]["source"]
+    assert main(["plan", "--check", str(plan), "--measured", str(tmp_path / "tuning.json")]) == 2
+    assert "is also measured by AWS Lambda Power Tuning" in capsys.readouterr().err
+    for text, words in (
+        ("files = 3", "measured.files: is not a list"),
+        ("x = 1", "measured: must"),
+    ):
+        plan.write_text(f"[measured]\n{text}\n")
+        assert main(["plan", "--workload", str(plan)]) == 2
+        assert words in capsys.readouterr().err
 
 
 def test_contradictions_are_refused_by_name(tmp_path: Path) -> None:

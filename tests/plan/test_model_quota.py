@@ -319,6 +319,7 @@ uses = st.builds(
     backoff=st.sampled_from([0.0, 0.5, 5.0]),
     retry_after=st.booleans(),
     wait_seconds=st.sampled_from([0.0, 3.0, 60.0]),
+    refuse_early=st.booleans(),
     queued=st.sampled_from([0, 5, 10_000]),
 )
 
@@ -405,6 +406,7 @@ def test_a_turn_that_waits_for_the_quota_is_in_service(platform: Platform) -> No
         limits=ModelLimits(requests_a_minute=60.0, request_burst_seconds=1.0),
         on_refusal="queue",
         wait_seconds=25.5,
+        refuse_early=False,
     )
     result = simulate(calling(once(100), constant(1.0), model), platform, keep=True)
     # One begins each second; the others wait for 25 s, and fail.
@@ -419,6 +421,7 @@ def test_a_client_that_leaves_takes_its_waiting_call_along() -> None:
         limits=ModelLimits(requests_a_minute=60.0, request_burst_seconds=1.0),
         on_refusal="queue",
         wait_seconds=60.0,
+        refuse_early=False,
     )
     clients = Clients(retries=0, patience=10.25)
     workload = calling(once(100), constant(1.0), model, clients=clients)
@@ -427,6 +430,26 @@ def test_a_client_that_leaves_takes_its_waiting_call_along() -> None:
         assert (result.served, result.timed_out) == (10, 90)
         assert quota_of(result).admitted == 11  # one began too late for its client
         assert result.seconds["in_service"][13] == 0
+
+
+@pytest.mark.parametrize("counting", ["reserve", "estimate"])
+def test_a_queue_refuses_at_once_what_it_cannot_admit_in_time(counting: str) -> None:
+    """As many are served as if all waited; the others hear it at once."""
+    model = ModelUse(
+        limits=ModelLimits(tokens_a_minute=6e5, counting=counting),  # type: ignore[arg-type]
+        max_tokens=4_000,
+        on_refusal="queue",
+        wait_seconds=30.0,
+    )
+    workload = calling(once(1_000), uniform(3.0, 6.0), model)
+    early, late = (
+        simulate(structs.replace(workload, model=structs.replace(model, refuse_early=each)), ROOMY)
+        for each in (True, False)
+    )
+    assert early.served == pytest.approx(late.served, rel=0.05)
+    assert early.seconds["model_failures"][:3].sum() > 0.8 * early.refused
+    assert late.seconds["model_failures"][:30].sum() == 0
+    assert early.seconds["in_service"].sum() < late.seconds["in_service"].sum()
 
 
 def test_retry_after_is_heeded() -> None:

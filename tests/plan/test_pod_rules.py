@@ -20,6 +20,7 @@ from seawall.plan import (
     constant,
     simulate,
 )
+from seawall.plan.inputs.platforms import DEFAULT_DOWN, Rules
 from tests.plan.models import PATIENT
 
 
@@ -109,6 +110,16 @@ def test_autoscaling_by_processor_use_ignores_waiting_requests() -> None:
     assert found.peak["capacity"] == 8
     down = found.seconds["ready"]
     assert down[299] == 8  # five minutes of stabilisation are not over
+
+
+def test_pending_pods_are_unready_for_every_metric() -> None:
+    """groupPods of Kubernetes: they do not count as at their target when scaling down."""
+    crowd = wait(0.0, 20.0, 300.0, crowd=400)
+    scaler = HpaSettings(metric="in-flight", target=50.0, down=Rules(DEFAULT_DOWN.policies))
+    slow = Nodes(pods_each=1, launch=constant(150.0), pull=constant(0.0))
+    pods = simulate(crowd, Eks(pods=2, scaler=scaler, nodes=slow)).seconds["capacity"]
+    assert pods[118] > 2  # from 100 on
+    assert pods[140] == 2  # and none of them is ready
 
 
 def test_keda_scales_from_and_to_zero() -> None:

@@ -173,12 +173,17 @@ def test_the_lists_of_us_east_1_are_the_shipped_prices(form: str, tmp_path: Path
             assert imported.prices.of(name).price == pytest.approx(
                 shipped.of(name).price, rel=1e-12
             )
+    # What these lists, in which not every product is, have nothing of.
     assert set(needed("arm64")) - set(imported.found) == {
         "lambda.snapstart_cache", "lambda.snapstart_restore", "lambda.managed_fee",
         "lambda.managed_requests", "lambda.streamed_gb", "ec2_surplus.vcpu_hours",
-        "ebs.gp3_gb_months", "model.input_tokens", "model.output_tokens",
+        "ebs.gp3_gb_months", "vpc_endpoint.hours", "vpc_endpoint.gb",
     }  # fmt: skip
     assert set(imported.kept.values()) == {"not in the price lists"}
+    function = imported.prices.of("lambda.gb_seconds.x86_64")
+    assert function.tiers == ((6e9, 0.000015), (15e9, 0.0000133334))
+    assert imported.prices.of("api_gateway.http").tiers == ((300.0, 0.9),)  # in millions
+    assert imported.prices.of("logs.gb").tiers == ()  # what comes before is free
     large = imported.prices.of("ec2.m7g.large")
     assert (large.vcpus, large.memory_gb, large.architecture) == (2, 8, "arm64")
     assert large.source == "AWS's price list, AmazonEC2 20260911173510, SKU AmazonEC20000"
@@ -258,6 +263,10 @@ def test_a_plan_with_imported_prices(tmp_path: Path, capsys: pytest.CaptureFixtu
     imported = import_prices(write_lists(tmp_path, "json"))
     out.write_text(price_file(imported), encoding="utf-8")
     flags = ["plan", "--daily", "100", "--duration", "2s", "--json"]
+    old = price_file(imported).replace("2026-09-11", "2024-09-11")
+    (tmp_path / "old.toml").write_text(old, encoding="utf-8")
+    assert main([*flags[:-1], "--prices", str(tmp_path / "old.toml")]) == 0
+    assert "\nPrices of us-east-1 are of 2024-09-11, " in capsys.readouterr().out
     assert main(flags) == 0
     shipped = json.loads(capsys.readouterr().out)
     assert main([*flags, "--prices", str(out)]) == 0
@@ -297,6 +306,7 @@ def wrong(change: str) -> str:
         ('{"offerCode": ' + "9" * 5_000 + "}", ": not JSON: Exceeds the limit"),
         ('{"offerCode": ' + "[" * 100_000, ": not JSON: nested too deep"),
         (wrong("2026-09-11T→soon"), ": publicationDate: 'soon17:35:' is not a date"),
+        (wrong('"AWSLambda",→"a\\n[items]",'), ": offerCode: 'a\\n[items]' is not a name of AWS"),
         (wrong("0.0000002000→free"), ": terms.OnDemand.AWSLambda0000: 'free' is not a price"),
         (wrong("0.0000002000→-1"), ": terms.OnDemand.AWSLambda0000: -1 is not a price"),
         (wrong('"USD": "0.0000002000"→"USD": "1", "CNY": "7"'), ": terms.OnDemand.AWSLambda0000"),
@@ -319,11 +329,14 @@ def test_what_cannot_be_decided_is_kept_and_said(tmp_path: Path) -> None:
         ("USE1-DataProcessing-Bytes", "Data Payload", {"group": "other"}, [("0", "0.25")]),
         ("NatGateway-Bytes", "NAT Gateway", {}, [("0", "0.045")]),
         ("NatGateway-Hours", "NAT Gateway", {}, [("0", "0")]),
+        ("LCUUsage", "Load Balancer-Application", {}, [("0", "0.008"), ("0", "0"), ("9", "0.007")]),
         ("EUC1-NatGateway-Bytes", "NAT Gateway", {"regionCode": "eu-central-1"}, [("0", "0.052")]),
     ]
     path.write_text(as_json("AmazonVPC", twice))
     imported = import_prices([path], region="us-east-1")
-    assert imported.found == ("nat.gb",)
+    assert imported.found == ("alb.lcu_hours", "nat.gb")
+    units = imported.prices.of("alb.lcu_hours")
+    assert (units.price, units.tiers) == (0.008, ((9.0, 0.007),))
     assert imported.kept["logs.gb"] == "2 prices match: 0.25, 0.5"
     assert imported.kept["nat.hours"] == "the price list has no price above 0"
     assert imported.prices.of("logs.gb") == load_prices("us-east-1").of("logs.gb")
@@ -335,7 +348,7 @@ def test_what_cannot_be_decided_is_kept_and_said(tmp_path: Path) -> None:
         ("CNN1-NatGateway-Bytes", "x", {"regionCode": "cn-north-1"}, [("0", "0.4")])
     ]
     path.write_text(as_json("AmazonVPC", yuan, currency="CNY"))
-    with pytest.raises(ConfigError, match="in CNY, and not in the price lists: alb"):
+    with pytest.raises(ConfigError, match="in CNY, and not in the price lists: agentcore"):
         import_prices([path], region="cn-north-1")
     assert main(["plan", "prices", "import", str(path), "--out", str(tmp_path / "no" / "x")]) == 2
 

@@ -3,10 +3,15 @@
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from seawall.errors import ConfigError
+from seawall.plan import Question, from_flags
+from seawall.plan.decision.bill import Bill, Used
+from seawall.plan.decision.windows import month_of
 from seawall.plan.inputs.prices import (
     Prices,
+    cost_of,
     load_prices,
     needed,
     parse_discounts,
@@ -119,3 +124,42 @@ def test_parsing_of_discounts() -> None:
     for text in ("ec2", "ec2=much", "ec2=100%", "ec2=-1%", "tea=5%", "ec2=nan"):
         with pytest.raises(ConfigError, match="discount"):
             parse_discounts([text])
+
+
+def test_tiers_of_a_price() -> None:
+    """Of 200 TB of traffic 10 cost the first price, 40 the next, 100 the next, 50 the last."""
+    prices = load_prices("us-east-1")
+    egress = prices.of("egress.gb")
+    assert cost_of(egress, 1_024.0) == pytest.approx(1_024 * 0.09)
+    whole = 10_240 * 0.09 + 40_960 * 0.085 + 102_400 * 0.07 + 51_200 * 0.05
+    assert cost_of(egress, 204_800.0) == pytest.approx(whole)
+    logs = prices.of("logs.lambda_gb")
+    assert cost_of(logs, 60 * 1_024.0) == pytest.approx(5_120 + 5_120 + 2_048 + 512)
+    assert cost_of(prices.of("logs.gb"), 60 * 1_024.0) == pytest.approx(30_720)
+    half = structs.replace(prices, discounts={"lambda": 0.5}).of("lambda.gb_seconds.arm64")
+    assert half.tiers[0][1] == pytest.approx(0.5 * 0.0000120001)
+
+
+def test_tiers_of_functions() -> None:
+    """x86: 6 billion GB-seconds at the first price, 9 at the next, 5 at the last."""
+    compute = load_prices("us-east-1").of("lambda.gb_seconds.x86_64")
+    whole = 6e9 * 0.0000166667 + 9e9 * 0.000015 + 5e9 * 0.0000133334
+    assert cost_of(compute, 20e9) == pytest.approx(whole)
+
+
+def test_logs_of_functions_have_tiers_of_their_own() -> None:
+    question = Question(workload=from_flags(daily="86400"))
+    for name, price in (("logs.lambda_gb", 0.25 + 0.25 / 2), ("logs.gb", 0.5)):
+        lines = Bill(question, month_of(question))
+        lines.log(Used(invocations=20 * 1_024.0 * 1_048_576.0), name=name)
+        assert lines.items[0].price == pytest.approx(price)
+        assert lines.items[0].monthly == pytest.approx(price * 20 * 1_024)
+
+
+@pytest.mark.parametrize("tiers", ["[[5, 0.1], [5, 0.05], [2, 0.01]]", "[[0, 0.1]]"])
+def test_tiers_must_rise(tmp_path: Path, tiers: str) -> None:
+    file = tmp_path / "prices.toml"
+    item = f'[items."egress.gb"]\nprice = 0.2\nunit = "GB"\nsource = "ours"\ntiers = {tiers}\n'
+    file.write_text(f'base = "us-east-1"\n{item}', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"items\.egress\.gb\.tiers: do not rise"):
+        read_prices(file)

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from seawall.cli.main import main
 from seawall.errors import ConfigError
 from seawall.plan import from_flags, from_trace, read_workload
 from seawall.plan.inputs.exports.reading import read_trace
@@ -118,6 +119,15 @@ INSIGHTS = {
         )
     ],
 }
+EVENTS = (
+    (START * 1_000 + 1_000, "START RequestId: 8f5 Version: $LATEST\n"),
+    (
+        START * 1_000 + 2_000,
+        "REPORT RequestId: 8f5\tDuration: 1000.00 ms\tBilled Duration: 1000 ms",
+    ),
+    (START * 1_000 + 2_000, "END RequestId: 8f5\n"),
+    (START * 1_000 + 3_000, "REPORT RequestId: 8f6\tDuration: 500.00 ms\tBilled Duration: 500 ms"),
+)
 API_GATEWAY = (
     {"requestTime": "25/Nov/2025:10:00:00 +0000", "requestTimeEpoch": "1764064800250", "status": 1,
      "responseLatency": "874"},
@@ -152,6 +162,24 @@ RECORDINGS: dict[str, tuple[str, list[float], list[float] | None, list[float] | 
         [0.5, 1.0],
         None,
     ),
+    "a function's log": (
+        json.dumps({"events": [{"timestamp": at, "message": text} for at, text in EVENTS]}),
+        [0, 1.5],
+        [1.0, 0.5],
+        None,
+    ),
+    "a function's log, Insights": (
+        json.dumps([{"@timestamp": str(at), "@message": text} for at, text in EVENTS]),
+        [0, 1.5],
+        [1.0, 0.5],
+        None,
+    ),
+    "another log, Insights": (
+        '@timestamp,@message\n2025-11-25 10:00:00.000,"GET, 200"\n2025-11-25 10:00:01.500,GET\n',
+        [0, 1.5],
+        None,
+        None,
+    ),
     "API Gateway": (objects(*API_GATEWAY), [0, 1], [0.874, 0.02], None),
     "API Gateway, an array": (json.dumps(API_GATEWAY, indent=1), [0, 1], [0.874, 0.02], None),
     "API Gateway, without latency": (
@@ -176,6 +204,7 @@ RECORDINGS: dict[str, tuple[str, list[float], list[float] | None, list[float] | 
         None,
     ),
     "two files in one": ("timestamp\n1764064800\ntimestamp\n1764064801\n", [0, 1], None, None),
+    "no header, a repeated row": ("17640648.5\n17640648.5\n17640650\n", [0, 0, 1.5], None, None),
     "for spreadsheets": ("sep=;\ntime;duration_s\n10;1\n12;2\n", [0, 2], [1, 2], None),
     "requests without a duration": ("ts,latency_ms\n0,874\n1,-\n2,\n", [0, 1, 2], [0.874], None),
 }  # fmt: skip
@@ -245,6 +274,8 @@ def test_a_clock_of_whole_seconds_makes_no_crowd_of_every_second(tmp_path: Path)
          ":2: not a log of CloudFront"),
         ('{"status":"Running","results":[]}', ": status: 'Running': partial data"),
         ('{"status":"Complete","results":[["x"]]}', ": results.0: not a list of fields"),
+        ('{"events":[{"timestamp":1}],"nextToken":"x"}', ": nextToken: partial data; export all"),
+        ('{"events":[3]}', ": events.0: not an object"),
         ('{"time":1}\n\n[1]\n', ":3: not a JSON object"),
         ('[{"time":1},2]', ": 1: not a JSON object"),
         ("bin(1m),what\n2025-11-25 10:00:00.000,7\n", ":1: columns of counts: none; one is needed"),
@@ -301,6 +332,18 @@ def test_the_real_trace_scaled_to_a_million_a_day() -> None:
     assert trace.input_tokens is not None
     assert trace.output_tokens is not None
     assert (trace.input_tokens.sum(), trace.output_tokens.sum()) == (22_361_870, 4_088_665)
+
+
+def test_the_span_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "trace.csv"
+    rows = [f"{START + 30 * at}.5" for at in range(21)]
+    path.write_text("\n".join(["timestamp", *rows]))
+    assert main(["plan", "--trace", str(path), "--duration", "1s"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (
+        "trace: trace.csv, arrivals: 21 requests in 10.5 minutes, 2025-11-25 10:00:00 to "
+        "2025-11-25 10:10:00 UTC; 2,880 a day"
+    ) in printed
 
 
 def test_a_file_scales_its_trace(tmp_path: Path) -> None:

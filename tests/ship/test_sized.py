@@ -215,6 +215,33 @@ def test_an_invalid_time_of_a_crowd_is_refused(wrong: str) -> None:
         parse_crowd(wrong, "UTC")
 
 
+def test_a_platform_that_cannot_be_written_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """ECS: its sizes are in the plan, its deployment is not."""
+    whole = tmp_path / "plan.json"
+    whole.write_text(plan("--daily", "2M", "--platforms", "ecs-ec2,lambda,eks"))
+    assert json.loads(whole.read_text())["choice"] == "ecs-ec2"
+    out = ("--plan", str(whole), "--out", str(tmp_path / "out"))
+    assert main(["ship", "lambda", *out, "--kind", "ecs-ec2"]) == 2
+    assert '"ecs-ec2" cannot be written: it is no function' in capsys.readouterr().err
+    for kind in ("eks", "lambda"):
+        written = json.loads(seawall("ship", kind, *out, "--force", "--json"))
+        assert "choice is ECS on EC2, for which ship writes nothing" in written["notes"][0]
+    alone = tmp_path / "alone.json"
+    alone.write_text(plan("--daily", "2M", "--platforms", "ecs-fargate"))
+    assert main(["ship", "eks", "--plan", str(alone), "--out", str(tmp_path / "none")]) == 2
+    assert "no platform eks; it has: ecs-fargate" in capsys.readouterr().err
+
+
+def test_several_functions_are_deployed_one_by_one(tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(plan("--spike", "3000@20s", "--platforms", "lambda"))
+    command = ("ship", "lambda", "--plan", str(file), "--out", str(tmp_path / "out"), "--json")
+    notes = json.loads(seawall(*command))["notes"]
+    assert any("3 identical functions (cloudfront): deploy this" in note for note in notes)
+
+
 @pytest.mark.parametrize("wrong", [b"", b"{}", b"[1]", b'{"schema": "seawall.plan/9"}', b"\xff"])
 def test_a_file_that_is_not_a_plan_is_refused(
     tmp_path: Path, wrong: bytes, capsys: pytest.CaptureFixture[str]

@@ -217,17 +217,24 @@ def _plan(arguments: argparse.Namespace) -> int:
         sys.stdout.write(msgspec.json.encode(answer).decode() + "\n")
     else:
         sys.stdout.write(_highlighted(printable(format_answer(answer), keep="\n")))
-        if (read := question.workload.sources.get("arrivals.trace", "")) != "":
-            sys.stdout.write(_paragraph(f"trace: {read.removeprefix('given: ')}"))
+        sys.stdout.write(_remarks(question))
         if arguments.html is not None:
             sys.stdout.write(f"report: {arguments.html}\n")
     return 0
 
 
-def _paragraph(text: str) -> str:
+def _remarks(question: "Question") -> str:
+    """What was read of a trace, and whether prices are old, in lines of a terminal."""
     import textwrap  # noqa: PLC0415
+    from datetime import UTC, datetime  # noqa: PLC0415
 
-    return "\n".join(textwrap.wrap(printable(text), 80)) + "\n"
+    from seawall.plan.decision.notes import stale_notes  # noqa: PLC0415
+
+    remarks = stale_notes(question.prices, datetime.now(UTC).date())
+    if read := question.workload.sources.get("arrivals.trace", ""):
+        remarks.insert(0, f"trace: {read.removeprefix('given: ')}")
+    lines = (line for each in remarks for line in textwrap.wrap(printable(each), 80))
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _highlighted(text: str) -> str:
@@ -395,7 +402,7 @@ def _question(arguments: argparse.Namespace, written: "QuestionFile") -> "Questi
         prices=prices,
         given=frozenset(given),
     )
-    return with_measured(question, arguments.measured)
+    return with_measured(question, [*written.measured, *arguments.measured])
 
 
 def _terms(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -145,7 +145,7 @@ def _run_eks(arguments: argparse.Namespace) -> int:
         node_role=arguments.node_role,
         secrets=(KEYS,) if arguments.model_key else (),
     )
-    notes += _unused_options(arguments)
+    notes = (*plan.unwritten_choice(plan.eks()), *notes, *_unused_options(arguments))
     files = eks_files(values, arguments.plan.name)
     files["README.md"] = eks_readme(
         region=plan.region, cluster=arguments.cluster, model_keys=arguments.model_key, notes=notes
@@ -166,6 +166,7 @@ def _run_lambda(arguments: argparse.Namespace) -> int:
     platform = plan.on_lambda(arguments.kind)
     managed = platform.name == "lambda-managed"
     sized, notes = lambda_parameters(platform, crowd=crowd)
+    notes = (*plan.unwritten_choice(platform), *notes)
     options = FunctionOptions(
         handler=arguments.handler,
         auth=arguments.auth,

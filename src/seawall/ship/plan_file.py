@@ -51,7 +51,8 @@ class PlannedService(Struct, frozen=True):
         """
         found = self.platforms.get("eks")
         if found is None or not isinstance(found.configuration, EksConfiguration):
-            raise ConfigError("the plan has no platform eks")
+            known = ", ".join(self.platforms) or "none"
+            raise ConfigError(f"the plan has no platform eks; it has: {known}")
         return found
 
     def on_lambda(self, name: str = "") -> PlannedPlatform:
@@ -70,11 +71,23 @@ class PlannedService(Struct, frozen=True):
         for each in functions:
             if each.name == wanted:
                 return each
+        if name in self.platforms:
+            raise ConfigError(f'"{name}" cannot be written: it is no function; known: {known}')
         if name:
             raise ConfigError(f'the plan has no function "{name}"; known: {known}')
         if not functions:
             raise ConfigError("the plan has no function")
         return min(functions, key=lambda each: (not each.met, each.monthly_cost))
+
+    def unwritten_choice(self, written: PlannedPlatform) -> tuple[str, ...]:
+        """Return a note if the plan's choice is a platform for which nothing can be written."""
+        best = self.platforms.get(self.choice)
+        if best is None or best.name == "eks":
+            return ()
+        if isinstance(best.configuration, LambdaConfiguration | ManagedConfiguration):
+            return ()
+        words = f"The plan's choice is {best.title}, for which ship writes nothing"
+        return (f"{words}: this is {written.title}.",)
 
 
 def read_plan(path: Path) -> PlannedService:

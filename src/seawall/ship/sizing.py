@@ -219,6 +219,11 @@ def _classic(
             f"The account's concurrency must be {found.account_concurrency:,}; the default is "
             f"{_DEFAULT_CONCURRENCY:,}. Request it: Service Quotas, Lambda, Concurrent executions."
         )
+    if found.functions > 1:
+        notes.append(
+            f"The plan has {found.functions} identical functions ({found.router}): deploy this "
+            "stack as often, each with its own name, and put the router in front of them."
+        )
     if found.entry != "function-url":
         notes.append(f"The plan assumes {found.entry}; the template creates a function URL.")
     return parameters

@@ -36,6 +36,7 @@ SEEDS: list[bytes] = [
     b'{"time":"2025-11-25T10:00:00.123456789Z","usage":{"prompt_tokens":4}}\n{"time":1}\n',
     b'[{"requestTimeEpoch":"1764064800250","responseLatency":"874"}]',
     b'{"results":[[{"field":"@timestamp","value":"2025-11-25 10:00:02"}]],"status":"Complete"}',
+    b'{"events":[{"timestamp":1764064800000,"message":"REPORT RequestId: a Duration: 1.0 ms"}]}',
     b'{"Datapoints":[{"Timestamp":"2025-11-25T10:00:00Z","Sum":3},{"Timestamp":1,"Sum":2}]}',
     (
         b'{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":'

@@ -47,6 +47,8 @@ __all__ = [
     "RuleOfThumb",
     "Sensitivity",
     "Series",
+    "ServiceConfiguration",
+    "SessionConfiguration",
     "SharedCosts",
     "Traffic",
     "Work",
@@ -140,6 +142,9 @@ class LambdaConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", t
         account_concurrency: Quota that the account needs.
         entry: How clients reach the function.
         streams: Whether `entry` streams answers.
+        functions: Identical functions; `reserved_concurrency` is that of each.
+        router: That chooses one of several for each session: `cloudfront`, `alb` or `client`;
+            empty: there is one function.
     """
 
     memory_mb: int
@@ -153,6 +158,8 @@ class LambdaConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", t
     account_concurrency: int = 1_000
     entry: str = "function-url"
     streams: bool = True
+    functions: int = 1
+    router: str = ""
 
 
 class ManagedConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag="managed"):
@@ -172,6 +179,7 @@ class ManagedConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", 
         architecture: `arm64` or `x86_64`.
         timeout_seconds: Of a request.
         entry: How clients reach the function.
+        streams: Whether `entry` streams answers.
     """
 
     vcpus: float
@@ -186,6 +194,7 @@ class ManagedConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", 
     architecture: str = "arm64"
     timeout_seconds: int = 900
     entry: str = "function-url"
+    streams: bool = True
 
 
 class Autoscaler(Struct, frozen=True, kw_only=True):
@@ -243,6 +252,7 @@ class EksConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag=
         balance: Of the load balancer; `least` outstanding requests.
         autoscaler: None: the number of pods is fixed.
         nodes: Of the pods.
+        auto_mode: Whether EKS manages the nodes (Auto Mode).
         schedule: Pods around an announced spike.
         architecture: `arm64` or `x86_64`.
         prestop_seconds: Delay before a pod is terminated.
@@ -259,6 +269,7 @@ class EksConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     balance: str
     autoscaler: Autoscaler | None
     nodes: NodeGroup
+    auto_mode: bool = False
     schedule: tuple[CapacityChange, ...] = ()
     architecture: str = "arm64"
     prestop_seconds: float = 5.0
@@ -266,7 +277,71 @@ class EksConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     startup_seconds: float = 3.0
 
 
-Configuration = LambdaConfiguration | ManagedConfiguration | EksConfiguration
+class ServiceConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag="service"):
+    """Configuration of a service of containers: ECS, Cloud Run, Container Apps.
+
+    Attributes:
+        runs_on: `fargate`, `ec2`, `cloud-run` or `container-apps`.
+        instances: Tasks, instances or replicas between spikes.
+        vcpus: Of one.
+        memory_mb: Of one.
+        in_flight: Requests in service in one at most.
+        queue: Requests that wait in one at most.
+        queue_seconds: How long they wait at most.
+        minimum: Of the scaler.
+        maximum: Of the scaler.
+        metric: That it follows.
+        target: Of the metric, for each instance.
+        nodes: Machines, with `ec2`.
+        schedule: Instances around an announced spike.
+        architecture: `arm64` or `x86_64`.
+        grace_seconds: Until an instance that stops is killed.
+        startup_seconds: Until a new one is ready.
+    """
+
+    runs_on: Literal["fargate", "ec2", "cloud-run", "container-apps"]
+    instances: int
+    vcpus: float
+    memory_mb: int
+    in_flight: int
+    queue: int
+    queue_seconds: float
+    minimum: int
+    maximum: int
+    metric: str
+    target: float
+    nodes: NodeGroup | None = None
+    schedule: tuple[CapacityChange, ...] = ()
+    architecture: str = "arm64"
+    grace_seconds: float = 30.0
+    startup_seconds: float = 3.0
+
+
+class SessionConfiguration(Struct, frozen=True, kw_only=True, tag_field="kind", tag="sessions"):
+    """Configuration of Bedrock AgentCore Runtime: a virtual machine for each session.
+
+    Attributes:
+        memory_mb: That a session uses at most; it is billed by use.
+        idle_seconds: Until a session without requests ends.
+        active_sessions: Quota that the account needs.
+        new_sessions: Started in a second at most.
+        architecture: `arm64`.
+    """
+
+    memory_mb: int
+    idle_seconds: float
+    active_sessions: int
+    new_sessions: float
+    architecture: str = "arm64"
+
+
+Configuration = (
+    LambdaConfiguration
+    | ManagedConfiguration
+    | EksConfiguration
+    | ServiceConfiguration
+    | SessionConfiguration
+)
 
 
 class Series(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from msgspec import Struct
 
 from seawall.plan.decision.answer import CostItem, SharedCosts
 from seawall.plan.decision.windows import Month
+from seawall.plan.inputs.prices import Prices, cost_of
 from seawall.plan.inputs.question import Question
 from seawall.plan.simulator.result import Usage
 
@@ -52,13 +53,30 @@ class Bill:
         self.items: list[CostItem] = []
 
     def add(
-        self, name: str, title: str, quantity: float, *, price: float | None = None, unit: str = ""
+        self,
+        name: str,
+        title: str,
+        quantity: float,
+        *,
+        price: float | None = None,
+        unit: str = "",
+        prices: Prices | None = None,
     ) -> None:
-        """Add a line, unless its quantity is 0."""
+        """Add a line, unless its quantity is 0.
+
+        Args:
+            name: Of the price.
+            title: For readers.
+            quantity: In a month.
+            price: Of one unit, in place of the file's.
+            unit: Of the quantity, in place of the file's.
+            prices: Of another cloud.
+        """
         if quantity <= 0:
             return
-        found = self.prices.of(name)
-        each = found.price if price is None else price
+        source = prices or self.prices
+        found = source.of(name)
+        each = cost_of(found, quantity) / quantity if price is None else price
         self.items.append(
             CostItem(
                 name=name,
@@ -67,15 +85,30 @@ class Bill:
                 quantity=quantity,
                 unit=unit or found.unit,
                 price=each,
-                source=f"{found.source} ({self.prices.date})",
+                source=f"{found.source} ({source.date})",
                 uncertain=found.uncertain,
             )
         )
 
-    def log(self, used: Used, platform_kb: float) -> None:
-        """Add the logs. platform_kb: what the platform itself logs for each invocation."""
+    def log(
+        self,
+        used: Used,
+        platform_kb: float = 0.0,
+        *,
+        prices: Prices | None = None,
+        name: str = "logs.gb",
+    ) -> None:
+        """Add the logs.
+
+        Args:
+            used: In a month.
+            platform_kb: What the platform itself logs for each invocation.
+            prices: Of another cloud.
+            name: Of the price; `logs.gb` if there is none of that name.
+        """
         logged = used.invocations * (self.question.each.log_kb + platform_kb)
-        self.add("logs.gb", "logs", logged / 1_048_576.0)
+        known = (prices or self.prices).items
+        self.add(name if name in known else "logs.gb", "logs", logged / 1_048_576.0, prices=prices)
 
     def lead_seconds(self) -> float:
         """Seconds a month of scheduled capacity outside of the simulated window."""

@@ -9,10 +9,11 @@ from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.decision.advice import SEEDS, advise
-from seawall.plan.decision.answer import Configuration, PlatformName
+from seawall.plan.decision.answer import Configuration, LimitHit, PlatformName
 from seawall.plan.decision.bill import shared_costs
+from seawall.plan.decision.limits_hit import limits_hit
 from seawall.plan.decision.places.registry import place_of, title_of
-from seawall.plan.decision.runs import Report, SimulationRunner
+from seawall.plan.decision.runs import Report, SimulationRunner, platform_in
 from seawall.plan.decision.search import CandidateSearch, cost_misses, mean_figures, misses_of
 from seawall.plan.decision.windows import Month, check_amount, month_of
 from seawall.plan.inputs.question import Objective, Question
@@ -40,6 +41,7 @@ class CheckResult(Struct, frozen=True, kw_only=True):
         first_token_p99: Seconds. None: no request was served.
         latency_p99: Seconds. None: no request was served.
         error_share: Of requests that were not served.
+        first_limit: Which limit the requests met first, in words; empty: none.
         objective: That was asked for.
         region: Of the prices.
         currency: Of all money.
@@ -59,6 +61,7 @@ class CheckResult(Struct, frozen=True, kw_only=True):
     first_token_p99: float | None
     latency_p99: float | None
     error_share: float
+    first_limit: str
     objective: Objective
     region: str
     currency: str
@@ -125,7 +128,7 @@ def _of_best(
     found = _result(
         question, month_of(question), best.name, best.configuration, best.misses,
         cost=best.monthly_cost, first=best.first_token.p99.value, last=best.latency.p99.value,
-        errors=best.error_share.value or 0.0,
+        errors=best.error_share.value or 0.0, limit=best.first_limit,
     )  # fmt: skip
     return _expecting(found, choice, answer.choice, answer.summary)
 
@@ -133,14 +136,29 @@ def _of_best(
 def _of_deployed(question: Question, deployed: Deployed, progress: Report | None) -> CheckResult:
     check_amount(question)
     month = month_of(question)
+    place = place_of(deployed.platform)
+    reasons = place.reasons_against(question, month)
+    if reasons:
+        return _result(
+            question, month, place.name, None, reasons,
+            cost=0.0, first=None, last=None, errors=1.0, limit=None,
+        )  # fmt: skip
     runs = SimulationRunner(workers=os.cpu_count() or 1, progress=progress)
     try:
+        runs.watch(month.judged)
         finder = CandidateSearch(question, month, runs)
-        place = place_of(deployed.platform)
         sized = finder.evaluate(place.deployed(question, month, deployed))
         outcomes = finder.replications(sized.candidate, SEEDS)
     finally:
         runs.close()
+    result = outcomes[0].result
+    limits = (
+        ()
+        if result is None
+        else limits_hit(
+            result, month.judged, platform_in(sized.candidate, month.judged), question.each
+        )
+    )
     figures = mean_figures(outcomes)
     misses = misses_of(question.objective, figures) + cost_misses(
         question.objective, sized.cost, question.prices.currency
@@ -148,7 +166,7 @@ def _of_deployed(question: Question, deployed: Deployed, progress: Report | None
     return _result(
         question, month, sized.candidate.name, sized.candidate.configuration, misses,
         cost=sized.cost, first=figures.first_token_p99, last=figures.latency_p99,
-        errors=figures.error_share,
+        errors=figures.error_share, limit=limits[0] if limits else None,
     )  # fmt: skip
 
 
@@ -156,31 +174,36 @@ def _result(
     question: Question,
     month: Month,
     name: PlatformName,
-    configuration: Configuration,
+    configuration: Configuration | None,
     misses: tuple[str, ...],
     *,
     cost: float,
     first: float | None,
     last: float | None,
     errors: float,
+    limit: LimitHit | None,
 ) -> CheckResult:
     def known(value: float | None) -> float | None:
         return None if value is None or math.isnan(value) else value
 
     prices = question.prices
+    verdict = "misses the objective" if misses else "meets the objective"
+    if configuration is None:
+        verdict = "cannot run the service"
     return CheckResult(
         holds=not misses,
-        title=f"{title_of(name)} {'misses' if misses else 'meets'} the objective",
+        title=f"{title_of(name)} {verdict}",
         met=not misses,
         misses=misses,
         platform=name,
-        words=place_of(name).words(configuration),
+        words=() if configuration is None else place_of(name).words(configuration),
         monthly_cost=cost,
         whole_cost=cost + shared_costs(question, month).monthly,
         model_title=question.model.title,
         first_token_p99=known(first),
         latency_p99=known(last),
         error_share=errors,
+        first_limit="" if limit is None else limit.words,
         objective=question.objective,
         region=prices.region,
         currency=prices.currency,

@@ -8,10 +8,11 @@ from statistics import fmean
 from msgspec import Struct
 
 from seawall.plan.decision.answer import PlatformName
+from seawall.plan.decision.limits_hit import limits_hit
 from seawall.plan.decision.numbers import amount, money, price, seconds, share, within
 from seawall.plan.decision.places.port import Candidate, Evaluation
 from seawall.plan.decision.places.registry import title_of
-from seawall.plan.decision.runs import SHARES, Outcome, Report, SimulationRunner
+from seawall.plan.decision.runs import SHARES, Outcome, Report, SimulationRunner, platform_in
 from seawall.plan.decision.search import CandidateSearch, misses_of
 from seawall.plan.decision.variations import with_traffic
 from seawall.plan.decision.windows import Month, month_of
@@ -98,7 +99,7 @@ def explain(
             _percentiles(question, outcomes),
             _bill(question, month, sized),
             _margin(question, sized, outcomes),
-            _breaks_first(question, sized, runs),
+            _breaks_first(question, sized, runs, _limits(finder, sized, first)),
         ]
     finally:
         runs.close()
@@ -270,13 +271,30 @@ def _margin(question: Question, sized: Evaluation, outcomes: Sequence[Outcome]) 
     return Step(name="margin", title="Margin to the objective", words=tuple(words), values=values)
 
 
-def _breaks_first(question: Question, sized: Evaluation, runs: SimulationRunner) -> Step:
-    """The least multiple of the traffic, on a grid, that this configuration does not serve."""
+def _limits(finder: CandidateSearch, sized: Evaluation, result: Result | None) -> tuple[str, ...]:
+    """The limits that were met, in order, in words."""
+    if result is None:
+        return ()
+    platform = platform_in(sized.candidate, finder.month.judged)
+    found = limits_hit(result, finder.month.judged, platform, finder.question.each)
+    return tuple(each.words for each in found)
+
+
+def _breaks_first(
+    question: Question, sized: Evaluation, runs: SimulationRunner, limits: tuple[str, ...]
+) -> Step:
+    """The limits met now, and the least multiple of the traffic that is not served.
+
+    The multiple is one of a grid; the configuration stays as it is.
+    """
     if not sized.met:
         over = misses_of(question.objective, sized.outcome.figures)
         words = tuple(f"already missed: {each}" for each in over) or ("already missed",)
         return Step(
-            name="breaks-first", title="What breaks first", words=words, values={"multiple": 1.0}
+            name="breaks-first",
+            title="What breaks first",
+            words=(*limits, *words),
+            values={"multiple": 1.0},
         )
     low, high = -1, len(_MULTIPLES)
     while high - low > 1:
@@ -293,7 +311,9 @@ def _breaks_first(question: Question, sized: Evaluation, runs: SimulationRunner)
         misses = "; ".join(_missed(question, sized.candidate, multiple, runs))
         words = (f"at {amount(multiple)} times this traffic, with this configuration: {misses}",)
         values = {"multiple": multiple}
-    return Step(name="breaks-first", title="What breaks first", words=words, values=values)
+    return Step(
+        name="breaks-first", title="What breaks first", words=(*limits, *words), values=values
+    )
 
 
 def _missed(

@@ -129,6 +129,7 @@ def _values(question: Question) -> dict[str, str]:
         "service.start": times(service.start),
         "service.restore": "a fifth of the initialisation"
         if service.restore is None else times(service.restore),
+        "service.init_vcpus": f"{service.init_vcpus:g} vCPU at least, on demand",
         "service.memory_mb": f"{service.memory_mb:g} MB",
         "service.memory_kb_in_flight": f"{service.memory_kb_in_flight:g} KB",
         "service.connections": str(service.connections),
@@ -143,6 +144,8 @@ def _values(question: Question) -> dict[str, str]:
         "options.account_limit": "raised as needed" if limit is None else amount(limit),
         "options.architecture": options.architecture,
         "options.entry": options.entry,
+        "options.router": options.router,
+        "options.most_functions": f"{options.most_functions} behind a router at most",
         "options.managed_runtime": options.managed_runtime,
         "options.zones": str(options.zones),
         "options.egress": "NAT" if options.egress == "nat" else "interface endpoints",

@@ -13,6 +13,7 @@ from typing import Literal
 from seawall.plan.decision.answer import (
     Criterion,
     Disagreement,
+    LambdaConfiguration,
     PlatformAnswer,
     PlatformName,
     RuleOfThumb,
@@ -148,11 +149,15 @@ def _of_criterion(
                 )
             ]
         if slow is not None and quick is not None and classic.met:
+            where = "Lambda"
+            if isinstance(classic.configuration, LambdaConfiguration):
+                count = classic.configuration.functions
+                where = f"{count} identical functions" if count > 1 else where
             return [
                 Disagreement(
                     about="initialisation",
                     rule="initialisation is expensive, so EKS",
-                    simulation=f"first token p99 of {slow:.1f} s on Lambda, {quick:.1f} s on pods",
+                    simulation=f"first token p99 of {slow:.1f} s on {where}, {quick:.1f} s on pods",
                     why="the objective of "
                     f"{question.objective.first_token_p99:g} s has room for a cold start",
                 )

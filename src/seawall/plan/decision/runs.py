@@ -14,7 +14,14 @@ from seawall.plan.decision.places.port import Candidate
 from seawall.plan.decision.windows import Window, longer
 from seawall.plan.inputs.distributions import constant, mean_of, scaled
 from seawall.plan.inputs.model import ModelUse
-from seawall.plan.inputs.platforms import Eks, Lambda, Managed, Platform
+from seawall.plan.inputs.platforms import (
+    Eks,
+    Lambda,
+    Managed,
+    Nodes,
+    Platform,
+    ServiceTracking,
+)
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.pods import slots_of
 from seawall.plan.simulator.result import Histogram, ModelCalls, Result, Usage
@@ -205,7 +212,13 @@ class SimulationRunner:
 
     def judged(self, candidate: Candidate, window: Window, *, seed: int = 1) -> Outcome:
         """The outcome of a candidate in a window."""
-        return self._run(candidate, window, platform_in(candidate, window), seed)
+        platform = platform_in(candidate, window)
+        outcome = self._run(candidate, window, platform, seed)
+        if not (isinstance(platform, Eks) and _is_fixed(platform)):
+            return outcome
+        nodes = math.ceil(platform.pods / platform.nodes.pods_each) + platform.nodes.spare
+        usage = structs.replace(outcome.usage, node_seconds=nodes * outcome.horizon)
+        return structs.replace(outcome, usage=usage)
 
     def without_platform(self, window: Window) -> Outcome:
         """The outcome of a window on a platform without limits: that of the model alone."""
@@ -229,6 +242,11 @@ class SimulationRunner:
             platform = structs.replace(platform, concurrency=slots_of(platform, workload))
         elif isinstance(platform, Eks):
             platform = structs.replace(platform, memory_mb=1_024.0)
+            scaler, horizon = platform.scaler, workload.arrivals.horizon
+            if isinstance(scaler, ServiceTracking) and horizon < 60.0 * scaler.out_minutes:
+                platform = structs.replace(platform, scaler=None)  # it cannot act before the end
+            if _is_fixed(platform):
+                platform = structs.replace(platform, nodes=Nodes())
         known = self._simplified_workloads.get((id(workload), start_factor))
         if known is not None:
             return known[1], platform
@@ -275,6 +293,13 @@ def platform_in(candidate: Candidate, window: Window) -> Platform:
     if window.event:
         return candidate.peak
     return candidate.rest if window.recorded else candidate.place.settled(candidate, window)
+
+
+def _is_fixed(platform: Eks) -> bool:
+    """Whether no pod or node starts: nodes do not influence the simulation then."""
+    return (
+        platform.scaler is None and not platform.nodes.spot_interruptions and not platform.deploys
+    )
 
 
 def stretched(workload: Workload, factor: float) -> Workload:

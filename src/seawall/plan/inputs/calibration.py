@@ -41,6 +41,7 @@ class Measured(Struct, frozen=True, kw_only=True):
         restore_seconds: Restoring snapshots.
         first_token_seconds: Of the model.
         cpu_ms: Processor time of a whole request.
+        init_vcpus: vCPUs of an initialisation on demand on Lambda, at a memory below 1,769 MB.
         memory_mb: Of a process at rest.
         memory_kb_in_flight: Of each request.
         connections: Opened by a process when it starts.
@@ -56,6 +57,7 @@ class Measured(Struct, frozen=True, kw_only=True):
     restore_seconds: tuple[float, ...] | float | None = None
     first_token_seconds: tuple[float, ...] | float | None = None
     cpu_ms: float | None = None
+    init_vcpus: float | None = None
     memory_mb: float | None = None
     memory_kb_in_flight: float | None = None
     connections: int | None = None
@@ -117,7 +119,7 @@ def calibrated(workload: Workload, measured: Measured) -> Workload:
             and not (name == "cold_request" and given("start"))
         ):
             fields[name] = _times(values, f"{name}_seconds")
-    for name in ("memory_mb", "memory_kb_in_flight", "connections"):
+    for name in ("init_vcpus", "memory_mb", "memory_kb_in_flight", "connections"):
         value = getattr(measured, name)
         if value is not None and not given(name):
             check_amounts("calibration", **{name: value})

@@ -129,6 +129,8 @@ class ModelUse(Struct, frozen=True, kw_only=True):
         retry_after: Whether retries also wait as long as the provider's Retry-After says.
         wait_seconds: A turn waits for the quota at most; then it fails.
         queued: Calls that wait in the queue at most.
+        refuse_early: Whether the queue refuses a call at once whose expected wait is longer than
+            that, as Seawall's own does; not with fallbacks or provisioned throughput.
     """
 
     name: str = ""
@@ -146,6 +148,7 @@ class ModelUse(Struct, frozen=True, kw_only=True):
     retry_after: bool = False
     wait_seconds: float = 30.0
     queued: int = 10_000
+    refuse_early: bool = True
 
     @property
     def limited(self) -> bool:

@@ -1,5 +1,6 @@
 """The platforms, as data: limits and times with their sources; what is not published is assumed."""
 
+import math
 from typing import Literal
 
 from msgspec import Struct
@@ -10,6 +11,8 @@ from seawall.plan.inputs.distributions import Distribution, constant, uniform
 __all__ = [
     "DEFAULT_DOWN",
     "DEFAULT_UP",
+    "MANAGED_MB",
+    "MANAGED_VCPUS",
     "PLATFORMS",
     "Eks",
     "HpaSettings",
@@ -20,14 +23,29 @@ __all__ = [
     "Platform",
     "PlatformName",
     "Policy",
+    "RequestScaling",
     "Rules",
     "Scheduled",
     "Servers",
+    "ServiceTracking",
     "Tracking",
 ]
 
-# What a plan compares: kinds of Lambda, and EKS.
-PlatformName = Literal["lambda", "lambda-provisioned", "lambda-snapstart", "lambda-managed", "eks"]
+# What a plan compares.
+PlatformName = Literal[
+    "lambda",
+    "lambda-provisioned",
+    "lambda-snapstart",
+    "lambda-managed",
+    "lambda-web",
+    "agentcore",
+    "ecs-fargate",
+    "ecs-ec2",
+    "eks",
+    "eks-auto",
+    "cloud-run",
+    "container-apps",
+]
 
 # In this order everywhere.
 PLATFORMS: tuple[PlatformName, ...] = (
@@ -35,8 +53,21 @@ PLATFORMS: tuple[PlatformName, ...] = (
     "lambda-provisioned",
     "lambda-snapstart",
     "lambda-managed",
+    "lambda-web",
+    "agentcore",
+    "ecs-fargate",
+    "ecs-ec2",
     "eks",
+    "eks-auto",
+    "cloud-run",
+    "container-apps",
 )
+
+
+# Of an environment on managed instances (https://docs.aws.amazon.com/lambda/latest/dg/
+# lambda-managed-instances.html, and the references of infrastructure tools of 2026-04).
+MANAGED_VCPUS = 16
+MANAGED_MB = 32_768
 
 
 class Scheduled(Struct, frozen=True):
@@ -99,6 +130,9 @@ class Lambda(Struct, frozen=True, kw_only=True):
             to an hour: assumed 600).
         lifetime: Seconds until an environment is replaced (hours; assumed two).
         timeout: Seconds of a request; at most 900.
+        functions: Identical functions behind a router, which chooses one at random for each
+            session. Each has its own start rate; provisioned and account's concurrency are shared.
+        streams: Whether clients see an answer as it is made; else all of it at the end.
         reuse: `recent`: the environment idle for the shortest time; `newest`: the one that was
             started last.
 
@@ -123,6 +157,8 @@ class Lambda(Struct, frozen=True, kw_only=True):
     idle_seconds: float = 600.0
     lifetime: float = 7_200.0
     timeout: float = 900.0
+    functions: int = 1
+    streams: bool = True
     reuse: Literal["recent", "newest"] = "recent"
 
     @property
@@ -137,6 +173,12 @@ class Lambda(Struct, frozen=True, kw_only=True):
             raise ConfigError(f"lambda.memory_mb: {self.memory_mb} is not from 128 to 10,240")
         if not 0 < self.timeout <= 900:
             raise ConfigError(f"lambda.timeout: {self.timeout:g} is not from 0 to 900 seconds")
+        if self.functions < 1:
+            raise ConfigError("lambda.functions: must be at least 1")
+        if self.functions > 1 and (self.schedule or self.tracking or self.reserved is not None):
+            raise ConfigError(
+                "lambda.functions: several not with schedule, tracking or reserved concurrency"
+            )
         if self.limit < 1:
             raise ConfigError("lambda.account_limit: leaves nothing for this function")
         most = max([self.provisioned, *(each.capacity for each in self.schedule)])
@@ -223,6 +265,55 @@ class KedaSettings(Struct, frozen=True, kw_only=True):
     down: Rules = DEFAULT_DOWN
 
 
+class ServiceTracking(Struct, frozen=True, kw_only=True):
+    """Target tracking of the number of tasks of a service by Application Auto Scaling.
+
+    It acts on CloudWatch alarms on the requests of each task in a minute, as `Tracking` does
+    (ALBRequestCountPerTarget), and waits for its cool-down after a change: 300 s for ECS
+    (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-autoscaling-targettracking.html).
+
+    Attributes:
+        minimum: Tasks.
+        maximum: Tasks.
+        target: Requests in a minute for each task.
+        out_minutes: Above the target until it scales out.
+        in_minutes: Below 90 % of the target until it scales in.
+        cooldown: Seconds after a change until the next one.
+    """
+
+    minimum: int = 2
+    maximum: int = 100
+    target: float = 1_000.0
+    out_minutes: int = 3
+    in_minutes: int = 15
+    cooldown: float = 300.0
+
+
+class RequestScaling(Struct, frozen=True, kw_only=True):
+    """Scaling of instances by the requests in flight: Cloud Run's.
+
+    The number follows the mean of requests in flight over a minute, at a share of the instance's
+    concurrency; it is increased at once where requests wait
+    (https://cloud.google.com/run/docs/about-instance-autoscaling). It is evaluated every five
+    seconds (an earlier version of that page).
+
+    Attributes:
+        minimum: Instances.
+        maximum: Instances.
+        target: Requests in flight for each instance: 60 % of its concurrency.
+        sync: Seconds between evaluations.
+        window: Seconds of the mean.
+        idle_seconds: Until an instance that is not needed ends; at most 15 minutes.
+    """
+
+    minimum: int = 0
+    maximum: int = 100
+    target: float = 48.0
+    sync: float = 5.0
+    window: float = 60.0
+    idle_seconds: float = 900.0
+
+
 class Nodes(Struct, frozen=True, kw_only=True):
     """The nodes of the pods.
 
@@ -235,6 +326,9 @@ class Nodes(Struct, frozen=True, kw_only=True):
         spot_interruptions: Of a node, an hour; it then has two minutes
             (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html).
         empty_seconds: Until an empty node is removed (assumed 60 s).
+        launch_burst: Launches at once; infinite: no limit. On Fargate 100 in an account, then 20 a
+            second (https://docs.aws.amazon.com/AmazonECS/latest/developerguide/throttling.html).
+        launch_rate: Launches a second after that.
     """
 
     pods_each: int = 4
@@ -243,6 +337,8 @@ class Nodes(Struct, frozen=True, kw_only=True):
     pull: Distribution = uniform(5.0, 15.0)
     spot_interruptions: float = 0.0
     empty_seconds: float = 60.0
+    launch_burst: float = math.inf
+    launch_rate: float = math.inf
 
 
 class Eks(Struct, frozen=True, kw_only=True):
@@ -250,7 +346,8 @@ class Eks(Struct, frozen=True, kw_only=True):
 
     Attributes:
         pods: At the start, and always without a scaler.
-        scaler: A horizontal pod autoscaler, or KEDA. None: the number is fixed.
+        scaler: A horizontal pod autoscaler, KEDA, or that of another service of containers. None:
+            the number is fixed.
         cores: Of a pod; its requests share them, so a saturated pod slows down.
         memory_mb: Of a pod; it bounds the requests in service, as `concurrency` does.
         concurrency: Requests in service in a pod at most.
@@ -273,7 +370,7 @@ class Eks(Struct, frozen=True, kw_only=True):
     """
 
     pods: int = 3
-    scaler: HpaSettings | KedaSettings | None = None
+    scaler: HpaSettings | KedaSettings | ServiceTracking | RequestScaling | None = None
     cores: float = 1.0
     memory_mb: float = 1_024.0
     concurrency: int = 500
@@ -319,6 +416,7 @@ class Managed(Struct, frozen=True, kw_only=True):
         check_seconds: Between evaluations (assumed 10 s).
         launch: Seconds to start an environment with its instance (assumed 20-60 s).
         idle_seconds: Until surplus environments are removed (assumed 300 s).
+        streams: Whether clients see an answer as it is made; else all of it at the end.
 
     Raises:
         ConfigError: A value is invalid; the field is named.
@@ -334,13 +432,16 @@ class Managed(Struct, frozen=True, kw_only=True):
     check_seconds: float = 10.0
     launch: Distribution = uniform(20.0, 60.0)
     idle_seconds: float = 300.0
+    streams: bool = True
 
     def __post_init__(self) -> None:
         _not_negative("managed", self)
-        if self.vcpus < 1:
-            raise ConfigError("managed.vcpus: must be at least 1")
+        if not 1 <= self.vcpus <= MANAGED_VCPUS:
+            raise ConfigError(f"managed.vcpus: {self.vcpus:g} is not from 1 to {MANAGED_VCPUS}")
         if self.memory_gb_each not in (2, 4, 8):
             raise ConfigError("managed.memory_gb_each: must be 2, 4 or 8")
+        if self.vcpus * self.memory_gb_each * 1_024 > MANAGED_MB:
+            raise ConfigError(f"managed.memory_gb_each: more than {MANAGED_MB:,} MB in all")
         if self.concurrency is not None and not 1 <= self.concurrency <= 64 * self.vcpus:
             raise ConfigError("managed.concurrency: must be from 1 to 64 for each vCPU")
         if not 0 < self.target <= 1:

@@ -96,9 +96,13 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             far as needed.
         architecture: Of functions and machines.
         entry: How clients reach a function.
+        router: Of several identical functions: `cloudfront`, or `client`, which chooses one of
+            their addresses by the hash of its session. Behind `alb`, its listener is the router.
+        most_functions: Identical functions behind a router at most; 1: none.
         managed_runtime: See `Managed.runtime`.
         zones: Availability zones of pods and NAT gateways; 1 to 6.
         spot: Whether nodes are spot instances, at the discount of that name.
+        extended_support: Whether clusters of EKS run a version of Kubernetes in extended support.
         least_pods: Minimum number of pods, for availability.
         lead_minutes: How long before and after an announced spike its capacity is scheduled.
         egress: How a private network reaches the model: NAT gateways, or interface endpoints of the
@@ -116,9 +120,12 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     account_limit: int | None = None
     architecture: Literal["arm64", "x86_64"] = "arm64"
     entry: Literal["function-url", "http-api", "rest-api", "alb"] = "function-url"
+    router: Literal["cloudfront", "client"] = "cloudfront"
+    most_functions: int = 10
     managed_runtime: Literal["async", "processes"] = "async"
     zones: int = 2
     spot: bool = False
+    extended_support: bool = False
     least_pods: int = 2
     lead_minutes: float = 15.0
     egress: Literal["nat", "endpoints"] = "nat"
@@ -130,6 +137,8 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ConfigError("options.account_limit: must be at least 1")
         if not 1 <= self.zones <= 6:
             raise ConfigError("options.zones: must be from 1 to 6")
+        if not 1 <= self.most_functions <= 100:
+            raise ConfigError("options.most_functions: must be from 1 to 100")
         if self.least_pods < 1:
             raise ConfigError("options.least_pods: must be at least 1")
 
@@ -141,6 +150,8 @@ OPTION_SOURCES = {
     "options.account_limit": "assumed: the quota (1,000, soft) is raised as far as needed",
     "options.architecture": "assumed: Arm, which costs less on both",
     "options.entry": "assumed: a function URL, which streams and costs nothing",
+    "options.router": "assumed: CloudFront, so that clients need one address",
+    "options.most_functions": "assumed: more are too many to run",
     "options.managed_runtime": "Seawall's own: one process for many requests",
     "options.zones": "assumed: two, as production wants",
     "options.egress": "assumed: NAT, which reaches any model",

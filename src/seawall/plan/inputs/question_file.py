@@ -16,6 +16,9 @@
     region = "eu-central-1"        # or file = "prices.toml", beside this one
     discounts = ["ec2=28%"]
 
+    [measured]                     # see `measured.applying`
+    files = ["tuning.json"]        # beside this one
+
     [deployed]                     # for --check: the deployed configuration
     platform = "eks"
     pods = 6
@@ -46,7 +49,7 @@ from seawall.plan.inputs.workload_file import (
 __all__ = ["Deployed", "QuestionFile", "prices_from", "read_question"]
 
 _TABLES = WORKLOAD_TABLES | {"objective", "options", "each", "levers", "prices"}
-_TABLES |= {"deployed", "check"}
+_TABLES |= {"measured", "deployed", "check"}
 
 
 class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,6 +59,7 @@ class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         platform: Its name.
         memory_mb: Of a function.
         provisioned: Concurrency of a function.
+        functions: Identical ones behind a router.
         minimum: Of managed instances.
         pods: On EKS.
         cores: Of a pod.
@@ -64,17 +68,26 @@ class Deployed(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     platform: PlatformName
     memory_mb: int = 1_769
     provisioned: int = 0
+    functions: int = 1
     minimum: int = 3
     pods: int = 3
     cores: float = 0.85
 
 
 class QuestionFile(Struct, frozen=True, kw_only=True):
-    """The content of a file. choice: the platform expected by `check`."""
+    """The content of a file.
+
+    Attributes:
+        question: Without what `measured` says.
+        deployed: The deployed configuration.
+        choice: The platform expected by `check`.
+        measured: Files for `with_measured`.
+    """
 
     question: Question
     deployed: Deployed | None = None
     choice: PlatformName | None = None
+    measured: tuple[Path, ...] = ()
 
 
 def prices_from(
@@ -138,8 +151,20 @@ def _parsed(document: dict[str, Any], folder: Path, default: Workload | None) ->
         given=frozenset(given),
     )
     return QuestionFile(
-        question=question, deployed=_deployed(document), choice=_expected(document.get("check", {}))
+        question=question,
+        deployed=_deployed(document),
+        choice=_expected(document.get("check", {})),
+        measured=_measured(document.get("measured", {}), folder),
     )
+
+
+def _measured(table: object, folder: Path) -> tuple[Path, ...]:
+    if not isinstance(table, dict) or set(table) - {"files"}:
+        raise ConfigError("measured: must be a table with the key files")
+    files = table.get("files", [])
+    if not isinstance(files, list):
+        raise ConfigError("measured.files: is not a list")
+    return tuple(folder / str(each) for each in files)
 
 
 def _deployed(document: dict[str, Any]) -> Deployed | None:

@@ -65,6 +65,8 @@ DEFAULT_SOURCES = {
     "service.stages.store_calls": "Seawall's own: two round trips a turn",
     "service.first_token": "assumed: median 0.5 s, p99 2 s of a hosted model; measure your own",
     "service.start": f"{_ARTICLE}: one second of initialisation",
+    "service.init_vcpus": "assumed from measurements: at least one, which AWS does not document "
+    "(github.com/DataDog/datadog-lambda-extension, issue 191 and pull request 700)",
     "service.memory_mb": "measured: an environment with agent libraries takes 40-100 MB",
     "service.memory_kb_in_flight": "the goal for a turn in flight, 40 KB; frameworks take 30-540",
     "service.connections": "model, store and identity provider: one each",
@@ -83,6 +85,8 @@ class Service(Struct, frozen=True, kw_only=True):
             as a whole; replaces `start` and the stages. None: not measured.
         restore: Restoring a snapshot, seconds, in place of `start`. None: a fifth of the mean of
             `start` (assumed).
+        init_vcpus: vCPUs that an initialisation on demand on Lambda gets at least, at any memory
+            (not documented by AWS; measured); 0: only those of its memory.
         memory_mb: Of a process at rest.
         memory_kb_in_flight: Of each request in flight.
         connections: That a process opens to other services when it starts.
@@ -93,6 +97,7 @@ class Service(Struct, frozen=True, kw_only=True):
     start: Distribution = constant(1.0)
     cold_request: Distribution | None = None
     restore: Distribution | None = None
+    init_vcpus: float = 1.0
     memory_mb: float = 100.0
     memory_kb_in_flight: float = 40.0
     connections: int = 3
@@ -194,6 +199,7 @@ def check_service(service: Service) -> None:
         )
     check_amounts(
         "service",
+        init_vcpus=service.init_vcpus,
         memory_mb=service.memory_mb,
         memory_kb_in_flight=service.memory_kb_in_flight,
         connections=service.connections,

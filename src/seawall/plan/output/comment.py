@@ -62,6 +62,9 @@ def _rows(checked: CheckResult, before: CheckResult | None) -> list[tuple[str, s
             "seconds"),
         row(f"errors, at most {share(objective.error_share)}", "error_share", "share"),
     ]  # fmt: skip
+    if was.first_limit or checked.first_limit:
+        limits = [_text(each.first_limit) or "none" for each in (was, checked)]
+        rows.append(("breaks first", limits[0], limits[1], ""))
     if objective.monthly_cost is not None:
         name, *rest = rows[1]
         limited = f"{name}, at most {money(objective.monthly_cost, currency)}"

@@ -1,4 +1,4 @@
-"""The answer on a terminal of 80 by 24 characters."""
+"""The answer on a terminal of 80 characters."""
 
 import textwrap
 
@@ -11,13 +11,13 @@ from seawall.plan.decision.places.registry import place_of
 __all__ = ["format_answer", "format_check", "format_explanation"]
 
 _WIDTH = 80
-_LINES = 24
-_ROWS = 6  # of the table
-_WHOLE = ("whole bill", "levers, each alone", "confidence")  # facts that get a second line first
+_LINES = 30
+_ROWS = 5  # of the table
+_WHOLE = ("whole bill", "breaks first", "confidence")  # facts that get a second line first
 
 
 def format_answer(answer: Answer) -> str:
-    """The choice, all platforms in a table, and what would change the choice; at most 24 lines.
+    """The choice, all platforms in a table, and what would change the choice; at most 30 lines.
 
     If nothing meets the objective, that comes first, with what would have to change.
     """
@@ -40,17 +40,39 @@ def format_answer(answer: Answer) -> str:
 
 def _facts(answer: Answer) -> list[tuple[str, str]]:
     """Names and sentences below the table, the most important first."""
+    confidence = answer.confidence
     facts = [
         ("whole bill", answer.money.words),
+        ("breaks first", _first_limit(answer)),
+        ("model's quota", _quota(answer)),
+        ("confidence", f"{confidence.level}: {confidence.words}"),
         ("levers, each alone", _levers(answer)),
-        ("confidence", f"{answer.confidence.level}: {answer.confidence.words}"),
-        ("sensitivity", _sensitive(answer)),
         ("egress", _egress(answer)),
+        ("sensitivity", _sensitive(answer)),
         ("rule of thumb", _rule(answer)),
     ]
     if answer.met:
-        facts[2:2] = [("margin", answer.margin.words), ("break-even", _break_even(answer))]
+        facts[6:6] = [("margin", answer.margin.words), ("break-even", _break_even(answer))]
     return facts
+
+
+def _first_limit(answer: Answer) -> str:
+    limit = answer.platforms[answer.choice].first_limit
+    if limit is None:
+        return "no limit that was simulated is met"
+    met = f"{limit.title} ({amount(limit.value)} {limit.unit}) after {seconds(limit.at)}"
+    return met if limit.simulated else f"{met}; compared, not simulated"
+
+
+def _quota(answer: Answer) -> str:
+    model = answer.model
+    if model is None:
+        return ""
+    needed = (
+        f"{amount(model.tokens_a_minute)} tokens and {amount(model.requests_a_minute)} requests"
+    )
+    given = "" if model.simulated else "; none was given or simulated: --model-tpm, --model-rpm"
+    return f"{needed} a minute are needed to serve all at once{given}"
 
 
 def _question(answer: Answer) -> list[str]:
@@ -193,6 +215,8 @@ def format_check(checked: CheckResult) -> str:
         f"  first token p99 {first}, errors {errors}",
         f"  {cost} a month, {whole} with the model, store and traffic",
     ]
+    if checked.first_limit:
+        lines.append(f"  breaks first: {checked.first_limit}")
     lines += [f"  - {miss}" for miss in checked.misses]
     return "\n".join(lines) + "\n"
 

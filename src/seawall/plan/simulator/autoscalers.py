@@ -215,11 +215,14 @@ class Hpa:
 
 
 class Keda:
-    """One KEDA scaled object: scales between none and one, the rest by an autoscaler."""
+    """One KEDA scaled object: scales from and to none, the rest by an autoscaler.
+
+    Source: RequestScale of kedacore/keda, pkg/scaling/executor.
+    """
 
     def __init__(self, settings: KedaSettings) -> None:
         self._settings = settings
-        self._active_at = 0.0
+        self._active_at = -math.inf  # never
         self._hpa = Hpa(
             HpaSettings(
                 minimum=max(1, settings.minimum),
@@ -232,15 +235,18 @@ class Keda:
         )
 
     def poll(self, now: float, current: int, total: float) -> int:
-        """The number of pods after a poll: start the first, or end the last after the cool-down."""
+        """The number of pods after a poll.
+
+        With requests, from none to the minimum, at least one. Without, the last end after the
+        cool-down, or at once if there never were any.
+        """
+        minimum = self._settings.minimum
         if total > 0:
             self._active_at = now
-            return max(1, current)
-        if (
-            self._settings.minimum == 0
-            and current > 0
-            and now - self._active_at >= self._settings.cooldown
-        ):
+            return current or max(1, minimum)
+        if current < minimum:
+            return minimum
+        if minimum == 0 and current > 0 and now - self._active_at >= self._settings.cooldown:
             return 0
         return current
 

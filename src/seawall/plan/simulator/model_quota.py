@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.inputs.distributions import encode
-from seawall.plan.inputs.model import Endpoint, ModelUse
+from seawall.plan.inputs.distributions import encode, mean_of
+from seawall.plan.inputs.model import Endpoint, ModelLimits, ModelUse
 from seawall.plan.simulator.job import (
     MODEL_TOKENS,
     MODEL_WAITS,
@@ -66,6 +66,8 @@ def quota_of(job: Job, calls: int) -> Quota:
                 0.0,
                 1.0,
                 float(model.provisioned is not None),
+                float(model.refuse_early),
+                _typical(model),
             ]
         ),
         draws=draws,
@@ -89,7 +91,7 @@ def _rules(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The rules and the full buckets of each endpoint."""
     rules = np.zeros((len(endpoints), 18))
-    levels = np.zeros((len(endpoints), 7))
+    levels = np.zeros((len(endpoints), 8))
     for at, each in enumerate(endpoints):
         limits = each.limits
         quotas = (
@@ -123,6 +125,15 @@ def _rules(
             each.slower,
         )
     return rules, levels
+
+
+def _typical(model: ModelUse) -> float:
+    """Tokens of its quota that a call uses in the end, on average."""
+    limits = model.limits or ModelLimits()
+    tokens = mean_of(model.input_tokens)
+    if not limits.cached_counts:
+        tokens *= 1.0 - model.cached_share
+    return tokens + limits.burndown * min(mean_of(model.output_tokens), model.bound(limits))
 
 
 def _share(stream: np.uint64, at: int) -> float:

@@ -1,5 +1,7 @@
 """Nodes of pods: assignment of pods, launches and removals."""
 
+import math
+
 from msgspec import Struct
 
 from seawall.plan.inputs.platforms import Nodes
@@ -33,6 +35,8 @@ class NodePool:
         self.changes: list[tuple[float, int]] = []
         self.launched = 0
         self._ended: list[tuple[float, float]] = []
+        self._settings = settings
+        self._tokens, self._filled = settings.launch_burst, 0.0
         self._with_room: list[Node] = []  # with room for a pod; a few of them gone or taken
         for _ in range(-(-needed // self._each) + settings.spare):
             self._add(0.0, 0.0, 0.0)
@@ -65,11 +69,21 @@ class NodePool:
             chosen = max(self._with_room, key=lambda each: (each.pods, -each.number))
         else:
             self.launched += 1
-            chosen = self._add(now, now + launch, now + launch + pull)
+            ready = now + self._delay(now) + launch
+            chosen = self._add(now, ready, ready + pull)
         chosen.pods += 1
         if chosen.pods == self._each:
             self._with_room.remove(chosen)
         return chosen
+
+    def _delay(self, now: float) -> float:
+        """Seconds until the rate of launches allows another one: a bucket of tokens."""
+        burst, rate = self._settings.launch_burst, self._settings.launch_rate
+        if burst == math.inf:
+            return 0.0
+        self._tokens = min(burst, self._tokens + (now - self._filled) * rate) - 1.0
+        self._filled = now
+        return max(0.0, -self._tokens / rate)
 
     def release(self, node: Node) -> None:
         """A pod of the node has ended."""

@@ -6,7 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.plan.inputs.distributions import constant, encode
-from seawall.plan.inputs.platforms import Eks, HpaSettings, KedaSettings, Managed, Nodes
+from seawall.plan.inputs.platforms import (
+    Eks,
+    HpaSettings,
+    KedaSettings,
+    Managed,
+    Nodes,
+    RequestScaling,
+    ServiceTracking,
+)
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.fleet import Fleet
 from seawall.plan.simulator.job import (
@@ -204,7 +212,7 @@ def run_managed(job: Job, platform: Managed) -> Result:
 def _run(
     job: Job,
     platform: Eks,
-    settings: HpaSettings | KedaSettings | Managed | None,
+    settings: HpaSettings | KedaSettings | ServiceTracking | RequestScaling | Managed | None,
     *,
     most: int,
     kind: str,

@@ -1,8 +1,9 @@
 """Provisioned concurrency over time: by schedule or by target tracking.
 
 Source: https://docs.aws.amazon.com/lambda/latest/dg/provisioned-concurrency.html: Application
-Auto Scaling changes it by schedule, or tracks its utilisation; allocation takes a minute or two,
-and obeys the scaling rate (FACTS: check; here the function's own rate).
+Auto Scaling changes it by schedule, or tracks its utilisation. Allocation takes a minute or two at
+up to 6,000 environments a minute, and none of them can be used before all are there
+(https://docs.aws.amazon.com/lambda/latest/dg/lambda-concurrency.html).
 """
 
 import heapq
@@ -16,7 +17,7 @@ from seawall.plan.simulator.kernels.environments import arrays as kernel
 
 __all__ = ["Provisioning"]
 
-_ALLOCATION_SECONDS = 60.0  # until the first of them are there: "a minute or two"
+_ALLOCATION_SECONDS = 60.0  # of few environments: "a minute or two"
 
 
 class Provisioning:
@@ -60,7 +61,7 @@ class Provisioning:
             self._track(now, int(count[kernel.PROVISIONED_BUSY]))
 
     def _request(self, now: float, capacity: int) -> None:
-        """Request a capacity: fewer at once; more as they are allocated, at the scaling rate."""
+        """Request a capacity: fewer at once; more when all of them are allocated."""
         current = self._levels[-1][1]
         self._wanted = capacity
         self._events = [each for each in self._events if each[1] != "allocated"]
@@ -68,13 +69,8 @@ class Provisioning:
         if capacity <= current:
             heapq.heappush(self._events, (now, "allocated", capacity))
             return
-        rate, at = self._platform.start_rate, now + _ALLOCATION_SECONDS
-        have = int(min(capacity, current + self._platform.start_burst))
-        heapq.heappush(self._events, (at, "allocated", have))
-        while have < capacity:
-            at += 1.0
-            have = min(capacity, have + max(1, int(min(rate, capacity))))
-            heapq.heappush(self._events, (at, "allocated", have))
+        at = now + _ALLOCATION_SECONDS + (capacity - current) / self._platform.start_rate
+        heapq.heappush(self._events, (at, "allocated", capacity))
 
     def _track(self, now: float, busy: int) -> None:
         """Track the target once a minute. Utilisation is at most 1, so 10 become 15 at most.

@@ -5,7 +5,13 @@ from typing import Protocol
 
 import numpy as np
 
-from seawall.plan.inputs.platforms import HpaSettings, KedaSettings, Managed
+from seawall.plan.inputs.platforms import (
+    HpaSettings,
+    KedaSettings,
+    Managed,
+    RequestScaling,
+    ServiceTracking,
+)
 from seawall.plan.simulator.autoscalers import Hpa, Keda, PodMetrics
 from seawall.plan.simulator.fleet import Fleet
 from seawall.plan.simulator.kernels.pods import arrays as kernel
@@ -49,7 +55,11 @@ class HpaScaler:
         fleet.schedule(settings.sync, "hpa")
 
     def evaluate(self, now: float, kind: str) -> None:
-        """Evaluate at each sync. Metrics cover the time since the last one."""
+        """Evaluate at each sync. Metrics cover the time since the last one.
+
+        Pods of phase Pending are unready for every metric, others without one are missing
+        (groupPods of kubernetes/pkg/controller/podautoscaler/replica_calculator.go).
+        """
         if kind != "hpa":
             return
         settings, fleet = self._settings, self._fleet
@@ -62,6 +72,8 @@ class HpaScaler:
             if not by_processor:
                 if pod.phase == "ready":
                     usage, measured = usage + float(busy[pod.index]), measured + 1
+                elif now < pod.node.has_image:
+                    unready += 1  # its phase is Pending
                 else:
                     missing += 1
             elif pod.phase == "starting" or (
@@ -107,6 +119,64 @@ class KedaScaler:
             fleet.scale(wanted, now)
 
 
+class ServiceScaler:
+    """Target tracking of the requests of each task in a minute."""
+
+    def __init__(self, fleet: Fleet, settings: ServiceTracking, stats: kernel.PodStats) -> None:
+        self._fleet, self._settings, self._stats = fleet, settings, stats
+        self._seen = self._above = self._below = 0
+        self._quiet_until = 0.0
+        fleet.schedule(60.0, "service")
+
+    def evaluate(self, now: float, kind: str) -> None:
+        """Evaluate the alarms once a minute."""
+        if kind != "service":
+            return
+        settings, fleet = self._settings, self._fleet
+        attempts = int(self._stats.counts[kernel.ATTEMPTS])
+        each = (attempts - self._seen) / max(1, fleet.wanted)
+        self._seen = attempts
+        self._above = self._above + 1 if each > settings.target else 0
+        self._below = self._below + 1 if each < 0.9 * settings.target else 0
+        fitting = math.ceil(each * fleet.wanted / settings.target)
+        fitting = max(settings.minimum, min(settings.maximum, fitting))
+        out = self._above >= settings.out_minutes and fitting > fleet.wanted
+        back = self._below >= settings.in_minutes and fitting < fleet.wanted
+        if (out or back) and now >= self._quiet_until:
+            self._quiet_until = now + settings.cooldown
+            fleet.scale(fitting, now)
+        fleet.schedule(now + 60.0, "service")
+
+
+class RequestScaler:
+    """Cloud Run's scaler."""
+
+    def __init__(self, fleet: Fleet, settings: RequestScaling, params: kernel.PodParams) -> None:
+        self._fleet, self._settings, self._params = fleet, settings, params
+        self._lately: list[tuple[float, float]] = []
+        self._enough_since = 0.0
+        fleet.schedule(settings.sync, "requests")
+
+    def evaluate(self, now: float, kind: str) -> None:
+        """Evaluate at each sync."""
+        if kind != "requests":
+            return
+        settings, fleet = self._settings, self._fleet
+        total = float(fleet.pods_state.busy.sum() + fleet.pods_state.waiting.sum())
+        self._lately = [each for each in self._lately if each[0] > now - settings.window]
+        self._lately.append((now, total))
+        mean = sum(each for _, each in self._lately) / len(self._lately)
+        wanted = max(math.ceil(mean / settings.target), math.ceil(total / self._params.room))
+        wanted = max(settings.minimum, min(settings.maximum, wanted))
+        if wanted >= fleet.wanted:
+            self._enough_since = now
+        elif now - self._enough_since < settings.idle_seconds:
+            wanted = fleet.wanted
+        if wanted != fleet.wanted:
+            fleet.scale(wanted, now)
+        fleet.schedule(now + settings.sync, "requests")
+
+
 class ManagedScaler:
     """The scaler of managed instances: keeps slots and processors at `target`.
 
@@ -148,7 +218,7 @@ class ManagedScaler:
 
 def scaler_of(
     fleet: Fleet,
-    settings: HpaSettings | KedaSettings | Managed | None,
+    settings: HpaSettings | KedaSettings | ServiceTracking | RequestScaling | Managed | None,
     params: kernel.PodParams,
     stats: kernel.PodStats,
 ) -> Scaler | None:
@@ -158,6 +228,10 @@ def scaler_of(
             return HpaScaler(fleet, settings, params)
         case KedaSettings():
             return KedaScaler(fleet, settings, stats)
+        case ServiceTracking():
+            return ServiceScaler(fleet, settings, stats)
+        case RequestScaling():
+            return RequestScaler(fleet, settings, params)
         case Managed():
             return ManagedScaler(fleet, settings, params)
         case None:

@@ -39,7 +39,9 @@ def simulate(
     if not (math.isfinite(bin_seconds) and bin_seconds > 0):
         raise ConfigError(f"bin_seconds: {bin_seconds} is not a time")
     # Numba takes a fifth of a second to import: not for programs that only describe a workload.
+    from seawall.plan.simulator.buffering import buffered  # noqa: PLC0415
     from seawall.plan.simulator.environments import run_lambda  # noqa: PLC0415
+    from seawall.plan.simulator.functions import run_functions  # noqa: PLC0415
     from seawall.plan.simulator.job import Job, arrivals_in_pieces, bin_width  # noqa: PLC0415
     from seawall.plan.simulator.pods import run_eks, run_managed  # noqa: PLC0415
     from seawall.plan.simulator.servers import run_servers  # noqa: PLC0415
@@ -53,12 +55,16 @@ def simulate(
     width, bins = bin_width(workload, bin_seconds)
     job = Job(workload, pieces, seed, width, bins, samples)
     match platform:
-        case Lambda():
+        case Lambda(functions=1):
             run = run_lambda(job, platform)
+        case Lambda():
+            run = run_functions(job, platform)
         case Eks():
             run = run_eks(job, platform)
         case Managed():
             run = run_managed(job, platform)
         case Servers():
             run = run_servers(job, platform)
+    if isinstance(platform, Lambda | Managed) and not platform.streams:
+        run = buffered(run)
     return run if keep else structs.replace(run, samples=None)

@@ -1,12 +1,13 @@
 """Pods on EKS."""
 
 import math
+from functools import partial
 
 from msgspec import Struct, structs
 
+from seawall.errors import ConfigError
 from seawall.plan.decision.answer import (
     Autoscaler,
-    CapacityChange,
     Configuration,
     EksConfiguration,
     PlatformAnswer,
@@ -14,16 +15,21 @@ from seawall.plan.decision.answer import (
 )
 from seawall.plan.decision.bill import Bill, Used
 from seawall.plan.decision.places.balancer import add_balancer
+from seawall.plan.decision.places.limits import missing_prices
 from seawall.plan.decision.places.machines import (
-    DISK_GB,
+    add_nodes,
     discount_variation,
     fargate_hourly,
-    group_hourly,
     node_group,
-    surplus_hours,
 )
 from seawall.plan.decision.places.network import add_network
-from seawall.plan.decision.places.pods import pod_memory, slots_per_pod
+from seawall.plan.decision.places.pods import (
+    busy_cores,
+    fewest,
+    settled_pods,
+    sizes_of,
+    slots_per_pod,
+)
 from seawall.plan.decision.places.port import (
     Candidate,
     Cloud,
@@ -32,7 +38,6 @@ from seawall.plan.decision.places.port import (
     Search,
     Variation,
 )
-from seawall.plan.decision.sizing import least
 from seawall.plan.decision.text import scheduled_words
 from seawall.plan.decision.windows import Month, Window
 from seawall.plan.inputs.distributions import mean_of, uniform
@@ -40,69 +45,74 @@ from seawall.plan.inputs.platforms import Eks, HpaSettings, Nodes, Platform
 from seawall.plan.inputs.question import HOURS, Question
 from seawall.plan.inputs.question_file import Deployed
 
-__all__ = ["EKS", "eks"]
+__all__ = ["EKS", "EKS_AUTO", "eks"]
 
-_BUSY_TARGET = 0.5  # of a pod's slots, for its autoscaler
+# Launches at once and a second, in an account with pods only:
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/throttling.html
+_FARGATE_RATE = 20.0
 _CORES = (0.4, 0.85)  # of a pod: four or two of them fit on two vCPUs
-_MOST_PODS = 200_000
 
 
-def eks(question: Question, month: Month, *, cores: float, pods: int) -> Candidate:
-    """Pods on EKS; slots, memory, nodes and autoscaler follow from their number and size."""
+def eks(
+    question: Question, month: Month, *, cores: float, pods: int, auto_mode: bool = False
+) -> Candidate:
+    """Pods on EKS; slots, memory, nodes and autoscaler follow from their number and size.
+
+    Auto Mode's own pools of nodes have no burstable machines and no spot instances
+    (https://docs.aws.amazon.com/eks/latest/userguide/auto-cost-control.html).
+    """
     options, service = question.options, question.workload.service
-    slots = slots_per_pod(service, cores)
-    memory = pod_memory(service, slots)
-    announced = options.announced and month.judged.event
-    cpu = sum(stage.cpu_ms for stage in service.stages) / 1e3
-    load = month.busy / max(service.mean_seconds, 1e-9) * cpu  # cores in use between spikes
-    need = max(month.busy / slots / _BUSY_TARGET, load / cores / 0.6)
-    resting = min(pods, max(options.least_pods, math.ceil(need))) if announced else pods
+    sizes = sizes_of(question, month, cores=cores, pods=pods)
     group = node_group(
-        question.prices, options.architecture, cores=cores, memory_mb=memory, pods=resting,
-        zones=options.zones, spot=options.spot, busy=load,
+        question.prices, options.architecture, cores=cores, memory_mb=sizes.memory_mb,
+        pods=sizes.resting, zones=options.zones, spot=options.spot and not auto_mode,
+        busy=busy_cores(question, month), burstable=not auto_mode, fargate=not auto_mode,
     )  # fmt: skip
     fargate = group.instance == "fargate"
     nodes = Nodes(
         pods_each=group.pods_each,
-        spare=0 if fargate else max(0, group.count - math.ceil(resting / group.pods_each)),
+        spare=0 if fargate else max(0, group.count - math.ceil(sizes.resting / group.pods_each)),
         launch=uniform(30.0, 60.0) if fargate else Nodes().launch,
         spot_interruptions=0.02 if group.spot else 0.0,
+        launch_burst=_FARGATE_RATE if fargate else math.inf,
+        launch_rate=_FARGATE_RATE if fargate else math.inf,
     )
-    target = max(1.0, slots * _BUSY_TARGET)
-    # Headroom beyond the spike; ordinary time stays at the target.
-    maximum = max(pods + 4, math.ceil(1.5 * pods), math.ceil(month.usual / target))
-    scaler = HpaSettings(minimum=pods, maximum=maximum, metric="in-flight", target=target)
+    scaler = HpaSettings(
+        minimum=pods, maximum=sizes.maximum, metric="in-flight", target=sizes.target
+    )
     peak = Eks(
         pods=pods,
         scaler=scaler,
         cores=cores,
-        memory_mb=float(memory),
-        concurrency=slots,
-        queue=slots,
+        memory_mb=float(sizes.memory_mb),
+        concurrency=sizes.slots,
+        queue=sizes.slots,
         nodes=nodes,
     )
-    rest = structs.replace(peak, pods=resting, scaler=structs.replace(scaler, minimum=resting))
-    lead = options.lead_minutes * 60.0
+    rest = structs.replace(
+        peak, pods=sizes.resting, scaler=structs.replace(scaler, minimum=sizes.resting)
+    )
     configuration = EksConfiguration(
-        pods=resting,
+        pods=sizes.resting,
         cores=cores,
-        memory_mb=memory,
-        in_flight=slots,
+        memory_mb=sizes.memory_mb,
+        in_flight=sizes.slots,
         queue=peak.queue,
         queue_seconds=peak.queue_seconds,
         balance=peak.balance,
-        autoscaler=Autoscaler(metric="in-flight", target=target, minimum=resting, maximum=maximum),
+        autoscaler=Autoscaler(
+            metric="in-flight", target=sizes.target, minimum=sizes.resting, maximum=sizes.maximum
+        ),
         nodes=group,
-        schedule=(CapacityChange(-lead, pods), CapacityChange(lead, resting))
-        if resting < pods
-        else (),
+        auto_mode=auto_mode,
+        schedule=sizes.schedule,
         architecture="x86_64" if fargate else options.architecture,
         prestop_seconds=peak.prestop,
         grace_seconds=max(30.0, math.ceil(2.0 * service.mean_seconds)),
         startup_seconds=mean_of(service.start) + mean_of(peak.warm_up),
     )
     return Candidate(
-        place=EKS,
+        place=EKS_AUTO if auto_mode else EKS,
         size=pods,
         peak=peak,
         rest=rest,
@@ -117,48 +127,43 @@ class EksPods(Struct, frozen=True, kw_only=True):
     name: PlatformName = "eks"
     title: str = "EKS"
     short: str = "EKS"
+    auto_mode: bool = False
     family: Family = "containers"
     cloud: Cloud = "aws"
 
     def reasons_against(self, question: Question, month: Month) -> tuple[str, ...]:
         """See `Place`."""
-        return ()
+        missing = missing_prices(question, "eks.auto_fee") if self.auto_mode else []
+        if question.options.extended_support:
+            missing += missing_prices(question, "eks.extended_support")
+        try:
+            self._of(question, month, _CORES[-1], question.options.least_pods)
+        except ConfigError as error:
+            return (*missing, str(error).partition(": ")[2])
+        return tuple(missing)
+
+    def _of(self, question: Question, month: Month, cores: float, pods: int) -> Candidate:
+        return eks(question, month, cores=cores, pods=pods, auto_mode=self.auto_mode)
 
     def find(self, search: Search, near: Candidate | None) -> Evaluation:
         """The fewest pods that meet: small ones if the least number suffices."""
         question, month = search.question, search.month
-        fewest = question.options.least_pods
-        far = near is not None and near.size * month.peak / near.at_once > 2.0 * fewest
-        if not far:
-            small = eks(question, month, cores=_CORES[0], pods=fewest)
-            if search.excess(small) == 0.0:
-                return search.evaluate(small)
-        cores = _CORES[-1]
-        slots = slots_per_pod(question.workload.service, cores)
-        guess = max(fewest, search.guess(near, month.peak / slots))
-        most = min(_MOST_PODS, 16 * math.ceil(month.peak / slots) + 16)
-        found = least(
-            lambda pods: search.excess(eks(question, month, cores=cores, pods=pods)) == 0.0,
-            fewest, guess, most, search.within,
+        return fewest(
+            search, near, partial(self._of, question, month), cores=_CORES,
+            slots=slots_per_pod(question.workload.service, _CORES[-1]),
+            least_pods=question.options.least_pods,
         )  # fmt: skip
-        if found == most:  # nothing helps: only as many as have slots for all
-            found = max(fewest, min(found, guess))
-        return search.evaluate(eks(question, month, cores=cores, pods=found))
 
     def larger(self, question: Question, month: Month, candidate: Candidate) -> Candidate | None:
         """See `Place`."""
         assert isinstance(candidate.peak, Eks)
-        pods = math.ceil(1.05 * candidate.size)
-        return eks(question, month, cores=candidate.peak.cores, pods=pods)
+        return self._of(question, month, candidate.peak.cores, math.ceil(1.05 * candidate.size))
 
     def settled(self, candidate: Candidate, window: Window) -> Platform:
         """The number of pods is that of the autoscaler's target."""
-        platform, workload = candidate.rest, window.workload
-        assert isinstance(platform, Eks)
-        assert isinstance(platform.scaler, HpaSettings)
-        busy = workload.arrivals.rate * workload.service.mean_seconds
-        wanted = max(platform.pods, math.ceil(busy / platform.scaler.target))
-        return structs.replace(platform, pods=min(platform.scaler.maximum, wanted), scaler=None)
+        assert isinstance(candidate.rest, Eks)
+        assert isinstance(candidate.rest.scaler, HpaSettings)
+        return settled_pods(candidate, window, candidate.rest.scaler.target)
 
     def bill(self, lines: Bill, candidate: Candidate, used: Used) -> None:
         """See `Place`."""
@@ -166,6 +171,8 @@ class EksPods(Struct, frozen=True, kw_only=True):
         assert isinstance(configuration, EksConfiguration)
         prices, group = lines.prices, configuration.nodes
         lines.add("eks.control_plane", "control plane", HOURS)
+        if lines.question.options.extended_support:
+            lines.add("eks.extended_support", "extended support", HOURS)
         extra = (candidate.size - configuration.pods) * lines.lead_seconds()
         if group.instance == "fargate":
             each = fargate_hourly(prices, configuration.cores, configuration.memory_mb)
@@ -175,21 +182,17 @@ class EksPods(Struct, frozen=True, kw_only=True):
             )  # fmt: skip
         else:
             hours = (used.node_seconds + extra / group.pods_each) / 3_600.0
-            lines.add(
-                f"ec2.{group.instance}", f"nodes, {group.instance}{', spot' if group.spot else ''}",
-                hours, price=group_hourly(prices, group),
-            )  # fmt: skip
-            surplus = surplus_hours(
-                prices.of(f"ec2.{group.instance}"), hours, used.cpu_seconds / 3_600.0
-            )
-            lines.add("ec2_surplus.vcpu_hours", "nodes, above their baseline", surplus)
-            lines.add("ebs.gp3_gb_months", "nodes, disks", DISK_GB * hours / HOURS)
+            add_nodes(lines, group, hours, used.cpu_seconds / 3_600.0)
+            if self.auto_mode:
+                # Of the price on demand: discounts of EC2 do not apply to it.
+                fee = prices.of("eks.auto_fee").price
+                listed = prices.items[f"ec2.{group.instance}"].price
+                lines.add(
+                    "eks.auto_fee", f"Auto Mode, {fee:.0%}", hours, price=listed * fee, unit="hour"
+                )
+        lines.log(used)
         add_balancer(lines)
         add_network(lines)
-
-    def logged_kb(self) -> float:
-        """Kubernetes logs nothing for a request."""
-        return 0.0
 
     def words(self, configuration: Configuration) -> tuple[str, ...]:
         """See `Place`."""
@@ -222,7 +225,8 @@ class EksPods(Struct, frozen=True, kw_only=True):
 
     def deployed(self, question: Question, month: Month, deployed: Deployed) -> Candidate:
         """See `Place`."""
-        return eks(question, month, cores=deployed.cores, pods=deployed.pods)
+        return self._of(question, month, deployed.cores, deployed.pods)
 
 
 EKS = EksPods()
+EKS_AUTO = EksPods(name="eks-auto", title="EKS Auto Mode", short="EKS Auto Mode", auto_mode=True)

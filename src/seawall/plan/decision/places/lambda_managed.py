@@ -13,7 +13,12 @@ from seawall.plan.decision.answer import (
 )
 from seawall.plan.decision.bill import Bill, Used
 from seawall.plan.decision.places.balancer import add_entry
-from seawall.plan.decision.places.lambda_function import PLATFORM_LOG_KB
+from seawall.plan.decision.places.limits import (
+    ENTRIES,
+    LAMBDA_SECONDS,
+    entry_reasons,
+    start_reasons,
+)
 from seawall.plan.decision.places.machines import discount_variation
 from seawall.plan.decision.places.network import add_network
 from seawall.plan.decision.places.port import (
@@ -27,7 +32,7 @@ from seawall.plan.decision.places.port import (
 from seawall.plan.decision.sizing import least
 from seawall.plan.decision.text import scheduled_words
 from seawall.plan.decision.windows import Month, Window
-from seawall.plan.inputs.platforms import Managed, Platform
+from seawall.plan.inputs.platforms import MANAGED_MB, Managed, Platform
 from seawall.plan.inputs.prices import Price
 from seawall.plan.inputs.question import HOURS, Question
 from seawall.plan.inputs.question_file import Deployed
@@ -36,29 +41,44 @@ from seawall.plan.simulator.pods import slots_of
 __all__ = ["MANAGED", "least_environments", "managed", "share_of"]
 
 _MOST = 200_000  # environments
+_PLATFORM_LOG_KB = 0.5  # of an invocation; as other functions (assumed)
 _SLACK = 1.25  # of memory, over the known need
+_VCPUS = (1.0, 2.0, 4.0, 8.0, 16.0)
+_GB_EACH = (2.0, 4.0, 8.0)
+
+
+def _needed_mb(question: Question) -> float:
+    """Memory of an environment with room for eight requests."""
+    service = question.workload.service
+    return _SLACK * service.memory_mb + 8 * service.memory_kb_in_flight / 1_024.0
+
+
+def environments(question: Question) -> list[Managed]:
+    """Environments of the fewest vCPUs with enough memory that fit on a machine with a price."""
+    needed, options = _needed_mb(question), question.options
+    for vcpus in _VCPUS:
+        found = [
+            Managed(
+                runtime=options.managed_runtime, vcpus=vcpus, memory_gb_each=size,
+                streams=ENTRIES[options.entry].streams,
+            )
+            for size in _GB_EACH
+            if needed <= vcpus * size * 1_024.0 <= MANAGED_MB
+        ]  # fmt: skip
+        found = [each for each in found if fitting(question, each)]
+        if found:
+            return found
+    return []
 
 
 def environment_of(question: Question) -> Managed:
-    """The environment of managed instances with the cheapest slots, with room for eight at least.
-
-    Beyond 8 GB a vCPU it has more vCPUs.
-    """
-    service, runtime = question.workload.service, question.options.managed_runtime
-    needed = _SLACK * service.memory_mb + 8 * service.memory_kb_in_flight / 1_024.0
-    sizes = (2.0, 4.0, 8.0)
-    fitting = [
-        Managed(runtime=runtime, memory_gb_each=size) for size in sizes if size * 1_024.0 >= needed
-    ]
-    if not fitting:
-        vcpus = float(math.ceil(needed / (sizes[-1] * 1_024.0)))
-        return Managed(runtime=runtime, vcpus=vcpus, memory_gb_each=sizes[-1])
+    """The environment of managed instances with the cheapest slots."""
 
     def price_per_slot(environment: Managed) -> float:
         hourly = _hourly(question, environment, instance_of(question, environment))
         return hourly / slots_of(environment, question.workload)
 
-    return min(fitting, key=price_per_slot)
+    return min(environments(question), key=price_per_slot)
 
 
 def slots_per_environment(question: Question) -> int:
@@ -88,20 +108,27 @@ def _hourly(question: Question, environment: Managed, instance: str) -> float:
     return machine.price * share_of(machine, environment.vcpus, memory_gb)
 
 
-def instance_of(question: Question, environment: Managed) -> str:
-    """The type of machine, not burstable, on which an environment is cheapest.
+def fitting(question: Question, environment: Managed) -> list[str]:
+    """Types of machines, not burstable, that have room for an environment.
 
     Managed instances are of current general-purpose, compute and memory families, from `large` on
-    (https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html).
+    (https://docs.aws.amazon.com/lambda/latest/dg/lambda-managed-instances.html). What Lambda itself
+    takes of a machine is not published: nothing is assumed.
     """
     prices = question.prices
-    types = [
-        name for name in prices.machines(question.options.architecture) if not name.startswith("t")
-    ]
-    return min(
-        types or prices.machines(question.options.architecture),
-        key=lambda name: _hourly(question, environment, name),
-    )
+    found = []
+    for name in prices.machines(question.options.architecture):
+        machine = prices.of(f"ec2.{name}")
+        memory_gb = environment.vcpus * environment.memory_gb_each
+        if not machine.baseline and share_of(machine, environment.vcpus, memory_gb) <= 1.0:
+            found.append(name)
+    return found
+
+
+def instance_of(question: Question, environment: Managed) -> str:
+    """The type of machine on which an environment is cheapest."""
+    types = fitting(question, environment)
+    return min(types, key=lambda name: _hourly(question, environment, name))
 
 
 def managed(question: Question, month: Month, minimum: int) -> Candidate:
@@ -130,6 +157,8 @@ def managed(question: Question, month: Month, minimum: int) -> Candidate:
         instance=instance_of(question, base),
         architecture=options.architecture,
         entry=options.entry,
+        streams=base.streams,
+        timeout_seconds=math.ceil(min(LAMBDA_SECONDS, ENTRIES[options.entry].seconds)),
     )
     rest = structs.replace(peak, minimum=resting)
     return Candidate(
@@ -153,7 +182,13 @@ class ManagedInstances(Struct, frozen=True, kw_only=True):
 
     def reasons_against(self, question: Question, month: Month) -> tuple[str, ...]:
         """See `Place`."""
-        return ()
+        found = entry_reasons(question) + start_reasons(question, "a managed instance")
+        needed = _needed_mb(question)
+        if needed > MANAGED_MB:
+            found.append(f"an environment needs {needed:,.0f} MB; it has {MANAGED_MB:,} MB at most")
+        elif not environments(question):
+            found.append(f"no machine with a price has room for {needed:,.0f} MB")
+        return tuple(found)
 
     def find(self, search: Search, near: Candidate | None) -> Evaluation:
         """The fewest environments that meet."""
@@ -210,12 +245,9 @@ class ManagedInstances(Struct, frozen=True, kw_only=True):
             "lambda.managed_fee", f"management, {fee:.0%}", hours, price=listed * fee, unit="hour"
         )
         lines.add("lambda.managed_requests", "requests", used.invocations / 1e6)
+        lines.log(used, _PLATFORM_LOG_KB, name="logs.lambda_gb")
         add_entry(lines, configuration.entry, used)
         add_network(lines, self.family)
-
-    def logged_kb(self) -> float:
-        """See `Place`."""
-        return PLATFORM_LOG_KB
 
     def words(self, configuration: Configuration) -> tuple[str, ...]:
         """See `Place`."""

@@ -15,14 +15,17 @@ from seawall.plan.decision.answer import (
 from seawall.plan.decision.bill import Bill, Used
 from seawall.plan.decision.places.account import limit_of, limit_variation, most_provisioned
 from seawall.plan.decision.places.lambda_function import (
-    PLATFORM_LOG_KB,
     add_function,
+    check_deployed,
     function,
     function_notes,
+    function_reasons,
     function_words,
+    init_variation,
     memories,
     settled_function,
 )
+from seawall.plan.decision.places.limits import start_reasons
 from seawall.plan.decision.places.port import (
     Candidate,
     Cloud,
@@ -83,7 +86,8 @@ class ProvisionedFunction(Struct, frozen=True, kw_only=True):
 
     def reasons_against(self, question: Question, month: Month) -> tuple[str, ...]:
         """See `Place`."""
-        return ()
+        found = function_reasons(question)
+        return (*found, *start_reasons(question, "provisioned concurrency"))
 
     def find(self, search: Search, near: Candidate | None) -> Evaluation:
         """The least that is provisioned and meets, or more where that costs less."""
@@ -150,10 +154,6 @@ class ProvisionedFunction(Struct, frozen=True, kw_only=True):
         lines.add(f"lambda.provisioned_duration.{arch}", "provisioned, compute", busy)
         add_function(lines, configuration, used)
 
-    def logged_kb(self) -> float:
-        """See `Place`."""
-        return PLATFORM_LOG_KB
-
     def words(self, configuration: Configuration) -> tuple[str, ...]:
         """See `Place`."""
         assert isinstance(configuration, LambdaConfiguration)
@@ -170,12 +170,13 @@ class ProvisionedFunction(Struct, frozen=True, kw_only=True):
 
     def variations(self, question: Question) -> list[Variation]:
         """See `Place`."""
-        return [limit_variation(question)]
+        return [limit_variation(question), init_variation(question)]
 
     def deployed(self, question: Question, month: Month, deployed: Deployed) -> Candidate:
         """See `Place`."""
         if not deployed.provisioned:
             raise ConfigError("deployed.provisioned: missing")
+        check_deployed(question, deployed.memory_mb)
         return function(
             question, month, self, memory_mb=deployed.memory_mb, provisioned=deployed.provisioned
         )

@@ -4,14 +4,19 @@ import math
 
 from seawall.errors import ConfigError
 from seawall.plan.decision.answer import NodeGroup
+from seawall.plan.decision.bill import Bill
 from seawall.plan.decision.places.port import Variation
 from seawall.plan.inputs.prices import Price, Prices
 from seawall.plan.inputs.question import HOURS, Question, with_discount
 
 __all__ = [
     "DISK_GB",
+    "FARGATE_BURST",
+    "FARGATE_RATE",
+    "add_nodes",
     "discount_variation",
     "fargate_hourly",
+    "fargate_size",
     "fits",
     "group_hourly",
     "node_group",
@@ -37,6 +42,9 @@ _FARGATE = (
     (16.0, 32.0, 120.0),
 )
 _FARGATE_OWN_GB = 0.25  # for Kubernetes' own
+# Launches of tasks at once, and a second after that, in an account:
+# https://docs.aws.amazon.com/AmazonECS/latest/developerguide/throttling.html
+FARGATE_BURST, FARGATE_RATE = 100.0, 20.0
 
 
 def _allocatable(vcpus: float) -> float:
@@ -57,9 +65,14 @@ def fits(machine: Price, cores: float, memory_mb: float) -> int:
     return int(min(by_cores, by_memory) + 1e-9)
 
 
-def _fargate_size(cores: float, memory_mb: float) -> tuple[float, float]:
-    """The smallest size of Fargate for a pod, in billed vCPUs and GB. Raises ConfigError."""
-    wanted = memory_mb / 1_024.0 + _FARGATE_OWN_GB
+def fargate_size(
+    cores: float, memory_mb: float, own_gb: float = _FARGATE_OWN_GB
+) -> tuple[float, float]:
+    """The smallest size of Fargate, in billed vCPUs and GB. Raises ConfigError.
+
+    own_gb: Memory beside the container's: that of Kubernetes for pods, none for tasks of ECS.
+    """
+    wanted = memory_mb / 1_024.0 + own_gb
     for vcpus, least, most in _FARGATE:
         step = 4.0 if vcpus == 8.0 else 8.0 if vcpus == 16.0 else 1.0
         gb = least if wanted <= least else math.ceil(wanted / step) * step
@@ -73,7 +86,7 @@ def _fargate_size(cores: float, memory_mb: float) -> tuple[float, float]:
 
 def fargate_hourly(prices: Prices, cores: float, memory_mb: float) -> float:
     """Hourly price of a pod on Fargate. Raises ConfigError if it fits on none."""
-    vcpus, gb = _fargate_size(cores, memory_mb)
+    vcpus, gb = fargate_size(cores, memory_mb)
     by_core = prices.of("fargate.vcpu_hours.x86_64").price
     return vcpus * by_core + gb * prices.of("fargate.gb_hours.x86_64").price
 
@@ -104,8 +117,10 @@ def node_group(
     zones: int,
     spot: bool,
     busy: float,
+    burstable: bool = True,
+    fargate: bool = True,
 ) -> NodeGroup:
-    """The cheapest nodes for pods; Fargate, if it costs less.
+    """The cheapest nodes for pods; Fargate of EKS, if it costs less.
 
     Args:
         prices: Of the region.
@@ -116,6 +131,11 @@ def node_group(
         zones: Availability zones; at least one node in each.
         spot: Whether nodes are spot instances.
         busy: Processors in use, on average.
+        burstable: Whether machines may be burstable.
+        fargate: Whether it may be Fargate.
+
+    Raises:
+        ConfigError: The pod fits on none.
     """
     disk = DISK_GB * prices.of("ebs.gp3_gb_months").price / HOURS
     best: NodeGroup | None = None
@@ -123,7 +143,7 @@ def node_group(
     for name in prices.machines(architecture):
         machine = prices.of(f"ec2.{name}", spot=spot)
         each = fits(machine, cores, memory_mb)
-        if each < 1:
+        if each < 1 or (machine.baseline and not burstable):
             continue
         count = max(zones, math.ceil(pods / each))
         hourly = count * (machine.price + disk)
@@ -134,12 +154,33 @@ def node_group(
                 instance=name, count=count, pods_each=each, vcpus=machine.vcpus,
                 memory_gb=machine.memory_gb, zones=zones, spot=spot,
             )  # fmt: skip
-    if best is None or pods * fargate_hourly(prices, cores, memory_mb) < lowest:
-        vcpus, gb = _fargate_size(cores, memory_mb)
+    if best is None and not fargate:
+        raise ConfigError(f"service.memory_mb: {memory_mb:,.0f} MB fit on no machine with a price")
+    if best is None or (fargate and pods * fargate_hourly(prices, cores, memory_mb) < lowest):
+        vcpus, gb = fargate_size(cores, memory_mb)
         return NodeGroup(
             instance="fargate", count=pods, pods_each=1, vcpus=vcpus, memory_gb=gb, zones=zones
         )
     return best
+
+
+def add_nodes(lines: Bill, group: NodeGroup, hours: float, busy_hours: float) -> None:
+    """Add machines with their disks to a bill.
+
+    Args:
+        lines: The bill.
+        group: Of the machines.
+        hours: Of all of them, a month.
+        busy_hours: Of their processors.
+    """
+    prices, name = lines.prices, f"ec2.{group.instance}"
+    lines.add(
+        name, f"nodes, {group.instance}{', spot' if group.spot else ''}", hours,
+        price=group_hourly(prices, group),
+    )  # fmt: skip
+    surplus = surplus_hours(prices.of(name), hours, busy_hours)
+    lines.add("ec2_surplus.vcpu_hours", "nodes, above their baseline", surplus)
+    lines.add("ebs.gp3_gb_months", "nodes, disks", DISK_GB * hours / HOURS)
 
 
 def discount_variation(question: Question) -> Variation:

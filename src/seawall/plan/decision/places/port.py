@@ -156,10 +156,7 @@ class Place(Protocol):
         """
 
     def bill(self, lines: Bill, candidate: Candidate, used: Used) -> None:
-        """Add the lines of a candidate's bill, logs aside."""
-
-    def logged_kb(self) -> float:
-        """What the platform itself logs for each invocation."""
+        """Add the lines of a candidate's bill."""
 
     def words(self, configuration: Configuration) -> tuple[str, ...]:
         """A configuration in words, a line for each setting."""
@@ -180,5 +177,4 @@ def bill_of(question: Question, month: Month, candidate: Candidate, used: Used) 
     """The bill of a candidate: the costs that differ between the platforms."""
     lines = Bill(question, month)
     candidate.place.bill(lines, candidate, used)
-    lines.log(used, candidate.place.logged_kb())
     return lines.items

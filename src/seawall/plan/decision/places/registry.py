@@ -2,10 +2,15 @@
 
 from seawall.errors import ConfigError
 from seawall.plan.decision.answer import Excluded
-from seawall.plan.decision.places.eks import EKS
+from seawall.plan.decision.places.agentcore import AGENTCORE
+from seawall.plan.decision.places.cloud_run import CLOUD_RUN
+from seawall.plan.decision.places.container_apps import CONTAINER_APPS
+from seawall.plan.decision.places.ecs import ECS_EC2, ECS_FARGATE
+from seawall.plan.decision.places.eks import EKS, EKS_AUTO
 from seawall.plan.decision.places.lambda_function import CLASSIC, SNAPSTART
 from seawall.plan.decision.places.lambda_managed import MANAGED
 from seawall.plan.decision.places.lambda_provisioned import PROVISIONED
+from seawall.plan.decision.places.lambda_web import WEB
 from seawall.plan.decision.places.port import Place
 from seawall.plan.decision.windows import Month
 from seawall.plan.inputs.platforms import PlatformName
@@ -13,7 +18,20 @@ from seawall.plan.inputs.question import Question
 
 __all__ = ["PLACES", "candidates_of", "place_of", "selected", "title_of"]
 
-_ALL: tuple[Place, ...] = (CLASSIC, PROVISIONED, SNAPSTART, MANAGED, EKS)
+_ALL: tuple[Place, ...] = (
+    CLASSIC,
+    PROVISIONED,
+    SNAPSTART,
+    MANAGED,
+    WEB,
+    AGENTCORE,
+    ECS_FARGATE,
+    ECS_EC2,
+    EKS,
+    EKS_AUTO,
+    CLOUD_RUN,
+    CONTAINER_APPS,
+)
 
 PLACES: dict[PlatformName, Place] = {place.name: place for place in _ALL}
 

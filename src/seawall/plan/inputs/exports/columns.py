@@ -5,10 +5,9 @@ import math
 import re
 from array import array
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from seawall.errors import ConfigError
@@ -18,8 +17,16 @@ from seawall.plan.inputs.exports.counts import (
     read_counts,
     read_locust,
 )
-from seawall.plan.inputs.exports.rows import Row, cell, first_of, number, plain_name
-from seawall.plan.inputs.exports.tools import Format, known_format, unusable_table
+from seawall.plan.inputs.exports.lambda_reports import is_function_log, only_reports
+from seawall.plan.inputs.exports.layouts import (
+    TIME_COLUMNS,
+    Layout,
+    bare_layout,
+    table_layout,
+    tool_layout,
+)
+from seawall.plan.inputs.exports.rows import Row, cell, number, plain_name
+from seawall.plan.inputs.exports.tools import known_format, unusable_table
 from seawall.plan.inputs.exports.trace import MOST_REQUESTS, Trace, start_of, within_seconds
 from seawall.plan.inputs.exports.units import (
     TIME_FORMS,
@@ -28,71 +35,15 @@ from seawall.plan.inputs.exports.units import (
     parse_duration,
     parse_time,
     seconds_of,
-    split_unit,
 )
 
 __all__ = ["read_columns", "read_table"]
 
 Floats = NDArray[np.float64]
 
-_TIMES = (
-    *("timestamp", "time", "arrival", "arrivaltime", "date", "datetime", "@timestamp", "start"),
-    *("ts", "starttime", "timestamputc", "msec", "timeiso8601", "timelocal", "createdat"),
-    *("created", "requesttimeepoch", "arrivedat", "startedat", "receivedat", "requestedat"),
-    "eventtime",
-)
-_OUTPUT_TOKENS = (
-    *("generatedtokens", "outputtokens", "completiontokens", "responsetokens", "numdecodetokens"),
-    "tokens",
-)
-_INPUT_TOKENS = (
-    *("contexttokens", "inputtokens", "prompttokens", "requesttokens", "numprefilltokens"),
-)
-# That of the whole request before that of its first byte.
-_DURATIONS = (
-    *("duration", "elapsed", "elapsedtime", "responsetime", "requesttime", "totaltime"),
-    *("timetaken", "targetprocessingtime", "latency", ""),
-)
 _MISSING = frozenset({"", "-", "null", "none", "n/a"})
+_SAMPLE = 1_000  # lines at the beginning, which say whether a log is that of a function
 _DELIMITERS = ",\t;|"
-_VEGETA = 6  # columns at least, without a head
-_NANOSECONDS = 1e17  # since 1970, at least
-
-
-class _Layout(Struct, frozen=True, kw_only=True):
-    """Which columns of a table have what; None: it has no such column.
-
-    Attributes:
-        source: What the table is.
-        names: Of the columns, for errors.
-        time: The column of times.
-        time_scale: Seconds in the unit of the column's name. None: it has no unit.
-        date: A column of dates, which the times of day belong to.
-        duration: The column of durations.
-        duration_scale: Seconds in the unit of durations. None: unknown.
-        input_tokens: A column.
-        output_tokens: A column.
-        ends: See `Format`, as of the next.
-        only: Column and value.
-        measured: Whether only rows with a duration count.
-        failed: Column and value.
-        whole: See `Format`.
-    """
-
-    source: str
-    names: list[str]
-    time: int
-    time_scale: float | None = None
-    date: int | None = None
-    duration: int | None = None
-    duration_scale: float | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    ends: bool = False
-    only: tuple[int, str] | None = None
-    measured: bool = False
-    failed: tuple[int, str] | None = None
-    whole: bool = False
 
 
 def read_columns(lines: Iterable[str], name: str) -> Trace:
@@ -142,7 +93,22 @@ def read_table(head: list[str], rows: Iterable[Row], name: str) -> Trace:
         ConfigError: File, line and column are named.
     """
     plain = [plain_name(word) for word in head]
+    layout = table_layout(head, plain)
+    if layout is None and parse_time(head[0] if head else "") is not None:
+        return _requests(bare_layout(head), chain([Row(1, head)], rows), name)
     rows = (row for row in rows if row.cells != head)
+    if "@message" in plain and "@duration" not in plain:
+        message, sample = plain.index("@message"), list(islice(rows, _SAMPLE))
+        rows = chain(sample, rows)
+        if is_function_log(sample, message):
+            return read_table(*only_reports(head, rows, message), name)
+    return _read_named(head, plain, rows, layout, name)
+
+
+def _read_named(
+    head: list[str], plain: list[str], rows: Iterable[Row], layout: Layout | None, name: str
+) -> Trace:
+    """Read a table by the names of its columns."""
     if {"timestamp", "name", "totalrequestcount"} <= set(plain):
         return read_locust(plain, rows, name)
     if (reason := unusable_table(plain)) is not None:
@@ -152,102 +118,15 @@ def read_table(head: list[str], rows: Iterable[Row], name: str) -> Trace:
         return read_counts(head, rows, binned, name)
     found = known_format(head, plain)
     if found is not None:
-        return _requests(_tool_layout(found, head, plain), rows, name)
-    layout = _layout(head, plain)
+        return _requests(tool_layout(found, head, plain), rows, name)
     if layout is None:
-        if parse_time(head[0] if head else "") is None:
-            raise ConfigError(
-                f"{name}:1: no column of times; one of: {', '.join(_TIMES)}; docs/plan.md lists "
-                "the formats"
-            )
-        named = [f"column {at + 1}" for at in range(len(head))]
-        layout = _Layout(source="arrivals", names=named, time=0)
-        if _is_vegeta(head):
-            layout = _Layout(
-                source="requests recorded by vegeta", names=named, time=0, duration=2,
-                duration_scale=1e-9, whole=True,
-            )  # fmt: skip
-        rows = chain([Row(1, head)], rows)
-    elif layout.duration is None and layout.output_tokens is None and count_columns(head):
+        raise ConfigError(
+            f"{name}:1: no column of times; one of: {', '.join(TIME_COLUMNS)}; docs/plan.md lists "
+            "the formats"
+        )
+    if layout.duration is None and layout.output_tokens is None and count_columns(head):
         return read_counts(head, rows, layout.time, name)
     return _requests(layout, rows, name)
-
-
-def _layout(head: list[str], plain: list[str]) -> _Layout | None:
-    """The layout of a table that is not one of a known tool. None: it has no column of times."""
-    bare = [split_unit(word) for word in head]
-    time = first_of(_TIMES, plain)
-    if time is None:
-        time = first_of(_TIMES, [word for word, _ in bare])
-    if time is None:
-        time = first_of(("requesttime",), plain)  # API Gateway's; nginx's is a duration
-    if time is None:
-        return None
-    dated = "requesttimeepoch" in plain
-    # The first column with one of the names, with a unit or without.
-    duration = next(
-        (
-            at
-            for wanted in _DURATIONS
-            for at, (word, scale) in enumerate(bare)
-            if at != time
-            and word == wanted
-            and (wanted or scale is not None)
-            and not (dated and word == "requesttime")
-        ),
-        None,
-    )
-    return _Layout(
-        source="arrivals",
-        names=head,
-        time=time,
-        # nginx's msec is in seconds, with milliseconds as decimals.
-        time_scale=None if plain[time] == "msec" else bare[time][1],
-        date=_date_at(plain, time),
-        duration=duration,
-        duration_scale=None if duration is None else bare[duration][1],
-        input_tokens=first_of(_INPUT_TOKENS, plain),
-        output_tokens=first_of(_OUTPUT_TOKENS, plain),
-    )
-
-
-def _date_at(plain: list[str], time: int) -> int | None:
-    """The column of dates, where times of day have their own."""
-    return plain.index("date") if plain[time] == "time" and "date" in plain else None
-
-
-def _tool_layout(found: Format, head: list[str], plain: list[str]) -> _Layout:
-    # `known_format` has found one of each.
-    time, duration = (
-        next(plain.index(each) for each in names if each in plain)
-        for names in (found.time, found.duration)
-    )
-
-    def marked(rule: tuple[str, str] | None) -> tuple[int, str] | None:
-        return None if rule is None or rule[0] not in plain else (plain.index(rule[0]), rule[1])
-
-    return _Layout(
-        source=f"requests recorded by {found.tool}",
-        names=head,
-        time=time,
-        date=_date_at(plain, time),
-        duration=duration,
-        duration_scale=found.scale,
-        input_tokens=first_of(_INPUT_TOKENS, plain),
-        output_tokens=first_of(_OUTPUT_TOKENS, plain),
-        ends=found.ends,
-        only=marked(found.only),
-        measured=found.measured,
-        failed=marked(found.failed),
-        whole=found.whole,
-    )
-
-
-def _is_vegeta(first: list[str]) -> bool:
-    """`vegeta encode --to csv` writes time, status, latency, bytes out, bytes in, error, ..."""
-    if len(first) < _VEGETA or not all(each.isdigit() for each in first[:5]):
-        return False
-    return float(first[0]) > _NANOSECONDS and (first[1] == "0" or 100 <= int(first[1]) <= 999)
 
 
 class _Cells:
@@ -263,7 +142,7 @@ class _Cells:
         self.outputs = array("d")
 
 
-def _requests(layout: _Layout, rows: Iterable[Row], name: str) -> Trace:
+def _requests(layout: Layout, rows: Iterable[Row], name: str) -> Trace:
     """A trace with a request for each row, in any order: tools write them as they end."""
     cells, dated = _cells_of(layout, rows, name)
     if not len(cells.times):
@@ -311,7 +190,7 @@ def _requests(layout: _Layout, rows: Iterable[Row], name: str) -> Trace:
     )
 
 
-def _cells_of(layout: _Layout, rows: Iterable[Row], name: str) -> tuple[_Cells, bool]:
+def _cells_of(layout: Layout, rows: Iterable[Row], name: str) -> tuple[_Cells, bool]:
     """The rows that count, and whether their times are dates."""
     cells, dated = _Cells(), False
     for row, duration, bare in _measured(layout, rows, name):
@@ -342,7 +221,7 @@ def _cells_of(layout: _Layout, rows: Iterable[Row], name: str) -> tuple[_Cells, 
     return cells, dated
 
 
-def _measured(layout: _Layout, rows: Iterable[Row], name: str) -> Iterator[tuple[Row, float, bool]]:
+def _measured(layout: Layout, rows: Iterable[Row], name: str) -> Iterator[tuple[Row, float, bool]]:
     """The rows that count, with the duration (NaN: none) and whether it has no unit."""
     for row in rows:
         if layout.only is not None and cell(row, layout.only[0]).strip() != layout.only[1]:
@@ -363,9 +242,9 @@ def _parse_number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _tokens(row: Row, column: int, layout: _Layout, name: str) -> float:
+def _tokens(row: Row, column: int, layout: Layout, name: str) -> float:
     """A number of tokens; NaN if there is none."""
-    text = cell(row, column).strip()
-    if text.lower() in _MISSING:
+    text = cell(row, column)
+    if not text[:1].isdigit() and text.strip().lower() in _MISSING:
         return float("nan")
     return number(text, f"{name}:{row.line}: {layout.names[column].strip()}")

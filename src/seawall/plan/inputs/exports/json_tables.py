@@ -2,7 +2,9 @@
 
 k6's JSON (https://grafana.com/docs/k6/latest/results-output/real-time/json/) has a point on each
 line. Logs Insights (https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetQueryResults.html)
-answers `{"status": "Complete", "results": [[{"field": "@timestamp", "value": "…"}, …], …]}`.
+answers `{"status": "Complete", "results": [[{"field": "@timestamp", "value": "…"}, …], …]}`, and
+filter-log-events (https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html)
+`{"events": [{"timestamp": ms, "message": "…"}, …]}`.
 """
 
 import json
@@ -15,7 +17,7 @@ from seawall.plan.inputs.exports.columns import read_table
 from seawall.plan.inputs.exports.rows import Row
 from seawall.plan.inputs.exports.trace import Trace
 
-__all__ = ["read_insights", "read_json_lines", "read_objects"]
+__all__ = ["read_insights", "read_json_lines", "read_log_events", "read_objects"]
 
 Numbered = tuple[int, dict[str, Any]]
 
@@ -103,3 +105,23 @@ def read_insights(document: dict[str, Any], name: str) -> Trace:
             yield at, {str(each.get("field")): each.get("value") for each in fields}
 
     return read_objects(objects(), f"{name}: results")
+
+
+def read_log_events(document: dict[str, Any], name: str) -> Trace:
+    """Read the answer of filter-log-events. Raises ConfigError, naming the field."""
+    if document.get("nextToken"):
+        raise ConfigError(f"{name}: nextToken: partial data; export all of it")
+    events = document["events"]
+    if not isinstance(events, list) or not events:
+        raise ConfigError(f"{name}: events: the trace is empty")
+
+    def objects() -> Iterator[Numbered]:
+        for at, event in enumerate(events):
+            if not isinstance(event, dict):
+                raise ConfigError(f"{name}: events.{at}: not an object")
+            yield (
+                at,
+                {"@timestamp": event.get("timestamp"), "@message": event.get("message")},
+            )
+
+    return read_objects(objects(), f"{name}: events")

@@ -19,7 +19,12 @@ from seawall.plan.inputs.exports.access_logs import (
 )
 from seawall.plan.inputs.exports.columns import read_columns, read_table
 from seawall.plan.inputs.exports.common_logs import is_common_log, read_common_log
-from seawall.plan.inputs.exports.json_tables import read_insights, read_json_lines, read_objects
+from seawall.plan.inputs.exports.json_tables import (
+    read_insights,
+    read_json_lines,
+    read_log_events,
+    read_objects,
+)
 from seawall.plan.inputs.exports.metrics import (
     read_metric_data,
     read_metric_statistics,
@@ -52,7 +57,6 @@ _UNUSABLE = (
     ({"aggregate", "intermediate"}, "Artillery's report has no times of requests"),
     ({"summary", "responseTimeHistogram"}, "oha's summary has no times; use --output-format csv"),
     ({"num_requests", "response_times"}, "Locust's statistics; give its ..._stats_history.csv"),
-    ({"events"}, "log events; export a query of CloudWatch Logs Insights instead"),
 )  # fmt: skip
 
 
@@ -178,13 +182,16 @@ def _read_document(document: object, name: str) -> Trace:
         return read_metric_statistics(found, name)
     if "results" in found:
         return read_insights(found, name)
+    if "events" in found:
+        return read_log_events(found, name)
     _check_known(set(found), name)
     if "data" in found or "status" in found:
         return read_prometheus(found, name)
     raise ConfigError(
         f"{name}: unknown JSON; known: Prometheus's range query (data), CloudWatch's"
         " get-metric-statistics (Datapoints), get-metric-data (MetricDataResults) and"
-        " get-query-results (results), an array of objects, and an object on each line"
+        " get-query-results (results), filter-log-events (events), an array of objects, and an"
+        " object on each line"
     )
 
 

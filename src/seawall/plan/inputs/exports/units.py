@@ -191,10 +191,10 @@ def parse_date(text: str) -> float | None:
 
     Dates are in ISO 8601, or as in access logs (10/Oct/2000:13:55:36.123 -0700). None: not a date.
     """
-    if text.endswith("Z") and len(text) <= 27:  # the most common form, and by far the fastest
+    if text[4:5] == "-" and len(text) <= 27:  # by far the fastest; drops parts of a µs
         try:
-            return datetime.fromisoformat(text).timestamp()
-        except ValueError:
+            return _timestamp(text)
+        except (ValueError, OverflowError):
             pass
     text = _UTC.sub("+00:00", _SLASHES.sub(r"\1-\2-\3", text.strip()))
     if (logged := _LOGGED.fullmatch(text)) and logged[2].lower() in _MONTHS:
@@ -207,9 +207,12 @@ def parse_date(text: str) -> float | None:
     if not short[:4].isdigit() or "-" not in short[:5]:
         return None  # 20260131 is a number
     try:
-        found = datetime.fromisoformat(short)
-        aware = found if found.tzinfo else found.replace(tzinfo=UTC)
-        seconds = aware.timestamp()
+        seconds = _timestamp(short)
     except (ValueError, OverflowError):
         return None
     return seconds + (float(f"0.{rest[:digits]}") % 1e-6 if digits > 6 else 0.0)
+
+
+def _timestamp(text: str) -> float:
+    found = datetime.fromisoformat(text)
+    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

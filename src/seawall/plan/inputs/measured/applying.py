@@ -107,7 +107,7 @@ def _prices(prices: Prices, found: Findings, name: str) -> Prices:
             raise ConfigError(f"{name}: {item}: is also {items[item].source}; give one of them")
         items[item] = structs.replace(
             items[item], price=price, source=f"measured by {found.source}",
-            uncertain=found.approximate,
+            uncertain=found.approximate, tiers=(),
         )  # fmt: skip
     file = f"{prices.file}; {len(found.prices)} of them measured by {found.source}"
     return structs.replace(prices, items=items, file=file)

@@ -12,6 +12,7 @@ from seawall.plan.inputs.measured.findings import Findings
 
 __all__ = ["is_compute_optimizer", "read_compute_optimizer"]
 
+_HIGHEST = 1e12
 _MEMORY = "utilizationmetricsmemorymaximum"
 _DURATION = "utilizationmetricsdurationaverage"
 _CONFIGURED = "currentserviceconfigurationmemory"
@@ -66,6 +67,6 @@ def _value(cells: Mapping[str, str], column: str, where: str) -> float:
         raise ConfigError(f"{where}: {column}: missing; export this column") from None
     except ValueError:
         raise ConfigError(f"{where}: {column}: {cells[column][:40]!r} is not a number") from None
-    if not 0 < value < float("inf"):
+    if not 0 < value < _HIGHEST:
         raise ConfigError(f"{where}: {column}: {value:g} is not a positive number")
     return value

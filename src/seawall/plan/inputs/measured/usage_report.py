@@ -18,6 +18,7 @@ from seawall.plan.inputs.prices.usage_types import ITEMS, item_of
 
 __all__ = ["is_usage_report", "read_usage_report"]
 
+_HIGHEST = 1e15
 _USAGE, _AMOUNT = "lineitemusagetype", "lineitemusageamount"
 # The column of the cost of each type of line that counts; the first that is not empty.
 _COSTS = {
@@ -111,7 +112,7 @@ def _each(amounts: Mapping[str, float]) -> dict[str, float]:
     found = {
         field: amounts[item] * many / requests
         for item, (field, many) in _EACH.items()
-        if item in amounts
+        if amounts.get(item, 0.0) > 0
     }
     if "log_kb" in found and counted == "lambda.requests":
         found["log_kb"] = max(0.0, found["log_kb"] - _PLATFORM_LOG_KB)
@@ -131,6 +132,6 @@ def _number(cells: Mapping[str, str], column: str, where: str) -> float:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) < _HIGHEST:
         raise ConfigError(f"{where}: {column}: {text[:40]!r} is not a number")
     return value

@@ -9,6 +9,8 @@ list prices of a model; machines (`ec2.…`) also have `vcpus`, `memory_gb` and
 import math
 from collections.abc import Iterable
 from datetime import date
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ __all__ = [
     "STALE_DAYS",
     "Price",
     "Prices",
+    "cost_of",
+    "load_cloud_prices",
     "load_prices",
     "needed",
     "parse_discounts",
@@ -85,6 +89,7 @@ class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         vcpus: Of a machine.
         memory_gb: Of a machine.
         architecture: Of a machine.
+        tiers: From a quantity in a month on, another price: pairs of both, rising in the first.
         baseline: Of a burstable machine, the share of its vCPUs that it may use all the time; above
             it, on average, surplus credits are charged. 0: not burstable.
     """
@@ -93,10 +98,21 @@ class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unit: str
     source: str
     uncertain: bool = False
+    tiers: tuple[tuple[float, float], ...] = ()
     vcpus: float = 0.0
     memory_gb: float = 0.0
     architecture: str = ""
     baseline: float = 0.0
+
+
+def cost_of(price: Price, quantity: float) -> float:
+    """The cost of a quantity in a month, by the tiers of a price."""
+    steps = [(0.0, price.price), *price.tiers]
+    ends = [start for start, _ in price.tiers] + [math.inf]
+    return sum(
+        each * max(0.0, min(quantity, end) - start)
+        for (start, each), end in zip(steps, ends, strict=True)
+    )
 
 
 class Prices(Struct, frozen=True, kw_only=True):
@@ -118,7 +134,10 @@ class Prices(Struct, frozen=True, kw_only=True):
         for what, share in self.discounts.items():
             if (what == "spot") == spot and name.startswith(DISCOUNTS[what]):
                 factor *= 1.0 - share
-        return structs.replace(found, price=found.price * factor) if factor != 1.0 else found
+        if factor == 1.0:
+            return found
+        tiers = tuple((start, each * factor) for start, each in found.tiers)
+        return structs.replace(found, price=found.price * factor, tiers=tiers)
 
     def machines(self, architecture: str) -> list[str]:
         """Types of machines with a price, the cheapest first."""
@@ -160,6 +179,16 @@ def load_prices(region: str) -> Prices:
     return _parsed(read_document(_HERE / f"{region}.toml"), f"prices of {region}")
 
 
+@cache
+def load_cloud_prices(cloud: str, near: str) -> Prices | None:
+    """Prices of another cloud in its region next to one of AWS. None: there is no file."""
+    for path in sorted((_HERE / cloud).glob("*.toml")):
+        document = read_document(path)
+        if document.pop("near", "") == near:
+            return _parsed(document, f"prices of {cloud}, {path.stem}")
+    return None
+
+
 def read_prices(path: Path, *, architecture: str = "arm64") -> Prices:
     """Read prices from a file. Raises ConfigError, naming file and item."""
     document = read_document(path)
@@ -197,6 +226,9 @@ def _parsed(document: dict[str, Any], name: str) -> Prices:
         amount = items[key].price
         if not (math.isfinite(amount) and amount >= 0):
             raise ConfigError(f"{name}: items.{key}.price: {amount:g} is not a price")
+        starts = [0.0, *(start for start, _ in items[key].tiers)]
+        if any(later <= start for start, later in pairwise(starts)):
+            raise ConfigError(f"{name}: items.{key}.tiers: do not rise")
         if key.startswith("ec2.") and not (items[key].vcpus > 0 and items[key].memory_gb > 0):
             raise ConfigError(f"{name}: items.{key}: vcpus and memory_gb are missing")
     date, region, currency = (str(document[key]) for key in ("date", "region", "currency"))

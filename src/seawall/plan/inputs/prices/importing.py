@@ -30,6 +30,7 @@ _BASELINES = {
     "nano": 0.05, "micro": 0.1, "small": 0.2, "medium": 0.2, "large": 0.3, "xlarge": 0.4,
     "2xlarge": 0.4,
 }  # fmt: skip
+_LARGEST = 100_000.0  # vCPUs, and GB, of a machine
 _BURSTABLE = ("t3.", "t3a.", "t4g.")
 
 
@@ -149,13 +150,21 @@ def _price(name: str, listed: Listed, offer: Offer, base: Prices) -> Price:
     source = f"AWS's price list, {offer.code} {offer.version}, SKU {listed.sku}"
     if not name.startswith("ec2."):
         item = ITEMS[name]
-        return Price(price=float(listed.price * item.many), unit=item.unit, source=source)
+        return Price(
+            price=float(listed.price * item.many), unit=item.unit, source=source,
+            tiers=tuple((float(at / item.many), float(each * item.many))
+                        for at, each in listed.tiers),
+        )  # fmt: skip
     attributes, machine = listed.attributes, name.removeprefix("ec2.")
     try:
         vcpus = float(attributes["vcpu"])
         memory = float(attributes["memory"].replace(",", "").removesuffix("GiB"))
     except (KeyError, ValueError):
-        raise ConfigError(f"{offer.code}: {listed.sku}: vcpu, memory: not numbers") from None
+        vcpus = memory = 0.0
+    if not (0 < vcpus < _LARGEST and 0 < memory < _LARGEST):
+        raise ConfigError(
+            f"prices import: {offer.code}, SKU {listed.sku}: vcpu, memory: not numbers"
+        )
     burstable = machine.startswith(_BURSTABLE)
     known = base.items.get(name)
     return Price(

@@ -27,6 +27,7 @@ __all__ = ["Listed", "Offer", "read_offer"]
 
 _LONGEST_LINE = 1_000_000
 _MOST_KEPT = 100_000
+_HIGHEST = 1_000_000_000  # price
 
 
 class Offer(Struct, frozen=True):
@@ -45,6 +46,7 @@ class Listed(Struct, frozen=True):
         attributes: By their names in lower case without punctuation, as `usagetype`;
             `productfamily` among them.
         price: Of a unit in the first tier that costs something; 0 if none does.
+        tiers: After that one: from a quantity in a month on, another price.
         unit: Such as `Hrs`.
         currency: Such as `USD`.
     """
@@ -52,6 +54,7 @@ class Listed(Struct, frozen=True):
     sku: str
     attributes: dict[str, str]
     price: Decimal
+    tiers: tuple[tuple[Decimal, Decimal], ...]
     unit: str
     currency: str
 
@@ -151,20 +154,23 @@ def _listed(
     sku: str, attributes: dict[str, str], tiers: Iterable[tuple[Any, Any, Any, Any]], where: str
 ) -> Listed:
     """A product by its tiers: begin, unit, price, currency."""
-    found = []
+    found: dict[Decimal, tuple[Decimal, str, str]] = {}
     for begin, unit, amount, currency in tiers:
         try:
             start, price = Decimal(str(begin) or "0"), Decimal(str(amount))
         except InvalidOperation:
             raise ConfigError(f"{where}: {str(amount)[:40]!r} is not a price") from None
-        if not (price.is_finite() and start.is_finite() and price >= 0):
+        if not (start.is_finite() and price.is_finite() and 0 <= price < _HIGHEST):
             raise ConfigError(f"{where}: {str(amount)[:40]} is not a price")
-        found.append((start, price, str(unit), str(currency)))
+        if start not in found or price > found[start][0]:  # of two, the one that costs something
+            found[start] = (price, str(unit), str(currency))
     if not found:
         raise ConfigError(f"{where}: no price dimensions")
-    found.sort(key=lambda each: each[0])
-    _, price, unit, currency = next((each for each in found if each[1] > 0), found[0])
-    return Listed(sku, attributes, price, unit, currency)
+    starts = sorted(found)
+    first = next((at for at, start in enumerate(starts) if found[start][0] > 0), 0)
+    price, unit, currency = found[starts[first]]
+    later = tuple((start, found[start][0]) for start in starts[first + 1 :])
+    return Listed(sku, attributes, price, later, unit, currency)
 
 
 def _offer(head: dict[str, str], name: str) -> Offer:
@@ -178,7 +184,11 @@ def _offer(head: dict[str, str], name: str) -> Offer:
     date = head.get("publicationDate", "")[:10]
     if not re.fullmatch(r"\d{4}-\d\d-\d\d", date):
         raise ConfigError(f"{name}: publicationDate: {date!r} is not a date")
-    return Offer(code, head.get("version", ""), date)
+    version = head.get("version", "")
+    for field, value in (("offerCode", code), ("version", version)):
+        if not re.fullmatch(r"[A-Za-z0-9]{0,64}", value):  # they are part of what is written
+            raise ConfigError(f"{name}: {field}: {value[:40]!r} is not a name of AWS")
+    return Offer(code, version, date)
 
 
 def _check_kept(count: int, name: str) -> None:

@@ -1,7 +1,7 @@
 /* Distributions, costs, bars. Those that do not adapt to the width by themselves return a function
    that draws them again. */
 const hiddenPlatforms = new Set();
-const dashOf = (name) => DASHES[NAMES.indexOf(name)];
+const dashOf = (name) => DASHES[NAMES.indexOf(name) % DASHES.length];
 
 function distributionCharts() {
   const together = [];

@@ -13,8 +13,8 @@ Integers = NDArray[np.int64]
 # Quota.rules
 (
     CACHED_SHARE, QUEUE, RETRIES, BACKOFF, BACKOFF_CAP, RETRY_AFTER, WAIT_SECONDS, QUEUED_MOST,
-    WIDTH, ROW_INPUT, ROW_OUTPUT, MAIN,
-) = range(12)  # fmt: skip
+    WIDTH, ROW_INPUT, ROW_OUTPUT, MAIN, REFUSE_EARLY, TYPICAL,
+) = range(14)  # fmt: skip
 # Quota.endpoints: rules of each
 (
     REQUEST_RATE, REQUEST_BURST, TOKEN_RATE, TOKEN_BURST, INPUT_RATE, INPUT_BURST, OUTPUT_RATE,
@@ -23,7 +23,7 @@ Integers = NDArray[np.int64]
 ) = range(18)  # fmt: skip
 RESERVE, ESTIMATE, PRODUCED = range(3)
 # Quota.levels: of each endpoint
-REQUESTS, TOKENS, INPUT, OUTPUT, UPDATED, DRAIN, CALLING = range(7)
+REQUESTS, TOKENS, INPUT, OUTPUT, UPDATED, DRAIN, CALLING, RESERVED_NOW = range(8)
 # Quota.clock
 NEXT, QUEUE_AT = range(2)
 # Quota.numbers, by call
@@ -62,7 +62,7 @@ class Quota(NamedTuple):
         draws: Distributions of the tokens.
         tables: Their quantiles.
         endpoints: Rules of each endpoint, shape (endpoints, 18).
-        levels: What is left of each quota, shape (endpoints, 7).
+        levels: What is left of each quota, shape (endpoints, 8).
         clock: [time of the next event, time at which the queue's first call may be admitted].
         numbers: Of each call, shape (12, calls).
         items: Of each call, shape (15, calls). Its row FREE lists the calls, those in use first;

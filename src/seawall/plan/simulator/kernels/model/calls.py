@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 from seawall.plan.simulator.kernels import compiled, inlined
 from seawall.plan.simulator.kernels.model import arrays as k
 from seawall.plan.simulator.kernels.model.arrays import Quota
-from seawall.plan.simulator.kernels.model.meters import admit, fits, ready_at, refusal, settle
+from seawall.plan.simulator.kernels.model.meters import (
+    admit,
+    expected_wait,
+    fits,
+    ready_at,
+    refusal,
+    settle,
+)
 from seawall.plan.simulator.kernels.primitives import bin_index, bucket
 from seawall.plan.simulator.kernels.randomness import draw, uniform
 
@@ -204,11 +211,15 @@ def _repeat(quota: Quota, call: int, now: float) -> int:
 
 @inlined
 def _join(quota: Quota, call: int, now: float) -> int:
-    """A call joins the queue, or fails: it is full, or no endpoint could ever admit the call."""
+    """A call joins the queue, or fails: it is full, or no endpoint would admit it in time."""
     items = quota.items
     possible = False
     for at in range(quota.endpoints.shape[0]):
         possible = possible or fits(quota, at, call)
+    if quota.rules[k.REFUSE_EARLY] == 1.0 and quota.endpoints.shape[0] == 1:
+        settle(quota, now)
+        wait = expected_wait(quota, call, quota.tally[k.WAITING], now)
+        possible = possible and wait <= quota.rules[k.WAIT_SECONDS]
     if not possible or quota.tally[k.WAITING] >= quota.rules[k.QUEUED_MOST]:
         _count(quota, k.REFUSALS, now, 1.0)
         return k.FAILED

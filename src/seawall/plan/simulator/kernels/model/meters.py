@@ -7,7 +7,7 @@ from seawall.plan.simulator.kernels.model import arrays as k
 from seawall.plan.simulator.kernels.model.arrays import Quota
 from seawall.plan.simulator.kernels.primitives import bin_index, pop, push
 
-__all__ = ["admit", "fits", "ready_at", "refusal", "settle"]
+__all__ = ["admit", "expected_wait", "fits", "ready_at", "refusal", "settle"]
 
 _TOKEN = 1e-6  # rounding
 
@@ -139,6 +139,27 @@ def ready_at(quota: Quota, at: int, call: int, now: float) -> float:
 
 
 @inlined
+def expected_wait(quota: Quota, call: int, ahead: int, now: float) -> float:
+    """Seconds until the only endpoint admits a call behind others.
+
+    Those ahead use what a call typically uses, and what calls in progress have reserved beyond that
+    is returned, as Seawall's own quotas reckon.
+    """
+    _refill(quota, 0, now)
+    rules, levels = quota.endpoints, quota.levels
+    charge, typical = _charge(quota, 0, call), quota.rules[k.TYPICAL]
+    each = charge if rules[0, k.COUNTING] == k.ESTIMATE else min(charge, typical)
+    short = charge - levels[0, k.TOKENS] + ahead * each
+    if rules[0, k.COUNTING] == k.RESERVE:
+        short -= max(0.0, levels[0, k.RESERVED_NOW] - levels[0, k.CALLING] * typical)
+    longest = max(0.0, short / rules[0, k.TOKEN_RATE]) if rules[0, k.TOKEN_RATE] < math.inf else 0.0
+    if rules[0, k.REQUEST_RATE] < math.inf:
+        short = 1.0 + ahead - levels[0, k.REQUESTS]
+        longest = max(longest, short / rules[0, k.REQUEST_RATE])
+    return float(longest)
+
+
+@inlined
 def admit(quota: Quota, at: int, call: int, now: float) -> None:
     """Take what a call needs; its end is scheduled. The endpoint must be refilled until now."""
     rules, levels, numbers = quota.endpoints, quota.levels, quota.numbers
@@ -150,6 +171,7 @@ def admit(quota: Quota, at: int, call: int, now: float) -> None:
     levels[at, k.TOKENS] -= charge
     levels[at, k.INPUT] -= _counted_input(quota, at, call)
     levels[at, k.CALLING] += 1.0
+    levels[at, k.RESERVED_NOW] += charge
     end = min(now + numbers[k.SECONDS, call] * rules[at, k.SLOWER], numbers[k.CUT_AT, call])
     end = max(now, end)
     numbers[k.DRAINING, call] = 0.0
@@ -186,6 +208,7 @@ def _end(quota: Quota, call: int, now: float) -> None:
     output = numbers[k.OUTPUT_TOKENS, call]
     counted = _counted_input(quota, at, call) + rules[at, k.BURNDOWN] * output
     levels[at, k.CALLING] -= 1.0
+    levels[at, k.RESERVED_NOW] -= numbers[k.RESERVED, call]
     if rules[at, k.COUNTING] == k.PRODUCED:
         left = levels[at, k.DRAIN] - numbers[k.DRAINING, call]
         # Sums of fractions do not return to 0 by themselves.
