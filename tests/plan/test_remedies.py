@@ -16,7 +16,7 @@ TWO = Options(platforms=("lambda-snapstart", "eks"))
 
 def with_quota(tokens: float) -> Question:
     """A turn reserves 1,500 tokens in and a bound of 1,000 out."""
-    model = ModelUse(limits=ModelLimits(tokens_a_minute=tokens))
+    model = ModelUse(limits=ModelLimits(tokens_a_minute=tokens), max_tokens=1_000)
     return Question(workload=structs.replace(CROWD, model=model), options=TWO)
 
 
