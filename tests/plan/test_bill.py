@@ -13,7 +13,7 @@ from seawall.plan.decision.places.lambda_managed import managed
 from seawall.plan.decision.places.lambda_provisioned import PROVISIONED
 from seawall.plan.decision.places.machines import fargate_hourly, fits, node_group
 from seawall.plan.decision.places.port import bill_of as bill
-from seawall.plan.decision.runs import SimulationRunner, stretched
+from seawall.plan.decision.runs import SimulationRunner
 from seawall.plan.decision.search import CandidateSearch
 from seawall.plan.decision.windows import month_of
 from seawall.plan.inputs.prices import load_prices
@@ -226,7 +226,7 @@ def test_the_start_of_a_window_is_not_billed() -> None:
     candidate = function(question, month, CLASSIC, memory_mb=256)
     sized = CandidateSearch(question, month, runs).evaluate(candidate)
     runs.close()
-    whole = simulate(stretched(question.workload, candidate.start_factor), candidate.peak)
+    whole = simulate(question.workload, candidate.peak)
     exact = used_in([(MONTH / 86_400, whole.usage, whole.attempts)])
     expected = sum(item.monthly for item in bill(question, month, candidate, exact))
     assert sized.cost == pytest.approx(expected, rel=0.01)

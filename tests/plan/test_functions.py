@@ -26,7 +26,7 @@ from seawall.plan import (
 )
 from seawall.plan.decision.answer import LambdaConfiguration
 from seawall.plan.decision.bill import Used
-from seawall.plan.decision.places.lambda_function import CLASSIC, SNAPSTART, function
+from seawall.plan.decision.places.lambda_function import SNAPSTART, function
 from seawall.plan.decision.places.port import bill_of
 from seawall.plan.decision.places.router import ROUTERS, most_functions
 from seawall.plan.decision.windows import month_of
@@ -158,24 +158,44 @@ def test_a_router_limits_the_number_of_functions() -> None:
     assert most_functions(unpriced) == 1
 
 
-def test_an_initialisation_on_demand_has_one_processor() -> None:
-    """At any memory; unless measured otherwise it is that of the memory."""
-    question = Question(workload=CROWD)
-    month = month_of(question)
-    boosted = function(question, month, CLASSIC, memory_mb=256)
-    assert boosted.start_factor == 1.0
-    half = calibrated(
-        CROWD,
-        Measured(format="", machine="a function", date="2026-11-29", init_vcpus=0.5),
+@pytest.mark.parametrize(
+    ("memory_mb", "init_vcpus", "factor"),
+    [
+        (256, None, 1.0),
+        (256, 0.5, 2.0),
+        (256, 0.0, 1_769 / 256),
+        (1_024, 0.5, 1_769 / 1_024),  # it has more than the least
+        (3_008, 0.0, 1.0),  # one process uses one
+    ],
+)
+def test_an_initialisation_on_demand_has_one_processor_at_any_memory(
+    memory_mb: int, init_vcpus: float | None, factor: float
+) -> None:
+    """Unless it is measured otherwise."""
+    base = Workload(
+        arrivals=Arrivals(horizon=60.0, spikes=(Spike(5, 1.0),)),
+        service=Service(stages=(Stage("work", constant(1.0)),), start=constant(1.4)),
+        clients=PATIENT,
     )
-    assert "a function, 2026-11-29" in half.sources["service.init_vcpus"]
-    slower = function(Question(workload=half), month, CLASSIC, memory_mb=256)
-    assert slower.start_factor == pytest.approx(2.0)
-    none = structs.replace(CROWD, service=structs.replace(CROWD.service, init_vcpus=0.0))
-    plain = function(Question(workload=none), month, CLASSIC, memory_mb=256)
-    assert plain.start_factor == pytest.approx(1_769 / 256)
-    large = function(Question(workload=none), month, CLASSIC, memory_mb=3_008)
-    assert large.start_factor == 1.0
+    measure = Measured(format="", machine="a function", date="2026-11-29", init_vcpus=init_vcpus)
+    workload = calibrated(base, measure)
+    assert ("a function" in workload.sources["service.init_vcpus"]) == (init_vcpus is not None)
+    result = simulate(workload, unlimited(memory_mb=memory_mb))
+    assert result.latency.mean == pytest.approx(1.0 + 1.4 * factor)
+    assert result.usage.billed_start_seconds == pytest.approx(5 * 1.4 * factor, abs=0.006)
+    restored = simulate(workload, unlimited(memory_mb=memory_mb, snapstart=True))
+    assert restored.latency.mean == pytest.approx(1.0 + 1.4 / 5)
+
+
+def test_provisioned_environments_initialise_with_their_own_processor() -> None:
+    """A quarter of one: four times as long, before they can be used."""
+    workload = work(0.1, constant(1.0), 400.0)
+    slow = structs.replace(workload, service=structs.replace(workload.service, start=constant(8.0)))
+    platform = unlimited(memory_mb=442, schedule=(Scheduled(100.0, 10),))
+    levels = simulate(slow, platform).seconds["provisioned"]
+    ready = 100 + 60 + 8 * 1_769 / 442
+    assert levels[int(ready) - 1] == 0
+    assert levels[int(ready)] == 10
 
 
 def test_the_processor_of_an_initialisation_is_in_the_sensitivities() -> None:

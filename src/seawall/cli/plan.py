@@ -34,9 +34,10 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         "plan",
         help="compare Lambda and EKS for your workload, by simulation",
         description="Simulate a workload on AWS Lambda (classic, SnapStart, provisioned, managed "
-        "instances) and on EKS, each in its cheapest configuration that meets the objective, and "
-        "report which to choose, what it costs, where that changes and how sure it is. Without "
-        "arguments: the reference article's crowd. Needs the extra 'plan'. See docs/plan.md.",
+        "instances), EKS, ECS and other places, each in its cheapest configuration that meets the "
+        "objective, and report which to choose, what it costs, where that changes and how sure it "
+        "is. Without arguments: the reference article's crowd. Needs the extra 'plan'. See "
+        "docs/plan.md.",
     )
     _add_workload(parser)
     _add_terms(parser)

@@ -80,7 +80,6 @@ def notes_of(
     if unsure:
         found.append(f"Prices to verify: {', '.join(unsure)}.")
     found += stale_notes(question.prices, datetime.now(UTC).date())
-    found.append("Lambda MicroVMs are not compared: each runs one tenant's code for hours.")
     return tuple(found)
 
 

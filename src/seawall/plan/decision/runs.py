@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from seawall.plan.decision.places.port import Candidate
 from seawall.plan.decision.windows import Window, longer
-from seawall.plan.inputs.distributions import constant, mean_of, scaled
+from seawall.plan.inputs.distributions import constant
 from seawall.plan.inputs.model import ModelUse
 from seawall.plan.inputs.platforms import (
     Eks,
@@ -40,7 +40,6 @@ __all__ = [
     "SimulationRunner",
     "TimePercentiles",
     "platform_in",
-    "stretched",
 ]
 
 T = TypeVar("T")
@@ -180,7 +179,7 @@ class SimulationRunner:
         self._progress = progress
         self._outcomes: dict[tuple[object, ...], Outcome] = {}
         self._undisturbed: dict[tuple[object, ...], Outcome] = {}
-        self._simplified_workloads: dict[tuple[int, float], tuple[Workload, Workload]] = {}
+        self._simplified_workloads: dict[tuple[int, bool], tuple[Workload, Workload]] = {}
         self._windows: list[Window] = []
         self._workloads: list[Workload] = []
         self._watched: set[int] = set()
@@ -213,7 +212,7 @@ class SimulationRunner:
     def judged(self, candidate: Candidate, window: Window, *, seed: int = 1) -> Outcome:
         """The outcome of a candidate in a window."""
         platform = platform_in(candidate, window)
-        outcome = self._run(candidate, window, platform, seed)
+        outcome = self._run(window, platform, seed)
         if not (isinstance(platform, Eks) and _is_fixed(platform)):
             return outcome
         nodes = math.ceil(platform.pods / platform.nodes.pods_each) + platform.nodes.spare
@@ -228,9 +227,7 @@ class SimulationRunner:
         )  # fmt: skip
         return self._simulate(structs.replace(window.workload, service=service), window, ENDLESS, 1)
 
-    def _simplified(
-        self, workload: Workload, start_factor: float, platform: Platform
-    ) -> tuple[Workload, Platform]:
+    def _simplified(self, workload: Workload, platform: Platform) -> tuple[Workload, Platform]:
         """Remove what does not influence the simulation, so that more runs are the same.
 
         Memory bounds neither a function with one request nor pods, whose memory was made to fit;
@@ -238,7 +235,7 @@ class SimulationRunner:
         """
         if isinstance(platform, Managed):
             if platform.runtime == "processes":
-                return stretched(workload, start_factor), platform
+                return workload, platform
             platform = structs.replace(platform, concurrency=slots_of(platform, workload))
         elif isinstance(platform, Eks):
             platform = structs.replace(platform, memory_mb=1_024.0)
@@ -247,19 +244,21 @@ class SimulationRunner:
                 platform = structs.replace(platform, scaler=None)  # it cannot act before the end
             if _is_fixed(platform):
                 platform = structs.replace(platform, nodes=Nodes())
-        known = self._simplified_workloads.get((id(workload), start_factor))
+        functions = isinstance(platform, Lambda)
+        known = self._simplified_workloads.get((id(workload), functions))
         if known is not None:
             return known[1], platform
-        made = stretched(workload, start_factor)
-        service = structs.replace(made.service, memory_mb=0.0, memory_kb_in_flight=0.0)
-        model = made.model if made.model.limited else ModelUse()
-        made = structs.replace(made, service=service, model=model)
+        service = structs.replace(workload.service, memory_mb=0.0, memory_kb_in_flight=0.0)
+        if not functions:
+            service = structs.replace(service, init_vcpus=0.0)
+        model = workload.model if workload.model.limited else ModelUse()
+        made = structs.replace(workload, service=service, model=model)
         # The workload is kept so that its id stays unique.
-        self._simplified_workloads[id(workload), start_factor] = (workload, made)
+        self._simplified_workloads[id(workload), functions] = (workload, made)
         return made, platform
 
-    def _run(self, candidate: Candidate, window: Window, platform: Platform, seed: int) -> Outcome:
-        workload, platform = self._simplified(window.workload, candidate.start_factor, platform)
+    def _run(self, window: Window, platform: Platform, seed: int) -> Outcome:
+        workload, platform = self._simplified(window.workload, platform)
         return self._simulate(workload, window, platform, seed)
 
     def _simulate(
@@ -300,16 +299,6 @@ def _is_fixed(platform: Eks) -> bool:
     return (
         platform.scaler is None and not platform.nodes.spot_interruptions and not platform.deploys
     )
-
-
-def stretched(workload: Workload, factor: float) -> Workload:
-    """A workload with a longer initialisation; restoring a snapshot takes as long as before."""
-    if factor == 1.0:
-        return workload
-    service = workload.service
-    restore = service.restore or constant(mean_of(service.start) / 5.0)
-    changed = structs.replace(service, start=scaled(service.start, factor), restore=restore)
-    return structs.replace(workload, service=changed)
 
 
 def _key(workload: Workload) -> tuple[object, ...]:

@@ -108,7 +108,7 @@ class Lambda(Struct, frozen=True, kw_only=True):
 
     Attributes:
         memory_mb: 128 to 10,240. 1,769 MB are one processor; below, processor time stretches in
-            proportion.
+            proportion, that of an initialisation as far as `Service.init_vcpus` allows.
         snapstart: New environments restore a snapshot in place of initialising; not together with
             provisioned concurrency.
         provisioned: Environments initialised in advance; requests beyond them spill over to others.
@@ -124,8 +124,8 @@ class Lambda(Struct, frozen=True, kw_only=True):
         start_burst: New environments at once; unused rate does not accumulate beyond it.
         invocations_per_concurrency: Requests a second for each of the limit.
         sandbox: Seconds from the request to the start of initialisation (assumed 0.15 s).
-        start_limit: A constant initialisation that takes longer than this many seconds on demand
-            starts again within the invocation.
+        start_limit: An initialisation that takes longer than this many seconds on demand starts
+            again within the invocation.
         idle_seconds: Until an idle environment is reclaimed (unpublished; measurements say minutes
             to an hour: assumed 600).
         lifetime: Seconds until an environment is replaced (hours; assumed two).

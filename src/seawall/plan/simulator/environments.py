@@ -5,7 +5,15 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from seawall.plan.inputs.distributions import Distribution, constant, encode, mean_of
+from seawall.plan.inputs.distributions import (
+    Distribution,
+    constant,
+    empirical,
+    encode,
+    mean_of,
+    quantile_of,
+    scaled,
+)
 from seawall.plan.inputs.platforms import Lambda
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.job import (
@@ -38,16 +46,33 @@ __all__ = [
 
 Floats = NDArray[np.float64]
 _FULL_PROCESSOR_MB = 1_769.0
+_QUANTILES = 1_001
 
 
 def _start_of(workload: Workload, platform: Lambda) -> Distribution:
-    """Time from the sandbox of a new environment until it serves."""
+    """Time from the sandbox of a new environment until it serves.
+
+    Initialisation is processor time, measured on one processor (assumed). It has the processor of
+    the function's memory, on demand at least `Service.init_vcpus`; restoring is not processor time.
+    """
     service = workload.service
     if platform.snapstart:
         if service.restore is not None:
             return service.restore
         return constant(mean_of(service.start) / 5.0)
-    return service.start
+    processor = max(platform.memory_mb / _FULL_PROCESSOR_MB, service.init_vcpus)
+    start = scaled(service.start, 1.0 / processor) if processor < 1.0 else service.start
+    return _restarted(start, platform.start_limit)
+
+
+def _restarted(start: Distribution, limit: float) -> Distribution:
+    """Initialisations that reach the limit start again, within the invocation."""
+    if start.kind == "constant":
+        return constant(start.a + limit) if start.a > limit else start
+    if quantile_of(start, 1.0 - 0.5 / _QUANTILES) <= limit:
+        return start
+    found = [quantile_of(start, (at + 0.5) / _QUANTILES) for at in range(_QUANTILES)]
+    return empirical([each + limit if each > limit else each for each in found])
 
 
 def _params_of(job: Job, platform: Lambda) -> tuple[kernel.EnvironmentParams, Floats, Floats]:
@@ -62,13 +87,10 @@ def _params_of(job: Job, platform: Lambda) -> tuple[kernel.EnvironmentParams, Fl
     start = _start_of(workload, platform)
     # Sandbox plus start; exact where at least one of them is constant.
     sandbox = platform.sandbox
-    late = 0.0
-    if start.kind == "constant" and not platform.snapstart and start.a > platform.start_limit:
-        late = platform.start_limit  # it reaches the limit and starts again
     if sandbox.kind == "constant":
-        start_row, shift = start, sandbox.a + late
+        start_row, shift = start, sandbox.a
     else:
-        start_row, shift = sandbox, (start.a if start.kind == "constant" else 0.0) + late
+        start_row, shift = sandbox, start.a if start.kind == "constant" else 0.0
     rows, tables = encode(
         [stage.seconds for stage in stages]
         + [service.first_token, start_row, cold or constant(0.0)],
@@ -184,7 +206,9 @@ def run_lambda(job: Job, platform: Lambda) -> Result:
         totals=np.zeros(8),
         samples=job.samples,
     )
-    provisioning = Provisioning(platform, horizon)
+    prepared = mean_of(job.workload.service.start)
+    prepared /= min(1.0, platform.memory_mb / _FULL_PROCESSOR_MB)
+    provisioning = Provisioning(platform, horizon, prepared)
     _warm_up(state, stats, platform)
     state.tally[kernel.PROVISIONED] = platform.provisioned
     number = 0

@@ -21,10 +21,18 @@ _ALLOCATION_SECONDS = 60.0  # of few environments: "a minute or two"
 
 
 class Provisioning:
-    """Changes of the provisioned concurrency: call `run_next` at `next_time`."""
+    """Changes of the provisioned concurrency: call `run_next` at `next_time`.
 
-    def __init__(self, platform: Lambda, horizon: float) -> None:
+    Args:
+        platform: With the changes.
+        horizon: Seconds simulated.
+        start: Seconds of an initialisation, with the processor of the function's memory alone:
+            unlike on demand it gets no other.
+    """
+
+    def __init__(self, platform: Lambda, horizon: float, start: float = 0.0) -> None:
         self._platform = platform
+        self._start = start
         self._horizon = horizon
         self._events: list[tuple[float, str, int]] = []
         self._levels: list[tuple[float, int]] = [(0.0, platform.provisioned)]
@@ -69,7 +77,8 @@ class Provisioning:
         if capacity <= current:
             heapq.heappush(self._events, (now, "allocated", capacity))
             return
-        at = now + _ALLOCATION_SECONDS + (capacity - current) / self._platform.start_rate
+        at = now + _ALLOCATION_SECONDS + self._start
+        at += (capacity - current) / self._platform.start_rate
         heapq.heappush(self._events, (at, "allocated", capacity))
 
     def _track(self, now: float, busy: int) -> None:

@@ -2,7 +2,7 @@
 
 from msgspec import structs
 
-from seawall.plan.inputs.platforms import Eks, HpaSettings, KedaSettings, Lambda, Managed, Platform
+from seawall.plan.inputs.platforms import Eks, Lambda, Managed, Platform
 from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.pods import cores_of, slots_of
 
@@ -37,12 +37,12 @@ def overload(workload: Workload, platform: Platform) -> float:
     match platform:
         case Lambda():
             places, processors = platform.limit, 0.0
-        case Eks(scaler=HpaSettings() | KedaSettings() as scaler):
-            most = structs.replace(platform, pods=max(platform.pods, scaler.maximum), scaler=None)
-            return overload(workload, most)
         case Eks():
-            places = platform.pods * (slots_of(platform, workload) + platform.queue)
-            processors = offered_load(workload, platform)
+            scaler = platform.scaler
+            pods = platform.pods if scaler is None else max(platform.pods, scaler.maximum)
+            most = structs.replace(platform, pods=pods, scaler=None)
+            places = pods * (slots_of(platform, workload) + platform.queue)
+            processors = offered_load(workload, most)
         case Managed():
             places = platform.maximum * slots_of(platform, workload)
             processors = offered_load(workload, platform)

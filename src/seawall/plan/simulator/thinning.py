@@ -30,6 +30,7 @@ from seawall.plan.simulator.stability import overload
 __all__ = ["FEWEST_CALLS", "FEWEST_ENVIRONMENTS", "FEWEST_PODS", "scaled_usage", "thinned", "whole"]
 
 FEWEST_PODS = 16
+_MANY_PODS = 128
 FEWEST_ENVIRONMENTS = 1_000
 _CROWDED = 4  # times the limit: so large a crowd is refused, however chance has it
 FEWEST_CALLS = 200  # that the model's quota admits at once
@@ -63,11 +64,13 @@ def thinned(
             if factor > 1.0:
                 cut = _functions(platform, factor)
         case Eks():
+            factor = _of_many(factor, platform.pods)
             pods = max(FEWEST_PODS, math.ceil(platform.pods / factor))
             factor = platform.pods / pods  # so that each pod gets exactly what it would
             if factor > 1.0:
                 cut = _pods(platform, pods, factor)
         case Managed():
+            factor = _of_many(factor, platform.minimum)
             pods = max(FEWEST_PODS, math.ceil(platform.minimum / factor))
             factor = platform.minimum / pods
             if factor > 1.0:
@@ -83,6 +86,11 @@ def thinned(
         model=part_of_quota(workload.model, factor),
     )
     return fewer, cut, factor
+
+
+def _of_many(factor: float, pods: int) -> float:
+    """A greater factor for many pods, as the balancer looks at all of them for each request."""
+    return max(factor, min(2.5 * factor, pods / _MANY_PODS))
 
 
 def _quota_calls(model: ModelUse) -> float:
@@ -151,15 +159,15 @@ def _pods(platform: Eks, pods: int, factor: float) -> Eks:
         )  # fmt: skip
         return structs.replace(rules, policies=found)
 
-    scaler: HpaSettings | KedaSettings | None = platform.scaler
+    scaler = platform.scaler
     if scaler is not None:
-        scaler = structs.replace(
-            scaler,
-            minimum=math.ceil(scaler.minimum / factor),
-            maximum=max(pods, math.ceil(scaler.maximum / factor)),
-            up=policies(scaler.up),
-            down=policies(scaler.down),
-        )
+        changed: dict[str, Any] = {
+            "minimum": math.ceil(scaler.minimum / factor),
+            "maximum": max(pods, math.ceil(scaler.maximum / factor)),
+        }
+        if isinstance(scaler, HpaSettings | KedaSettings):
+            changed |= {"up": policies(scaler.up), "down": policies(scaler.down)}
+        scaler = structs.replace(scaler, **changed)
     nodes = structs.replace(platform.nodes, spare=round(platform.nodes.spare / factor))
     return structs.replace(platform, pods=pods, scaler=scaler, nodes=nodes)
 

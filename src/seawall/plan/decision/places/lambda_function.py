@@ -15,6 +15,7 @@ from seawall.plan.decision.answer import (
     PlatformName,
 )
 from seawall.plan.decision.bill import Bill, Used
+from seawall.plan.decision.numbers import seconds
 from seawall.plan.decision.places.account import (
     limit_note,
     limit_of,
@@ -46,7 +47,7 @@ from seawall.plan.decision.places.router import (
     router_of,
 )
 from seawall.plan.decision.sizing import least
-from seawall.plan.decision.text import scheduled_words, seconds
+from seawall.plan.decision.text import scheduled_words
 from seawall.plan.decision.windows import Month, Window
 from seawall.plan.inputs.distributions import mean_of
 from seawall.plan.inputs.platforms import Lambda, Platform
@@ -119,12 +120,7 @@ def function(
     provisioned: int = 0,
     functions: int = 1,
 ) -> Candidate:
-    """A function: classic, with SnapStart or with provisioned concurrency; or several of them.
-
-    Initialisation is processor time (assumed; measured on one processor). It has the processor of
-    the function's memory, on demand at least `Service.init_vcpus`; all initialisations that a
-    request waits for are on demand.
-    """
+    """A function: classic, with SnapStart or with provisioned concurrency; or several of them."""
     options, limit = question.options, limit_of(question, month)
     entry = ENTRIES[options.entry]
     timeout = min(LAMBDA_SECONDS, entry.seconds, max(60.0, question.workload.clients.patience))
@@ -155,15 +151,13 @@ def function(
         router=router_of(question) if functions > 1 else "",
     )
     rest = structs.replace(peak, provisioned=0) if announced else peak
-    processor = max(memory_mb / _FULL_MB, question.workload.service.init_vcpus)
     return Candidate(
         place=place,
-        size=provisioned or memory_mb,
+        size=provisioned or functions,
         peak=peak,
         rest=rest,
         configuration=configuration,
         at_once=month.peak,
-        start_factor=1.0 / min(1.0, processor),
     )
 
 
@@ -293,9 +287,11 @@ class OnDemandFunction(Struct, frozen=True, kw_only=True):
         """The smallest memory that meets; several functions where one starts too slowly."""
         question, month = search.question, search.month
         sizes = memories(question.workload.service)
-        if _functions_like(near, month) >= 3.0:  # one would not do here either
+        several = None
+        if _functions_like(near, month) >= 3.0:
             several = self._several(search, near, sizes)
-            if several is not None and search.excess(several) == 0.0:
+            # Where two would do, so may one.
+            if several is not None and several.size > 2 and search.excess(several) == 0.0:
                 return search.evaluate(several)
         best = function(question, month, self, memory_mb=sizes[0])
         lowest = search.excess(best)
@@ -307,8 +303,7 @@ class OnDemandFunction(Struct, frozen=True, kw_only=True):
             over = search.excess(candidate)
             if over < lowest * 0.98:  # by enough to be worth the memory
                 best, lowest = candidate, over
-        several = None
-        if lowest > 0.0 and search.refuses(best):
+        if several is None and lowest > 0.0 and search.refuses(best):
             several = self._several(search, near, sizes)
         if several is not None and search.excess(several) < lowest:
             best = several
@@ -397,6 +392,7 @@ class OnDemandFunction(Struct, frozen=True, kw_only=True):
                     "A function starts 1,000 environments at once and 100 a second after, of any "
                     "memory size."
                 )
+            found.append("Lambda MicroVMs are not compared: each runs one tenant's code for hours.")
         return found
 
     def variations(self, question: Question) -> list[Variation]:

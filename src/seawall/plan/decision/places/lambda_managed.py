@@ -12,6 +12,7 @@ from seawall.plan.decision.answer import (
     PlatformName,
 )
 from seawall.plan.decision.bill import Bill, Used
+from seawall.plan.decision.numbers import share
 from seawall.plan.decision.places.balancer import add_entry
 from seawall.plan.decision.places.limits import (
     ENTRIES,
@@ -81,19 +82,14 @@ def environment_of(question: Question) -> Managed:
     return min(environments(question), key=price_per_slot)
 
 
-def slots_per_environment(question: Question) -> int:
-    """Requests in service in one environment of managed instances at most."""
-    return slots_of(environment_of(question), question.workload)
-
-
-def least_environments(question: Question, month: Month) -> int:
+def least_environments(question: Question, month: Month, environment: Managed) -> int:
     """Environments needed at the peak, by slots and by processor time."""
     service = question.workload.service
     cpu = sum(stage.cpu_ms for stage in service.stages) / 1e3
     cores = month.peak / max(service.mean_seconds, 1e-9) * cpu
-    platform = environment_of(question)
-    each = platform.vcpus if platform.runtime == "processes" else 1.0
-    return max(1, math.ceil(month.peak / slots_per_environment(question)), math.ceil(cores / each))
+    each = environment.vcpus if environment.runtime == "processes" else 1.0
+    slots = slots_of(environment, question.workload)
+    return max(1, math.ceil(month.peak / slots), math.ceil(cores / each))
 
 
 def share_of(machine: Price, vcpus: float, memory_gb: float) -> float:
@@ -131,11 +127,13 @@ def instance_of(question: Question, environment: Managed) -> str:
     return min(types, key=lambda name: _hourly(question, environment, name))
 
 
-def managed(question: Question, month: Month, minimum: int) -> Candidate:
-    """Managed instances with at least `minimum` environments."""
+def managed(
+    question: Question, month: Month, minimum: int, environment: Managed | None = None
+) -> Candidate:
+    """Managed instances with at least `minimum` environments, by default those of least cost."""
     options = question.options
-    base = structs.replace(environment_of(question), minimum=3, maximum=3)
-    room = slots_per_environment(question)
+    base = structs.replace(environment or environment_of(question), minimum=3, maximum=3)
+    room = slots_of(base, question.workload)
     announced = options.announced and month.judged.event
     resting = max(3, math.ceil(month.busy / room / base.target)) if announced else minimum
     resting = min(resting, minimum)
@@ -193,21 +191,21 @@ class ManagedInstances(Struct, frozen=True, kw_only=True):
     def find(self, search: Search, near: Candidate | None) -> Evaluation:
         """The fewest environments that meet."""
         question, month = search.question, search.month
-        needed = least_environments(question, month)
+        environment = environment_of(question)
+        needed = least_environments(question, month, environment)
         guess = max(3, search.guess(near, needed))
         most = min(_MOST, 4 * needed + 8)
-        known_good = search.good_enough(
-            near, lambda size: managed(question, month, size), guess, most
-        )
+
+        def of(size: int) -> Candidate:
+            return managed(question, month, size, environment)
+
+        known_good = search.good_enough(near, of, guess, most)
         if known_good is not None:
             return known_good
-        found = least(
-            lambda size: search.excess(managed(question, month, size)) == 0.0,
-            3, guess, most, search.within,
-        )  # fmt: skip
-        if found == most and search.excess(managed(question, month, most)) != 0.0:
+        found = least(lambda size: search.excess(of(size)) == 0.0, 3, guess, most, search.within)
+        if found == most and search.excess(of(most)) != 0.0:
             found = guess  # more does not help
-        return search.evaluate(managed(question, month, found))
+        return search.evaluate(of(found))
 
     def larger(self, question: Question, month: Month, candidate: Candidate) -> Candidate | None:
         """See `Place`."""
@@ -235,14 +233,18 @@ class ManagedInstances(Struct, frozen=True, kw_only=True):
         machine = prices.of(f"ec2.{configuration.instance}")
         extra = candidate.size - configuration.minimum
         seconds = used.pod_seconds + extra * lines.lead_seconds()
-        share = share_of(machine, configuration.vcpus, configuration.memory_gb)
-        hours = max(seconds / 3_600.0 * share, 3.0 * HOURS)
+        part = share_of(machine, configuration.vcpus, configuration.memory_gb)
+        hours = max(seconds / 3_600.0 * part, 3.0 * HOURS)
         name = f"ec2.{configuration.instance}"
         lines.add(name, f"instances, {configuration.instance}", hours)
         fee = prices.of("lambda.managed_fee").price
         listed = prices.items[name].price  # of the on-demand price, without discounts
         lines.add(
-            "lambda.managed_fee", f"management, {fee:.0%}", hours, price=listed * fee, unit="hour"
+            "lambda.managed_fee",
+            f"management, {share(fee)}",
+            hours,
+            price=listed * fee,
+            unit="hour",
         )
         lines.add("lambda.managed_requests", "requests", used.invocations / 1e6)
         lines.log(used, _PLATFORM_LOG_KB, name="logs.lambda_gb")

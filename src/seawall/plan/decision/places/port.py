@@ -26,12 +26,11 @@ class Candidate(Struct, frozen=True, kw_only=True):
 
     Attributes:
         place: Where it runs.
-        size: Varied by the search: provisioned environments, instances or pods; else memory_mb.
+        size: Varied by the search: provisioned environments, functions, instances or pods.
         peak: In a spike.
         rest: Between spikes; differs from `peak` where spikes are announced.
         configuration: For the answer.
         at_once: Requests in service at once that it was sized for.
-        start_factor: By which initialisation takes longer than given.
     """
 
     place: "Place"
@@ -40,7 +39,6 @@ class Candidate(Struct, frozen=True, kw_only=True):
     rest: Platform
     configuration: Configuration
     at_once: float
-    start_factor: float = 1.0
 
     @property
     def name(self) -> PlatformName:
