@@ -32,6 +32,7 @@ def run_functions(job: Job, platform: Lambda) -> Result:
     one = structs.replace(
         platform, functions=1, account_limit=max(1, limit), elsewhere=0,
         provisioned=math.ceil(platform.provisioned / count),
+        warm=math.ceil(platform.warm / count),
     )  # fmt: skip
     kept = isinstance(job.pieces, list)
     parts = list(zip(*(_split(job, count)), strict=True)) if kept else []
