@@ -383,7 +383,8 @@ def _usual_environments(workload: Workload, platform: Lambda) -> int:
     provisioned.
     """
     busy = workload.arrivals.rate * workload.service.mean_seconds
-    return max(0, round(busy + 3.5 * math.sqrt(busy)) - platform.provisioned)
+    spare = 3.5 * math.sqrt(busy * platform.functions)  # each function has some of its own
+    return max(0, round(busy + spare) - platform.provisioned)
 
 
 def _counted(
