@@ -1,12 +1,13 @@
 """The whole bill, levers on it, and the way to the model: against amounts worked out by hand."""
 
 import math
+from pathlib import Path
 
 import pytest
 from msgspec import structs
 
 from seawall.errors import ConfigError
-from seawall.plan import Arrivals, from_flags
+from seawall.plan import Arrivals, from_flags, from_trace
 from seawall.plan.decision.bill import Used, shared_costs
 from seawall.plan.decision.egress import egress_lines, egress_of
 from seawall.plan.decision.levers import levers_of, prompt_cache_hits
@@ -160,3 +161,18 @@ def test_both_ways_to_the_model() -> None:
         assert found.share == pytest.approx(paid / sum(item.monthly for item in items))
     classic = bill_of(question, month, function(question, month, CLASSIC, memory_mb=512), Used())
     assert egress_of(question, month, classic, "functions") is None
+
+
+def test_tokens_of_a_trace_reach_the_bill(tmp_path: Path) -> None:
+    """What BurstGPT and Azure record: the bill has these tokens, not the assumed ones."""
+    rows = "".join(f"{at},{100 * at % 3_000},{at % 500}\n" for at in range(1, 241))
+    file = tmp_path / "burst.csv"
+    file.write_text("Timestamp,Request tokens,Response tokens\n" + rows, encoding="utf-8")
+    workload = from_trace(file)
+    question = Question(workload=workload, options=Options(model="claude-haiku-4-5"))
+    month = month_of(question)
+    sent = sum(100 * at % 3_000 for at in range(1, 241)) / 240
+    generated = sum(at % 500 for at in range(1, 241)) / 240
+    found = {item.name: item.quantity for item in shared_costs(question, month).items}
+    assert found["model.input_tokens"] == pytest.approx(month.requests * sent / 1e6, rel=0.01)
+    assert found["model.output_tokens"] == pytest.approx(month.requests * generated / 1e6, rel=0.01)

@@ -126,6 +126,8 @@ def test_a_file_may_write_every_number_with_its_unit(tmp_path: Path) -> None:
         [each]
         input_tokens = "1.5k"
         log_kb = "2KB"
+        [levers]
+        batch = "25%"
         [deployed]
         platform = "lambda"
         memory_mb = "1GB"
@@ -152,6 +154,8 @@ def test_a_file_may_write_every_number_with_its_unit(tmp_path: Path) -> None:
         [each]
         input_tokens = 1500
         log_kb = 2
+        [levers]
+        batch = 0.25
         [deployed]
         platform = "lambda"
         memory_mb = 1024

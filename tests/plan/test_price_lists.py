@@ -248,6 +248,8 @@ def test_a_region_that_is_not_shipped(tmp_path: Path, capsys: pytest.CaptureFixt
     assert tomllib.loads(capsys.readouterr().out)["date"] == "2021-03-04"
     assert main(command[:4]) == 2
     assert "give --region; regions there: none is named" in capsys.readouterr().err
+    assert main(["plan", "--daily", "5", "prices", "show"]) == 2
+    assert "--daily: is not an option of seawall plan prices" in capsys.readouterr().err
     assert main(["plan", "prices", "show", "--prices", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "eu-west-1, USD, prices of 2020-12-14; STALE: " in shown

@@ -13,6 +13,7 @@ from msgspec import structs
 from seawall.plan import from_flags
 from seawall.plan.decision.advice import advise
 from seawall.plan.decision.answer import Answer, Figure, Input
+from seawall.plan.decision.numbers import money, seconds, share
 from seawall.plan.inputs.question import Question
 from seawall.plan.output.report import render_report, write_report
 from tests.plan.browser import open_page, visit
@@ -237,3 +238,84 @@ def test_pointing_zooming_switching_and_printing(
     assert found["wide"][0] <= found["wide"][1] <= width, "wider than the window"
     assert found["captions"] == []
     assert found["texts"] == [], "labels beyond their chart"
+
+
+# Two configurations are chosen, and what the page says about them is noted.
+COMPARE = """
+const choose = (id, value) => {
+  const select = document.getElementById(id);
+  select.value = value; select.dispatchEvent(new Event("change"));
+};
+const options = (id) => [...document.getElementById(id).options].map((each) => each.textContent);
+const verdict = () => document.getElementById("verdict").textContent;
+const cells = () => [...document.querySelectorAll("#verdict-table tbody tr")]
+  .map((row) => [...row.cells].map((cell) => cell.textContent));
+found.first = verdict();
+found.platforms = options("what-a");
+found.changes = options("if-a");
+choose("what-a", "eks"); choose("what-b", "lambda-managed");
+found.asked = [verdict(), cells()];
+choose("what-b", "eks"); choose("if-b", document.getElementById("if-b").options.length - 1);
+found.changed = [verdict(), cells()];
+choose("if-b", 0);
+found.same = verdict();
+"""
+
+
+def test_any_two_configurations_are_compared_in_a_sentence(answer: Answer, tmp_path: Path) -> None:
+    found = visit(render_report(answer), COMPARE, 1000, tmp_path)
+    assert found["platforms"] == [each.title for each in answer.platforms.values()]
+    assert found["changes"][0] == "as asked for"
+    cases = [
+        (row, case)
+        for row in answer.sensitivity
+        for case in (row.low, row.high)
+        if case.value != row.base
+    ]
+    assert len(found["changes"]) == 1 + len(cases)
+    assert found["first"].startswith(answer.platforms[answer.choice].title)
+    pods, other = answer.platforms["eks"], answer.platforms["lambda-managed"]
+    words, cells = found["asked"]
+    gap = money(abs(other.monthly_cost - pods.monthly_cost))
+    more = "less" if pods.monthly_cost < other.monthly_cost else "more"
+    assert words.startswith(f"EKS costs {gap} a month {more} than {other.title} (")
+    assert pods.met
+    assert other.met
+    assert "both meet the objective" in words
+    assert f"cost {money(answer.shared.monthly)} with either" in words
+    assert cells[0] == [
+        "platform, a month", money(pods.monthly_cost), money(other.monthly_cost)
+    ]  # fmt: skip
+    assert cells[2][1:] == [
+        seconds(pods.first_token.p99.value),
+        seconds(other.first_token.p99.value),
+    ]
+    row, case = cases[-1]
+    words, cells = found["changed"]
+    assert f"EKS ({row.title}: {case.value}, not {row.base})" in words
+    assert cells[1][2] == money(case.costs["eks"] + case.shared)
+    assert cells[3][2] == share(case.errors["eks"])
+    assert "EKS and EKS cost the same" in found["same"]
+
+
+TABLES = """
+window.dispatchEvent(new Event("beforeprint"));
+const inside = (each) => each.getBoundingClientRect().right
+  <= document.documentElement.clientWidth + 1;
+const tables = [...document.querySelectorAll(".wide > table.stacked")];
+found.tables = tables.length;
+found.cut = tables.flatMap((table) => [...table.querySelectorAll("tbody th, tbody td")])
+  .filter((each) => !inside(each)).map((each) => each.textContent);
+found.unnamed = tables.flatMap((table) => [...table.querySelectorAll("tbody td")])
+  .filter((each) => !each.dataset.label).map((each) => each.textContent);
+found.scrolled = tables.filter((each) => each.parentElement.scrollWidth
+  > each.parentElement.clientWidth + 1).length;
+"""
+
+
+def test_tables_are_whole_on_a_telephone(answer: Answer, tmp_path: Path) -> None:
+    found = visit(render_report(answer), TABLES, 390, tmp_path)
+    assert found["tables"] > 15
+    assert found["cut"] == []
+    assert found["unnamed"] == []
+    assert found["scrolled"] == 0

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from seawall.plan.inputs.prices.importing import Imported
 
 __all__ = ["add_commands"]
+
+_OF_A_PLAN = ("workload", "daily", "spike", "duration", "trace", "measured", "check", "html")
 
 
 def add_commands(subparsers: "Commands[Parser]") -> None:
@@ -48,7 +51,7 @@ def add_commands(subparsers: "Commands[Parser]") -> None:
     importing.add_argument(
         "--out", type=Path, metavar="FILE", help="where it is written (default: standard output)"
     )
-    importing.set_defaults(run=_import)
+    importing.set_defaults(run=_alone(_import))
     showing = commands.add_parser(
         "show",
         help="list prices with their dates and sources",
@@ -58,7 +61,19 @@ def add_commands(subparsers: "Commands[Parser]") -> None:
     showing.add_argument("--region", metavar="NAME", help="such as us-east-1 (the default)")
     showing.add_argument("--prices", type=Path, metavar="FILE", help="a price file")
     add_json(showing)
-    showing.set_defaults(run=_show)
+    showing.set_defaults(run=_alone(_show))
+
+
+def _alone(run: Callable[[argparse.Namespace], int]) -> Callable[[argparse.Namespace], int]:
+    """The command, refusing options of `seawall plan` before it, which would do nothing."""
+
+    def refusing(arguments: argparse.Namespace) -> int:
+        for name in _OF_A_PLAN:
+            if getattr(arguments, name, None):
+                raise ConfigError(f"--{name}: is not an option of seawall plan prices")
+        return run(arguments)
+
+    return refusing
 
 
 def _import(arguments: argparse.Namespace) -> int:

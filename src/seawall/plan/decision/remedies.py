@@ -224,7 +224,12 @@ def _grid(low: float, high: float, *, whole: bool = False) -> tuple[float, ...]:
     while value < high:
         value *= _STEP
         digits = 1 - math.floor(math.log10(value))
-        rounded = min(math.ceil(round(value * 10.0**digits, 6)) / 10.0**digits, high)
+        unit = 10.0 ** abs(digits)
+        if digits < 0:
+            rounded = math.ceil(round(value / unit, 6)) * unit
+        else:
+            rounded = math.ceil(round(value * unit, 6)) / unit
+        rounded = min(rounded, high)
         rounded = float(math.ceil(rounded)) if whole else rounded
         if rounded > low and (not found or rounded > found[-1]):
             found.append(rounded)

@@ -18,7 +18,7 @@ from seawall.plan.decision.answer import (
     PlatformName,
     RuleOfThumb,
 )
-from seawall.plan.decision.text import amount, money, seconds
+from seawall.plan.decision.numbers import amount, money, seconds, share
 from seawall.plan.decision.windows import Month
 from seawall.plan.inputs.distributions import mean_of
 from seawall.plan.inputs.question import Question
@@ -143,7 +143,7 @@ def _of_criterion(
                 Disagreement(
                     about="initialisation",
                     rule="cold starts make the spike slow",
-                    simulation=f"{refused:.0%} of the spike is not served on Lambda",
+                    simulation=f"{share(refused)} of the spike is not served on Lambda",
                     why="new environments are limited to 1,000 at once and 100 a second, so "
                     "the spike is throttled (429) before initialisation matters",
                 )
@@ -157,9 +157,10 @@ def _of_criterion(
                 Disagreement(
                     about="initialisation",
                     rule="initialisation is expensive, so EKS",
-                    simulation=f"first token p99 of {slow:.1f} s on {where}, {quick:.1f} s on pods",
+                    simulation=f"first token p99 of {seconds(slow)} on {where}, "
+                    f"{seconds(quick)} on pods",
                     why="the objective of "
-                    f"{question.objective.first_token_p99:g} s has room for a cold start",
+                    f"{seconds(question.objective.first_token_p99)} has room for a cold start",
                 )
             ]
     if criterion.name == "concurrency" and criterion.says == "eks" and managed and managed.met:

@@ -1,12 +1,12 @@
-"""Quantities as text."""
+"""Times and schedules as text."""
 
 import math
 
 from seawall.plan.decision.answer import CapacityChange
-from seawall.plan.decision.numbers import amount, money, seconds
+from seawall.plan.decision.numbers import seconds
 from seawall.plan.inputs.distributions import Distribution
 
-__all__ = ["amount", "money", "scheduled_words", "seconds", "times"]
+__all__ = ["scheduled_words", "times"]
 
 
 def times(distribution: Distribution) -> str:

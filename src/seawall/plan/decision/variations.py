@@ -5,9 +5,10 @@ from collections.abc import Callable
 import numpy as np
 from msgspec import structs
 
+from seawall.plan.decision.numbers import amount, seconds
 from seawall.plan.decision.places.port import Variation
 from seawall.plan.decision.places.registry import selected
-from seawall.plan.decision.text import amount, seconds, times
+from seawall.plan.decision.text import times
 from seawall.plan.inputs.arrivals import Spike
 from seawall.plan.inputs.distributions import scaled
 from seawall.plan.inputs.question import Question, with_options, with_quota

@@ -145,7 +145,7 @@ def check_arrivals(arrivals: Arrivals) -> None:
         )
     if arrivals.trace is not None:
         check_times(arrivals.trace, "arrivals.trace")
-        if arrivals.trace[-1] > arrivals.horizon:
+        if arrivals.trace[-1] > arrivals.horizon * (1.0 + 1e-9) + 1e-6:  # as differences round
             raise ConfigError(
                 f"arrivals.horizon: {arrivals.horizon:g} s, before the last request of the trace "
                 f"at {arrivals.trace[-1]:g} s"

@@ -169,7 +169,7 @@ def in_unit(text: str, unit: str, field: str, currency: str = "USD") -> float:
 
     Args:
         text: With its unit, or a bare number.
-        unit: `s`, `ms`, `min`, `KB`, `MB`, `share`, `money`; else it is a plain amount.
+        unit: `s`, `ms`, `min`, `KB`, `MB`, `share`, `money`; else a plain amount, or per cent.
         field: Named in errors.
         currency: Of `money`.
 
@@ -187,7 +187,8 @@ def in_unit(text: str, unit: str, field: str, currency: str = "USD") -> float:
         case "money":
             return parse_money(text, field, currency)
         case _:
-            return parse_amount(text, field)
+            percent = text.rstrip().endswith("%")
+            return parse_share(text, field) if percent else parse_amount(text, field)
 
 
 def parse_distribution(text: str, field: str) -> Distribution:

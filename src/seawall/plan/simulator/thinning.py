@@ -12,7 +12,7 @@ from msgspec import structs
 
 from seawall.plan.inputs.arrivals import Arrivals, Spike
 from seawall.plan.inputs.distributions import mean_of
-from seawall.plan.inputs.model import ModelLimits, ModelUse
+from seawall.plan.inputs.model import ModelUse, part_of_quota
 from seawall.plan.inputs.platforms import (
     Eks,
     HpaSettings,
@@ -83,7 +83,7 @@ def thinned(
     fewer = structs.replace(
         workload,
         arrivals=_fewer(workload.arrivals, factor),
-        model=_smaller_quota(workload.model, factor),
+        model=part_of_quota(workload.model, factor),
     )
     return fewer, cut, factor
 
@@ -113,21 +113,6 @@ def _quota_calls(model: ModelUse) -> float:
     if limits.concurrent is not None:
         found.append(limits.concurrent * limits.factor)
     return min(found)
-
-
-def _smaller_quota(model: ModelUse, factor: float) -> ModelUse:
-    def cut(limits: ModelLimits) -> ModelLimits:
-        return structs.replace(limits, factor=limits.factor / factor)
-
-    if model.limits is None:
-        return model
-    return structs.replace(
-        model,
-        limits=cut(model.limits),
-        provisioned=None if model.provisioned is None else cut(model.provisioned),
-        fallbacks=tuple(structs.replace(each, limits=cut(each.limits)) for each in model.fallbacks),
-        queued=math.ceil(model.queued / factor),
-    )
 
 
 def _fewer(arrivals: Arrivals, factor: float) -> Arrivals:

@@ -2,8 +2,8 @@
 
 import math
 
+from seawall.plan.decision.numbers import amount
 from seawall.plan.decision.places.port import Variation
-from seawall.plan.decision.text import amount
 from seawall.plan.decision.windows import Month
 from seawall.plan.inputs.question import Question, with_options
 

@@ -11,6 +11,7 @@ from seawall.plan.decision.answer import (
     SessionConfiguration,
 )
 from seawall.plan.decision.bill import Bill, Used
+from seawall.plan.decision.numbers import amount
 from seawall.plan.decision.places.limits import duration_reasons, missing_prices
 from seawall.plan.decision.places.port import (
     Candidate,
@@ -20,7 +21,6 @@ from seawall.plan.decision.places.port import (
     Search,
     Variation,
 )
-from seawall.plan.decision.text import amount
 from seawall.plan.decision.windows import Month, Window
 from seawall.plan.inputs.platforms import Lambda, Platform
 from seawall.plan.inputs.question import Question

@@ -14,6 +14,7 @@ from seawall.plan.decision.answer import (
     PlatformName,
 )
 from seawall.plan.decision.bill import Bill, Used
+from seawall.plan.decision.numbers import share
 from seawall.plan.decision.places.balancer import add_balancer
 from seawall.plan.decision.places.limits import missing_prices
 from seawall.plan.decision.places.machines import (
@@ -188,7 +189,11 @@ class EksPods(Struct, frozen=True, kw_only=True):
                 fee = prices.of("eks.auto_fee").price
                 listed = prices.items[f"ec2.{group.instance}"].price
                 lines.add(
-                    "eks.auto_fee", f"Auto Mode, {fee:.0%}", hours, price=listed * fee, unit="hour"
+                    "eks.auto_fee",
+                    f"Auto Mode, {share(fee)}",
+                    hours,
+                    price=listed * fee,
+                    unit="hour",
                 )
         lines.log(used)
         add_balancer(lines)

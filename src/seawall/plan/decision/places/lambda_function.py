@@ -15,6 +15,7 @@ from seawall.plan.decision.answer import (
     PlatformName,
 )
 from seawall.plan.decision.bill import Bill, Used
+from seawall.plan.decision.numbers import seconds
 from seawall.plan.decision.places.account import (
     limit_note,
     limit_of,
@@ -46,7 +47,7 @@ from seawall.plan.decision.places.router import (
     router_of,
 )
 from seawall.plan.decision.sizing import least
-from seawall.plan.decision.text import scheduled_words, seconds
+from seawall.plan.decision.text import scheduled_words
 from seawall.plan.decision.windows import Month, Window
 from seawall.plan.inputs.distributions import mean_of
 from seawall.plan.inputs.platforms import Lambda, Platform

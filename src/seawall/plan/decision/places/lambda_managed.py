@@ -12,6 +12,7 @@ from seawall.plan.decision.answer import (
     PlatformName,
 )
 from seawall.plan.decision.bill import Bill, Used
+from seawall.plan.decision.numbers import share
 from seawall.plan.decision.places.balancer import add_entry
 from seawall.plan.decision.places.limits import (
     ENTRIES,
@@ -232,14 +233,18 @@ class ManagedInstances(Struct, frozen=True, kw_only=True):
         machine = prices.of(f"ec2.{configuration.instance}")
         extra = candidate.size - configuration.minimum
         seconds = used.pod_seconds + extra * lines.lead_seconds()
-        share = share_of(machine, configuration.vcpus, configuration.memory_gb)
-        hours = max(seconds / 3_600.0 * share, 3.0 * HOURS)
+        part = share_of(machine, configuration.vcpus, configuration.memory_gb)
+        hours = max(seconds / 3_600.0 * part, 3.0 * HOURS)
         name = f"ec2.{configuration.instance}"
         lines.add(name, f"instances, {configuration.instance}", hours)
         fee = prices.of("lambda.managed_fee").price
         listed = prices.items[name].price  # of the on-demand price, without discounts
         lines.add(
-            "lambda.managed_fee", f"management, {fee:.0%}", hours, price=listed * fee, unit="hour"
+            "lambda.managed_fee",
+            f"management, {share(fee)}",
+            hours,
+            price=listed * fee,
+            unit="hour",
         )
         lines.add("lambda.managed_requests", "requests", used.invocations / 1e6)
         lines.log(used, _PLATFORM_LOG_KB, name="logs.lambda_gb")

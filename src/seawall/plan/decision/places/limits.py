@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from seawall.plan.decision.text import amount, seconds
+from seawall.plan.decision.numbers import amount, seconds
 from seawall.plan.inputs.distributions import mean_of, quantile_of
 from seawall.plan.inputs.question import Question
 from seawall.plan.inputs.service import Service

@@ -5,6 +5,7 @@ import math
 from seawall.errors import ConfigError
 from seawall.plan.decision.answer import NodeGroup
 from seawall.plan.decision.bill import Bill
+from seawall.plan.decision.numbers import share
 from seawall.plan.decision.places.port import Variation
 from seawall.plan.inputs.prices import Price, Prices
 from seawall.plan.inputs.question import HOURS, Question, with_discount
@@ -185,11 +186,11 @@ def add_nodes(lines: Bill, group: NodeGroup, hours: float, busy_hours: float) ->
 
 def discount_variation(question: Question) -> Variation:
     """A variation of the discount on machines."""
-    share = question.prices.discounts.get("ec2", 0.0)
+    now = question.prices.discounts.get("ec2", 0.0)
     return Variation(
         input="prices.discounts.ec2",
         title="discount on EC2",
-        base=f"{share:.0%}",
-        low=("0%", with_discount(question, "ec2", 0.0)),
-        high=("40%", with_discount(question, "ec2", 0.4)),
+        base=share(now),
+        low=(share(0.0), with_discount(question, "ec2", 0.0)),
+        high=(share(0.4), with_discount(question, "ec2", 0.4)),
     )

@@ -92,9 +92,10 @@ def span_of(trace: Trace, name: str) -> float:
         return trace.horizon
     count, span = len(trace.times), float(trace.times[-1])
     if span <= 0.0:
+        many = "one request" if count == 1 else f"{count:,} requests"
         raise ConfigError(
-            f"{name}: {'one request' if count == 1 else f'{count:,} requests'} at one time: there "
-            f"is no rate in it; at least two times are needed. A crowd is --spike {count}@20s"
+            f"{name}: {many} at one time: there is no rate in it; at least two times are needed. "
+            f"A crowd is given as --spike {count}@20s"
         )
     return span * count / (count - 1)
 
