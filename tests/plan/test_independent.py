@@ -12,7 +12,6 @@ from seawall.plan import (
     Clients,
     Distribution,
     Eks,
-    Lambda,
     Result,
     Service,
     Spike,
@@ -24,6 +23,7 @@ from seawall.plan import (
     uniform,
 )
 from tests.plan.independent import Found, functions, pods
+from tests.plan.models import unlimited
 
 SEEDS = 6
 
@@ -86,11 +86,7 @@ def test_functions(name: str) -> None:
         service=stage(seconds),
         clients=Clients(retries=theirs.get("retries", 0), patience=math.inf),
     )
-    base = {
-        "account_limit": 100_000, "start_rate": math.inf, "start_burst": math.inf,
-        "sandbox": constant(0.0), "lifetime": math.inf, "invocations_per_concurrency": math.inf,
-    }  # fmt: skip
-    platform = Lambda(**(base | fields))
+    platform = unlimited(**fields)
     near(found, [simulate(workload, platform, seed=seed) for seed in range(SEEDS)])
 
 

@@ -155,7 +155,7 @@ class CandidateSearch:
         self.question, self.month, self._runs = question, month, runs
         self.within = within
         self.enough = math.inf
-        self._of_model: float | None = None
+        self._of_model: KeyFigures | None = None
 
     def find(self, name: PlatformName, near: Candidate | None = None) -> Evaluation:
         """The best candidate of a platform. near: that of a similar question."""
@@ -210,17 +210,36 @@ class CandidateSearch:
     @property
     def excess_of_model(self) -> float:
         """How far from the objective the model's quota keeps any platform; 0: not at all."""
-        if self._of_model is None:
-            self._of_model = 0.0
-            if self.question.workload.model.limited:
-                outcome = self._runs.without_platform(self.month.judged)
-                self._of_model = excess_of(self.question.objective, outcome.figures)
+        figures = self._figures_of_model()
+        return 0.0 if figures is None else excess_of(self.question.objective, figures)
+
+    def _figures_of_model(self) -> KeyFigures | None:
+        """The figures on a platform without limits; None: the model has no quota."""
+        if self.question.workload.model.limited and self._of_model is None:
+            self._of_model = self._runs.without_platform(self.month.judged).figures
         return self._of_model
 
+    @property
+    def attainable(self) -> Objective:
+        """The objective as far as the model's quota permits it, within a few per cent."""
+        objective, figures = self.question.objective, self._figures_of_model()
+        if figures is None:
+            return objective
+
+        def at_least(most: float, value: float) -> float:
+            return most if math.isnan(value) else max(most, 1.05 * value)
+
+        latency = objective.latency_p99
+        return structs.replace(
+            objective,
+            first_token_p99=at_least(objective.first_token_p99, figures.first_token_p99),
+            latency_p99=None if latency is None else at_least(latency, figures.latency_p99),
+            error_share=min(1.0, at_least(objective.error_share, figures.error_share)),
+        )
+
     def excess(self, candidate: Candidate) -> float:
-        """How far a candidate is from the objective, as far as the platform decides; 0: met."""
-        over = excess_of(self.question.objective, self._judged(candidate).figures)
-        return max(0.0, over - 1.02 * self.excess_of_model)
+        """How far a candidate is from what is attainable with the model's quota; 0: it is there."""
+        return excess_of(self.attainable, self._judged(candidate).figures)
 
     def evaluate(self, candidate: Candidate) -> Evaluation:
         """Evaluate a candidate: its outcome and its bill."""
