@@ -18,11 +18,17 @@ RUN_FOLDER = "TEST_RUN_FOLDER"
 
 
 class ServerProcess:
-    """A process that serves at `url`."""
+    """A process that serves at `url`, started with an `environment`."""
 
-    def __init__(self, url: str, process: "subprocess.Popen[bytes] | ForkedProcess") -> None:
+    def __init__(
+        self,
+        url: str,
+        process: "subprocess.Popen[bytes] | ForkedProcess",
+        environment: Mapping[str, str],
+    ) -> None:
         self.url = url
         self.process = process
+        self.environment = environment
 
     def stop(self, seconds: float = 20.0) -> int:
         """Send SIGTERM and wait; returns the exit status."""
@@ -83,7 +89,7 @@ def running(
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, f"{arguments[0]} ended with status {process.wait()}"
-        yield ServerProcess(json.loads(line)["url"], process)
+        yield ServerProcess(json.loads(line)["url"], process, whole)
     finally:
         if process.poll() is None:
             process.terminate()

@@ -281,10 +281,10 @@ def test_a_concurrent_turn_is_refused_if_configured(fleet: Fleet, tmp_path: Path
 
 def _environment_of(server: ServerProcess) -> dict[str, str]:
     """The settings that a server was started with, for another one on the same store."""
-    raw = Path(f"/proc/{server.process.pid}/environ").read_bytes().decode().split("\0")
-    pairs = [each.split("=", 1) for each in raw if each.startswith("SEAWALL_")]
     return {
         name.removeprefix("SEAWALL_"): value
-        for name, value in pairs
-        if "__" in name and name != "SEAWALL_MODELS__DEFAULT__BASE_URL"
+        for name, value in server.environment.items()
+        if name.startswith("SEAWALL_")
+        and "__" in name
+        and name != "SEAWALL_MODELS__DEFAULT__BASE_URL"
     }
