@@ -11,6 +11,7 @@ from seawall.plan.inputs.platforms import Lambda
 from seawall.plan.simulator.environments import run_lambda
 from seawall.plan.simulator.job import Job, arrivals_in_pieces
 from seawall.plan.simulator.result import Histogram, Result, Samples, Usage
+from seawall.plan.simulator.thinning import smaller_quota
 
 __all__ = ["run_functions"]
 
@@ -23,7 +24,8 @@ def run_functions(job: Job, platform: Lambda) -> Result:
 
     Each request goes to a function at random, as by the hash of its session, and its retries to the
     same one. The functions are independent but for the account's concurrency, which is shared: each
-    gets its share and three standard deviations of a random split.
+    gets its share and three standard deviations of a random split. Each also gets its part of the
+    model's quota, which they share in truth: what one leaves of it, another could use.
     """
     count = platform.functions
     share = platform.account_limit / count
@@ -33,6 +35,8 @@ def run_functions(job: Job, platform: Lambda) -> Result:
         platform, functions=1, account_limit=max(1, limit), elsewhere=0,
         provisioned=math.ceil(platform.provisioned / count),
     )  # fmt: skip
+    model = smaller_quota(job.workload.model, float(count))
+    job = structs.replace(job, workload=structs.replace(job.workload, model=model))
     kept = isinstance(job.pieces, list)
     parts = list(zip(*(_split(job, count)), strict=True)) if kept else []
     results = []

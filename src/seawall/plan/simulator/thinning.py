@@ -27,7 +27,15 @@ from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.result import ModelCalls, Result, Usage
 from seawall.plan.simulator.stability import overload
 
-__all__ = ["FEWEST_CALLS", "FEWEST_ENVIRONMENTS", "FEWEST_PODS", "scaled_usage", "thinned", "whole"]
+__all__ = [
+    "FEWEST_CALLS",
+    "FEWEST_ENVIRONMENTS",
+    "FEWEST_PODS",
+    "scaled_usage",
+    "smaller_quota",
+    "thinned",
+    "whole",
+]
 
 FEWEST_PODS = 16
 _MANY_PODS = 128
@@ -83,7 +91,7 @@ def thinned(
     fewer = structs.replace(
         workload,
         arrivals=_fewer(workload.arrivals, factor),
-        model=_smaller_quota(workload.model, factor),
+        model=smaller_quota(workload.model, factor),
     )
     return fewer, cut, factor
 
@@ -115,7 +123,9 @@ def _quota_calls(model: ModelUse) -> float:
     return min(found)
 
 
-def _smaller_quota(model: ModelUse, factor: float) -> ModelUse:
+def smaller_quota(model: ModelUse, factor: float) -> ModelUse:
+    """The use of the model with its quotas and its queue divided by a factor."""
+
     def cut(limits: ModelLimits) -> ModelLimits:
         return structs.replace(limits, factor=limits.factor / factor)
 
