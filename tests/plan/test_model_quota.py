@@ -112,8 +112,9 @@ def test_the_settlement_of_aws() -> None:
         Lambda(provisioned=6_000, account_limit=20_000),
         Eks(pods=10, concurrency=1_000, queue=1_000),
         Managed(minimum=120, maximum=130),
+        Lambda(functions=6, account_limit=40_000, start_rate=math.inf, start_burst=math.inf),
     ],
-    ids=["lambda", "provisioned", "eks", "managed"],
+    ids=["lambda", "provisioned", "eks", "managed", "functions"],
 )
 def test_the_crowd_of_the_article(platform: Platform, bound: int | None, refused: float) -> None:
     """5,000 at once beside 1.2 M a day are refused 76 % with a bound of 250 and 99 % without one.

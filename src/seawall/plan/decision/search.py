@@ -227,7 +227,7 @@ class CandidateSearch:
             return objective
 
         def at_least(most: float, value: float) -> float:
-            return most if math.isnan(value) else max(most, 1.05 * value)
+            return 1.05 * value if value > most else most
 
         latency = objective.latency_p99
         return structs.replace(

@@ -17,12 +17,19 @@ its source:
 import math
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.distributions import Distribution, check_amounts, constant
 
-__all__ = ["MODEL_SOURCES", "Endpoint", "ModelLimits", "ModelUse", "check_model"]
+__all__ = [
+    "MODEL_SOURCES",
+    "Endpoint",
+    "ModelLimits",
+    "ModelUse",
+    "check_model",
+    "part_of_quota",
+]
 
 MINUTE = 60.0
 
@@ -166,6 +173,25 @@ class ModelUse(Struct, frozen=True, kw_only=True):
     def bound(self, limits: ModelLimits) -> float:
         """The bound of a call's output under these limits."""
         return float(limits.greatest_output if self.max_tokens is None else self.max_tokens)
+
+
+def part_of_quota(model: ModelUse, parts: float) -> ModelUse:
+    """The model's use by one of so many equal parts of a system, with its part of the quotas."""
+
+    def less(limits: ModelLimits) -> ModelLimits:
+        return structs.replace(limits, factor=limits.factor / parts)
+
+    if model.limits is None:
+        return model
+    return structs.replace(
+        model,
+        limits=less(model.limits),
+        provisioned=None if model.provisioned is None else less(model.provisioned),
+        fallbacks=tuple(
+            structs.replace(each, limits=less(each.limits)) for each in model.fallbacks
+        ),
+        queued=math.ceil(model.queued / parts),
+    )
 
 
 def check_model(model: ModelUse) -> None:

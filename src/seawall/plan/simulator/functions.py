@@ -7,11 +7,11 @@ import numpy as np
 from msgspec import structs
 from numpy.typing import NDArray
 
+from seawall.plan.inputs.model import part_of_quota
 from seawall.plan.inputs.platforms import Lambda
 from seawall.plan.simulator.environments import run_lambda
 from seawall.plan.simulator.job import Job, arrivals_in_pieces
-from seawall.plan.simulator.result import Histogram, Result, Samples, Usage
-from seawall.plan.simulator.thinning import smaller_quota
+from seawall.plan.simulator.result import Histogram, ModelCalls, Result, Samples, Usage
 
 __all__ = ["run_functions"]
 
@@ -23,9 +23,9 @@ def run_functions(job: Job, platform: Lambda) -> Result:
     """Run a job; see `simulate`.
 
     Each request goes to a function at random, as by the hash of its session, and its retries to the
-    same one. The functions are independent but for the account's concurrency, which is shared: each
-    gets its share and three standard deviations of a random split. Each also gets its part of the
-    model's quota, which they share in truth: what one leaves of it, another could use.
+    same one. The functions are independent but for what they share: each gets its part of the
+    model's quota, and of the account's concurrency its part and three standard deviations of a
+    random split.
     """
     count = platform.functions
     share = platform.account_limit / count
@@ -35,8 +35,7 @@ def run_functions(job: Job, platform: Lambda) -> Result:
         platform, functions=1, account_limit=max(1, limit), elsewhere=0,
         provisioned=math.ceil(platform.provisioned / count),
     )  # fmt: skip
-    model = smaller_quota(job.workload.model, float(count))
-    job = structs.replace(job, workload=structs.replace(job.workload, model=model))
+    workload = structs.replace(job.workload, model=part_of_quota(job.workload.model, count))
     kept = isinstance(job.pieces, list)
     parts = list(zip(*(_split(job, count)), strict=True)) if kept else []
     results = []
@@ -44,7 +43,11 @@ def run_functions(job: Job, platform: Lambda) -> Result:
         pieces = parts[at] if kept else (each[at] for each in _split(job, count))
         rows = sum(len(piece) for piece in parts[at]) if len(job.samples) else 0
         part = structs.replace(
-            job, pieces=pieces, seed=job.seed + _STRIDE * at, samples=np.zeros((rows, 5))
+            job,
+            workload=workload,
+            pieces=pieces,
+            seed=job.seed + _STRIDE * at,
+            samples=np.zeros((rows, 5)),
         )
         results.append(run_lambda(part, one))
     return _together(results, job)
@@ -64,6 +67,15 @@ def _split(job: Job, count: int) -> Iterator[list[NDArray[np.float64]]]:
 def _histogram(parts: Sequence[Histogram]) -> Histogram:
     counts = np.sum([each.counts for each in parts], axis=0)
     return Histogram(counts, parts[0].edges, sum(each.total for each in parts))
+
+
+def _model_calls(parts: Sequence[ModelCalls]) -> ModelCalls:
+    sums = {
+        name: sum(getattr(each, name) for each in parts)
+        for name in ModelCalls.__struct_fields__
+        if name != "wait"
+    }
+    return ModelCalls(wait=_histogram([each.wait for each in parts]), **sums)
 
 
 def _samples(parts: Sequence[Samples]) -> Samples:
@@ -103,7 +115,9 @@ def _together(results: Sequence[Result], job: Job) -> Result:
         for name in Usage.__struct_fields__
     })  # fmt: skip
     samples = [each.samples for each in results if each.samples is not None]
+    calls = [each.model for each in results if each.model is not None]
     return structs.replace(
         first, **fields, seed=job.seed, seconds=seconds, usage=usage, peak=first.peak | peak,
         samples=_samples(samples) if samples else None,
+        model=_model_calls(calls) if calls else None,
     )  # fmt: skip

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from seawall.plan.inputs.arrivals import Arrivals, Spike
 from seawall.plan.inputs.distributions import mean_of
-from seawall.plan.inputs.model import ModelLimits, ModelUse
+from seawall.plan.inputs.model import ModelUse, part_of_quota
 from seawall.plan.inputs.platforms import (
     Eks,
     HpaSettings,
@@ -27,15 +27,7 @@ from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.result import ModelCalls, Result, Usage
 from seawall.plan.simulator.stability import overload
 
-__all__ = [
-    "FEWEST_CALLS",
-    "FEWEST_ENVIRONMENTS",
-    "FEWEST_PODS",
-    "scaled_usage",
-    "smaller_quota",
-    "thinned",
-    "whole",
-]
+__all__ = ["FEWEST_CALLS", "FEWEST_ENVIRONMENTS", "FEWEST_PODS", "scaled_usage", "thinned", "whole"]
 
 FEWEST_PODS = 16
 _MANY_PODS = 128
@@ -91,7 +83,7 @@ def thinned(
     fewer = structs.replace(
         workload,
         arrivals=_fewer(workload.arrivals, factor),
-        model=smaller_quota(workload.model, factor),
+        model=part_of_quota(workload.model, factor),
     )
     return fewer, cut, factor
 
@@ -121,23 +113,6 @@ def _quota_calls(model: ModelUse) -> float:
     if limits.concurrent is not None:
         found.append(limits.concurrent * limits.factor)
     return min(found)
-
-
-def smaller_quota(model: ModelUse, factor: float) -> ModelUse:
-    """The use of the model with its quotas and its queue divided by a factor."""
-
-    def cut(limits: ModelLimits) -> ModelLimits:
-        return structs.replace(limits, factor=limits.factor / factor)
-
-    if model.limits is None:
-        return model
-    return structs.replace(
-        model,
-        limits=cut(model.limits),
-        provisioned=None if model.provisioned is None else cut(model.provisioned),
-        fallbacks=tuple(structs.replace(each, limits=cut(each.limits)) for each in model.fallbacks),
-        queued=math.ceil(model.queued / factor),
-    )
 
 
 def _fewer(arrivals: Arrivals, factor: float) -> Arrivals:
