@@ -97,6 +97,8 @@ def test_environments_that_are_warm_at_the_start() -> None:
         ).seconds["capacity"][299]
     )
     assert gone <= 400 / 24 + 1
+    several = simulate(workload, unlimited(warm=500, functions=5, lifetime=7_200.0))
+    assert several.seconds["capacity"][0] == 500
     few = simulate(workload, Lambda(account_limit=100, warm=1_000))
     assert few.peak["capacity"] <= 100
 

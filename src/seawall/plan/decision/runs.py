@@ -56,7 +56,7 @@ ENDLESS = Lambda(
 
 SHARES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 _KEPT = 250_000.0  # requests at most for exact percentiles; for more, those of the histograms
-_MOST = 50_000.0  # requests of a window; for more, a fraction of the system is simulated
+_MOST = 40_000.0  # requests of a window; for more, a fraction of the system is simulated
 _TRIES = 4  # at a window, which is twice as long each time
 _POINTS = 100
 
@@ -390,7 +390,8 @@ def _usual_environments(workload: Workload, platform: Lambda) -> int:
     provisioned.
     """
     busy = workload.arrivals.rate * workload.service.mean_seconds
-    return max(0, round(busy + 3.5 * math.sqrt(busy)) - platform.provisioned)
+    spare = 3.5 * math.sqrt(busy * platform.functions)  # each function has some of its own
+    return max(0, round(busy + spare) - platform.provisioned)
 
 
 def _counted(

@@ -34,6 +34,7 @@ def run_functions(job: Job, platform: Lambda) -> Result:
     one = structs.replace(
         platform, functions=1, account_limit=max(1, limit), elsewhere=0,
         provisioned=math.ceil(platform.provisioned / count),
+        warm=math.ceil(platform.warm / count),
     )  # fmt: skip
     workload = structs.replace(job.workload, model=part_of_quota(job.workload.model, count))
     kept = isinstance(job.pieces, list)
