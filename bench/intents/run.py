@@ -29,7 +29,7 @@ from seawall.errors import ConfigError
 from seawall.intents import NO_INTENT
 from seawall.intents.blend import TwoStageClassifier
 from seawall.intents.classifier import train
-from seawall.intents.embedder import SentenceEmbedder, open_embedder
+from seawall.intents.embedder import SentenceEmbedder
 from seawall.intents.evaluation import (
     Evaluation,
     Labelled,
@@ -43,6 +43,7 @@ from seawall.intents.evaluation import (
 )
 from seawall.intents.features import digest
 from seawall.intents.misspelling import KINDS, misspelt
+from seawall.intents.open import open_embedder
 from seawall.intents.saved import TrainedClassifier, read, write
 from seawall.intents.training import train_calibrated
 

@@ -11,7 +11,8 @@ from seawall.cli.main import main
 from seawall.errors import ConfigError
 from seawall.intents import IntentDefinition
 from seawall.intents.cascade import build_detector
-from seawall.intents.embedder import Embedder, SentenceEmbedder, find_model, open_embedder
+from seawall.intents.embedder import Embedder, SentenceEmbedder, find_model
+from seawall.intents.open import open_embedder
 from tests.parts import require
 from tests.parts.models import missing_onnx
 

@@ -157,7 +157,7 @@ def _progress(text: str) -> None:
 
 def _train(arguments: argparse.Namespace) -> int:
     from seawall.config import load_settings  # noqa: PLC0415 - only what this command needs
-    from seawall.intents.embedder import open_embedder  # noqa: PLC0415
+    from seawall.intents.open import open_embedder  # noqa: PLC0415
     from seawall.intents.training import load_or_train  # noqa: PLC0415
 
     settings = load_settings(arguments.file)
@@ -193,13 +193,13 @@ def _score(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415 - only what this command needs
 
     from seawall.intents.blend import TwoStageClassifier  # noqa: PLC0415
-    from seawall.intents.embedder import open_embedder  # noqa: PLC0415
     from seawall.intents.evaluation import (  # noqa: PLC0415
         auroc,
         certainty_of_intent,
         evaluate,
         precision_with_unknown,
     )
+    from seawall.intents.open import open_embedder  # noqa: PLC0415
     from seawall.intents.training import train_calibrated  # noqa: PLC0415
 
     _check(arguments)

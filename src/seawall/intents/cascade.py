@@ -182,7 +182,7 @@ def build_detector(
         if found is not None:
             confident = found.threshold if threshold is None else threshold
             return IntentDetector(rules, found, confident, by_model, negations=negations)
-    from seawall.intents.embedder import open_embedder  # noqa: PLC0415 - needs numpy
+    from seawall.intents.open import open_embedder  # noqa: PLC0415 - needs numpy
     from seawall.intents.training import load_or_train  # noqa: PLC0415
 
     trained = load_or_train(

@@ -24,7 +24,6 @@ __all__ = [
     "SentenceEmbedder",
     "find_model",
     "one_thread",
-    "open_embedder",
     "read_tensors",
 ]
 
@@ -76,23 +75,6 @@ class SentenceEmbedder(Protocol):
 
     def __call__(self, texts: Sequence[str]) -> Array:
         """Embeddings, one row a text."""
-
-
-def open_embedder(path: str) -> SentenceEmbedder:
-    """Open the embedding model in a folder: with `model.onnx` by onnxruntime, otherwise by numpy.
-
-    Args:
-        path: Its folder; empty for that of the installed package.
-
-    Raises:
-        ConfigError: There is none, it cannot be used, or its extra is not installed.
-    """
-    folder = find_model(path)
-    if (folder / "model.onnx").is_file():
-        from seawall.intents.onnx_embedder import OnnxEmbedder  # noqa: PLC0415 - an extra
-
-        return OnnxEmbedder(folder)
-    return Embedder(folder)
 
 
 class Embedder:
