@@ -87,6 +87,7 @@ _SLOW = {
     "intents/test_embeddings.py",
     "intents/test_evaluation.py",
     "intents/test_none.py",
+    "intents/test_onnx.py",
     "intents/test_training.py",
     "models/test_hostile_servers.py",
     "models/test_local.py",

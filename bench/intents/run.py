@@ -29,7 +29,7 @@ from seawall.errors import ConfigError
 from seawall.intents import NO_INTENT
 from seawall.intents.blend import TwoStageClassifier
 from seawall.intents.classifier import train
-from seawall.intents.embedder import Embedder, find_model
+from seawall.intents.embedder import SentenceEmbedder
 from seawall.intents.evaluation import (
     Evaluation,
     Labelled,
@@ -43,6 +43,7 @@ from seawall.intents.evaluation import (
 )
 from seawall.intents.features import digest
 from seawall.intents.misspelling import KINDS, misspelt
+from seawall.intents.open import open_embedder
 from seawall.intents.saved import TrainedClassifier, read, write
 from seawall.intents.training import train_calibrated
 
@@ -86,7 +87,7 @@ class Answers:
         return self._best[text]
 
 
-def ours(case: Case, embedder: Embedder | None) -> dict[str, float]:
+def ours(case: Case, embedder: SentenceEmbedder | None) -> dict[str, float]:
     """Train, keep, load, score."""
     texts, labels = case.training.texts, case.training.labels
     began = time.process_time()
@@ -262,6 +263,9 @@ def main() -> int:
         "--clinc", type=Path, metavar="FILE", help="also on CLINC150: its data_full.json"
     )
     parser.add_argument("--validate", action="store_true", help="the sweep of settings instead")
+    parser.add_argument(
+        "--embedding-model", default="", metavar="FOLDER", help="instead of the installed one"
+    )
     arguments = parser.parse_args()
     if not (DATA / "banking77_train.csv").is_file():
         sys.stderr.write(f"BANKING77 is not in {DATA}; see README.md\n")
@@ -272,7 +276,7 @@ def main() -> int:
         print(json.dumps(validate(training, 1 if arguments.quick else 3)))
         return 0
     try:
-        embedder: Embedder | None = Embedder(find_model(""))
+        embedder: SentenceEmbedder | None = open_embedder(arguments.embedding_model)
     except ConfigError as error:
         embedder = None
         sys.stderr.write(f"without embeddings: {error}\n")

@@ -281,7 +281,8 @@ class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
             calibrated one.
         classifier: "embeddings" also runs an embedding model, some milliseconds a message, where
             n-grams are not confident.
-        embedding_model: Folder of its weights; empty for the installed package.
+        embedding_model: Folder of its weights, or of a model converted for onnxruntime; empty for
+            the installed package.
         classifier_cache: File that keeps the trained classifier, for all processes; empty for none.
     """
 

