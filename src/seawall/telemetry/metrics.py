@@ -162,6 +162,12 @@ class Metrics:
             "status",
             "decision",
         )
+        self._compactions = self._counter(
+            "seawall_compactions",
+            "Summaries of what leaves the windows of sessions, by how they ended: summarised, "
+            "failed, or refused by the tenant's budget.",
+            "outcome",
+        )
         self._refused = self._counter(
             "seawall_turns_refused",
             "Turns refused by admission control: queue full, deadline too near (late), waited in "
@@ -224,6 +230,8 @@ class Metrics:
         self._turns.labels(report.outcome, report.agent).inc()
         if report.spent:  # also by turns that failed
             self._observe_spending(report)
+        if report.compaction:
+            self._compactions.labels(report.compaction).inc()
         for effect in report.effects:
             self._effects.labels(*effect).inc()
         if report.outcome != "completed":
