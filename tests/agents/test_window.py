@@ -17,6 +17,7 @@ from seawall.agents.blocks import (
 from seawall.agents.window import history_window, turn_tokens
 from seawall.turn import (
     AssistantMessage,
+    Message,
     ToolCall,
     ToolMessage,
     TurnRecord,
@@ -54,7 +55,8 @@ def test_the_window_drops_whole_turns_from_the_front_in_blocks(
     turns: list[tuple[int, bool]], bound: WindowBound
 ) -> None:
     session: list[TurnRecord] = []
-    window, before = Window(), ()
+    window = Window()
+    before: tuple[Message, ...] = ()
     for number, (size, calls) in enumerate(turns, 1):
         session.append(_record(number, size, calls=calls))
         loaded = session[-max(1, bound.turns) :]
