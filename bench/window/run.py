@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import msgspec
 
@@ -38,11 +39,10 @@ from seawall import (
     TurnFailed,
     new_request,
 )
-from seawall.agents.blocks import Window, WindowBound
+from seawall.agents.blocks import Window, WindowBound, moved
 from seawall.agents.window import turn_tokens
 from seawall.models import Finish
 from seawall.models.local import open_local
-from seawall.pipeline import answering
 from seawall.settings import ModelSettings
 from seawall.turn import TurnRecord, Usage
 
@@ -124,7 +124,7 @@ async def converse(turns: int, size: float, *, compaction: bool) -> Run:
                 session = request.session
                 async for event in app.run(request, principal=ANN):
                     if isinstance(event, TurnFailed):
-                        raise RuntimeError(str(event.error))  # noqa: TRY004 - of a turn
+                        raise RuntimeError(str(event.problem))  # noqa: TRY004 - of a turn
     return Run(big.requests, cheap.requests)
 
 
@@ -212,30 +212,28 @@ async def main() -> None:
     arguments = parser.parse_args()
     turns = 80 if arguments.quick else TURNS
     prices = listed_prices()
-    blocks = answering.moved
     ways: dict[str, tuple[Callable[..., Window], bool]] = {
         "slides": (slide, False),
-        "blocks": (blocks, False),
-        "blocks, summaries": (blocks, True),
+        "blocks": (moved, False),
+        "blocks, summaries": (moved, True),
     }
     found: dict[str, dict[str, float]] = {}
     for name, (move, compaction) in ways.items():
-        answering.moved = move
-        run = await converse(turns, 1.0, compaction=compaction)
+        with patch("seawall.pipeline.answering.moved", move):
+            run = await converse(turns, 1.0, compaction=compaction)
+            short = await converse(turns // 2, 0.3, compaction=compaction)
         share, tokens = share_in_prefix(run, turns // 2)
         found[name] = {"prefix_share": round(share, 3), "prompt_tokens": tokens}
         for model in MODELS:
             found[name][f"usd_{model}"] = round(
-                price(run, turns, model, prices, writes=move is blocks), 4
+                price(run, turns, model, prices, writes=move is moved), 4
             )
         if arguments.llama:
-            short = await converse(turns // 2, 0.3, compaction=compaction)
             cached, _ = await cached_share(short, turns // 2 - 35)
             found[name]["llama_cached_share"] = round(cached, 3)
             same, _ = share_in_prefix(short, turns // 2 - 35)
             found[name]["llama_prefix_share"] = round(same, 3)
         sys.stdout.write(f"{name}: {found[name]}\n")
-    answering.moved = blocks
     sys.stdout.write(json.dumps({"turns": turns, "ways": found}) + "\n")
 
 
