@@ -47,6 +47,7 @@ from seawall.settings import ModelSettings
 from seawall.turn import TurnRecord, Usage
 
 TURNS = 200
+LLAMA_TURNS = 50  # of short messages; the last 25 prompts are sent to the server
 HISTORY_TURNS, HISTORY_TOKENS = 20, 6_000
 ANN = Principal("shop", "ann")
 INSTRUCTIONS = "You look after the customers of a shop for garden furniture. " * 20
@@ -221,7 +222,7 @@ async def main() -> None:
     for name, (move, compaction) in ways.items():
         with patch("seawall.pipeline.answering.moved", move):
             run = await converse(turns, 1.0, compaction=compaction)
-            short = await converse(turns // 2, 0.3, compaction=compaction)
+            short = await converse(LLAMA_TURNS, 0.12, compaction=compaction)
         share, tokens = share_in_prefix(run, turns // 2)
         found[name] = {"prefix_share": round(share, 3), "prompt_tokens": tokens}
         for model in MODELS:
@@ -229,9 +230,9 @@ async def main() -> None:
                 price(run, turns, model, prices, writes=move is moved), 4
             )
         if arguments.llama:
-            cached, _ = await cached_share(short, turns // 2 - 35)
+            cached, _ = await cached_share(short, LLAMA_TURNS - 25)
             found[name]["llama_cached_share"] = round(cached, 3)
-            same, _ = share_in_prefix(short, turns // 2 - 35)
+            same, _ = share_in_prefix(short, LLAMA_TURNS - 25)
             found[name]["llama_prefix_share"] = round(same, 3)
         sys.stdout.write(f"{name}: {found[name]}\n")
     sys.stdout.write(json.dumps({"turns": turns, "ways": found}) + "\n")

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from seawall.pipeline import compaction
 from seawall.settings import SessionSettings
 from seawall.storage.open import open_memory_store
 from seawall.storage.port import Session
+from seawall.telemetry.metrics import Metrics
 from seawall.turn import Message, SessionKey, ToolCall, ToolMessage, TurnReport, UserMessage
 from tests.pipeline.shop import ANN, Outcome, RefundService, ask, refund
 
@@ -342,3 +344,14 @@ async def test_a_summary_in_progress_ends_with_the_server(place: SessionSettings
         assert snapshot.session is not None
         assert "FACT 0 is 0" in summary_of(snapshot.session)
         assert cheap.requests == []
+
+
+async def test_compactions_are_counted(place: SessionSettings) -> None:
+    metrics = Metrics()
+    async with desk(place) as (app, _, _):
+        app.observe(metrics.observe)
+        await converse(app, [f"talk {number}" for number in range(14)])
+    text = b"".join(metrics.scrape()).decode()
+    assert re.search(
+        r'^seawall_compactions_total\{outcome="summarised"\} [1-9]', text, re.MULTILINE
+    )
