@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from seawall.admission.gate import AdmissionGate, open_gate
-from seawall.agents import HAND_OFF, Agent, Routing, build_agent
+from seawall.agents import HAND_OFF, Agent, Compaction, Routing, build_agent
 from seawall.agents.calls import Emit
 from seawall.budgets import Metering, open_metering
 from seawall.config import AgentSettings, Settings, ToolsetSettings
@@ -43,6 +43,7 @@ from seawall.turn import Principal, TurnReport, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.caches.answers import AnswerCache
+    from seawall.pipeline.compaction import Compactions
     from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.recovery import OrphanRecovery
     from seawall.storage.counters import Counters
@@ -136,6 +137,8 @@ class Engine(Struct, frozen=True):
         await self.pipeline.live.close(max(0.0, until - clock()))
         if self.pipeline.ports.notifications is not None:
             await self.pipeline.ports.notifications.settle(max(0.0, until - clock()))
+        if self.pipeline.ports.compactions is not None:
+            await self.pipeline.ports.compactions.settle(max(0.0, until - clock()))
         if self.telemetry is not None:
             await self.telemetry.flush(min(_FLUSH_SECONDS, max(0.0, until - clock())))
 
@@ -149,6 +152,8 @@ class Engine(Struct, frozen=True):
         await self.pipeline.live.close(seconds)
         if self.pipeline.ports.notifications is not None:
             await self.pipeline.ports.notifications.close()
+        if self.pipeline.ports.compactions is not None:
+            await self.pipeline.ports.compactions.settle(0.0)
         await self.metering.close()
         await self.store.close()
         self.detector.close()
@@ -408,6 +413,7 @@ async def _assemble(
         notifications=notifications,
         person_notice=settings.handover.notice,
         check_quota=_quota_check(registered, resilient) if metering.quotas else None,
+        compactions=_open_compactions(registered, store, metering),
     )
     pipeline = Pipeline(ports)
     orphan_recovery = None
@@ -460,6 +466,17 @@ def _open_answers(
     from seawall.caches.answers import AnswerCache  # noqa: PLC0415 - only if configured
 
     return AnswerCache(cacheable, agents, settings.caches, seconds=settings.turn.turn)
+
+
+def _open_compactions(
+    registered: Registrations, store: SessionStore, metering: Metering
+) -> "Compactions | None":
+    """The compactions of sessions; None if no agent has any."""
+    if all(each.compaction == "none" for each in registered.agents.values()):
+        return None
+    from seawall.pipeline.compaction import Compactions  # noqa: PLC0415 - only if configured
+
+    return Compactions(store, metering.spending)
 
 
 def _offer_anew(offer: Callable[[], None], answers: "AnswerCache") -> None:
@@ -667,7 +684,20 @@ def _build_agent(
         output=output,
         reasoning=settings.reasoning,
         description=settings.description,
+        compaction=_compaction(name, settings, models),
     )
+
+
+def _compaction(
+    name: str, settings: AgentSettings, models: Mapping[str, Model]
+) -> Compaction | None:
+    """How an agent's conversations are summarised; None if they are not."""
+    if settings.compaction == "none":
+        return None
+    wanted = settings.summary_model or settings.model
+    if wanted not in models:
+        raise ConfigError(f'agents.{name}.summary_model: unknown model "{wanted}"')
+    return Compaction(models[wanted], settings.summary_tokens, settings.limits.model_seconds)
 
 
 def _tool_names(

@@ -255,6 +255,9 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         cache: Reuse of its answers; None for no reuse.
         reasoning: Whether clients of the turns API get the model's reasoning.
         handover: Whether it may hand conversations over to a person; see `[handover]`.
+        compaction: Whether what leaves the history window is summarised.
+        summary_model: Name of the model that writes summaries; empty for the agent's.
+        summary_tokens: Of a summary, at most.
     """
 
     instructions: str
@@ -268,6 +271,9 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cache: AnswerCacheSettings | None = None
     reasoning: bool = False
     handover: bool = False
+    compaction: Literal["none", "summary"] = "none"
+    summary_model: str = ""
+    summary_tokens: Annotated[int, Meta(ge=100, le=8_000)] = 1_000
 
 
 class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -795,6 +801,7 @@ def _check_references(settings: Settings, source: _Source) -> None:
 
     for name, agent in settings.agents.items():
         check(("agents", name, "model"), "model", agent.model, settings.models)
+        check(("agents", name, "summary_model"), "model", agent.summary_model, settings.models)
         for other in agent.handoffs:
             check(("agents", name, "handoffs"), "agent", other, settings.agents)
     for name, model in settings.models.items():

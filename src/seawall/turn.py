@@ -514,6 +514,9 @@ class TurnReport(Struct):
         cached: Whether the answer was produced for another turn.
         tenant: Empty until it is verified.
         effects: Tool, status and decision ("none" for none) of each effect that has ended.
+        compaction: How a compaction of the session ended, whose summary, if there is one, is
+            stored with this turn: "summarised", "failed", "refused"; empty for none. Its cost is
+            in `spent`.
     """
 
     turn: str
@@ -530,6 +533,7 @@ class TurnReport(Struct):
     cached: bool = False
     tenant: str = ""
     effects: list[tuple[str, str, str]] = []
+    compaction: str = ""
 
     @property
     def succeeded(self) -> bool:

@@ -50,6 +50,8 @@ def test_defaults_and_the_environment() -> None:
             "jwks_url must be https",
         ),
         (GOOD + "model = 'absent'", 'agents.one.model: unknown model "absent"'),
+        (GOOD + "summary_model = 'absent'", 'agents.one.summary_model: unknown model "absent"'),
+        (GOOD + "compaction = 'all'", "agents.one.compaction"),
         (GOOD + "handoffs = ['two']", "agents.one.handoffs"),
         (GOOD + "[intents.a]\nagent = 'two'", "intents.a.agent"),
         (GOOD + "[routing]\ndefault_agent = 'x'", "routing.default_agent"),

@@ -262,8 +262,6 @@ async def test_a_long_conversation_stays_with_the_person(
         ]  # the window's three turns
         await ask(app, "Thanks", session=turn.session)
         assert [said(each) for each in script.requests[-1].messages] == [
-            "assistant: [A person wrote this in your place:] p1",
-            "user: u2",
             "assistant: [A person wrote this in your place:] p2",
             "user: Thanks",
         ]

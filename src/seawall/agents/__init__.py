@@ -16,6 +16,7 @@ __all__ = [
     "HAND_OFF",
     "Agent",
     "AgentLimits",
+    "Compaction",
     "Route",
     "Routing",
     "build_agent",
@@ -49,6 +50,20 @@ class AgentLimits(Struct, frozen=True, forbid_unknown_fields=True):
     call_tokens: _Count | None = None
 
 
+class Compaction(Struct, frozen=True, eq=False):
+    """How an agent's conversations are summarised.
+
+    Attributes:
+        model: That writes the summaries.
+        tokens: Of a summary, at most.
+        seconds: Duration of one summary, at most.
+    """
+
+    model: Model
+    tokens: int
+    seconds: float
+
+
 class Agent(Struct, frozen=True, eq=False):
     """An agent, shared by all turns and never changed.
 
@@ -65,6 +80,7 @@ class Agent(Struct, frozen=True, eq=False):
         reasoning: Whether clients get the model's reasoning.
         may_be_empty: Whether an answer may be empty, because a client named stop texts.
         description: What it is for, for those that choose an agent.
+        compaction: None where what leaves the window is not summarised.
     """
 
     name: str
@@ -79,6 +95,7 @@ class Agent(Struct, frozen=True, eq=False):
     reasoning: bool = False
     may_be_empty: bool = False
     description: str = ""
+    compaction: Compaction | None = None
 
 
 def build_agent(
@@ -93,6 +110,7 @@ def build_agent(
     output: "OutputCheck | None" = None,
     reasoning: bool = False,
     description: str = "",
+    compaction: Compaction | None = None,
 ) -> Agent:
     """Build an agent and its prompt; the arguments are the attributes of `Agent`.
 
@@ -120,6 +138,7 @@ def build_agent(
         output=output,
         reasoning=reasoning,
         description=description,
+        compaction=compaction,
     )
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "estimate_tokens",
     "history_window",
     "interludes",
+    "turn_tokens",
     "with_interludes",
     "with_newest_images",
     "without_images",
@@ -55,30 +56,28 @@ def estimate_tokens(message: Message) -> int:
     return characters // _CHARACTERS_A_TOKEN + _TOKENS_A_MESSAGE
 
 
-def history_window(
-    turns: Sequence[TurnRecord], *, max_turns: int, max_tokens: int
-) -> tuple[Message, ...]:
-    """The messages of the newest turns that fit, oldest first.
+def turn_tokens(turn: TurnRecord) -> int:
+    """About how many tokens a turn costs in a prompt."""
+    return sum(map(estimate_tokens, _messages(turn)))
+
+
+def history_window(turns: Sequence[TurnRecord], start: int) -> tuple[Message, ...]:
+    """The messages of the turns from a number on.
 
     Turns are included whole, so that no tool call is separated from its result.
 
     Args:
         turns: Oldest first.
-        max_turns: Turns at most.
-        max_tokens: Estimated tokens at most.
+        start: Number of the first turn that is shown.
     """
-    chosen: list[tuple[TurnRecord, tuple[Message, ...]]] = []
-    tokens = 0
-    for turn in reversed(turns[-max_turns:] if max_turns else ()):
-        messages = turn.messages if turn.status == "completed" else _with_results(turn)
-        tokens += sum(map(estimate_tokens, messages))
-        if tokens > max_tokens:
-            break
-        chosen.append((turn, messages))
-    chosen.reverse()
+    chosen = [(each, _messages(each)) for each in turns if each.number >= start]
     if any(turn.during is not UNSET for turn, _ in chosen):
         return _in_order(chosen)
     return tuple(message for _, messages in chosen for message in messages)
+
+
+def _messages(turn: TurnRecord) -> tuple[Message, ...]:
+    return turn.messages if turn.status == "completed" else _with_results(turn)
 
 
 def interludes(turn: TurnRecord, later: Sequence[TurnRecord]) -> Interludes:

@@ -95,6 +95,13 @@ class Spending:
             return None
         return Cost(self.cost / 1e9, self.currency, self.estimated)
 
+    def include(self, by_model: Mapping[str, ModelSpend]) -> None:
+        """Report what was charged elsewhere together with this; it is not charged again."""
+        for model, spent in by_model.items():
+            on_model = self.by_model.setdefault(model, ModelSpend())
+            on_model.usage += spent.usage
+            on_model.cost += spent.cost
+
     def close(self) -> None:
         """End the turn, however it ended; an answer that other turns wait for may still charge."""
         if self._reservation is not None and not self._closed:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,15 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from seawall.agents import Route, choose_agent
+from seawall.agents.blocks import (
+    Window,
+    WindowBound,
+    moved,
+    notes_of_tools,
+    stored_notes,
+    stored_window,
+    summary_messages,
+)
 from seawall.agents.calls import AgentTurn, Answer, TurnPausing
 from seawall.agents.loop import run_agent
 from seawall.agents.window import Interludes, history_window, without_images
@@ -72,7 +82,7 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
             current=session.agent if session else None,
         )
         answer = Answer(route.agent)
-        state = dict(session.state) if session else {}
+        state = notes_of_tools(session.state) if session else {}
     else:
         from seawall.pipeline.continuation import left_answer  # noqa: PLC0415 - seldom
 
@@ -85,7 +95,8 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
     context.report.intent, context.report.intent_by = detection.intent, detection.by
     if (span := current_span.get()) is not None:
         span.put("gen_ai.conversation.id", opened.key.session)
-    source = _JournalSource(ports, context, opened, route, state)
+    window = stored_window(session.state) if session else Window()
+    source = _JournalSource(ports, context, opened, route, state, window)
     if left is None:
         await _open_turn(source)
     else:
@@ -127,13 +138,17 @@ def _ending(context: TurnContext, failure: BaseException) -> BaseException:
 
 
 class _JournalSource(Struct):
-    """A turn that runs, and its journal, which is made when the first effect needs it."""
+    """A turn that runs, and its journal, which is made when the first effect needs it.
+
+    `state`: notes of the tools. `window`: of the session, as it is stored with the turn.
+    """
 
     ports: Ports
     context: TurnContext
     opened: Opened
     route: Route
     state: dict[str, str]
+    window: Window
     journal: "TurnJournal | None" = None
 
     @property
@@ -151,6 +166,7 @@ class _JournalSource(Struct):
             self.journal = open_journal(
                 self.ports, self.context, self.opened, self.route, self.state
             )
+            self.journal.window = self.window
         return self.journal
 
 
@@ -196,21 +212,31 @@ async def _finish(source: _JournalSource, answer: Answer) -> None:
     ports, context, opened, state = source.ports, source.context, source.opened, source.state
     _report_answer(context, answer, opened.detection.usage)
     await context.emit(UsageReported(context.report.usage, context.spending.reported_cost()))
+    session, compactions = opened.snapshot.session, ports.compactions
+    if compactions is not None and session is not None:
+        source.window = compactions.adopt(session, source.window)
     if source.begun:
         _check_state(state)
+        source.open().window = source.window
         record = await source.open().complete(answer)
     else:
+        _check_state(state)
         commit = _commit(
             context,
             opened,
             source.route,
             answer,
-            state=state,
+            state=stored_notes(state, source.window),
             ttl_seconds=ports.sessions.ttl_seconds,
         )
         opened.lease.stop_renewing()
         await _store(ports, context, commit)
         record = commit.turn
+    if compactions is not None and session is not None:
+        ended = compactions.report(session, source.window)
+        if ended is not None:
+            context.report.compaction = ended.outcome
+            context.spending.include(ended.spent)
     context.report.outcome = "completed"
     context.timings.since_start("total", asyncio.get_running_loop().time())
     await context.emit(
@@ -286,10 +312,8 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         said, spent = said_meanwhile(left, earlier, max_tokens=tokens)
         tokens -= spent
         earlier = tuple(each for each in earlier if each.number < left.number)
-    history: tuple[Message, ...] = request.history or history_window(
-        earlier,
-        max_turns=settings.history_turns,
-        max_tokens=tokens,
+    history = request.history or _window_messages(
+        source, earlier, WindowBound(settings.history_turns, max(0, tokens))
     )
     retry = request.idempotency_key or (left.id if left is not None else request.id)
     pending = None
@@ -315,6 +339,29 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         approval_seconds=ports.approval_seconds,
         caller_token=_caller_token(ports.authenticator, context.credential, principal),
     )
+
+
+def _window_messages(
+    source: _JournalSource, earlier: Sequence[TurnRecord], bound: WindowBound
+) -> tuple[Message, ...]:
+    """What the model sees of the session: the summary, and the turns of the window.
+
+    Args:
+        source: Its window becomes that of this turn.
+        earlier: The newest turns, oldest first.
+        bound: Of the window.
+    """
+    session, compactions = source.opened.snapshot.session, source.ports.compactions
+    if session is None:
+        return ()
+    if compactions is None or source.opened.lease.continues is not None:
+        window = source.window = moved(source.window, earlier, bound)
+    else:
+        window = source.window = moved(compactions.adopt(session, source.window), earlier, bound)
+        compaction = source.ports.agents[source.route.agent].compaction
+        if compaction is not None:
+            compactions.begin(session, compaction, window, earlier, bound)
+    return (*summary_messages(window), *history_window(earlier, window.start))
 
 
 def _caller_token(
@@ -370,7 +417,6 @@ def _commit(
     ttl_seconds: float,
 ) -> Commit:
     request, session = context.request, opened.snapshot.session
-    _check_state(state)
     version = session.version if session else 0
     job = opened.lease.begin.background_job
     attempt = job.attempt if job is not None else 0

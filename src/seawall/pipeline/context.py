@@ -30,6 +30,7 @@ from seawall.turn import TurnReport, TurnRequest
 if TYPE_CHECKING:
     from seawall.caches.answers import AnswerCache
     from seawall.models import ModelRequest
+    from seawall.pipeline.compaction import Compactions
     from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.live import LiveTurn
 
@@ -249,7 +250,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     `EffectSettings`, also for `approval_seconds`. `notifications` delivers those of hand-overs;
     `person_notice` answers a message while a person has the conversation, empty for no answer.
     `check_quota` raises if the quotas of an agent's model leave no room for a request before a
-    deadline; None where there are none.
+    deadline; None where there are none. `compactions`: None where no agent has summaries.
     """
 
     authenticator: Authenticator
@@ -269,6 +270,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     notifications: "NotificationDelivery | None" = None
     person_notice: str = ""
     check_quota: "Callable[[str, ModelRequest, float], None] | None" = None
+    compactions: "Compactions | None" = None
 
 
 class TurnContext(Struct):

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from seawall.agents import Route
+from seawall.agents.blocks import stored_notes
 from seawall.agents.calls import AgentTurn, Answer, Step
 from seawall.agents.effects import settle_step
 from seawall.agents.window import Interludes, estimate_tokens, interludes
@@ -248,7 +249,7 @@ async def settle_left_turn(ports: Ports, context: TurnContext, opened: Opened) -
     snapshot = opened.snapshot
     session = snapshot.session
     if session is not None:
-        session = msgspec.structs.replace(session, state=state)
+        session = msgspec.structs.replace(session, state=stored_notes(state, journal.window))
     turns = (*turns[:-1], journal.record)
     return msgspec.structs.replace(
         opened, snapshot=msgspec.structs.replace(snapshot, session=session, turns=turns)

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from seawall.agents import Route
+from seawall.agents.blocks import Window, stored_notes, stored_window
 from seawall.agents.calls import Answer, Step
 from seawall.agents.effects import DecidedMeanwhile
 from seawall.agents.window import without_images
@@ -97,7 +98,11 @@ class JournalOrigin(Struct, frozen=True, kw_only=True):
 
 
 class TurnJournal:
-    """The journal of one attempt at a turn; implements `StepJournal`."""
+    """The journal of one attempt at a turn; implements `StepJournal`.
+
+    Attributes:
+        window: Of the session, stored with the turn when it is over.
+    """
 
     def __init__(
         self,
@@ -121,6 +126,8 @@ class TurnJournal:
         self._lease = lease
         self._origin = origin
         self._state = state
+        session = origin.session
+        self.window = stored_window(session.state) if session is not None else Window()
         self._record = stored = origin.stored
         self._lost = False
         self._effects: dict[str, Effect] = {}
@@ -363,7 +370,9 @@ class TurnJournal:
             lease_owner=self._lease.begin.turn,
             until=None if ends else now + self._lease.journal_seconds,
             agent=answer.agent,
-            state=dict(self._state) if status in ("completed", "interrupted") else None,
+            state=stored_notes(self._state, self.window)
+            if status in ("completed", "interrupted")
+            else None,
             expires_at=max(now + self._ports.sessions.ttl_seconds, *expiries, 0.0),
             idempotency_key=self._context.request.idempotency_key,
             fingerprint=origin.fingerprint,

@@ -57,4 +57,5 @@ def warmup_ports(ports: Ports, store: SessionStore) -> Ports:
         observe=lambda _: None,
         spending=Spending,
         tracer=None,
+        compactions=None,
     )

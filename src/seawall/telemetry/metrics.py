@@ -209,6 +209,7 @@ class Metrics:
         # Only where calls are metered.
         self._model_tokens: Counter | None = None
         self._model_cost: Counter | None = None
+        self._compactions: Counter | None = None  # only where sessions are summarised
         self._last_refused: dict[Any, int] = {}
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -224,6 +225,8 @@ class Metrics:
         self._turns.labels(report.outcome, report.agent).inc()
         if report.spent:  # also by turns that failed
             self._observe_spending(report)
+        if report.compaction:
+            self._observe_compaction(report.compaction)
         for effect in report.effects:
             self._effects.labels(*effect).inc()
         if report.outcome != "completed":
@@ -238,6 +241,16 @@ class Metrics:
         if report.tool_calls:
             self._tools.labels("failed").inc(report.failed_tool_calls)
             self._tools.labels("answered").inc(report.tool_calls - report.failed_tool_calls)
+
+    def _observe_compaction(self, outcome: str) -> None:
+        if self._compactions is None:
+            self._compactions = self._counter(
+                "seawall_compactions",
+                "Summaries of what leaves the windows of sessions, by how they ended: summarised, "
+                "failed, or refused by the tenant's budget.",
+                "outcome",
+            )
+        self._compactions.labels(outcome).inc()
 
     def _observe_spending(self, report: TurnReport) -> None:
         if self._model_tokens is None or self._model_cost is None:
