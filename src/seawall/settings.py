@@ -264,6 +264,16 @@ class QuotaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     queued: Annotated[int, Meta(ge=0, le=1_000_000)] = 6_000
     pods: Annotated[int, Meta(ge=1, le=100_000)] = 1
 
+    @property
+    def has_limits(self) -> bool:
+        """Whether anything is limited."""
+        return bool(
+            self.requests_per_minute
+            or self.tokens_per_minute
+            or self.input_tokens_per_minute
+            or self.output_tokens_per_minute
+        )
+
 
 class BudgetLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of one tenant per calendar day or month, UTC; None for no limit."""

@@ -103,21 +103,20 @@ class LiveTurn:
         self._followers += 1
         try:
             index = 0
-            waits: Event | None = None
+            shown: Event | None = None  # the newest of those that have no position of their own
             while True:
                 while index < len(self._events):
                     event, end = self._events[index], self._ends[index]
-                    if type(event) is TurnQueued:
-                        if event is not waits and end >= after:
-                            yield end, event
-                        waits = event
+                    wide = width(event)
+                    if not (end > after if wide else event is not shown and end >= after):
                         index += 1
                         continue
-                    if end <= after:
-                        index += 1
-                        continue
-                    known, after = after - (end - width(event)), end
-                    yield end, remaining(event, known)  # a text may have become longer meanwhile
+                    if wide:
+                        known, after = after - (end - wide), end
+                        event = remaining(event, known)  # it may have become longer meanwhile
+                    else:
+                        shown = event
+                    yield end, event
                 if self.finished:
                     break
                 change = asyncio.get_running_loop().create_future()
