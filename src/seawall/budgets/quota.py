@@ -152,6 +152,9 @@ class Quota:
         """
         needs = self._account.needs(size)
         rank = _RANK_AGAIN if again else _RANK
+        idle = self._serving is None or self._serving.done()
+        if idle and self._bucket.recovery_due:
+            self._serving = asyncio.create_task(self._recover())
         if not self._waiting and self._account.take(needs):
             return self._admit(self._permit(needs, size, tenant, rank))
         latest = self._latest(needs, size, deadline, (tenant, rank), patience)
@@ -278,6 +281,11 @@ class Quota:
         elif self._bucket.processes > 1 and (self._returning is None or self._returning.done()):
             self._returning = asyncio.create_task(self._return_surplus())
 
+    async def _recover(self) -> None:
+        """Ask the counter again after a failure, although no call waits for it."""
+        await self._bucket.ask({})
+        await self._serve_queue()  # for those that have come meanwhile
+
     async def _return_surplus(self) -> None:
         """Return what others may wait for, at most once a second."""
         clock = asyncio.get_running_loop().time
@@ -314,8 +322,7 @@ class Quota:
             if ticket in self._waiting:
                 self._fair.remove(ticket)
                 del self._waiting[ticket]
-                if self._waiting:
-                    self._head_changed.set()
+                self._head_changed.set()
             if ticket.active:  # it was admitted at the same moment
                 self.cancel(waiting.permit)
             self._fair.forget(ticket.flow)

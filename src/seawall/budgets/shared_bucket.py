@@ -88,6 +88,11 @@ class SharedBucket:
         """Processes that take part, as far as is known."""
         return max(self._least_processes, self._processes)
 
+    @property
+    def recovery_due(self) -> bool:
+        """Whether the counter should be asked again after a failure."""
+        return self.degraded and not 0 <= self._clock() - self._failed_at < self._retry_seconds
+
     def fits(self, needs: Mapping[str, int]) -> bool:
         """Return whether amounts are free here."""
         self._advance()
@@ -210,7 +215,9 @@ class SharedBucket:
             missing = needs.get(name, 0) - self.free[name]
             if missing > 0:
                 left = refill.allowed(now) - self._used[name]
-                ahead = max(_CALLS_AHEAD * needs[name], 2 * self._spent[name], left // _IDLE_PART)
+                ahead = max(
+                    _CALLS_AHEAD * needs.get(name, 0), 2 * self._spent[name], left // _IDLE_PART
+                )
                 amounts[name] = max(missing, min(ahead, left // _PART) // self.processes)
         self._spent = dict.fromkeys(self._spent, 0)
         window = self.number
