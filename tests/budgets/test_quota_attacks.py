@@ -1,18 +1,29 @@
 """What could make a quota unfair, or stop it: floods, wrong clocks, stores, reports, refusals."""
 
 import asyncio
+import random
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from unittest.mock import patch
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from seawall.admission.queue import FairQueue, Ticket
 from seawall.budgets import open_metering
 from seawall.budgets.quota import CallSize, Quota, QuotaPermit
 from seawall.budgets.reservation import Reservations
 from seawall.config import parse_settings
-from seawall.errors import QuotaExhausted
-from seawall.models import ModelRequest, Prompt, prompt_bytes
+from seawall.errors import (
+    Problem,
+    QuotaExhausted,
+    UpstreamFailed,
+    UpstreamRefused,
+    UpstreamThrottled,
+)
+from seawall.models import Finish, ModelEvent, ModelRequest, Prompt, Text, prompt_bytes
 from seawall.models.resilient import ResilientModel
 from seawall.models.scripted import ScriptedModel
 from seawall.models.upstream import Upstream
@@ -24,6 +35,7 @@ from tests.budgets.test_quota import Clock, Shaky, soon, tokens, until
 
 HOUR = 3_600.0
 SMALL = CallSize(0, 10)
+REQUEST = ModelRequest(Prompt("Help."), (UserMessage("hello"),), 100)
 
 
 async def wait_once(quota: Quota) -> None:
@@ -309,7 +321,7 @@ def test_images_count_and_do_not_spoil_the_estimate_of_text() -> None:
 
 
 async def test_a_quota_without_a_limit_is_none() -> None:
-    settings = parse_settings(
+    configured = parse_settings(
         '[models.default]\nbase_url = "http://localhost/v1"\nmodel = "m"\nquota = "account"\n'
         "[quotas.account]\ntokens_per_minute = 0\n"
         '[agents.shop]\ninstructions = "Help."\n'
@@ -318,7 +330,7 @@ async def test_a_quota_without_a_limit_is_none() -> None:
     async def counters() -> MemoryCounters:
         raise AssertionError("no counter is needed")
 
-    assert (await open_metering(settings, counters)).quotas == {}
+    assert (await open_metering(configured, counters)).quotas == {}
 
 
 async def test_a_fallback_that_can_never_take_a_call_is_no_reason_to_give_up() -> None:
@@ -355,3 +367,81 @@ async def test_a_fallback_that_can_never_take_a_call_is_no_reason_to_give_up() -
     model.check_quota(request, soon(1), "acme")
     for quota in (own, small):
         await quota.close()
+
+
+class Unreliable(ScriptedModel):
+    """Answers, fails and hangs by chance."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__(str)
+        self._chance = chance
+
+    async def stream(
+        self, request: ModelRequest, *, deadline: float
+    ) -> AsyncGenerator[ModelEvent, None]:
+        del request, deadline
+        chance = self._chance
+        for _ in range(3):
+            await asyncio.sleep(chance.choice([0.0, 0.002, 0.03]))
+            if (luck := chance.random()) < 0.1:
+                raise UpstreamThrottled("Too many.", retry_after=chance.choice([None, 0.0, 0.01]))
+            if luck < 0.2:
+                raise chance.choice([UpstreamFailed, UpstreamRefused])("It failed.")
+            yield Text("a")
+        yield Finish("stop", Usage(3, 2, 1))
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=8, deadline=None)
+def test_no_call_keeps_its_permit(seed: int) -> None:
+    """Whatever fails, is late, is hedged, falls back or is cancelled, and when."""
+    chance = random.Random(seed)
+
+    async def scenario() -> None:
+        wheel = TimingWheel(0.002)
+        limits = QuotaSettings(requests_per_minute=60_000, window_seconds=0.1, queued=20)
+        quotas = [Quota(name, limits, MemoryCounters()) for name in "ab"]
+        resilience = ResilienceSettings(
+            first_token_seconds=0.02,
+            between_tokens_seconds=0.02,
+            permit_wait_seconds=0.02,
+            backoff_seconds=0.001,
+            backoff_cap_seconds=0.002,
+            hedge_quantile=0.5,
+            hedge_share=0.5,
+        )
+        model = ResilientModel(
+            tuple(
+                Upstream(
+                    each.name,
+                    Unreliable(chance),
+                    resilience,
+                    max_concurrency=6,
+                    wheel=wheel,
+                    quota=each,
+                )
+                for each in quotas
+            )
+        )
+
+        async def call() -> None:
+            deadline = soon(chance.choice([0.01, 0.05, 2.0]))
+            with suppress(Problem):
+                async with aclosing(model.stream(REQUEST, deadline=deadline)) as events:
+                    async for _ in events:
+                        if chance.random() < 0.05:
+                            break
+
+        tasks = []
+        for _ in range(80):
+            tasks.append(asyncio.create_task(call()))
+            await asyncio.sleep(chance.choice([0.0, 0.0, 0.002]))
+            if chance.random() < 0.3:
+                chance.choice(tasks).cancel()
+        await asyncio.wait(tasks, timeout=20)
+        assert all(each.done() for each in tasks)
+        assert [(each.in_flight, each.waiting) for each in quotas] == [(0, 0), (0, 0)]
+        for each in quotas:
+            await each.close()
+
+    asyncio.run(scenario())

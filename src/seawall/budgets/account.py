@@ -65,6 +65,7 @@ class Account:
         shared: The measure that tenants share: what is most likely to be short.
         shared_limit: Its limit a minute.
         call_seconds: How long calls take.
+        calls: In flight.
     """
 
     def __init__(
@@ -87,7 +88,8 @@ class Account:
         )
         self.shared_limit = self._refills[self.shared].per_minute
         self.call_seconds = Average(0.0)
-        self._calls = self._bytes = 0  # in flight: calls, and bytes of their prompts
+        self.calls = 0
+        self._bytes = 0  # of their prompts
         self._in_flight = dict.fromkeys(self._refills, 0)  # reserved by them
         self._paused_at = self._paused_until = 0.0  # on the event loop's clock
         self._refusals = 0  # in a row, of calls that began after one another
@@ -198,7 +200,7 @@ class Account:
         if not self.bucket.read_at and not self.bucket.degraded:
             return longest
         typical = self._rule.typical(prompt_bytes, 1)
-        running = self._rule.typical(self._bytes, self._calls)
+        running = self._rule.typical(self._bytes, self.calls)
         for measure, need in needs.items():
             short = need - self.bucket.left(measure)
             if typical is not None and running is not None:
@@ -211,7 +213,7 @@ class Account:
         return longest
 
     def _count_in_flight(self, permit: QuotaPermit, sign: int) -> None:
-        self._calls += sign
+        self.calls += sign
         self._bytes += sign * permit.prompt_bytes
         for measure, amount in permit.reserved.items():
             self._in_flight[measure] += sign * amount

@@ -122,6 +122,11 @@ class Quota:
         return len(self._waiting)
 
     @property
+    def in_flight(self) -> int:
+        """Calls that have a permit."""
+        return self._account.calls
+
+    @property
     def on_static_share(self) -> bool:
         """Whether the shared counter failed, so that the static share applies."""
         return self._bucket.degraded
