@@ -22,7 +22,7 @@ from seawall.errors import (
     TurnPostponed,
     problem_from,
 )
-from seawall.events import Event, TextDelta, TurnQueued
+from seawall.events import Event, ReasoningDelta, TextDelta, TurnQueued
 from seawall.pipeline.replay import advance, attempt_offset, remaining, width
 from seawall.turn import Principal, TurnRequest
 
@@ -104,11 +104,15 @@ class LiveTurn:
         try:
             index = 0
             shown: Event | None = None  # the newest of those that have no position of their own
+            resumed_at, present = after, len(self._events) if after else 0
             while True:
                 while index < len(self._events):
                     event, end = self._events[index], self._ends[index]
                     wide = width(event)
-                    if not (end > after if wide else event is not shown and end >= after):
+                    new = end > after if wide else end >= after and event is not shown
+                    if type(event) is ReasoningDelta and end == resumed_at and index < present:
+                        new = False  # it was shown before
+                    if not new:
                         index += 1
                         continue
                     if wide:
