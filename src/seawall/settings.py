@@ -267,11 +267,21 @@ class QuotaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     @property
     def has_limits(self) -> bool:
         """Whether anything is limited."""
-        return bool(
-            self.requests_per_minute
-            or self.tokens_per_minute
-            or self.input_tokens_per_minute
-            or self.output_tokens_per_minute
+        return any(self._limits)
+
+    @property
+    def burst_seconds(self) -> float:
+        """`window_seconds`; a minute, where in a shorter window there would be less than one."""
+        few = any(each * self.window_seconds < 60 for each in self._limits if each)
+        return 60.0 if self.refill == "window" and few else self.window_seconds
+
+    @property
+    def _limits(self) -> tuple[int, ...]:
+        return (
+            self.requests_per_minute,
+            self.tokens_per_minute,
+            self.input_tokens_per_minute,
+            self.output_tokens_per_minute,
         )
 
 

@@ -17,6 +17,7 @@ from seawall.budgets.quota import CallSize, Quota, QuotaPermit
 from seawall.budgets.reservation import Reservations
 from seawall.config import parse_settings
 from seawall.errors import (
+    ConfigError,
     Problem,
     QuotaExhausted,
     UpstreamFailed,
@@ -307,7 +308,7 @@ def test_limits_that_differ_do_not_fill_the_log(caplog: pytest.LogCaptureFixture
 def test_images_count_and_do_not_spoil_the_estimate_of_text() -> None:
     prompt = Prompt("Help.")
     plain = ToolMessage("c", "look", "a picture", failed=False)
-    seen = ToolMessage("c", "look", "a picture", failed=False, images=(Image("image/png", b"x"),))
+    seen = ToolMessage("c", "look", "a picture", failed=False, images=(Image("image/png", "eA=="),))
     text, picture = (
         prompt_bytes(ModelRequest(prompt, (UserMessage("hello"), each), 100))
         for each in (plain, seen)
@@ -331,6 +332,18 @@ async def test_a_quota_without_a_limit_is_none() -> None:
         raise AssertionError("no counter is needed")
 
     assert (await open_metering(configured, counters)).quotas == {}
+
+
+def test_an_agent_is_not_rejected_for_a_window_that_is_lengthened() -> None:
+    """In ten seconds there would be less than one request, so that the window is a minute."""
+    text = (
+        '[models.default]\nbase_url = "http://localhost/v1"\nmodel = "m"\nquota = "account"\n'
+        '[quotas.account]\nrefill = "window"\nwindow_seconds = 10\ntokens_per_minute = 6000\n'
+        '{requests}\n[agents.shop]\ninstructions = "Help."\n'
+    )
+    parse_settings(text.format(requests="requests_per_minute = 3"))
+    with pytest.raises(ConfigError, match="never has more than 1,000"):
+        parse_settings(text.format(requests="requests_per_minute = 30"))
 
 
 async def test_a_fallback_that_can_never_take_a_call_is_no_reason_to_give_up() -> None:

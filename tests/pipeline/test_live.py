@@ -96,8 +96,17 @@ async def test_reasoning_reaches_all_who_follow() -> None:
     """It has no position: every piece is shown once, between the same events, also to the late."""
     turns = LiveTurns()
     begun, go_on = asyncio.Event(), asyncio.Event()
-    first = [TurnStarted("t", "s", True), ReasoningDelta("Let me "), ReasoningDelta("see. ")]
-    then = [TextDelta("one"), ReasoningDelta("And "), ReasoningDelta("two."), TextDelta("two")]
+    first: list[Event] = [
+        TurnStarted("t", "s", True),
+        ReasoningDelta("Let me "),
+        ReasoningDelta("see. "),
+    ]
+    then: list[Event] = [
+        TextDelta("one"),
+        ReasoningDelta("And "),
+        ReasoningDelta("two."),
+        TextDelta("two"),
+    ]
 
     async def execute(live: LiveTurn) -> None:
         live.owner = ADA
