@@ -575,7 +575,7 @@ def _open_handover(
 
 def _quota_check(
     registered: Registrations, models: Mapping[str, ResilientModel]
-) -> Callable[[str, ModelRequest, float], None]:
+) -> Callable[[str, ModelRequest, float, str], None]:
     """See `Ports.check_quota`; models that were registered in code have no quota."""
     by_agent = {
         name: models[each.model]
@@ -583,9 +583,9 @@ def _quota_check(
         if each.model in models and each.model not in registered.models
     }
 
-    def check(agent: str, request: ModelRequest, deadline: float) -> None:
+    def check(agent: str, request: ModelRequest, deadline: float, tenant: str) -> None:
         if agent in by_agent:
-            by_agent[agent].check_quota(request, deadline)
+            by_agent[agent].check_quota(request, deadline, tenant)
 
     return check
 

@@ -857,7 +857,7 @@ def _quota_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
         limits = (quota.tokens_per_minute, quota.output_tokens_per_minute)
         least = min((each for each in limits if each), default=0)
         bound = agent.limits.call_tokens or agent.limits.completion_tokens
-        capacity = int(least * quota.window_seconds / 60)
+        capacity = int(least * quota.burst_seconds / 60)
         if least and bound > capacity:
             message = f"a call reserves {bound:,}, and quotas.{model.quota} never has more than "
             key = "call_tokens" if agent.limits.call_tokens else "completion_tokens"

@@ -264,6 +264,26 @@ class QuotaSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     queued: Annotated[int, Meta(ge=0, le=1_000_000)] = 6_000
     pods: Annotated[int, Meta(ge=1, le=100_000)] = 1
 
+    @property
+    def has_limits(self) -> bool:
+        """Whether anything is limited."""
+        return any(self._limits)
+
+    @property
+    def burst_seconds(self) -> float:
+        """`window_seconds`; a minute, where in a shorter window there would be less than one."""
+        few = any(each * self.window_seconds < 60 for each in self._limits if each)
+        return 60.0 if self.refill == "window" and few else self.window_seconds
+
+    @property
+    def _limits(self) -> tuple[int, ...]:
+        return (
+            self.requests_per_minute,
+            self.tokens_per_minute,
+            self.input_tokens_per_minute,
+            self.output_tokens_per_minute,
+        )
+
 
 class BudgetLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits of one tenant per calendar day or month, UTC; None for no limit."""

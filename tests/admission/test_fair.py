@@ -142,18 +142,3 @@ def test_the_order_is_that_in_which_they_are_served(
         assert order[head] == 1
         queue.remove(head)
         queue.charge(head, cost)
-
-
-@given(st.lists(st.booleans(), min_size=2, max_size=20))
-def test_who_was_served_before_goes_first(first: list[bool]) -> None:
-    queue = FairQueue()
-    flow = queue.flow("a", 1.0, 1)
-    tickets = [Ticket(flow, float(index), 1.0) for index in range(len(first))]
-    for ticket, again in zip(tickets, first, strict=True):
-        queue.push(ticket, first=again)
-    served = []
-    while (head := queue.next()) is not None:
-        queue.remove(head)
-        served.append(head)
-    ahead = [each for each, again in zip(tickets, first, strict=True) if again]
-    assert served == [*reversed(ahead), *(each for each in tickets if each not in ahead)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from seawall import Orchestrator, Principal
+from seawall.budgets.quota import CallSize
 from seawall.config import parse_settings
 from seawall.events import (
     Event,
@@ -19,9 +20,10 @@ from seawall.events import (
 )
 from seawall.lab.sim_model.limits import SimLimits
 from seawall.lab.sim_model.reply import SimTimes
-from seawall.models import ModelEvent, ModelRequest
+from seawall.models import Finish, ModelEvent, ModelRequest, Text
 from seawall.models.rate_limits import read_rate_limits
 from seawall.models.scripted import ScriptedModel
+from seawall.turn import Usage
 from tests.lab.simulated import Simulated, simulating
 
 CONFIG = """
@@ -176,6 +178,111 @@ async def test_what_waits_for_a_slot_hears_its_position(tmp_path: Path) -> None:
         assert isinstance(started, TurnStarted)
         assert started.turn == waits.turn
         assert isinstance(events[-1], TurnCompleted)
+
+
+async def test_a_turn_that_joins_an_answer_late_hears_nothing_of_its_wait(tmp_path: Path) -> None:
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    class Waiting(ScriptedModel):
+        async def stream(
+            self, request: ModelRequest, *, deadline: float
+        ) -> AsyncGenerator[ModelEvent, None]:
+            del deadline
+            assert request.caller is not None
+            await request.caller.queued(2, 2.0)
+            await request.caller.queued(1, 1.0)
+            await asyncio.sleep(0.01)
+            yield Text("one ")
+            begun.set()
+            await gate.wait()
+            await request.caller.queued(1, 1.0)
+            await asyncio.sleep(0.01)
+            yield Text("two")
+            yield Finish("stop", Usage(3, 2, 1))
+
+    app = Orchestrator(
+        parse_settings(f"""
+        [models.default]
+        base_url = "http://127.0.0.1:9/v1"
+        model = "none"
+        [agents.shop]
+        instructions = "Help."
+        [agents.shop.cache]
+        seconds = 60
+        scope = "tenant"
+        [sessions]
+        path = "{tmp_path}/kept.db"
+        """)
+    )
+    app.model("default", Waiting(lambda _: "hello"))
+    async with asyncio.timeout(20), app:
+        first = asyncio.create_task(ask(app, "hello"))
+        await begun.wait()
+        late = asyncio.create_task(ask(app, "hello"))
+        await asyncio.sleep(0.1)
+        gate.set()
+        heard = [await first, await late]
+    for events, waits in zip(heard, (2, 1), strict=True):
+        assert isinstance(events[-1], TurnCompleted)
+        text = "".join(each.text for each in events if isinstance(each, TextDelta))
+        assert text == "one two"
+        queued = [each.turn for each in events if isinstance(each, TurnQueued)]
+        assert queued == [events[-1].turn] * waits
+
+
+@pytest.mark.parametrize("limited", ["slot", "quota"])
+async def test_a_turn_that_waits_and_is_refused_leaves_a_line(
+    limited: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its stream has begun, so the status says nothing of it."""
+    gate = asyncio.Event()
+
+    class Waiting(ScriptedModel):
+        async def stream(
+            self, request: ModelRequest, *, deadline: float
+        ) -> AsyncGenerator[ModelEvent, None]:
+            await gate.wait()
+            async for event in super().stream(request, deadline=deadline):
+                yield event
+
+    text = f"""
+    [models.default]
+    base_url = "http://127.0.0.1:1/v1"
+    model = "m"
+    [agents.shop]
+    instructions = "Help."
+    [admission]
+    in_flight = 1
+    min_in_flight = 1
+    wait_seconds = 1.3
+    overload_wait_seconds = 1.3
+    [sessions]
+    path = "{tmp_path}/kept.db"
+    """
+    if limited == "quota":
+        async with simulating(times=QUICK) as sim, orchestrated(tmp_path, sim, turn=3.5) as app:
+            quota = app.engine.metering.quotas["account"]
+            permit = await quota.acquire(CallSize(0, 9_990), asyncio.get_running_loop().time() + 5)
+            asyncio.get_running_loop().call_later(1.2, quota.record_throttled, permit, 30.0)
+            events = await ask(app, "hello")
+    else:
+        app = Orchestrator(parse_settings(text))
+        app.model("default", Waiting(lambda _: "hello"))
+        async with asyncio.timeout(30), app:
+            first = asyncio.create_task(ask(app, "one"))
+            await asyncio.sleep(0.05)
+            events = await ask(app, "two")
+            gate.set()
+            await first
+    assert [each.waits_for for each in events if isinstance(each, TurnQueued)][:1] == [limited]
+    failed = events[-1]
+    assert isinstance(failed, TurnFailed)
+    code = {"slot": "overloaded", "quota": "quota-exhausted"}[limited]
+    assert failed.problem["code"] == code
+    lines = [each for each in caplog.messages if each.startswith(f"turn {failed.turn} failed: ")]
+    assert len(lines) == 1
+    assert code in lines[0]
+    assert "tenant='acme'" in lines[0]
 
 
 def test_rate_limits_are_read_from_headers_of_both_kinds() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from seawall.errors import Problem, UpstreamFailed
 from seawall.events import (
     Event,
+    ReasoningDelta,
     TextDelta,
     ToolCalled,
     ToolReturned,
@@ -89,6 +90,49 @@ async def test_waiting_is_shown_in_order_and_only_as_it_is_now() -> None:
     assert (await read())[1:] == heard[3:], "the late follower hears of the last wait only"
     assert await read(begin + 3) == [(begin + 8, TextDelta("e two"))]
     assert await read(begin + 1) == [(begin + 1, later), (begin + 8, TextDelta("one two"))]
+
+
+async def test_reasoning_reaches_all_who_follow() -> None:
+    """It has no position: every piece is shown once, between the same events, also to the late."""
+    turns = LiveTurns()
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    first: list[Event] = [
+        TurnStarted("t", "s", True),
+        ReasoningDelta("Let me "),
+        ReasoningDelta("see. "),
+    ]
+    then: list[Event] = [
+        TextDelta("one"),
+        ReasoningDelta("And "),
+        ReasoningDelta("two."),
+        TextDelta("two"),
+    ]
+
+    async def execute(live: LiveTurn) -> None:
+        live.owner = ADA
+        for each in first:
+            await live.emit(each)
+        begun.set()
+        await go_on.wait()
+        for each in then:
+            await live.emit(each)
+            await asyncio.sleep(0)
+
+    live = turns.start(new_request("hello"), execute)
+
+    async def read(after: int = 0) -> list[tuple[int, Event]]:
+        async with aclosing(live.follow(after)) as events:
+            return [each async for each in events]
+
+    early = asyncio.create_task(read())
+    await begun.wait()
+    await asyncio.sleep(0)
+    go_on.set()
+    expected = list(zip((1, 1, 1, 4, 4, 4, 7), first + then, strict=True))
+    assert await early == expected
+    assert await read() == expected
+    assert await read(4) == expected[6:], "where a stream broke off, it is not repeated"
+    assert await read(2) == [(4, TextDelta("ne")), *expected[4:]]
 
 
 @pytest.mark.parametrize("background", [False, True])

@@ -166,8 +166,8 @@ class FairQueue:
         if flow.tag <= level.virtual or len(level.flows) > _MANY_FLOWS:
             level.flows.pop(flow.tenant, None)
 
-    def push(self, ticket: Ticket, *, first: bool = False) -> None:
-        """The ticket waits; `first`: before the others of its tenant."""
+    def push(self, ticket: Ticket) -> None:
+        """The ticket waits, behind the others of its tenant."""
         flow = ticket.flow
         level = flow.level
         if not level.waiting:
@@ -177,8 +177,6 @@ class FairQueue:
             level.backlogged[flow] = None
             level.weights += flow.weight
         flow.waiting[ticket] = None
-        if first:
-            flow.waiting.move_to_end(ticket, last=False)
         level.waiting += 1
         self.waiting += 1
         greediest = level.greediest

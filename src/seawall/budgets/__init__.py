@@ -179,7 +179,11 @@ async def open_metering(
         StoreUnavailable: The counters cannot be prepared.
     """
     models, limits = settings.models, settings.budgets
-    used = {each.quota for each in models.values() if each.quota}
+    used = {
+        each.quota
+        for each in models.values()
+        if each.quota and settings.quotas[each.quota].has_limits
+    }
     if not used and not limits.has_limits:
         return Metering(models, {}, None)
     # Imported where configured: a cold start pays for every module.

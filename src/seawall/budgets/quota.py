@@ -23,20 +23,12 @@ from typing import Protocol
 from msgspec import Struct
 
 from seawall.admission.queue import FairQueue, Ticket
+from seawall.budgets.account import Account, CallSize, QuotaPermit
 from seawall.budgets.provider_view import ProviderView
 from seawall.budgets.refill import refills_of
-from seawall.budgets.reservation import (
-    DEFAULT_MAX_TOKENS,
-    INPUT,
-    OUTPUT,
-    REQUESTS,
-    TOKENS,
-    Average,
-    Reservations,
-    Rule,
-)
+from seawall.budgets.reservation import Rule
 from seawall.budgets.shared_bucket import SharedBucket
-from seawall.errors import QuotaExhausted, UpstreamRefused
+from seawall.errors import QuotaExhausted
 from seawall.settings import QuotaSettings
 from seawall.storage.counters import Counters
 from seawall.turn import Usage
@@ -49,35 +41,10 @@ _LEAST_PAUSE = 0.05  # between two questions to the shared counter
 _REPORT_SECONDS = 1.0
 _REPORT_PART = 10.0  # of the expected wait: those who wait longer hear of it less often
 _ORDER_SECONDS = 0.5
+_ORDER_SECONDS_PER_CALL = 1e-4  # that waits: to find the order takes a hundredth of that
 _RETURN_SECONDS = 1.0
-_FIRST_BACKOFF = 1.0
-_LONGEST_PAUSE = 60.0
 _RANK = 1  # of all calls: their turns were admitted by their class before
-
-
-class CallSize(Struct, frozen=True):
-    """Size of a call: bytes of its prompt, and its limit of completion tokens."""
-
-    prompt_bytes: int
-    max_tokens: int = DEFAULT_MAX_TOKENS
-
-
-class QuotaPermit(Struct, eq=False):
-    """What a call reserved.
-
-    Attributes:
-        reserved: Amounts of the measures that are limited.
-        prompt_bytes: Size of the prompt.
-        ticket: Its place among the calls of all tenants.
-        window: In which it was reserved.
-        at: When it was admitted, on the event loop's clock.
-    """
-
-    reserved: dict[str, int]
-    prompt_bytes: int
-    ticket: Ticket
-    window: int = 0
-    at: float = 0.0
+_RANK_AGAIN = 0  # of those that the provider refused: they get eight of nine places
 
 
 class QueueReport(Protocol):
@@ -89,8 +56,10 @@ class QueueReport(Protocol):
 
 
 class _Waiting(Struct, eq=False):
+    """A call that waits; `admitted` is False if it lost its place to another tenant."""
+
     permit: QuotaPermit
-    admitted: asyncio.Future[None]
+    admitted: asyncio.Future[bool]
 
 
 class Quota:
@@ -117,43 +86,32 @@ class Quota:
 
         Args:
             name: Name of the quota in the configuration.
-            settings: Its limits.
+            settings: Its limits, at least one.
             counters: Shared by all processes.
             rule: How the provider counts.
             seconds: Longest wait for the shared counter.
             retry_seconds: How long the counter is not asked after a failure.
             clock: Unix time in seconds.
         """
-        self._refills = refills_of(settings)
         self.name = name
         self.refused = self.throttled = 0
         self._queued = settings.queued
-        self._rule = Reservations(settings, rule)
         self._bucket = SharedBucket(
             counters,
             f"quota/{name}",
-            self._refills,
+            refills_of(settings),
             processes=settings.pods,
             seconds=seconds,
             retry_seconds=retry_seconds,
             clock=clock,
         )
+        self._account = Account(name, settings, rule, self._bucket)
         self.view = ProviderView(name, self._bucket, clock)
         self._fair = FairQueue()
         self._waiting: dict[Ticket, _Waiting] = {}
         self._serving: asyncio.Task[None] | None = None
         self._returning: asyncio.Task[None] | None = None
         self._head_changed = asyncio.Event()
-        self._paused_until = 0.0  # on the event loop's clock, as all times but the counter's
-        self._backoff = _FIRST_BACKOFF
-        self._call_seconds = Average(0.0)
-        self._calls = self._bytes = 0  # in flight: calls, and bytes of their prompts
-        self._in_flight = dict.fromkeys(self._refills, 0)  # reserved by them
-        # Tenants share what is most likely to be short.
-        self._shared = next(
-            each for each in (TOKENS, OUTPUT, INPUT, REQUESTS) if each in self._refills
-        )
-        self._shared_limit = self._refills[self._shared].per_minute
         self._surplus_at = -math.inf
         self._positions: dict[Ticket, int] = {}
         self._ordered_at = 0.0
@@ -162,6 +120,11 @@ class Quota:
     def waiting(self) -> int:
         """Calls that wait."""
         return len(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that have a permit."""
+        return self._account.calls
 
     @property
     def on_static_share(self) -> bool:
@@ -185,42 +148,51 @@ class Quota:
             deadline: By which it must have been answered, on the event loop's clock.
             tenant: For which it is made; tenants share the quota.
             report: Is called while it waits.
-            again: It had a permit before, and the provider refused it: it goes first.
+            again: It had a permit before, and the provider refused it: it goes before the others.
             patience: The longest wait, in seconds.
 
         Raises:
             QuotaExhausted: There is no room before the deadline, or none to wait.
             UpstreamRefused: The call can never be admitted.
         """
-        needs = self._needs(size)
-        if not self._waiting and self._take(needs):
-            return self._admit(self._permit(needs, size, tenant))
-        ahead = 0 if again else len(self._waiting)
-        latest = self._check(needs, size, deadline, ahead, patience)
-        permit = self._permit(needs, size, tenant, latest)
-        await self._wait(_Waiting(permit, asyncio.Future()), report, again=again)
+        needs = self._account.needs(size)
+        rank = _RANK_AGAIN if again else _RANK
+        idle = self._serving is None or self._serving.done()
+        if idle and self._bucket.recovery_due:
+            self._serving = asyncio.create_task(self._recover())
+        if not self._waiting and self._account.take(needs):
+            return self._admit(self._permit(needs, size, tenant, rank))
+        latest = self._latest(needs, size, deadline, (tenant, rank), patience)
+        if len(self._waiting) >= self._queued:
+            self._displace(tenant, rank)
+        permit = self._permit(needs, size, tenant, rank, latest)
+        await self._wait(_Waiting(permit, asyncio.Future()), report)
         return permit
 
     def try_acquire(self, size: CallSize, *, tenant: str = "") -> QuotaPermit | None:
         """Return a permit if that needs no waiting and no other call waits."""
         if self._waiting:
             return None
-        needs = self._needs(size)
-        return self._admit(self._permit(needs, size, tenant)) if self._take(needs) else None
+        needs = self._account.needs(size)
+        if not self._account.take(needs):
+            return None
+        return self._admit(self._permit(needs, size, tenant, _RANK))
 
-    def check(self, size: CallSize, deadline: float) -> None:
+    def check(self, size: CallSize, deadline: float, *, tenant: str = "") -> None:
         """Raise if a call that came now would be refused.
 
         Args:
             size: Of the call.
             deadline: On the event loop's clock.
+            tenant: For which it is made.
 
         Raises:
             QuotaExhausted: There is no room before the deadline, or none to wait.
+            UpstreamRefused: The call can never be admitted.
         """
-        needs = self._needs(size)
-        if self._waiting or self._paused_until or not self._bucket.fits(needs):
-            self._check(needs, size, deadline, len(self._waiting))
+        needs = self._account.needs(size)
+        if self._waiting or not self._account.fits(needs):
+            self._latest(needs, size, deadline, (tenant, _RANK))
 
     def cancel(self, permit: QuotaPermit) -> None:
         """Return the whole reservation of a call that was not made."""
@@ -233,17 +205,7 @@ class Quota:
             permit: Of the call.
             usage: As the provider reports it; None if it is unknown: then the reservation stays.
         """
-        if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
-            self._end(permit, {})
-            return
-        self._rule.learn(permit.prompt_bytes, usage)
-        self._call_seconds.add(asyncio.get_running_loop().time() - permit.at)
-        self._backoff = _FIRST_BACKOFF
-        used = self._rule.used(usage)
-        if used is None:
-            self._end(permit, {})
-            return
-        self._end(permit, {name: each - used[name] for name, each in permit.reserved.items()})
+        self._end(permit, self._account.unused(permit, usage))
 
     def record_throttled(self, permit: QuotaPermit, retry_after: float | None) -> None:
         """The provider refused a call for which there should have been room: pause all of them.
@@ -255,11 +217,7 @@ class Quota:
             retry_after: Seconds that the provider asks for.
         """
         self.throttled += 1
-        pause = retry_after if retry_after is not None else self._backoff
-        self._backoff = min(2 * self._backoff, _LONGEST_PAUSE)
-        pause = min(pause, _LONGEST_PAUSE) * (1.0 + 0.1 * random.random())  # noqa: S311 - no secret
-        until = asyncio.get_running_loop().time() + pause
-        self._paused_until = max(self._paused_until, until)
+        self._account.record_throttled(permit, retry_after)
         self._end(permit, {})
 
     async def close(self) -> None:
@@ -270,85 +228,55 @@ class Quota:
         if tasks:
             await asyncio.wait(tasks)
 
-    def _needs(self, size: CallSize) -> dict[str, int]:
-        """What a call reserves, of the measures that are limited.
-
-        Raises:
-            UpstreamRefused: It can never be admitted.
-        """
-        reserved = self._rule.reserve(size.prompt_bytes, size.max_tokens)
-        needs = {}
-        for measure, refill in self._refills.items():
-            needs[measure] = need = reserved[measure]
-            if need > refill.capacity:
-                needs[measure] = self._shortened(measure, reserved[OUTPUT], size)
-        return needs
-
-    def _shortened(self, measure: str, output: int, size: CallSize) -> int:
-        """What is reserved of a call that exceeds the quota by its estimate: all that there is.
-
-        Raises:
-            UpstreamRefused: It exceeds it for certain.
-        """
-        capacity = self._refills[measure].capacity
-        if measure != INPUT and output == size.max_tokens > capacity:
-            raise UpstreamRefused(
-                f"The call may write {size.max_tokens:,} tokens, and the quota '{self.name}' never "
-                f"has more than {capacity:,}: the agent needs a lower limit of completion tokens."
-            )
-        return capacity
-
-    def _check(
+    def _latest(
         self,
         needs: Mapping[str, int],
         size: CallSize,
         deadline: float,
-        ahead: int,
+        place: tuple[str, int],
         patience: float = math.inf,
     ) -> float:
-        """Until when a call may wait; see `acquire` for what it raises."""
-        wait = self._expected(needs, size.prompt_bytes, ahead)
+        """Until when a call of a tenant and rank may wait; see `acquire` for what it raises."""
+        tenant, rank = place
+        wait = self._account.expected(needs, size.prompt_bytes, self._ahead(tenant, rank))
         now = asyncio.get_running_loop().time()
-        typical = self._call_seconds.mean + self._call_seconds.deviation
+        calls = self._account.call_seconds
+        typical = calls.mean + calls.deviation if wait else 0.0
         latest = min(deadline - max(_LEAST_SECONDS, typical), now + patience)
-        if now + wait > latest or len(self._waiting) >= self._queued:
+        full = len(self._waiting) >= self._queued
+        if now + wait > latest or (full and self._fair.displaced_by(tenant, 1.0, rank) is None):
             raise self._exhausted(wait)
         return latest
 
+    def _ahead(self, tenant: str, rank: int) -> int:
+        """About how many calls are admitted before one of a tenant that comes now."""
+        return max(0, int(self._fair.ahead(tenant, 1.0, rank)) - 1) if self._waiting else 0
+
+    def _displace(self, tenant: str, rank: int) -> None:
+        """Refuse the newest call of the tenant that has most of the full queue."""
+        if (ticket := self._fair.displaced_by(tenant, 1.0, rank)) is not None:
+            self._fair.remove(ticket)
+            self._waiting.pop(ticket).admitted.set_result(False)
+
     def _permit(
-        self, needs: dict[str, int], size: CallSize, tenant: str, latest: float = 0.0
+        self, needs: dict[str, int], size: CallSize, tenant: str, rank: int, latest: float = 0.0
     ) -> QuotaPermit:
-        ticket = Ticket(self._fair.flow(tenant, 1.0, _RANK), 0.0, latest)
+        ticket = Ticket(self._fair.flow(tenant, 1.0, rank), 0.0, latest)
         return QuotaPermit(needs, size.prompt_bytes, ticket)
 
-    def _take(self, needs: Mapping[str, int]) -> bool:
-        """Take what a call needs, if it is free and the provider has not asked for a pause."""
-        if self._paused_until:
-            if asyncio.get_running_loop().time() < self._paused_until:
-                return False
-            self._paused_until = 0.0
-        return self._bucket.take(needs)
-
     def _admit(self, permit: QuotaPermit) -> QuotaPermit:
-        permit.at = asyncio.get_running_loop().time()
-        permit.window = self._bucket.number
-        self._fair.charge(permit.ticket, permit.reserved[self._shared] / self._shared_limit)
-        self._count_in_flight(permit, 1)
+        account = self._account
+        account.begin(permit)
+        self._fair.charge(permit.ticket, permit.reserved[account.shared] / account.shared_limit)
         return permit
 
-    def _count_in_flight(self, permit: QuotaPermit, sign: int) -> None:
-        self._calls += sign
-        self._bytes += sign * permit.prompt_bytes
-        for measure, amount in permit.reserved.items():
-            self._in_flight[measure] += sign * amount
-
     def _end(self, permit: QuotaPermit, back: Mapping[str, int]) -> None:
-        self._count_in_flight(permit, -1)
-        kept = permit.reserved[self._shared] - back.get(self._shared, 0)
-        self._fair.finish(permit.ticket, max(0, kept) / self._shared_limit)
+        account = self._account
+        account.end(permit, back)
+        kept = permit.reserved[account.shared] - back.get(account.shared, 0)
+        self._fair.finish(permit.ticket, max(0, kept) / account.shared_limit)
         if not back:
             return
-        self._bucket.give(back, permit.window)
         self.view.note_returned(back)
         if self._waiting:
             head = self._fair.next()
@@ -358,6 +286,11 @@ class Quota:
         elif self._bucket.processes > 1 and (self._returning is None or self._returning.done()):
             self._returning = asyncio.create_task(self._return_surplus())
 
+    async def _recover(self) -> None:
+        """Ask the counter again after a failure, although no call waits for it."""
+        await self._bucket.ask({})
+        await self._serve_queue()  # for those that have come meanwhile
+
     async def _return_surplus(self) -> None:
         """Return what others may wait for, at most once a second."""
         clock = asyncio.get_running_loop().time
@@ -365,29 +298,6 @@ class Quota:
         self._surplus_at = clock()
         if not self._waiting:
             await self._bucket.return_surplus()
-
-    def _expected(self, needs: Mapping[str, int], prompt_bytes: int, ahead: int) -> float:
-        """Seconds until a call is admitted behind others, if no other process takes anything.
-
-        Those ahead use what a call typically uses: what they reserve beyond is returned, as is what
-        calls in flight have reserved beyond.
-        """
-        longest = max(0.0, self._paused_until - asyncio.get_running_loop().time())
-        if not self._bucket.read_at and not self._bucket.degraded:
-            return longest
-        typical = self._rule.typical(prompt_bytes, 1)
-        running = self._rule.typical(self._bytes, self._calls)
-        for measure, need in needs.items():
-            left = self._bucket.left(measure)
-            short = need - left
-            if typical is not None and running is not None:
-                short += ahead * min(need, typical[measure])
-                short -= max(0, self._in_flight[measure] - running[measure])
-            else:
-                short += ahead * need
-            if short > 0:
-                longest = max(longest, short * 60.0 / self._refills[measure].per_minute)
-        return longest
 
     def _exhausted(self, seconds: float) -> QuotaExhausted:
         self.refused += 1
@@ -398,30 +308,29 @@ class Quota:
             retry_after=min(3_600.0, max(1.0, round(seconds * (1.0 + 0.2 * random.random()), 1))),  # noqa: S311
         )
 
-    async def _wait(
-        self, waiting: _Waiting, report: QueueReport | None, *, again: bool = False
-    ) -> None:
+    async def _wait(self, waiting: _Waiting, report: QueueReport | None) -> None:
         """Wait until the call is admitted.
 
         Raises:
-            QuotaExhausted: It was not in time.
+            QuotaExhausted: It was not in time, or lost its place.
         """
         ticket = waiting.permit.ticket
-        self._fair.push(ticket, first=again)
+        self._fair.push(ticket)
         self._waiting[ticket] = waiting
         if self._serving is None or self._serving.done():
             self._serving = asyncio.create_task(self._serve_queue())
+        elif len(ticket.flow.waiting) == 1 and self._fair.next() is ticket:
+            self._head_changed.set()
         try:
             await self._until_admitted(waiting, report)
         except BaseException:
             if ticket in self._waiting:
                 self._fair.remove(ticket)
-                self._fair.forget(ticket.flow)
                 del self._waiting[ticket]
-                if self._waiting:
-                    self._head_changed.set()
-            else:  # it was admitted at the same moment
+                self._head_changed.set()
+            if ticket.active:  # it was admitted at the same moment
                 self.cancel(waiting.permit)
+            self._fair.forget(ticket.flow)
             raise
 
     async def _until_admitted(self, waiting: _Waiting, report: QueueReport | None) -> None:
@@ -443,16 +352,21 @@ class Quota:
                 continue
             await asyncio.wait((waiting.admitted,), timeout=min(left, pause or left))
             pause = 0.0
+        if not waiting.admitted.result():
+            raise self._exhausted(shown[1])
 
     def _shown(self, waiting: _Waiting) -> tuple[int, float]:
         """Position and expected wait of a waiting call, as they are reported."""
         now = asyncio.get_running_loop().time()
-        ticket = waiting.permit.ticket
-        if now - self._ordered_at > _ORDER_SECONDS or ticket not in self._positions:
+        ticket, number = waiting.permit.ticket, len(self._waiting)
+        if now - self._ordered_at > max(_ORDER_SECONDS, _ORDER_SECONDS_PER_CALL * number):
             self._positions, self._ordered_at = self._fair.order(), now
-        position = self._positions.get(ticket, 1)
+        position = self._positions.get(ticket)
+        if position is None:  # it came since
+            flow = ticket.flow
+            position = max(1, min(self._ahead(flow.tenant, flow.rank), number))
         permit = waiting.permit
-        seconds = self._expected(permit.reserved, permit.prompt_bytes, position - 1)
+        seconds = self._account.expected(permit.reserved, permit.prompt_bytes, position - 1)
         return position, round(max(0.1, seconds * self._bucket.processes), 1)
 
     async def _serve_queue(self) -> None:
@@ -462,16 +376,13 @@ class Quota:
             self._serve()
             if (head := self._fair.next()) is None:
                 break
-            pause = self._paused_until - loop.time()
-            if pause <= 0:
+            if not (pause := self._account.pause):
                 await self._bucket.ask(self._waiting[head].permit.reserved)
                 self._serve()
                 if (head := self._fair.next()) is None:
                     break
-                pause = max(
-                    self._bucket.ready_in(self._waiting[head].permit.reserved),
-                    self._paused_until - loop.time(),
-                )
+                ready = self._bucket.ready_in(self._waiting[head].permit.reserved)
+                pause = max(ready, self._account.pause)
             asked_at = loop.time()
             self._head_changed.clear()
             timer = loop.call_later(max(_LEAST_PAUSE, pause), self._head_changed.set)
@@ -486,10 +397,9 @@ class Quota:
         """Admit from the head of the queue while there is enough."""
         while (head := self._fair.next()) is not None:
             waiting = self._waiting[head]
-            if not self._take(waiting.permit.reserved):
+            if not self._account.take(waiting.permit.reserved):
                 return
             self._fair.remove(head)
             del self._waiting[head]
             self._admit(waiting.permit)
-            if not waiting.admitted.done():  # else its caller is just being cancelled
-                waiting.admitted.set_result(None)
+            waiting.admitted.set_result(True)

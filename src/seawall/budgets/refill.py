@@ -46,10 +46,7 @@ def refills_of(settings: QuotaSettings) -> dict[str, Refill]:
         INPUT: settings.input_tokens_per_minute,
         OUTPUT: settings.output_tokens_per_minute,
     }
-    seconds = settings.window_seconds
-    window = settings.refill == "window"
-    if window and any(limit * seconds < 60 for limit in limits.values() if limit):
-        seconds = 60.0  # in a shorter window there would be less than one
+    seconds, window = settings.burst_seconds, settings.refill == "window"
     return {
         name: Refill(limit, max(1, int(limit * seconds / 60)), seconds if window else 0.0)
         for name, limit in limits.items()

@@ -155,6 +155,6 @@ class Reservations:
     def learn(self, prompt_bytes: int, usage: Usage) -> None:
         """Learn from what a provider reports of a call."""
         if prompt_bytes and usage.prompt_tokens:
-            self._ratio.add(usage.prompt_tokens / prompt_bytes)
+            self._ratio.add(min(1.0, usage.prompt_tokens / prompt_bytes))
         if usage.completion_tokens:
             self._completion.add(usage.completion_tokens)

@@ -7,17 +7,19 @@ process has to add what flows in. A process takes blocks and spends them locally
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from seawall.budgets.refill import Refill
-from seawall.errors import Problem
+from seawall.errors import Problem, StoreUnavailable
 from seawall.storage.counters import Addition, Counters
 
 __all__ = ["SharedBucket"]
 
+_log = logging.getLogger("seawall.models")
 _CALLS_AHEAD = 16
 _PART = 4
 _IDLE_PART = 8  # of what is left, so that a server with few calls seldom asks
@@ -34,8 +36,9 @@ class SharedBucket:
         free: What this process has taken and not spent, by measure; negative after an overdraft.
         read_at: Unix seconds of the last reading of the shared counter.
         number: Of the present window, as of the last call; 0 where there are none.
-        degraded: Whether the last request to the counter failed. Then this process goes by its
-            static share: the limit divided by the number of processes.
+        degraded: Whether the last request to the counter failed, or its figures are of a later
+            time. Then this process goes by its static share: the limit divided by the number of
+            processes.
     """
 
     def __init__(
@@ -85,6 +88,11 @@ class SharedBucket:
         """Processes that take part, as far as is known."""
         return max(self._least_processes, self._processes)
 
+    @property
+    def recovery_due(self) -> bool:
+        """Whether the counter should be asked again after a failure."""
+        return self.degraded and not 0 <= self._clock() - self._failed_at < self._retry_seconds
+
     def fits(self, needs: Mapping[str, int]) -> bool:
         """Return whether amounts are free here."""
         self._advance()
@@ -115,6 +123,9 @@ class SharedBucket:
             if window != self.number:
                 return
         for measure, amount in amounts.items():
+            if amount < 0:  # not more than a whole bucket is owed, whatever a provider reports
+                lowest = -self.refills[measure].capacity - self.free[measure]
+                amount = min(0, max(amount, lowest))  # noqa: PLW2901
             self.free[measure] += amount
             if self.degraded:
                 self._debt[measure] -= amount
@@ -150,14 +161,21 @@ class SharedBucket:
         One call at a time. Never raises for the counter: see `degraded`.
         """
         now = self._clock()
-        if now < self._failed_at + self._retry_seconds:
+        if 0 <= now - self._failed_at < self._retry_seconds:
             return
         try:
             await self._ask(needs, now)
-        except (Problem, TimeoutError):
+        except Exception as failure:  # noqa: BLE001 - calls wait for it; the share always works
             self._failed_at = now
             if not self.degraded:
                 self._degrade(now)
+                known = isinstance(failure, Problem | TimeoutError)
+                reason = str(failure) or "no answer in time"
+                _log.warning(
+                    "%s: this server goes by its static share: %s",
+                    *(self._counter, reason),
+                    exc_info=None if known else failure,
+                )
 
     async def return_surplus(self) -> None:
         """Return what other processes could use: all that is free here beyond a small block."""
@@ -179,8 +197,14 @@ class SharedBucket:
         low = {name: floor for name, floor in floors.items() if self._used[name] < floor}
         if low:
             await self._add(low, low)  # up to the floor
+        self._check_clock(now)
         if self.degraded:
-            debt, self._debt = self._debt, dict.fromkeys(self._debt, 0)
+            self._advance()
+            debt = {  # what was spent long ago has flowed in again
+                name: min(self._debt[name], share.capacity - self.free[name])
+                for name, share in self._shares.items()
+            }
+            self._debt = dict.fromkeys(self._debt, 0)
             if any(debt.values()):
                 await self._add(debt, {})
             self.degraded = False
@@ -191,7 +215,9 @@ class SharedBucket:
             missing = needs.get(name, 0) - self.free[name]
             if missing > 0:
                 left = refill.allowed(now) - self._used[name]
-                ahead = max(_CALLS_AHEAD * needs[name], 2 * self._spent[name], left // _IDLE_PART)
+                ahead = max(
+                    _CALLS_AHEAD * needs.get(name, 0), 2 * self._spent[name], left // _IDLE_PART
+                )
                 amounts[name] = max(missing, min(ahead, left // _PART) // self.processes)
         self._spent = dict.fromkeys(self._spent, 0)
         window = self.number
@@ -202,6 +228,21 @@ class SharedBucket:
             if window == self.number:  # else it has expired meanwhile
                 for name, amount in granted.items():
                     self.free[name] += amount
+
+    def _check_clock(self, now: float) -> None:
+        """Check that the counter is not of a later time: then the clock of some server is wrong.
+
+        Raises:
+            StoreUnavailable: It is.
+        """
+        for name, refill in self.refills.items():
+            ahead = self._used[name] - refill.allowed(now)
+            if ahead > 2 * refill.capacity + refill.per_minute:
+                seconds = ahead * 60.0 / refill.per_minute
+                raise StoreUnavailable(
+                    f"its counter is {seconds:,.0f} s ahead of this server's clock; is that of a "
+                    "server wrong?"
+                )
 
     def _degrade(self, now: float) -> None:
         """Go by the static share; it begins empty where a part was taken before."""
@@ -261,7 +302,7 @@ class SharedBucket:
         if self.degraded:
             for name, share in self._shares.items():
                 allowed = share.allowed(now)
-                flowed = allowed - max(self._taken[name], share.floor(now))
+                flowed = max(0, allowed - max(self._taken[name], share.floor(now)))
                 self.free[name] = min(share.capacity, self.free[name] + flowed)
                 self._taken[name] = allowed
             return

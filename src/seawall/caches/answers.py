@@ -108,12 +108,12 @@ class AnswerCache:
 
         async def take(*events: Event) -> None:
             nonlocal first_text_at
-            if type(events[0]) is TurnQueued:  # of the turn that asks, for those that join it
-                events = tuple(msgspec.structs.replace(each, turn=turn.turn) for each in events)
+            events = _as_of_now(events, turn.turn)
             for event in events:
                 if first_text_at is None and type(event) is TextDelta:
                     first_text_at = clock()
-            await emit(*events)
+            if events:
+                await emit(*events)
 
         async def produce(pass_on: Sink[Event]) -> Answer:
             return await self._produce(key, turn, pass_on)
@@ -170,6 +170,15 @@ class AnswerCache:
             until = clock() + self._declared[key.agent][0].seconds
             self._cache.put(key, _CachedAnswer(answer, tuple(events)), size=size, until=until)
         return answer
+
+
+def _as_of_now(events: tuple[Event, ...], turn: str) -> tuple[Event, ...]:
+    """Events for a turn that joins another, perhaps late: how long it waited is of no interest."""
+    if not any(type(each) is TurnQueued for each in events):
+        return events
+    last = events[-1]
+    kept = tuple(each for each in events if type(each) is not TurnQueued)
+    return (*kept, msgspec.structs.replace(last, turn=turn)) if type(last) is TurnQueued else kept
 
 
 def _as_cached(answer: Answer, first_text_at: float | None) -> Answer:

@@ -214,7 +214,10 @@ def estimate_prompt_tokens(request: ModelRequest) -> int:
 
 
 def prompt_bytes(request: ModelRequest) -> int:
-    """Size of a request in bytes of UTF-8, including the agent's fixed part."""
+    """Size of a request in bytes of UTF-8, including the agent's fixed part.
+
+    An image counts as much as text of as many tokens.
+    """
     prompt = request.prompt
     fixed = _prompt_bytes.get(prompt)
     if fixed is None:
@@ -229,7 +232,8 @@ def _size(text: str) -> int:
 
 def _message_bytes(message: Message) -> int:
     if isinstance(message, ToolMessage):
-        return _MESSAGE_OVERHEAD + _size(message.content)
+        shown = len(message.images) * _IMAGE_CHARACTERS
+        return _MESSAGE_OVERHEAD + _size(message.content) + shown
     if isinstance(message, AssistantMessage):
         called = sum(len(call.name) + _size(call.arguments) for call in message.tool_calls)
         return _MESSAGE_OVERHEAD + _size(message.text) + called

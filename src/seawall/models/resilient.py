@@ -524,24 +524,27 @@ class ResilientModel:
         """See `Model.close`."""
         await self._upstreams[0].model.close()
 
-    def check_quota(self, request: ModelRequest, deadline: float) -> None:
+    def check_quota(self, request: ModelRequest, deadline: float, tenant: str) -> None:
         """Raise if the quotas leave no room for a request before a deadline, also of fallbacks.
 
         Args:
             request: The smallest that there will be.
             deadline: On the event loop's clock.
+            tenant: Whose it is.
 
         Raises:
             QuotaExhausted: There is no room.
+            UpstreamRefused: The request exceeds the quotas altogether.
         """
-        refusal: QuotaExhausted | None = None
+        refusal: UpstreamFailed | None = None
         for upstream in self._upstreams:
             if upstream.quota is None:
                 return
             try:
-                upstream.quota.check(_size_of(_with_bound(request)), deadline)
-            except QuotaExhausted as failure:
-                refusal = refusal or failure
+                upstream.quota.check(_size_of(_with_bound(request)), deadline, tenant=tenant)
+            except (QuotaExhausted, UpstreamRefused) as failure:
+                if refusal is None or isinstance(refusal, UpstreamRefused):
+                    refusal = failure
             else:
                 return
         if refusal is not None:

@@ -185,7 +185,7 @@ async def _open_turn(source: _JournalSource) -> None:
         if options is not None and options.max_tokens is not None:
             tokens = min(tokens, options.max_tokens)
         smallest = ModelRequest(agent.prompt, (message,), tokens)
-        ports.check_quota(agent.name, smallest, context.deadline)
+        ports.check_quota(agent.name, smallest, context.deadline, opened.principal.tenant)
     await context.emit(
         TurnStarted(context.request.id, opened.key.session, session is None),
         IntentDetected(detection.intent, detection.confidence, detection.by),

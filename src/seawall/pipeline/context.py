@@ -250,7 +250,8 @@ class Ports(Struct, frozen=True, kw_only=True):
     `EffectSettings`, also for `approval_seconds`. `notifications` delivers those of hand-overs;
     `person_notice` answers a message while a person has the conversation, empty for no answer.
     `check_quota` raises if the quotas of an agent's model leave no room for a request before a
-    deadline; None where there are none. `compactions`: None where no agent has summaries.
+    deadline, for a tenant; None where there are none. `compactions`: None where no agent has
+    summaries.
     """
 
     authenticator: Authenticator
@@ -269,7 +270,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     approval_seconds: float = 86_400.0
     notifications: "NotificationDelivery | None" = None
     person_notice: str = ""
-    check_quota: "Callable[[str, ModelRequest, float], None] | None" = None
+    check_quota: "Callable[[str, ModelRequest, float, str], None] | None" = None
     compactions: "Compactions | None" = None
 
 
@@ -286,6 +287,7 @@ class TurnContext(Struct):
         spending: Charges its budgets.
         recovered_job: The background job that this turn continues, claimed from another process.
         live: The turn, if it can be found by id.
+        queued: Whether its client was informed that it waits for a slot.
     """
 
     request: TurnRequest
@@ -297,3 +299,4 @@ class TurnContext(Struct):
     spending: Spending
     recovered_job: BackgroundJob | None = None
     live: "LiveTurn | None" = None
+    queued: bool = False

@@ -22,7 +22,7 @@ from seawall.errors import (
     TurnPostponed,
     problem_from,
 )
-from seawall.events import Event, TextDelta, TurnQueued
+from seawall.events import Event, ReasoningDelta, TextDelta, TurnQueued
 from seawall.pipeline.replay import advance, attempt_offset, remaining, width
 from seawall.turn import Principal, TurnRequest
 
@@ -103,21 +103,24 @@ class LiveTurn:
         self._followers += 1
         try:
             index = 0
-            waits: Event | None = None
+            shown: Event | None = None  # the newest of those that have no position of their own
+            resumed_at, present = after, len(self._events) if after else 0
             while True:
                 while index < len(self._events):
                     event, end = self._events[index], self._ends[index]
-                    if type(event) is TurnQueued:
-                        if event is not waits and end >= after:
-                            yield end, event
-                        waits = event
+                    wide = width(event)
+                    new = end > after if wide else end >= after and event is not shown
+                    if type(event) is ReasoningDelta and end == resumed_at and index < present:
+                        new = False  # it was shown before
+                    if not new:
                         index += 1
                         continue
-                    if end <= after:
-                        index += 1
-                        continue
-                    known, after = after - (end - width(event)), end
-                    yield end, remaining(event, known)  # a text may have become longer meanwhile
+                    if wide:
+                        known, after = after - (end - wide), end
+                        event = remaining(event, known)  # it may have become longer meanwhile
+                    else:
+                        shown = event
+                    yield end, event
                 if self.finished:
                     break
                 change = asyncio.get_running_loop().create_future()

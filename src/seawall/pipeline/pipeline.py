@@ -132,7 +132,7 @@ class Pipeline:
             await self._admit(context, principal)
             self._store_in_doubt = False
         except Problem as problem:
-            self._record_failure(report, request, problem, clock() - started)
+            self._record_failure(context, problem, clock() - started)
             raise
         except Exception as defect:
             report.outcome = InternalError.code
@@ -164,6 +164,7 @@ class Pipeline:
         request, entered = context.request, clock()
 
         async def report(position: int, seconds: float) -> None:
+            context.queued = True
             await context.emit(TurnQueued(request.id, "slot", position, seconds))
 
         async with self.ports.gate.slot(
@@ -176,14 +177,13 @@ class Pipeline:
             record_span("admission", took)
             await self._run(context, principal)
 
-    def _record_failure(
-        self, report: TurnReport, request: TurnRequest, problem: Problem, seconds: float
-    ) -> None:
-        report.outcome = problem.code
+    def _record_failure(self, context: TurnContext, problem: Problem, seconds: float) -> None:
+        context.report.outcome = problem.code
         if isinstance(problem, StoreUnavailable | CommitUnknown):
             self._store_in_doubt = True
-        if not isinstance(problem, Overloaded):  # the gate counts and logs those
-            log_failed_turn(report, request, problem, seconds)
+        # The gate counts and logs those that it refuses; a stream that has begun has status 200.
+        if context.queued or not isinstance(problem, Overloaded):
+            log_failed_turn(context.report, context.request, problem, seconds)
 
     def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
         """Run a turn that can be followed, and that may outlive the request it came with."""
