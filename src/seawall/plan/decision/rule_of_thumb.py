@@ -18,7 +18,7 @@ from seawall.plan.decision.answer import (
     PlatformName,
     RuleOfThumb,
 )
-from seawall.plan.decision.text import amount, money, seconds
+from seawall.plan.decision.numbers import amount, by_times, money, seconds, share
 from seawall.plan.decision.windows import Month
 from seawall.plan.inputs.distributions import mean_of
 from seawall.plan.inputs.question import Question
@@ -113,7 +113,8 @@ def _of_choice(
         ratio = other.monthly_cost / max(mine.monthly_cost, 1e-9)
         why = (
             f"both meet the objective, and {other.title} costs "
-            f"{money(other.monthly_cost)} a month to {money(mine.monthly_cost)}, {ratio:.3g} times"
+            f"{money(other.monthly_cost)} a month to {money(mine.monthly_cost)}, "
+            f"{by_times(ratio)} times"
         )
     elif mine.met:
         why = f"{other.title} does not meet the objective: {'; '.join(other.misses)}"
@@ -143,7 +144,7 @@ def _of_criterion(
                 Disagreement(
                     about="initialisation",
                     rule="cold starts make the spike slow",
-                    simulation=f"{refused:.0%} of the spike is not served on Lambda",
+                    simulation=f"{share(refused)} of the spike is not served on Lambda",
                     why="new environments are limited to 1,000 at once and 100 a second, so "
                     "the spike is throttled (429) before initialisation matters",
                 )

@@ -38,7 +38,7 @@ from seawall.plan.decision.places.port import (
     Search,
     Variation,
 )
-from seawall.plan.decision.text import scheduled_words
+from seawall.plan.decision.text import amount, scheduled_words
 from seawall.plan.decision.windows import Month, Window
 from seawall.plan.inputs.distributions import mean_of, uniform
 from seawall.plan.inputs.platforms import Eks, HpaSettings, Nodes, Platform
@@ -188,7 +188,11 @@ class EksPods(Struct, frozen=True, kw_only=True):
                 fee = prices.of("eks.auto_fee").price
                 listed = prices.items[f"ec2.{group.instance}"].price
                 lines.add(
-                    "eks.auto_fee", f"Auto Mode, {fee:.0%}", hours, price=listed * fee, unit="hour"
+                    "eks.auto_fee",
+                    f"Auto Mode, {amount(100.0 * fee)} %",
+                    hours,
+                    price=listed * fee,
+                    unit="hour",
                 )
         lines.log(used)
         add_balancer(lines)

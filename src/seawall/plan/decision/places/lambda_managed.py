@@ -30,7 +30,7 @@ from seawall.plan.decision.places.port import (
     Variation,
 )
 from seawall.plan.decision.sizing import least
-from seawall.plan.decision.text import scheduled_words
+from seawall.plan.decision.text import amount, scheduled_words
 from seawall.plan.decision.windows import Month, Window
 from seawall.plan.inputs.platforms import MANAGED_MB, Managed, Platform
 from seawall.plan.inputs.prices import Price
@@ -239,7 +239,11 @@ class ManagedInstances(Struct, frozen=True, kw_only=True):
         fee = prices.of("lambda.managed_fee").price
         listed = prices.items[name].price  # of the on-demand price, without discounts
         lines.add(
-            "lambda.managed_fee", f"management, {fee:.0%}", hours, price=listed * fee, unit="hour"
+            "lambda.managed_fee",
+            f"management, {amount(100.0 * fee)} %",
+            hours,
+            price=listed * fee,
+            unit="hour",
         )
         lines.add("lambda.managed_requests", "requests", used.invocations / 1e6)
         lines.log(used, _PLATFORM_LOG_KB, name="logs.lambda_gb")

@@ -5,6 +5,7 @@ import math
 from seawall.errors import ConfigError
 from seawall.plan.decision.answer import NodeGroup
 from seawall.plan.decision.bill import Bill
+from seawall.plan.decision.numbers import amount
 from seawall.plan.decision.places.port import Variation
 from seawall.plan.inputs.prices import Price, Prices
 from seawall.plan.inputs.question import HOURS, Question, with_discount
@@ -189,7 +190,7 @@ def discount_variation(question: Question) -> Variation:
     return Variation(
         input="prices.discounts.ec2",
         title="discount on EC2",
-        base=f"{share:.0%}",
-        low=("0%", with_discount(question, "ec2", 0.0)),
-        high=("40%", with_discount(question, "ec2", 0.4)),
+        base=f"{amount(100.0 * share)} %",
+        low=("0 %", with_discount(question, "ec2", 0.0)),
+        high=("40 %", with_discount(question, "ec2", 0.4)),
     )
