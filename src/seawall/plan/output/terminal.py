@@ -219,12 +219,13 @@ def format_check(checked: CheckResult) -> str:
     cost = money(checked.monthly_cost, checked.currency)
     whole = money(checked.whole_cost, checked.currency)
     first, errors = seconds(checked.first_token_p99), share(checked.error_share)
-    lines = [
-        f"{'PASSED' if checked.holds else 'FAILED'}: {checked.title}",
-        f"  {'; '.join(checked.words)}",
-        f"  first token p99 {first}, errors {errors}",
-        f"  {cost} a month, {whole} with the model, store and traffic",
-    ]
+    lines = [f"{'PASSED' if checked.holds else 'FAILED'}: {checked.title}"]
+    if checked.words:  # none if it cannot run the service: nothing was simulated
+        lines += [
+            f"  {'; '.join(checked.words)}",
+            f"  first token p99 {first}, errors {errors}",
+            f"  {cost} a month, {whole} with the model, store and traffic",
+        ]
     if checked.first_limit:
         lines.append(f"  breaks first: {checked.first_limit}")
     lines += [f"  - {miss}" for miss in checked.misses]
