@@ -190,8 +190,7 @@ def test_traces(tmp_path: Path) -> None:
     workload = from_trace(path)
     assert workload.arrivals.trace is not None
     assert workload.arrivals.trace.tolist() == [0.0, 2.5, 60.0]
-    model = next(stage for stage in workload.service.stages if stage.model)
-    assert mean_of(model.seconds) == pytest.approx(1.0)
+    assert workload.service.mean_seconds == pytest.approx(1.0)  # of whole requests
     path.write_text("0.5\n0.75\n9\n")
     bare = from_trace(path)
     assert bare.arrivals.trace is not None

@@ -174,8 +174,8 @@ class Lambda(Struct, frozen=True, kw_only=True):
         if not 128 <= self.memory_mb <= 10_240:
             raise ConfigError(f"lambda.memory_mb: {self.memory_mb} is not from 128 to 10,240")
         if not 0 < self.timeout <= self.longest:
-            most = f"from 0 to {self.longest:g} seconds"
-            raise ConfigError(f"lambda.timeout: {self.timeout:g} is not {most}")
+            allowed = f"from 0 to {self.longest:g} seconds"
+            raise ConfigError(f"lambda.timeout: {self.timeout:g} is not {allowed}")
         if self.functions < 1:
             raise ConfigError("lambda.functions: must be at least 1")
         if self.functions > 1 and (self.schedule or self.tracking or self.reserved is not None):
