@@ -1,6 +1,7 @@
 """`seawall plan --explain`: the steps agree with the answer and with arithmetic."""
 
 import json
+import re
 
 import pytest
 
@@ -11,7 +12,7 @@ from seawall.plan.decision.explain import Explanation, explain
 from seawall.plan.decision.runs import SimulationRunner
 from seawall.plan.decision.variations import with_traffic
 from seawall.plan.decision.windows import month_of
-from seawall.plan.inputs.question import Question
+from seawall.plan.inputs.question import Options, Question
 
 QUESTION = Question(
     workload=from_flags(daily="20000", spikes=["400@20s"], duration="2s..4s", start="1s")
@@ -76,3 +77,24 @@ def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert [step["name"] for step in found["steps"]] == STEPS
     assert main(["plan", *flags, "vm"]) == 2
     assert "--explain: 'vm' is unknown; known: lambda" in capsys.readouterr().err
+
+
+def test_capacity_over_time_is_that_of_the_spike() -> None:
+    """The run begins earlier where it was not stationary; second 0 is the spike's nevertheless."""
+    question = Question(
+        workload=from_flags(daily="300000", spikes=["2000@30s+5s"], duration="2s..6s", start="1s"),
+        options=Options(announced=True, platforms=("container-apps",)),
+    )
+    steps = {step.name: step for step in explain(question, "container-apps").steps}
+    served = {
+        float(found[1]): float(found[2].replace(",", ""))
+        for words in steps["capacity"].words
+        if (found := re.match(r"(-?\d+) s: .* ([\d,]+) in service", words))
+    }
+    at_most = steps["in-flight"].values["simulated_peak"]
+    assert at_most is not None
+    assert served[-1.0] < 0.05 * at_most
+    assert served[5.0] > 0.8 * at_most
+    slots = re.search(r"the slots of the pods \(([\d,]+) at once\)", steps["breaks-first"].words[0])
+    assert slots is not None  # those that there were when they were all taken
+    assert float(slots[1].replace(",", "")) == at_most

@@ -25,7 +25,7 @@ from seawall.plan.decision.places.lambda_function import memories
 from seawall.plan.decision.places.lambda_managed import environment_of, fitting, share_of
 from seawall.plan.decision.places.limits import slowest
 from seawall.plan.inputs.question_file import Deployed, QuestionFile
-from seawall.plan.output.terminal import format_answer
+from seawall.plan.output.terminal import format_answer, format_check
 from tests.plan.browser import open_page
 
 FIVE = ("lambda", "lambda-provisioned", "lambda-snapstart", "lambda-managed", "eks")
@@ -174,6 +174,9 @@ def test_a_deployment_that_cannot_run_misses_the_check() -> None:
     found = check(QuestionFile(question=large, deployed=deployed))
     assert not found.holds
     assert "10,240 MB at most" in found.misses[0]
+    title, *rest = format_check(found).splitlines()
+    assert title == "FAILED: Lambda cannot run the service"
+    assert rest == [f"  - {found.misses[0]}"]  # no figures of what was not simulated
     web = check(QuestionFile(question=question(), deployed=Deployed(platform="lambda-web")))
     assert not web.holds
     small = Deployed(platform="lambda", memory_mb=128)

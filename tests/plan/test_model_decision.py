@@ -16,6 +16,7 @@ from seawall.plan import (
     Lambda,
     ModelLimits,
     ModelUse,
+    Options,
     PerRequest,
     Platform,
     Question,
@@ -259,3 +260,14 @@ def test_presets_have_sources_and_admit_a_usual_call() -> None:
         if model.limited:
             assert result.served == 1 + (preset.limits.request_burst_seconds >= 0.12), name
         assert math.isfinite(preset.limits.factor)
+
+
+def test_a_quota_of_one_model_and_prices_of_another_are_named() -> None:
+    """The bill of a preset's quota has the default prices until a model is named."""
+    workload = structs.replace(crowd(50), model=ModelUse(name="bedrock-claude-sonnet"))
+    asked = Question(workload=workload, options=Options(platforms=("lambda",)))
+    said = "The quota is that of bedrock-claude-sonnet, the bill has the prices of Claude Haiku 4.5"
+    assert any(note.startswith(said) for note in advise(asked).notes)
+    named = structs.replace(asked.options, model="claude-sonnet-5-5")
+    notes = advise(structs.replace(asked, options=named)).notes
+    assert not any(note.startswith("The quota is that of") for note in notes)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seawall.plan.decision.numbers import amount, money, price, seconds, share, within
+from seawall.plan.decision.numbers import amount, by_times, money, price, seconds, share, within
 from seawall.plan.output.charts import page
 from tests.plan.browser import visit
 
@@ -39,6 +39,9 @@ VALUES = (
         (share(0.00001), "under 0.01 %"),
         (share(1.0), "100 %"),
         (price(0.0000133334), "0.0000133334"),
+        (by_times(1.284), "1.28"),
+        (by_times(1.0036), "under 1.01"),
+        (by_times(1.0), "1"),
         (within(3.364, 0.061, "seconds"), "3.36 ± 0.06 s"),
         (within(0.7004, 0.0041, "share"), "70.0 ± 0.4 %"),
         (within(1_343.2, 4.4, "count"), "1,343 ± 4"),

@@ -5,12 +5,13 @@ from msgspec import structs
 
 from seawall.plan import from_flags
 from seawall.plan.decision.advice import advise
-from seawall.plan.decision.answer import Answer
+from seawall.plan.decision.answer import Answer, LambdaConfiguration
 from seawall.plan.inputs.model import ModelLimits, ModelUse
 from seawall.plan.inputs.question import Objective, Options, Question
 from seawall.plan.output.terminal import format_answer
 
 CROWD = from_flags(daily="20000", spikes=["400@20s"], duration="2s..4s", start="1s")
+ALONE = Options(platforms=("lambda-provisioned",))
 TWO = Options(platforms=("lambda-snapstart", "eks"))
 
 
@@ -90,3 +91,50 @@ def test_the_account_quota_that_suffices() -> None:
     assert 150 < limit.value <= 600
     raised = structs.replace(options, account_limit=int(limit.value))
     assert advise(structs.replace(question, options=raised)).met
+
+
+def test_what_pays_may_meet_a_budget_that_the_least_misses() -> None:
+    """One provisioned environment meets the objective; six of them cost less."""
+    workload = from_flags(daily="100000")
+    without = advise(Question(workload=workload, options=ALONE)).platforms["lambda-provisioned"]
+    assert isinstance(without.configuration, LambdaConfiguration)
+    assert without.configuration.provisioned > 1
+    budget = Objective(monthly_cost=1.01 * without.monthly_cost)
+    within = advise(Question(workload=workload, options=ALONE, objective=budget))
+    assert within.met
+    assert within.platforms["lambda-provisioned"].configuration == without.configuration
+
+
+def test_a_limit_far_below_what_is_possible_has_a_remedy_and_no_absurd_one() -> None:
+    """A millisecond for an answer of seconds: the remedy says the seconds, however far."""
+    impossible = Question(
+        workload=from_flags(daily="2000", duration="2s..4s", start="1s"),
+        options=Options(platforms=("lambda-snapstart",)),
+        objective=Objective(first_token_p99=60.0, latency_p99=0.001),
+    )
+    answer = advise(impossible)
+    assert not answer.met
+    remedies = {each.name: each for each in answer.remedies}
+    assert 3.0 < remedies["objective.latency_p99"].value < 12.0
+
+
+def test_nobody_is_advised_to_accept_that_nothing_is_served() -> None:
+    """A quota below one call: errors of 100 % are no remedy."""
+    answer = advise(with_quota(100.0))
+    assert not answer.met
+    assert "objective.error_share" not in {each.name for each in answer.remedies}
+
+
+def test_where_the_quota_refuses_everywhere_the_cheapest_is_nearest() -> None:
+    """Errors of 90 % or 92 %: no capacity makes a difference, so money does."""
+    model = ModelUse(limits=ModelLimits(tokens_a_minute=60_000), max_tokens=1_000)
+    answer = advise(
+        Question(
+            workload=structs.replace(CROWD, model=model),
+            options=Options(platforms=("lambda", "eks")),
+        )
+    )
+    errors = [each.error_share.value or 0.0 for each in answer.platforms.values()]
+    assert min(errors) > 0.8
+    assert answer.choice == "lambda"
+    assert answer.platforms["lambda"].monthly_cost < answer.platforms["eks"].monthly_cost

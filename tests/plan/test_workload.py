@@ -12,6 +12,7 @@ from seawall.plan import (
     Campaign,
     Clients,
     Lambda,
+    Question,
     Servers,
     Service,
     Spike,
@@ -28,6 +29,7 @@ from seawall.plan import (
     split_duration,
     uniform,
 )
+from seawall.plan.decision.windows import check_amount
 from seawall.plan.inputs.distributions import mean_of
 from seawall.plan.inputs.notation import (
     parse_amount,
@@ -188,8 +190,7 @@ def test_traces(tmp_path: Path) -> None:
     workload = from_trace(path)
     assert workload.arrivals.trace is not None
     assert workload.arrivals.trace.tolist() == [0.0, 2.5, 60.0]
-    model = next(stage for stage in workload.service.stages if stage.model)
-    assert mean_of(model.seconds) == pytest.approx(1.0)
+    assert workload.service.mean_seconds == pytest.approx(1.0)  # of whole requests
     path.write_text("0.5\n0.75\n9\n")
     bare = from_trace(path)
     assert bare.arrivals.trace is not None
@@ -274,3 +275,14 @@ def test_distributions() -> None:
         assert result.latency.quantile(0.5) == pytest.approx(p50, rel=0.02)
         assert result.latency.quantile(0.99) == pytest.approx(p99, rel=0.04)
         assert result.latency.share_within(p50) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_trace_has_the_bounds_of_daily_too(tmp_path: Path) -> None:
+    """Two requests in 48 years are no traffic, and no question."""
+    path = tmp_path / "far.csv"
+    path.write_text("timestamp,latency_ms\n1000000000,200\n1764064800,300\n", encoding="utf-8")
+    question = Question(workload=from_trace(path))
+    with pytest.raises(
+        ConfigError, match=r"\(--trace\): 0\.000113079 requests a day; 0, or at least"
+    ):
+        check_amount(question)

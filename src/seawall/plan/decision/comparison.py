@@ -12,7 +12,7 @@ from seawall.plan.decision.answer import (
     Sensitivity,
 )
 from seawall.plan.decision.bill import shared_costs
-from seawall.plan.decision.numbers import amount, money
+from seawall.plan.decision.numbers import by_times, money
 from seawall.plan.decision.places.port import Evaluation, Variation
 from seawall.plan.decision.places.registry import PLACES, candidates_of, title_of
 from seawall.plan.decision.runs import SimulationRunner
@@ -32,12 +32,13 @@ All = Mapping[PlatformName, Evaluation]
 def ranked(found: All) -> list[PlatformName]:
     """Platforms from the best: those that meet the objective by cost, then the others by excess.
 
-    Others with the same excess, to a hundredth, are ordered by cost too.
+    Others with about the same excess, within a tenth, are ordered by cost too: where the model's
+    quota refuses most of a crowd everywhere, no capacity brings a platform nearer.
     """
 
     def key(name: PlatformName) -> tuple[bool, float, float]:
         each = found[name]
-        return not each.met, round(math.log1p(each.excess), 2) if not each.met else 0.0, each.cost
+        return not each.met, round(math.log1p(each.excess), 1) if not each.met else 0.0, each.cost
 
     return sorted(found, key=key)
 
@@ -51,7 +52,7 @@ def margin_of(found: All, order: list[PlatformName]) -> Margin:
     ratio = second.cost / first.cost if first.cost > 0 else math.inf
     saved = second.cost - first.cost
     if first.met and second.met:
-        words = f"{money(saved)} a month less than {title_of(order[1])} ({amount(ratio)} times)"
+        words = f"{money(saved)} a month less than {title_of(order[1])} ({by_times(ratio)} times)"
         return Margin(monthly=saved, ratio=min(ratio, 1e9), by="cost", words=words)
     what = "alone meets the objective" if first.met else "is nearest to the objective"
     words = f"{what}; {title_of(order[1])} would cost {money(second.cost)} to {money(first.cost)}"

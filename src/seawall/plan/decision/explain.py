@@ -8,7 +8,7 @@ from statistics import fmean
 from msgspec import Struct
 
 from seawall.plan.decision.answer import PlatformName
-from seawall.plan.decision.limits_hit import limits_hit
+from seawall.plan.decision.limits_hit import begin_of, limits_hit
 from seawall.plan.decision.numbers import amount, money, price, seconds, share, within
 from seawall.plan.decision.places.port import Candidate, Evaluation
 from seawall.plan.decision.places.registry import title_of
@@ -157,7 +157,7 @@ def _capacity(month: Month, sized: Evaluation, result: Result | None) -> Step:
     each = getattr(candidate.configuration, "in_flight", 1)
     values["in_flight_each"] = float(each)
     if result is not None:
-        start = -month.judged.at if month.judged.event else 0.0
+        start = -begin_of(month.judged, result) if month.judged.event else 0.0
         for at in _INSTANTS if month.judged.event else ():
             index = int((at - start) // result.bin_seconds)
             if not 0 <= index < len(result.seconds["ready"]):

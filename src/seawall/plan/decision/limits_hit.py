@@ -13,7 +13,7 @@ from seawall.plan.inputs.workload import Workload
 from seawall.plan.simulator.pods import cores_of, slots_of
 from seawall.plan.simulator.result import Result
 
-__all__ = ["limits_hit"]
+__all__ = ["begin_of", "limits_hit"]
 
 Floats = NDArray[np.float64]
 
@@ -43,6 +43,14 @@ _MET: dict[LimitName, str] = {
 }
 
 
+def begin_of(window: Window, result: Result) -> float:
+    """Seconds from the start of a run until the judged time of its window.
+
+    A run that was not stationary before a spike was repeated with more time before it.
+    """
+    return window.at + max(0.0, result.horizon - window.horizon)
+
+
 def limits_hit(
     result: Result, window: Window, platform: Platform, each: PerRequest
 ) -> tuple[LimitHit, ...]:
@@ -54,9 +62,7 @@ def limits_hit(
         platform: That it was simulated on.
         each: Amounts of one request.
     """
-    # A run that was not stationary before the spike was repeated with more time before it.
-    begins = window.at + max(0.0, result.horizon - window.horizon)
-    start = int(begins / result.bin_seconds) if window.event else 0
+    start = int(begin_of(window, result) / result.bin_seconds) if window.event else 0
     found = _of_model(window.workload.model, result)
     match platform:
         case Lambda():
@@ -67,7 +73,7 @@ def limits_hit(
             pass
     found += _of_database(each, window.workload, result)
     hits = [
-        _hit(name, value, unit, met[start:], result.bin_seconds)
+        _hit(name, _from(value, start), unit, met[start:], result.bin_seconds)
         for name, value, unit, met in found
         if met[start:].any()
     ]
@@ -75,13 +81,18 @@ def limits_hit(
     return tuple(sorted(hits, key=lambda hit: (hit.at, not hit.simulated)))
 
 
-_Met = tuple[
-    LimitName, float, str, Floats
-]  # limit, its value and unit, how often it was met by bin
+# Limit, its value (by bin, if it changes) and unit, how often it was met by bin.
+_Met = tuple[LimitName, float | Floats, str, Floats]
 
 
-def _hit(name: LimitName, value: float, unit: str, met: Floats, width: float) -> LimitHit:
-    at = float(np.flatnonzero(met)[0]) * width
+def _from(value: float | Floats, start: int) -> float | Floats:
+    return value if isinstance(value, float) else value[start:]
+
+
+def _hit(name: LimitName, values: float | Floats, unit: str, met: Floats, width: float) -> LimitHit:
+    first = int(np.flatnonzero(met)[0])
+    value = values if isinstance(values, float) else float(values[first])
+    at = first * width
     requests = float(met.sum())
     words = (
         f"{_TITLES[name]} ({amount(value)} {unit}) after {at:g} s: {amount(requests)} {_MET[name]}"
@@ -130,7 +141,7 @@ def _of_function(platform: Lambda, result: Result) -> list[_Met]:
 
 def _of_pods(platform: Eks | Managed, workload: Workload, result: Result) -> list[_Met]:
     seconds, width = result.seconds, result.bin_seconds
-    slots = slots_of(platform, workload) * float(seconds["ready"].max())
+    slots = slots_of(platform, workload) * seconds["ready"]
     queued = seconds["queued"]
     waiting = np.maximum(0.0, np.diff(queued, prepend=0.0)) + seconds["throttled"]
     cores = _cores_of(platform)
@@ -149,7 +160,7 @@ def _of_pods(platform: Eks | Managed, workload: Workload, result: Result) -> lis
     busy = np.where(left > 0.0, seconds["started"], 0.0)
     return [
         ("pod-slots", slots, "at once", waiting),
-        ("pod-cores", cores * float(seconds["ready"].max()), "processors", busy),
+        ("pod-cores", cores * seconds["ready"], "processors", busy),
     ]
 
 

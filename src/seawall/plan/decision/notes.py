@@ -10,6 +10,7 @@ from seawall.plan.decision.places.registry import place_of
 from seawall.plan.decision.text import times
 from seawall.plan.decision.windows import Month
 from seawall.plan.inputs.model import ModelUse
+from seawall.plan.inputs.model_prices import model_price
 from seawall.plan.inputs.prices import Prices, stale_days
 from seawall.plan.inputs.question import OPTION_SOURCES, Question
 
@@ -59,6 +60,7 @@ def notes_of(
     mine = platforms[choice]
     found = place_of(choice).notes(question, month, mine, chosen=True)
     found += _out_of_reach(question)
+    found += _other_model(question)
     if month.judged.event:
         calls = mine.peak.get("model_calls", 0.0)
         found.append(f"The model gets {amount(calls)} calls at once on {mine.title}.")
@@ -100,6 +102,15 @@ def _out_of_reach(question: Question) -> list[str]:
         return []
     words = f"No platform can meet a first token p99 of {seconds(most)}: without any load"
     return [f"{words} the service takes {seconds(first)}, most of it the model."]
+
+
+def _other_model(question: Question) -> list[str]:
+    """A note if the quota is that of a named model, and the bill has the prices of the default."""
+    quota, prices = question.workload.model.name, question.prices
+    if not quota or question.options.model or "model.input_tokens" in prices.items:
+        return []
+    priced = model_price("", prices).title
+    return [f"The quota is that of {quota}, the bill has the prices of {priced}: --model."]
 
 
 _DAY = 86_400.0

@@ -6,7 +6,7 @@
 import math
 from decimal import ROUND_HALF_UP, Decimal
 
-__all__ = ["amount", "money", "price", "seconds", "share", "within"]
+__all__ = ["amount", "by_times", "money", "price", "seconds", "share", "within"]
 
 
 def amount(value: float) -> str:
@@ -16,6 +16,13 @@ def amount(value: float) -> str:
         return _fixed(value, 0)
     text = _fixed(value, 2 - math.floor(math.log10(size)))
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def by_times(ratio: float) -> str:
+    """How many times as much: `1.28`, `2.18`, `52,000`; what is a little more than once says so."""
+    if 1.0 < ratio < 1.005:
+        return "under 1.01"
+    return amount(ratio)
 
 
 def money(value: float, currency: str = "USD") -> str:

@@ -26,6 +26,7 @@ __all__ = ["remedies_of"]
 
 _STEP = 1.12  # between values of the grid
 _WITHIN = 0.1  # precision of sizes
+_MOST_ERRORS = 0.1  # that are proposed, or twice the limit: more is no service
 _LONGEST_SPREAD = 900.0  # seconds over which a spike is spread at most
 
 
@@ -121,11 +122,16 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
         _Limit(
             "objective.first_token_p99", "a first token p99 within",
             seconds(objective.first_token_p99), of_objective("first_token_p99"),
-            _grid(objective.first_token_p99, 20.0 * objective.first_token_p99), seconds,
+            _grid(objective.first_token_p99, _longest(objective.first_token_p99, [
+                each.outcome.figures.first_token_p99 for each in found.values()
+            ])), seconds,
         ),
         _Limit(
             "objective.error_share", "errors of at most", share(objective.error_share),
-            of_objective("error_share"), _grid(max(objective.error_share, 1e-4), 1.0), share,
+            of_objective("error_share"), _grid(
+                max(objective.error_share, 1e-4),
+                min(1.0, max(_MOST_ERRORS, 2.0 * objective.error_share)),
+            ), share,
         ),
     ]  # fmt: skip
     if objective.latency_p99 is not None and math.isfinite(objective.latency_p99):
@@ -133,7 +139,9 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
             _Limit(
                 "objective.latency_p99", "an answer p99 within", seconds(objective.latency_p99),
                 of_objective("latency_p99"),
-                _grid(objective.latency_p99, 20.0 * objective.latency_p99), seconds,
+                _grid(objective.latency_p99, _longest(objective.latency_p99, [
+                    each.outcome.figures.latency_p99 for each in found.values()
+                ])), seconds,
             )
         )  # fmt: skip
     if objective.monthly_cost is not None:
@@ -168,6 +176,12 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
             )
         )  # fmt: skip
     return limits
+
+
+def _longest(limit: float, measured: list[float]) -> float:
+    """The largest limit of a time to try: beyond that of the quickest platform."""
+    least = min((value for value in measured if not math.isnan(value)), default=limit)
+    return max(20.0 * limit, 1.5 * least)
 
 
 def _of_model(question: Question) -> list[_Limit]:

@@ -113,7 +113,8 @@ def _of_choice(
         ratio = other.monthly_cost / max(mine.monthly_cost, 1e-9)
         why = (
             f"both meet the objective, and {other.title} costs "
-            f"{money(other.monthly_cost)} a month to {money(mine.monthly_cost)}, {ratio:.3g} times"
+            f"{money(other.monthly_cost)} a month to {money(mine.monthly_cost)}, "
+            f"{by_times(ratio)} times"
         )
     elif mine.met:
         why = f"{other.title} does not meet the objective: {'; '.join(other.misses)}"

@@ -161,7 +161,7 @@ def variations(question: Question, a_day: float) -> list[Variation]:
             Variation(
                 input="options.spikes_a_month",
                 title="spikes a month",
-                base=f"{options.spikes_a_month:g}",
+                base=amount(options.spikes_a_month),
                 low=("1", with_options(question, spikes_a_month=1.0)),
                 high=("30", with_options(question, spikes_a_month=30.0)),
             )
@@ -196,7 +196,7 @@ def variations(question: Question, a_day: float) -> list[Variation]:
         found.append(
             by(
                 ("service.stages.cpu_ms", "processor time of a request"), cpu, (0.4, 10.0),
-                lambda factor: _processor(question, factor), lambda value: f"{value:.3g} ms",
+                lambda factor: _processor(question, factor), lambda value: f"{amount(value)} ms",
             )
         )  # fmt: skip
     found += _of_memory(question)
@@ -271,7 +271,7 @@ def _of_memory(question: Question) -> list[Variation]:
             _by_factors(
                 ("service.memory_kb_in_flight", "memory in flight"), each, (0.5, 13.5),
                 lambda factor: _changed_service(question, memory_kb_in_flight=each * factor),
-                lambda value: f"{value:.3g} KB",
+                lambda value: f"{amount(value)} KB",
             )
         )  # fmt: skip
     if service.memory_mb:
@@ -280,7 +280,7 @@ def _of_memory(question: Question) -> list[Variation]:
             _by_factors(
                 ("service.memory_mb", "memory of a process"), rest, (0.5, 5.0),
                 lambda factor: _changed_service(question, memory_mb=rest * factor),
-                lambda value: f"{value:.3g} MB",
+                lambda value: f"{amount(value)} MB",
             )
         )  # fmt: skip
     return found

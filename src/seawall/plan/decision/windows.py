@@ -127,13 +127,16 @@ def month_of(question: Question) -> Month:
 def check_amount(question: Question) -> None:
     """Raise ConfigError, naming the flag, if there are too few or too many requests."""
     arrivals = question.workload.arrivals
-    a_day, most = arrivals.rate * DAY, max([0, *(spike.size for spike in arrivals.spikes)])
+    a_day, flag = arrivals.rate * DAY, "--daily"
+    if arrivals.trace is not None:
+        a_day, flag = a_day + len(arrivals.trace) / arrivals.horizon * DAY, "--trace"
+    most = max([0, *(spike.size for spike in arrivals.spikes)])
     if 0.0 < a_day < _LEAST_A_DAY:
         raise ConfigError(
-            f"arrivals (--daily): {a_day:g} requests a day; 0, or at least {_LEAST_A_DAY:g}"
+            f"arrivals ({flag}): {a_day:g} requests a day; 0, or at least {_LEAST_A_DAY:g}"
         )
     if a_day > _MOST_A_DAY:
-        raise ConfigError(f"arrivals (--daily): {a_day:g} requests a day; at most {_MOST_A_DAY:g}")
+        raise ConfigError(f"arrivals ({flag}): {a_day:g} requests a day; at most {_MOST_A_DAY:g}")
     if most > _MOST_AT_ONCE:
         raise ConfigError(f"arrivals (--spike): {most:,} requests; at most {_MOST_AT_ONCE:,}")
 

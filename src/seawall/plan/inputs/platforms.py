@@ -129,7 +129,8 @@ class Lambda(Struct, frozen=True, kw_only=True):
         idle_seconds: Until an idle environment is reclaimed (unpublished; measurements say minutes
             to an hour: assumed 600).
         lifetime: Seconds until an environment is replaced (hours; assumed two).
-        timeout: Seconds of a request; at most 900.
+        timeout: Seconds of a request; at most `longest`.
+        longest: 900 for Lambda; another place with such environments has its own.
         functions: Identical functions behind a router, which chooses one at random for each
             session. Each has its own start rate; provisioned and account's concurrency are shared.
         streams: Whether clients see an answer as it is made; else all of it at the end.
@@ -157,6 +158,7 @@ class Lambda(Struct, frozen=True, kw_only=True):
     idle_seconds: float = 600.0
     lifetime: float = 7_200.0
     timeout: float = 900.0
+    longest: float = 900.0
     functions: int = 1
     streams: bool = True
     reuse: Literal["recent", "newest"] = "recent"
@@ -171,8 +173,9 @@ class Lambda(Struct, frozen=True, kw_only=True):
         _not_negative("lambda", self)
         if not 128 <= self.memory_mb <= 10_240:
             raise ConfigError(f"lambda.memory_mb: {self.memory_mb} is not from 128 to 10,240")
-        if not 0 < self.timeout <= 900:
-            raise ConfigError(f"lambda.timeout: {self.timeout:g} is not from 0 to 900 seconds")
+        if not 0 < self.timeout <= self.longest:
+            allowed = f"from 0 to {self.longest:g} seconds"
+            raise ConfigError(f"lambda.timeout: {self.timeout:g} is not {allowed}")
         if self.functions < 1:
             raise ConfigError("lambda.functions: must be at least 1")
         if self.functions > 1 and (self.schedule or self.tracking or self.reserved is not None):

@@ -1,5 +1,6 @@
 """The answer on a terminal of 80 characters."""
 
+import re
 import textwrap
 
 from seawall.plan.decision.answer import Answer, BreakEven, PlatformAnswer
@@ -25,7 +26,7 @@ def format_answer(answer: Answer) -> str:
     lines = [*_question(answer), *head, "", *_table(answer), ""]
     facts = [each for each in _facts(answer) if each[1]][: _LINES - len(lines)]
     room = _LINES - len(lines) - len(facts)
-    wrapped = {name: textwrap.wrap(text, _WIDTH - 19) for name, text in facts}
+    wrapped = {name: _wrapped(text, _WIDTH - 19) for name, text in facts}
     shown = dict.fromkeys(wrapped, 1)
     for name in sorted(wrapped, key=lambda name: name not in _WHOLE):
         more = min(len(wrapped[name]) - 1, 1, max(room, 0))
@@ -36,6 +37,13 @@ def format_answer(answer: Answer) -> str:
             part[-1] = textwrap.shorten(part[-1] + " …", _WIDTH - 19, placeholder=" …")
         lines += [f"{name:<18} {part[0]}", *(f"{'':<18} {more}" for more in part[1:])]
     return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of text; names such as `us-east-1` and shares such as `1.2 %` stay whole."""
+    glued = re.sub(r"(?<=\d) (?=%)", "\N{NO-BREAK SPACE}", text)
+    lines = textwrap.wrap(glued, width, break_on_hyphens=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
 
 
 def _facts(answer: Answer) -> list[tuple[str, str]]:
@@ -84,20 +92,20 @@ def _question(answer: Answer) -> list[str]:
             f"{traffic.spike_size:,}{within} {amount(traffic.spikes_a_month)} times a month"
         )
     parts.append(f"{answer.region}, prices of {answer.prices_date}")
-    return textwrap.wrap("; ".join(parts), _WIDTH)
+    return _wrapped("; ".join(parts), _WIDTH)
 
 
 def _choice(answer: Answer) -> list[str]:
     best = answer.platforms[answer.choice]
     heading = f"{best.title}: {'; '.join(best.words)}."
-    return ["", *textwrap.wrap(heading, _WIDTH)[:3]]
+    return ["", *_wrapped(heading, _WIDTH)[:3]]
 
 
 def _nothing(answer: Answer) -> list[str]:
     """Which limits are missed, and what would have to change."""
     best = answer.platforms[answer.choice]
     first = f"NOTHING MEETS THE OBJECTIVE. Nearest, {best.title}: {'; '.join(best.misses)}."
-    lines = textwrap.wrap(first, _WIDTH)[:3]
+    lines = _wrapped(first, _WIDTH)[:3]
     if not answer.remedies:
         return ["", *lines, "No change of one limit alone that was tried helps."]
     lines.append("It would be met with one of:")
@@ -117,10 +125,12 @@ def _table(answer: Answer) -> list[str]:
     order.sort(key=lambda each: each.name != answer.choice)
     lines += [_row(answer, each) for each in order[:_ROWS]]
     rest = [each.short for each in order[_ROWS:]]
-    reasons = [f"{each.title} ({each.reasons[0]})" for each in answer.excluded]
+    # What is never possible is no news: it comes last.
+    excluded = sorted(answer.excluded, key=lambda each: each.name == "lambda-web")
+    reasons = [f"{each.title} ({each.reasons[0]})" for each in excluded]
     for what, names in (("also compared", rest), ("not possible", reasons)):
-        if names:
-            text = f"{what}: {', '.join(names)}"
+        if names:  # names have commas
+            text = f"{what}: {'; '.join(names)}"
             lines.append("  " + textwrap.shorten(text, _WIDTH - 2, placeholder=" …"))
     return lines
 
@@ -209,12 +219,13 @@ def format_check(checked: CheckResult) -> str:
     cost = money(checked.monthly_cost, checked.currency)
     whole = money(checked.whole_cost, checked.currency)
     first, errors = seconds(checked.first_token_p99), share(checked.error_share)
-    lines = [
-        f"{'PASSED' if checked.holds else 'FAILED'}: {checked.title}",
-        f"  {'; '.join(checked.words)}",
-        f"  first token p99 {first}, errors {errors}",
-        f"  {cost} a month, {whole} with the model, store and traffic",
-    ]
+    lines = [f"{'PASSED' if checked.holds else 'FAILED'}: {checked.title}"]
+    if checked.words:  # none if it cannot run the service: nothing was simulated
+        lines += [
+            f"  {'; '.join(checked.words)}",
+            f"  first token p99 {first}, errors {errors}",
+            f"  {cost} a month, {whole} with the model, store and traffic",
+        ]
     if checked.first_limit:
         lines.append(f"  breaks first: {checked.first_limit}")
     lines += [f"  - {miss}" for miss in checked.misses]

@@ -91,7 +91,8 @@ class AgentCoreRuntime(Struct, frozen=True, kw_only=True):
             start_burst=_NEW_SESSIONS,
             invocations_per_concurrency=_CALLS / quota,
             idle_seconds=0.0,  # no other session may use it
-            timeout=min(900.0, _STREAM_SECONDS),
+            timeout=_STREAM_SECONDS,
+            longest=_STREAM_SECONDS,
         )
         configuration = SessionConfiguration(
             memory_mb=math.ceil(memory),

@@ -41,13 +41,21 @@ __all__ = ["CLOUD_RUN"]
 # https://cloud.google.com/run/docs/configuring/services/cpu: below one, an instance serves one
 # request at a time.
 _VCPUS = (1.0, 2.0)
-_MOST_MB = 32_768  # https://cloud.google.com/run/docs/configuring/services/memory-limits
+# https://cloud.google.com/run/docs/configuring/services/memory-limits, read on 2026-11-29: more
+# memory than this needs at least so many processors.
+_MOST_MB = 32_768
+_LEAST_VCPUS = ((24_576, 8.0), (16_384, 6.0), (8_192, 4.0), (4_096, 2.0))
 _CONCURRENCY = 1_000  # https://cloud.google.com/run/docs/about-concurrency
 _TARGET = 0.6  # of it: https://cloud.google.com/run/docs/about-instance-autoscaling
 _SECONDS = 3_600.0  # https://cloud.google.com/run/quotas
 # Requests wait for 3.5 times an instance's start, or ten seconds, whichever is longer.
 _STARTS, _WAIT = 3.5, 10.0
 _LAUNCH = uniform(1.0, 3.0)  # until its process starts; not published: assumed
+
+
+def _least_vcpus(memory_mb: int) -> float:
+    """The processors that an instance of this memory has at least."""
+    return next((vcpus for above, vcpus in _LEAST_VCPUS if memory_mb > above), 0.0)
 
 
 class CloudRun(Struct, frozen=True, kw_only=True):
@@ -72,12 +80,13 @@ class CloudRun(Struct, frozen=True, kw_only=True):
         return tuple(found)
 
     def _of(self, question: Question, month: Month, vcpus: float, instances: int) -> Candidate:
-        """So many instances of so many vCPUs."""
+        """So many instances of so many vCPUs; more where their memory needs them."""
         service = question.workload.service
         sizes = sizes_of(
             question, month, cores=vcpus, pods=instances, most_slots=_CONCURRENCY,
             busy_target=_TARGET,
         )  # fmt: skip
+        vcpus = max(vcpus, _least_vcpus(sizes.memory_mb))
         start = mean_of(service.start) + mean_of(_LAUNCH)
         scaler = RequestScaling(minimum=instances, maximum=sizes.maximum, target=sizes.target)
         peak = Eks(

@@ -113,9 +113,10 @@ class ProvisionedFunction(Struct, frozen=True, kw_only=True):
             found = 1  # more does not help
         best = search.evaluate(candidate(found, memory))
         paying = min(most, worth_provisioning(question, month))
-        if best.met and paying > found:
+        # A budget may be missed by the least that is provisioned, and met with what pays.
+        if paying > found and search.excess(best.candidate) == 0.0:
             more = search.evaluate(candidate(paying, memory))
-            return more if more.met and more.cost < best.cost else best
+            return more if more.excess <= best.excess and more.cost < best.cost else best
         return best
 
     def _memory(self, search: Search, most: int) -> int:

@@ -90,6 +90,8 @@ def table_layout(head: list[str], plain: list[str]) -> Layout | None:
         ),
         None,
     )
+    inputs, outputs = first_of(_INPUT_TOKENS, plain), first_of(_OUTPUT_TOKENS, plain)
+    # With tokens it is a table of model calls, without of requests.
     return Layout(
         source="arrivals",
         names=head,
@@ -99,8 +101,9 @@ def table_layout(head: list[str], plain: list[str]) -> Layout | None:
         date=_date_at(plain, time),
         duration=duration,
         duration_scale=None if duration is None else bare[duration][1],
-        input_tokens=first_of(_INPUT_TOKENS, plain),
-        output_tokens=first_of(_OUTPUT_TOKENS, plain),
+        input_tokens=inputs,
+        output_tokens=outputs,
+        whole=inputs is None and outputs is None,
     )
 
 
