@@ -1,0 +1,1 @@
+"""User interfaces made with the AI SDK, by its own client: `ai`, unmodified."""
