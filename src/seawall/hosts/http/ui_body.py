@@ -2,12 +2,11 @@
 
 from typing import Annotated, Literal
 
-import msgspec
 from msgspec import Meta, Struct
 
 from seawall.config import ServerSettings
 from seawall.errors import InvalidField
-from seawall.hosts.http.bodies import checked_key, checked_text, decode, identifier
+from seawall.hosts.http.bodies import checked_key, checked_text, identifier
 from seawall.hosts.http.conversations import Answer
 from seawall.pipeline.decisions import Verdict
 
@@ -16,11 +15,28 @@ __all__ = ["UiBody", "UiMessage", "answers_of", "newest_message", "text_of"]
 _MAX_MESSAGE_ID_CHARACTERS = 128
 
 
+class UiApproval(Struct, frozen=True):
+    """A decision about a call; without `approved`, it is still to be taken."""
+
+    id: str
+    approved: bool | None = None
+    reason: Annotated[str, Meta(max_length=2_000)] | None = None
+
+
+class UiPart(Struct, frozen=True):
+    """A part of a message: what is read of any kind of part."""
+
+    type: str
+    text: str | None = None
+    state: str | None = None
+    approval: UiApproval | None = None
+
+
 class UiMessage(Struct, frozen=True):
-    """A message as the AI SDK has it; earlier messages are not read any further."""
+    """A message as the AI SDK has it."""
 
     role: Literal["system", "user", "assistant"]
-    parts: list[msgspec.Raw]
+    parts: list[UiPart]
     id: str = ""
 
 
@@ -42,31 +58,6 @@ class UiBody(Struct, frozen=True, rename={"message_id": "messageId"}):
     message_id: str | None = None
     agent: str | None = None
     background: bool | None = None
-
-
-class _Part(Struct, frozen=True):
-    """A part of a user's message."""
-
-    type: str
-    text: str | None = None
-
-
-class _Approval(Struct, frozen=True):
-    id: str
-    approved: bool | None = None
-    reason: Annotated[str, Meta(max_length=2_000)] | None = None
-
-
-class _ToolPart(Struct, frozen=True):
-    """A part of an answer: a call, as far as a decision about it goes."""
-
-    type: str
-    state: str | None = None
-    approval: _Approval | None = None
-
-
-_part = msgspec.json.Decoder(_Part)
-_tool_part = msgspec.json.Decoder(_ToolPart)
 
 
 def newest_message(body: UiBody, settings: ServerSettings) -> tuple[int, UiMessage]:
@@ -106,8 +97,7 @@ def text_of(message: UiMessage, index: int, settings: ServerSettings) -> tuple[s
     """
     field = f"messages[{index}]"
     parts: list[str] = []
-    for number, raw in enumerate(message.parts):
-        part = decode(_part, bytes(raw))
+    for number, part in enumerate(message.parts):
         if part.type != "text":
             raise InvalidField("Only text is offered.", field=f"{field}.parts[{number}].type")
         parts.append(part.text or "")
@@ -131,8 +121,7 @@ def answers_of(message: UiMessage, index: int) -> list[Answer]:
     """
     field = f"messages[{index}]"
     answers: list[Answer] = []
-    for number, raw in enumerate(message.parts):
-        part = decode(_tool_part, bytes(raw))
+    for number, part in enumerate(message.parts):
         approval = part.approval
         if part.state != "approval-responded" or approval is None:
             continue
