@@ -38,7 +38,7 @@ _RESOLUTION = "/resolution"
 _MESSAGES = "/messages"
 _MCP_PATHS = ("/mcp", "/.well-known/oauth-protected-resource")
 _OTHER_APIS = ("/v1/chat/", "/v1/models", "/v1/sessions", "/v1/approvals", "/v1/effects")
-_UI_PATHS = ("/v1/ui/",)
+_UI_PATHS = ("/v1/ui/", "/v1/ag-ui")
 _SCRAPE_SECONDS = 1.0
 
 Endpoint = Callable[["Orchestrator", Exchange], Awaitable[None]]
@@ -229,8 +229,10 @@ class HttpApplication:
 
     def _import_ui(self) -> None:
         """Add the streams that user interfaces read."""
+        from seawall.hosts.http.ag_ui import answer_run  # noqa: PLC0415 - as above
         from seawall.hosts.http.ui import answer_ui_chat  # noqa: PLC0415 - as above
 
+        self._routes["/v1/ag-ui"] = {"POST": answer_run}
         self._routes["/v1/ui/chat"] = {"POST": answer_ui_chat}
 
     def _import_mcp(self) -> None:
@@ -319,6 +321,14 @@ def _ui_endpoints(path: str) -> dict[str, Endpoint] | None:
     return {"GET": lambda app, exchange: resume_ui_chat(app, exchange, chat)}
 
 
+def _ag_ui_endpoints(agent: str) -> dict[str, Endpoint] | None:
+    from seawall.hosts.http.ag_ui import answer_run  # noqa: PLC0415 - likewise
+
+    if not agent or "/" in agent:
+        return None
+    return {"POST": lambda app, exchange: answer_run(app, exchange, agent)}
+
+
 def _effect_endpoints(path: str) -> dict[str, Endpoint] | None:
     from seawall.hosts.http.effects import resolve, show_effect  # noqa: PLC0415 - likewise
 
@@ -354,4 +364,5 @@ _PREFIXES: dict[str, Callable[[str], dict[str, Endpoint] | None]] = {
     "/v1/models/": _model_endpoints,
     "/v1/effects/": _effect_endpoints,
     "/v1/ui/chat/": _ui_endpoints,
+    "/v1/ag-ui/": _ag_ui_endpoints,
 }

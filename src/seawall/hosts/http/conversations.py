@@ -4,16 +4,17 @@ Such a client names a conversation before its first turn, finds the turn that is
 name of the conversation, and decides about calls in the next request.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET, Struct, structs
 
 from seawall.errors import AlreadyDecided, InvalidField, Problem, TurnNotFound
+from seawall.events import Event
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.sessions import authenticated_owner, call_limit
 from seawall.pipeline.decisions import Verdict
-from seawall.pipeline.replay import attempt_offset
+from seawall.pipeline.replay import attempt_offset, paused
 from seawall.requests import new_request, session_of
 from seawall.storage.port import Begin, turn_of_lease_owner
 from seawall.turn import Principal, SessionKey, TurnRecord, TurnRequest
@@ -21,7 +22,16 @@ from seawall.turn import Principal, SessionKey, TurnRecord, TurnRequest
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
 
-__all__ = ["Answer", "Conversation", "call_of", "decide_calls", "open_conversation", "wait_id"]
+__all__ = [
+    "Answer",
+    "Conversation",
+    "call_of",
+    "continuation",
+    "decide_calls",
+    "open_conversation",
+    "still_waiting",
+    "wait_id",
+]
 
 _MAX_WAIT_ID_CHARACTERS = 600
 
@@ -172,6 +182,46 @@ async def decide_calls(
             decided += 1
     if failure is not None and not (decided and isinstance(failure, AlreadyDecided | TurnNotFound)):
         raise failure
+    return turn, _next_attempt(last)
+
+
+def continuation(conversation: Conversation, turn: str, call: str) -> int:
+    """The position behind which the events after a pause are.
+
+    Args:
+        conversation: Of the caller.
+        turn: Id of the turn that paused.
+        call: Id of a call for which it paused.
+
+    Raises:
+        TurnNotFound: It is not the newest turn of the conversation.
+    """
+    last = conversation.last
+    if last is None or last.id != turn:
+        raise TurnNotFound
     resumptions = last.journal.resumptions if last.journal is not UNSET else ()
-    attempt = resumptions[-1].attempt if resumptions else last.attempt
-    return turn, attempt_offset(attempt + 1)
+    for each in reversed(resumptions):
+        if call in each.waited:
+            return attempt_offset(each.attempt)
+    return _next_attempt(last)
+
+
+def still_waiting(conversation: Conversation, decided: Collection[str]) -> list[Event]:
+    """The events of a pause that lasts, of the calls that are not decided.
+
+    Args:
+        conversation: As it was before the decisions.
+        decided: Ids of calls.
+    """
+    last = conversation.last
+    if last is None or last.status != "paused" or last.journal is UNSET:
+        return []
+    waiting = [each.call for each in last.journal.effects if each.status == "waiting"]
+    left = tuple(each for each in waiting if each not in decided)
+    return list(paused(last, conversation.session, left)) if left else []
+
+
+def _next_attempt(turn: TurnRecord) -> int:
+    """The position before the first event of the next attempt at a turn."""
+    resumptions = turn.journal.resumptions if turn.journal is not UNSET else ()
+    return attempt_offset((resumptions[-1].attempt if resumptions else turn.attempt) + 1)
