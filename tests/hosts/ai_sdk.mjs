@@ -68,10 +68,7 @@ const scenarios = {
     const each = chat(id);
     await each.made.sendMessage(steps([['done', { order: id }]], 'FAIL'));
     const failed = structuredClone(shown(each));
-    // The script's model fails once in each of two processes.
-    for (let tries = 0; each.made.status === 'error' && tries < 2; tries += 1) {
-      await each.made.regenerate();
-    }
+    await each.made.regenerate();
     return { failed, retried: shown(each) };
   },
   async refused(id) {

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,24 @@ PROGRAM = Path(__file__).with_name("ai_sdk.mjs")
 Happened = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    folder = tmp_path_factory.mktemp("ai-sdk")
+@contextmanager
+def serving(folder: Path, workers: int = 1) -> Iterator[ServerProcess]:
     environment = {
         "SEAWALL_SESSIONS__PATH": str(folder / "sessions.db"),
         "SEAWALL_SERVER__PORT": "0",
-        "SEAWALL_SERVER__WORKERS": "2",
+        "SEAWALL_SERVER__WORKERS": str(workers),
         "SEAWALL_SERVER__MAX_MESSAGES": "20",
         "SEAWALL_SESSIONS__ORPHAN_SCAN_SECONDS": "0.2",
         "SEAWALL_IDENTITY__API_KEYS": keys_of_callers(),
     }
     source = "tests.hosts.ui_app:app"
     with running("serve", source, "--json", environment=environment, log=folder / "log") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    with serving(tmp_path_factory.mktemp("ai-sdk")) as server:
         yield server
 
 
@@ -258,3 +264,36 @@ def test_there_is_nothing_else_below(client: httpx2.Client) -> None:
     assert client.get("/v1/ui/chat/c").status_code == 404
     assert client.get("/v1/ui/chat/c/d/stream").status_code == 404
     assert client.get("/v1/ui/chat").status_code == 405
+
+
+def parts(answer: httpx2.Response) -> list[Happened]:
+    frames = answer.text.removesuffix("data: [DONE]\n\n").split("\n\n")
+    return [json.loads(each.removeprefix("data: ")) for each in frames if each]
+
+
+def test_any_process_resumes_and_decides(tmp_path: Path) -> None:
+    """Each request is of a new connection, to either of two processes."""
+    headers = {"authorization": "Bearer sw_ann"}
+    with serving(tmp_path, workers=2) as server:
+
+        def request(method: str, path: str, **more: Any) -> httpx2.Response:
+            return httpx2.request(
+                method, f"{server.url}/v1/ui/chat{path}", headers=headers, timeout=20, **more
+            )
+
+        text = '[[["refund", {"order": "both", "amount": 50}]], "done"]'
+        body = {"id": "both", "messages": [user(text)], "background": True}
+        asked = parts(request("POST", "", json=body))
+        for _ in range(6):
+            assert [each["type"] for each in parts(request("GET", "/both/stream"))] == [
+                each["type"] for each in asked
+            ]
+        wait = next(each for each in asked if each["type"] == "tool-approval-request")
+        body = {"id": "both", "messages": [decision(wait["approvalId"], approved=True)]}
+        decided = parts(request("POST", "", json=body))
+        assert [each["type"] for each in decided] == [
+            "start", "tool-output-available", "start-step", "text-start", "text-delta", "text-end",
+            "finish-step", "finish",
+        ]  # fmt: skip
+        assert decided[0]["messageId"] == asked[0]["messageId"]
+        assert request("GET", "/both/stream").status_code == 204
