@@ -17,13 +17,6 @@ _MAX_RESUME = 100
 _MAX_NOTE_CHARACTERS = 2_000
 
 
-class AgUiPart(Struct, frozen=True):
-    """A part of a message's content."""
-
-    type: str
-    text: str | None = None
-
-
 class AgUiMessage(Struct, frozen=True):
     """A message; of those before the last, only the role is read."""
 

@@ -11,6 +11,7 @@ import msgspec
 from seawall import errors
 from seawall.config import ServerSettings
 from seawall.events import Event
+from seawall.hosts.http.ag_ui_body import AgUiBody
 from seawall.hosts.http.bodies import IDENTIFIER_PATTERN, KEY_PATTERN, TurnBody
 from seawall.hosts.http.chat_body import ChatBody
 from seawall.hosts.http.sessions import SessionTurn
@@ -144,7 +145,7 @@ def openapi_document(settings: ServerSettings, *, mcp: bool = False) -> bytes:
         JSON.
     """
     (*_, event), schemas = msgspec.json.schema_components(
-        [TurnBody, ChatBody, UiBody, SessionTurn, Event],
+        [TurnBody, ChatBody, UiBody, AgUiBody, SessionTurn, Event],
         ref_template="#/components/schemas/{name}",
     )
     schemas["Event"] = event
@@ -210,6 +211,17 @@ def _bound_ui(schemas: dict[str, Schema], settings: ServerSettings) -> None:
         "description": "The last one is the user's, with an `id` and parts of text; or the "
         "assistant's, with decisions about calls that wait.",
     }
+    fields = schemas["AgUiBody"]["properties"]
+    fields["threadId"] = {"type": "string", "pattern": IDENTIFIER_PATTERN}
+    fields["runId"] = {"type": "string", "pattern": KEY_PATTERN, "maxLength": 128}
+    fields["messages"] |= {
+        "maxItems": settings.max_messages,
+        "description": "The last one is the user's, with text; it does not count with `resume`.",
+    }
+    for name in ("tools", "context"):
+        fields[name] = _nullable({"type": "array", "maxItems": 0})
+    fields["state"] = {"enum": [None, {}, [], ""]}
+    fields["resume"] = _nullable(_list_of(_ref("Resume")) | {"maxItems": 100})
 
 
 def _answers() -> dict[str, Schema]:
@@ -326,6 +338,7 @@ def _answers() -> dict[str, Schema]:
 
 def _paths() -> dict[str, Any]:
     identifier = {"type": "string", "minLength": 1}
+    agent = {"type": "string", "pattern": IDENTIFIER_PATTERN}
     session = _parameter("session", "path", "A session of the caller's own.", identifier)
     turn = _parameter("turn", "path", "A turn of the caller's own.", identifier)
     effect = _parameter("effect", "path", "An effect of unknown outcome.", identifier)
@@ -341,7 +354,7 @@ def _paths() -> dict[str, Any]:
     name = {"type": "string", "pattern": KEY_PATTERN}
     key = _parameter("Idempotency-Key", "header", "A retry with it returns the first answer.", name)
     frames = {"text/event-stream": {"schema": _ref("Frame")}}
-    chunks = {"text/event-stream": {"schema": _closed({"data": _TEXT})}}
+    chunks = {"text/event-stream": {"schema": _closed({"data": _TEXT}, event={"const": "message"})}}
     after = {"type": "string", "pattern": "^[0-9]{1,12}$"}
     health = _json("Health")
     return {
@@ -512,6 +525,21 @@ def _paths() -> dict[str, Any]:
                         {"type": "string", "pattern": IDENTIFIER_PATTERN},
                     )
                 ],
+            )
+        },
+        **{
+            path: {
+                "post": _operation(
+                    "A run of AG-UI: a turn, or answers to interrupts, with which it continues",
+                    {"200": _answer("Events of AG-UI.", chunks)},
+                    _TURN,
+                    body="AgUiBody",
+                    parameters=[key, *more],
+                )
+            }
+            for path, more in (
+                ("/v1/ag-ui", ()),
+                ("/v1/ag-ui/{agent}", (_parameter("agent", "path", "An agent.", agent),)),
             )
         },
         "/v1/models": {
