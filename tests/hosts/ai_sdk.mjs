@@ -1,6 +1,5 @@
 // The AI SDK's own client against a server, all scenarios at once: `node ai_sdk.mjs URL KEY`.
 import {
-  AbstractChat,
   DefaultChatTransport,
   generateText,
   lastAssistantMessageIsCompleteWithApprovalResponses,
@@ -8,23 +7,10 @@ import {
   streamText,
 } from 'ai';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
+import { Chat } from '@ai-sdk/react';
 
 const [url, key] = process.argv.slice(2);
 const headers = { authorization: `Bearer ${key}` };
-
-// The state of `useChat`, without a page.
-class State {
-  messages = [];
-  status = 'ready';
-  error = undefined;
-  pushMessage(message) { this.messages = [...this.messages, message]; }
-  popMessage() { this.messages = this.messages.slice(0, -1); }
-  replaceMessage(index, message) { this.messages = this.messages.with(index, structuredClone(message)); }
-  snapshot(value) { return structuredClone(value); }
-}
-class Chat extends AbstractChat {
-  constructor(options) { super({ ...options, state: new State() }); }
-}
 
 function chat(id, more = {}, body = {}) {
   const transport = new DefaultChatTransport({ api: `${url}/v1/ui/chat`, headers, body });

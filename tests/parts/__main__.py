@@ -31,9 +31,7 @@ def main() -> int:
         sys.stdout.write(" ".join(names) + "\n")
         return 0
     system.install_packages()
-    sys.stdout.write(
-        "Checking DynamoDB, SAM, Locust, validators, MCP, AI SDK under .venv ...\n"
-    )
+    sys.stdout.write("Checking DynamoDB, SAM, Locust, validators, MCP, AI SDK under .venv ...\n")
     failure = dynamodb_local.install()
     tools.install()
     mcp_parts.install()

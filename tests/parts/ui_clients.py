@@ -5,51 +5,60 @@ newer Node.js than Debian has: that of `mcp_parts`.
 """
 
 import json
-import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from tests.parts import mcp_parts
 
-__all__ = ["install", "missing", "run"]
+__all__ = ["install", "missing", "run", "run_text"]
 
 _FOLDER = Path(__file__).resolve().parents[2] / ".venv/.ui-clients"
 _MODULES = _FOLDER / "node_modules"
 _PACKAGES = {
     "ai": "7.0.173",
     "@ai-sdk/openai-compatible": "3.0.92",
+    "@ai-sdk/react": "4.0.177",
+    "react": "19.3.1",
     "@ag-ui/client": "1.0.0",
     "zod": "4.6.7",
 }
 
 
-def run(program: Path, url: str, key: str, *arguments: str) -> dict[str, Any]:
+def run(program: Path, url: str, key: str) -> dict[str, Any]:
     """What a program of a client printed, as JSON.
 
     Args:
         program: An ES module; its imports are those of the packages.
         url: Of the server.
         key: The client's API key.
-        arguments: More of the program's.
     """
-    # An ES module is resolved from where its file is.
-    copied = _FOLDER / f"{program.stem}-{os.getpid()}.mjs"
-    copied.write_text(program.read_text(encoding="utf-8"), encoding="utf-8")
-    try:
+    printed: dict[str, Any] = json.loads(run_text(program.read_text(encoding="utf-8"), url, key))
+    return printed
+
+
+def run_text(program: str, *arguments: str) -> str:
+    """What a program printed.
+
+    Args:
+        program: Text of an ES module.
+        arguments: Of the program.
+    """
+    # The packages that a module imports are looked for from where its file is.
+    with tempfile.TemporaryDirectory(dir=_FOLDER) as folder:
+        file = Path(folder, "program.mjs")
+        file.write_text(program, encoding="utf-8")
         done = subprocess.run(
-            (mcp_parts.conformance()[0], str(copied), url, key, *arguments),
+            (mcp_parts.conformance()[0], str(file), *arguments),
             check=False,
             capture_output=True,
             text=True,
             timeout=60,
         )
-    finally:
-        copied.unlink()
     assert done.returncode == 0, done.stdout + done.stderr
-    printed: dict[str, Any] = json.loads(done.stdout)
-    return printed
+    return done.stdout
 
 
 def missing() -> str:
