@@ -67,7 +67,7 @@ def request_id(headers: Mapping[bytes, bytes], default: str = "") -> str:
 
 def fingerprint(request: TurnRequest) -> str:
     """Digest of a request: the same idempotency key with another digest is refused."""
-    session = None if request.opens else request.session
+    session = None if request.opens and not request.named else request.session
     asked = msgspec.json.encode((request.text, session, request.agent, request.history))
     if request.options is not None:
         asked += msgspec.json.encode(request.options)

@@ -238,6 +238,7 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
         deadline: In seconds on the event loop's clock; None for the configured limit.
         background: Whether to complete the turn even if no client waits for it any more.
         options: None to leave everything to the agent.
+        named: Whether the client has chosen the session's id, also that of a new one.
     """
 
     id: str
@@ -250,6 +251,7 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     deadline: float | None = None
     background: bool = False
     options: AnswerOptions | None = None
+    named: bool = False
 
 
 class Question(Struct, frozen=True, omit_defaults=True):

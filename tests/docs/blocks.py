@@ -5,7 +5,7 @@ next is what it printed: for JSON the same shape and the same words, for text th
 far as they are shown. Numbers and ids may differ; `…` stands for what is left out. A block of
 `toml` or `python` whose first line is a comment with a file's name is that file. Other `toml`
 must be a configuration (faults.toml: a fault script; plan.toml: a question to the planner), other
-`python` is run.
+`python` is run, and so is `javascript` where its packages are installed.
 """
 
 import json
@@ -24,11 +24,13 @@ from msgspec import Struct
 from seawall.config import parse_settings
 from seawall.lab.sim_model.faults import load_faults
 from seawall.plan.inputs.question_file import read_question
+from tests.parts import ui_clients
 from tests.servers import ROOT, running
 
 ADDRESS = "http://127.0.0.1:8080"
 MODEL_ADDRESS = "http://127.0.0.1:8099"
 _SERVING = ("seawall serve", "seawall sim-model", "seawall lab lambda")
+_PROGRAMS = ("python", "javascript")
 _SECONDS = 200.0  # of a block; the lab measures, and the machine may be busy
 # Files that are no configuration, and what reads them.
 _READ_BY: dict[str, Callable[[Path], object]] = {
@@ -152,8 +154,8 @@ class Reader:
         elif block.language == "bash":
             failing = shown is not None and re.search('"(status|error)": ', shown.text)
             printed = self._shell.do(self._with_addresses(text), strict=not failing)
-        elif block.language == "python" and not block.file:
-            printed = self._python(text)
+        elif block.language in _PROGRAMS and not block.file:
+            printed = self._program(block.language, text)
         elif block.language == "json":
             json.loads(text)
         else:
@@ -181,7 +183,10 @@ class Reader:
         else:
             self._server = started.url
 
-    def _python(self, text: str) -> str:
+    def _program(self, language: str, text: str) -> str | None:
+        """What it printed; None where its packages are not installed."""
+        if language == "javascript":
+            return None if ui_clients.missing() else ui_clients.run_text(text)
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", text],
             cwd=self._folder,

@@ -5,8 +5,9 @@ from typing import Any
 import schemathesis
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-# The last message must be the user's and not empty; a cursor is opaque; a schema within
-# the request must be one that can be checked; a key belongs to the request it was used with.
+# The last message must be the user's and not empty, or answer what waits; a cursor is opaque; a
+# schema within the request must be one that can be checked; a key belongs to the request it was
+# used with.
 _FIELDS = ("messages", "cursor", "response_format")
 _CODES = ("idempotency-key-reused",)
 

@@ -7,7 +7,7 @@ a part its tests are skipped; with SEAWALL_REQUIRE_ALL=1 a missing part is an er
 import os
 import sys
 
-from tests.parts import dynamodb_local, mcp_clients, mcp_parts, system, tools
+from tests.parts import dynamodb_local, mcp_clients, mcp_parts, system, tools, ui_clients
 
 _MISSING = (
     dynamodb_local.missing,
@@ -20,6 +20,7 @@ _MISSING = (
     tools.missing_openapi,
     mcp_parts.missing,
     mcp_clients.missing,
+    ui_clients.missing,
 )
 
 
@@ -30,11 +31,12 @@ def main() -> int:
         sys.stdout.write(" ".join(names) + "\n")
         return 0
     system.install_packages()
-    sys.stdout.write("Checking DynamoDB Local, SAM, Locust, validators, MCP under .venv ...\n")
+    sys.stdout.write("Checking DynamoDB, SAM, Locust, validators, MCP, AI SDK under .venv ...\n")
     failure = dynamodb_local.install()
     tools.install()
     mcp_parts.install()
     mcp_clients.install()
+    ui_clients.install()
     reasons = dict.fromkeys(filter(None, [failure, *(missing() for missing in _MISSING)]))
     for reason in reasons:
         sys.stderr.write(f"{reason}; tests that need it are skipped\n")

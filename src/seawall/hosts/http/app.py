@@ -38,6 +38,7 @@ _RESOLUTION = "/resolution"
 _MESSAGES = "/messages"
 _MCP_PATHS = ("/mcp", "/.well-known/oauth-protected-resource")
 _OTHER_APIS = ("/v1/chat/", "/v1/models", "/v1/sessions", "/v1/approvals", "/v1/effects")
+_UI_PATHS = ("/v1/ui/", "/v1/ag-ui")
 _SCRAPE_SECONDS = 1.0
 
 Endpoint = Callable[["Orchestrator", Exchange], Awaitable[None]]
@@ -196,6 +197,9 @@ class HttpApplication:
         if endpoints is None and path.startswith(_OTHER_APIS):
             self._import_other_apis()
             endpoints = self._routes.get(path)
+        if endpoints is None and path.startswith(_UI_PATHS):
+            self._import_ui()
+            endpoints = self._routes.get(path)
         if endpoints is None and path.startswith(_MCP_PATHS):
             self._import_mcp()
             endpoints = self._routes.get(path)
@@ -222,6 +226,14 @@ class HttpApplication:
         self._routes["/v1/sessions"] = {"GET": list_sessions}
         self._routes["/v1/approvals"] = {"GET": list_approvals}
         self._routes["/v1/effects"] = {"GET": list_effects}
+
+    def _import_ui(self) -> None:
+        """Add the streams that user interfaces read."""
+        from seawall.hosts.http.ag_ui import answer_run  # noqa: PLC0415 - as above
+        from seawall.hosts.http.ui import answer_ui_chat  # noqa: PLC0415 - as above
+
+        self._routes["/v1/ag-ui"] = {"POST": answer_run}
+        self._routes["/v1/ui/chat"] = {"POST": answer_ui_chat}
 
     def _import_mcp(self) -> None:
         """Add the endpoint of the Model Context Protocol, if it is configured and not there yet."""
@@ -300,6 +312,23 @@ def _turn_endpoints(path: str) -> dict[str, Endpoint] | None:
     return {"POST": lambda app, exchange: decide_call(app, exchange, turn, call)}
 
 
+def _ui_endpoints(path: str) -> dict[str, Endpoint] | None:
+    from seawall.hosts.http.ui import resume_ui_chat  # noqa: PLC0415 - likewise
+
+    chat, _, below = path.partition("/")
+    if below != "stream":
+        return None
+    return {"GET": lambda app, exchange: resume_ui_chat(app, exchange, chat)}
+
+
+def _ag_ui_endpoints(agent: str) -> dict[str, Endpoint] | None:
+    from seawall.hosts.http.ag_ui import answer_run  # noqa: PLC0415 - likewise
+
+    if not agent or "/" in agent:
+        return None
+    return {"POST": lambda app, exchange: answer_run(app, exchange, agent)}
+
+
 def _effect_endpoints(path: str) -> dict[str, Endpoint] | None:
     from seawall.hosts.http.effects import resolve, show_effect  # noqa: PLC0415 - likewise
 
@@ -334,4 +363,6 @@ _PREFIXES: dict[str, Callable[[str], dict[str, Endpoint] | None]] = {
     "/v1/sessions/": _session_endpoints,
     "/v1/models/": _model_endpoints,
     "/v1/effects/": _effect_endpoints,
+    "/v1/ui/chat/": _ui_endpoints,
+    "/v1/ag-ui/": _ag_ui_endpoints,
 }

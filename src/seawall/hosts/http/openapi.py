@@ -11,9 +11,11 @@ import msgspec
 from seawall import errors
 from seawall.config import ServerSettings
 from seawall.events import Event
+from seawall.hosts.http.ag_ui_body import AgUiBody
 from seawall.hosts.http.bodies import IDENTIFIER_PATTERN, KEY_PATTERN, TurnBody
 from seawall.hosts.http.chat_body import ChatBody
 from seawall.hosts.http.sessions import SessionTurn
+from seawall.hosts.http.ui_body import UiBody
 
 __all__ = ["openapi_document"]
 
@@ -143,12 +145,13 @@ def openapi_document(settings: ServerSettings, *, mcp: bool = False) -> bytes:
         JSON.
     """
     (*_, event), schemas = msgspec.json.schema_components(
-        [TurnBody, ChatBody, SessionTurn, Event],
+        [TurnBody, ChatBody, UiBody, AgUiBody, SessionTurn, Event],
         ref_template="#/components/schemas/{name}",
     )
     schemas["Event"] = event
     _bound_turn(schemas["TurnBody"]["properties"], settings)
     _bound_chat(schemas, settings)
+    _bound_ui(schemas, settings)
     schemas["Verdict"] = _VERDICT
     schemas["ResolutionBody"] = _RESOLUTION
     schemas["PersonMessage"] = _PERSON_MESSAGE
@@ -196,6 +199,29 @@ def _bound_chat(schemas: dict[str, Schema], settings: ServerSettings) -> None:
     fields["logprobs"] = {"enum": [None, False]}
     fields["top_logprobs"] = {"enum": [None, 0]}
     fields["modalities"] = {"enum": [None, [], ["text"]]}
+
+
+def _bound_ui(schemas: dict[str, Schema], settings: ServerSettings) -> None:
+    fields = schemas["UiBody"]["properties"]
+    fields["id"] = {"type": "string", "pattern": IDENTIFIER_PATTERN}
+    fields["agent"] = _nullable({"type": "string", "pattern": IDENTIFIER_PATTERN})
+    fields["messages"] |= {
+        "minItems": 1,
+        "maxItems": settings.max_messages,
+        "description": "The last one is the user's, with an `id` and parts of text; or the "
+        "assistant's, with decisions about calls that wait.",
+    }
+    fields = schemas["AgUiBody"]["properties"]
+    fields["threadId"] = {"type": "string", "pattern": IDENTIFIER_PATTERN}
+    fields["runId"] = {"type": "string", "pattern": KEY_PATTERN, "maxLength": 128}
+    fields["messages"] |= {
+        "maxItems": settings.max_messages,
+        "description": "The last one is the user's, with text; it does not count with `resume`.",
+    }
+    for name in ("tools", "context"):
+        fields[name] = _nullable({"type": "array", "maxItems": 0})
+    fields["state"] = {"enum": [None, {}, [], ""]}
+    fields["resume"] = _nullable(_list_of(_ref("Resume")) | {"maxItems": 100})
 
 
 def _answers() -> dict[str, Schema]:
@@ -312,6 +338,7 @@ def _answers() -> dict[str, Schema]:
 
 def _paths() -> dict[str, Any]:
     identifier = {"type": "string", "minLength": 1}
+    agent = {"type": "string", "pattern": IDENTIFIER_PATTERN}
     session = _parameter("session", "path", "A session of the caller's own.", identifier)
     turn = _parameter("turn", "path", "A turn of the caller's own.", identifier)
     effect = _parameter("effect", "path", "An effect of unknown outcome.", identifier)
@@ -327,7 +354,7 @@ def _paths() -> dict[str, Any]:
     name = {"type": "string", "pattern": KEY_PATTERN}
     key = _parameter("Idempotency-Key", "header", "A retry with it returns the first answer.", name)
     frames = {"text/event-stream": {"schema": _ref("Frame")}}
-    chunks = {"text/event-stream": {"schema": _closed({"data": _TEXT})}}
+    chunks = {"text/event-stream": {"schema": _closed({"data": _TEXT}, event={"const": "message"})}}
     after = {"type": "string", "pattern": "^[0-9]{1,12}$"}
     health = _json("Health")
     return {
@@ -461,6 +488,60 @@ def _paths() -> dict[str, Any]:
                 ],
             )
         },
+        "/v1/ui/chat": {
+            "post": _operation(
+                "A turn for the AI SDK, or a decision about a call, with which a turn continues",
+                {
+                    "200": _answer(
+                        "A UI message stream, version 1.",
+                        chunks,
+                        "Seawall-Session",
+                        "X-Vercel-AI-UI-Message-Stream",
+                    )
+                },
+                (*_TURN, 403),
+                body="UiBody",
+                parameters=[key],
+            )
+        },
+        "/v1/ui/chat/{chat}/stream": {
+            "get": _operation(
+                "The turn of a chat that is in progress, or waits for a decision",
+                {
+                    "200": _answer(
+                        "All of its UI message stream, as it happens.",
+                        chunks,
+                        "Seawall-Session",
+                        "X-Vercel-AI-UI-Message-Stream",
+                    ),
+                    "204": _answer("There is none."),
+                },
+                (*_OWNED, 404, 409, 413, 415, 422, 429, 502),
+                parameters=[
+                    _parameter(
+                        "chat",
+                        "path",
+                        "A chat of the caller's own.",
+                        {"type": "string", "pattern": IDENTIFIER_PATTERN},
+                    )
+                ],
+            )
+        },
+        **{
+            path: {
+                "post": _operation(
+                    "A run of AG-UI: a turn, or answers to interrupts, with which it continues",
+                    {"200": _answer("Events of AG-UI.", chunks)},
+                    _TURN,
+                    body="AgUiBody",
+                    parameters=[key, *more],
+                )
+            }
+            for path, more in (
+                ("/v1/ag-ui", ()),
+                ("/v1/ag-ui/{agent}", (_parameter("agent", "path", "An agent.", agent),)),
+            )
+        },
         "/v1/models": {
             "get": _operation(
                 "The agents, as models",
@@ -586,6 +667,7 @@ def _headers() -> dict[str, Any]:
         "Server-Timing": "Duration of each stage, for a response that is not streamed.",
         "Location": "Address of the turn's events.",
         "Seawall-Session": "The session of the turn.",
+        "X-Vercel-AI-UI-Message-Stream": "Version of the stream: v1.",
         "WWW-Authenticate": "How to authenticate.",
         "Allow": "The allowed methods.",
         "Retry-After": "Seconds after which a retry may succeed, if known.",

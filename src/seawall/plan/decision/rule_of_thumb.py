@@ -18,7 +18,7 @@ from seawall.plan.decision.answer import (
     PlatformName,
     RuleOfThumb,
 )
-from seawall.plan.decision.numbers import amount, money, seconds, share
+from seawall.plan.decision.numbers import amount, by_times, money, seconds, share
 from seawall.plan.decision.windows import Month
 from seawall.plan.inputs.distributions import mean_of
 from seawall.plan.inputs.question import Question

@@ -39,7 +39,7 @@ from seawall.plan.decision.places.port import (
     Search,
     Variation,
 )
-from seawall.plan.decision.text import amount, scheduled_words
+from seawall.plan.decision.text import scheduled_words
 from seawall.plan.decision.windows import Month, Window
 from seawall.plan.inputs.distributions import mean_of, uniform
 from seawall.plan.inputs.platforms import Eks, HpaSettings, Nodes, Platform

@@ -31,7 +31,7 @@ from seawall.plan.decision.places.port import (
     Variation,
 )
 from seawall.plan.decision.sizing import least
-from seawall.plan.decision.text import amount, scheduled_words
+from seawall.plan.decision.text import scheduled_words
 from seawall.plan.decision.windows import Month, Window
 from seawall.plan.inputs.platforms import MANAGED_MB, Managed, Platform
 from seawall.plan.inputs.prices import Price

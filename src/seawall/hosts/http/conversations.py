@@ -1,0 +1,227 @@
+"""Conversations whose id a client has chosen: the sessions of user interfaces.
+
+Such a client names a conversation before its first turn, finds the turn that is in progress by the
+name of the conversation, and decides about calls in the next request.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET, Struct, structs
+
+from seawall.errors import AlreadyDecided, InvalidField, Problem, TurnNotFound
+from seawall.events import Event
+from seawall.hosts.http.exchange import Exchange
+from seawall.hosts.http.sessions import authenticated_owner, call_limit
+from seawall.pipeline.decisions import Verdict
+from seawall.pipeline.replay import attempt_offset, paused
+from seawall.requests import new_request, session_of
+from seawall.storage.port import Begin, turn_of_lease_owner
+from seawall.turn import Principal, SessionKey, TurnRecord, TurnRequest
+
+if TYPE_CHECKING:
+    from seawall.orchestrator import Orchestrator
+
+__all__ = [
+    "Answer",
+    "Conversation",
+    "call_of",
+    "continuation",
+    "decide_calls",
+    "open_conversation",
+    "still_waiting",
+    "wait_id",
+]
+
+_MAX_WAIT_ID_CHARACTERS = 600
+
+
+class Conversation(Struct, frozen=True):
+    """A conversation of a caller, as its next request finds it.
+
+    Attributes:
+        owner: The caller.
+        session: Id of the session.
+        exists: Whether a turn of it is stored.
+        running: Id of the turn in progress; empty for none.
+        last: The newest turn that is stored.
+    """
+
+    owner: Principal
+    session: str
+    exists: bool
+    running: str
+    last: TurnRecord | None
+
+    @property
+    def active(self) -> str:
+        """Id of the turn that is in progress, or waits; empty for none."""
+        if self.running:
+            return self.running
+        waits = self.last is not None and self.last.status == "paused"
+        return self.last.id if waits and self.last is not None else ""
+
+    def request(
+        self, text: str, *, agent: str | None, key: str | None, background: bool
+    ) -> TurnRequest:
+        """The next turn of it.
+
+        Args:
+            text: The user's message.
+            agent: The agent that answers; None to let routing decide.
+            key: The idempotency key.
+            background: Complete the turn even if the client disconnects.
+        """
+        request = new_request(
+            text,
+            session=self.session,
+            agent=agent,
+            idempotency_key=key,
+            background=background,
+            named=True,
+        )
+        return request if self.exists else structs.replace(request, opens=True)
+
+
+class Answer(Struct, frozen=True):
+    """What a client has decided about a call.
+
+    Attributes:
+        wait: As `wait_id` has named it.
+        verdict: The decision.
+        field: Path in the body.
+    """
+
+    wait: str
+    verdict: Verdict
+    field: str
+
+
+async def open_conversation(
+    orchestrator: "Orchestrator", exchange: Exchange, session: str
+) -> Conversation:
+    """Authenticate the caller, and read the conversation.
+
+    Raises:
+        Unauthenticated: The credential is missing or invalid.
+        DeadlineExceeded: The store did not answer in time.
+    """
+    owner = await authenticated_owner(orchestrator, exchange)
+    key = SessionKey(owner.tenant, owner.subject, session)
+    async with call_limit(orchestrator):
+        found = await orchestrator.engine.store.begin(Begin(key=key, turn="", turns=1, until=None))
+    lease = found.session_lease
+    running = turn_of_lease_owner(lease.owner) if lease is not None else ""
+    return Conversation(
+        owner,
+        session,
+        found.session is not None,
+        running if session_of(running) == session else "",
+        found.turns[-1] if found.turns else None,
+    )
+
+
+def wait_id(turn: str, call: str) -> str:
+    """The name of a call that waits, among all turns of a caller."""
+    return f"{turn}/{call}"
+
+
+def call_of(wait: str, session: str, field: str) -> tuple[str, str]:
+    """Turn and call of a name that `wait_id` has made.
+
+    Args:
+        wait: As sent.
+        session: The session of the turn.
+        field: Its path in the body.
+
+    Raises:
+        InvalidField: It is not such a name, or that of a call of another session.
+    """
+    turn, _, call = wait.partition("/")
+    if len(wait) > _MAX_WAIT_ID_CHARACTERS or not call or session_of(turn) != session:
+        raise InvalidField("No call of this conversation has this id.", field=field)
+    return turn, call
+
+
+async def decide_calls(
+    orchestrator: "Orchestrator", conversation: Conversation, answers: Sequence[Answer]
+) -> tuple[str, int]:
+    """Decide about calls that a turn waits for; the turn continues.
+
+    Those that were decided before do not matter if there is another.
+
+    Args:
+        orchestrator: Whose turn it is.
+        conversation: Of the caller who decides.
+        answers: At least one; all of one turn.
+
+    Returns:
+        The turn's id, and the position behind which its further events are.
+
+    Raises:
+        TurnNotFound: No such call waits, or not for this caller.
+        Problem: See `Pipeline.decide`.
+    """
+    calls = [call_of(each.wait, conversation.session, each.field) for each in answers]
+    turn, last = calls[0][0], conversation.last
+    for (other, _), answer in zip(calls, answers, strict=True):
+        if other != turn:
+            raise InvalidField("This is a call of another turn.", field=answer.field)
+    if last is None or last.id != turn:
+        raise TurnNotFound
+    failure: Problem | None = None
+    decided = 0
+    for (_, call), answer in zip(calls, answers, strict=True):
+        try:
+            await orchestrator.engine.pipeline.decide(
+                conversation.owner, turn, call, answer.verdict
+            )
+        except Problem as problem:
+            failure = failure or problem
+        else:
+            decided += 1
+    if failure is not None and not (decided and isinstance(failure, AlreadyDecided | TurnNotFound)):
+        raise failure
+    return turn, _next_attempt(last)
+
+
+def continuation(conversation: Conversation, turn: str, call: str) -> int:
+    """The position behind which the events after a pause are.
+
+    Args:
+        conversation: Of the caller.
+        turn: Id of the turn that paused.
+        call: Id of a call for which it paused.
+
+    Raises:
+        TurnNotFound: It is not the newest turn of the conversation.
+    """
+    last = conversation.last
+    if last is None or last.id != turn:
+        raise TurnNotFound
+    resumptions = last.journal.resumptions if last.journal is not UNSET else ()
+    for each in reversed(resumptions):
+        if call in each.waited:
+            return attempt_offset(each.attempt)
+    return _next_attempt(last)
+
+
+def still_waiting(conversation: Conversation, decided: Collection[str]) -> list[Event]:
+    """The events of a pause that lasts, of the calls that are not decided.
+
+    Args:
+        conversation: As it was before the decisions.
+        decided: Ids of calls.
+    """
+    last = conversation.last
+    if last is None or last.status != "paused" or last.journal is UNSET:
+        return []
+    waiting = [each.call for each in last.journal.effects if each.status == "waiting"]
+    left = tuple(each for each in waiting if each not in decided)
+    return list(paused(last, conversation.session, left)) if left else []
+
+
+def _next_attempt(turn: TurnRecord) -> int:
+    """The position before the first event of the next attempt at a turn."""
+    resumptions = turn.journal.resumptions if turn.journal is not UNSET else ()
+    return attempt_offset((resumptions[-1].attempt if resumptions else turn.attempt) + 1)

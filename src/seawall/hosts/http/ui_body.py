@@ -1,0 +1,140 @@
+"""The body of a request of the AI SDK's chat transport: decoded, validated."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from seawall.config import ServerSettings
+from seawall.errors import InvalidField
+from seawall.hosts.http.bodies import checked_key, checked_text, identifier
+from seawall.hosts.http.conversations import Answer
+from seawall.pipeline.decisions import Verdict
+
+__all__ = ["UiBody", "UiMessage", "answers_of", "newest_message", "text_of"]
+
+_MAX_MESSAGE_ID_CHARACTERS = 128
+
+
+class UiApproval(Struct, frozen=True):
+    """A decision about a call; without `approved`, it is still to be taken."""
+
+    id: str
+    approved: bool | None = None
+    reason: Annotated[str, Meta(max_length=2_000)] | None = None
+
+
+class UiPart(Struct, frozen=True):
+    """A part of a message: what is read of any kind of part."""
+
+    type: str
+    text: str | None = None
+    state: str | None = None
+    approval: UiApproval | None = None
+
+
+class UiMessage(Struct, frozen=True):
+    """A message as the AI SDK has it."""
+
+    role: Literal["system", "user", "assistant"]
+    parts: list[UiPart]
+    id: str = ""
+
+
+class UiBody(Struct, frozen=True, rename={"message_id": "messageId"}):
+    """The body of `POST /v1/ui/chat`. A null field counts as absent.
+
+    Attributes:
+        id: Of the chat; that of the session.
+        messages: The last one counts: the history comes from the session.
+        trigger: Why it was sent.
+        message_id: Of an answer whose calls were decided.
+        agent: The agent that answers.
+        background: The turn is completed even if the client disconnects.
+    """
+
+    id: str
+    messages: list[UiMessage]
+    trigger: Literal["submit-message", "regenerate-message"] | None = None
+    message_id: str | None = None
+    agent: str | None = None
+    background: bool | None = None
+
+
+def newest_message(body: UiBody, settings: ServerSettings) -> tuple[int, UiMessage]:
+    """The message that a request is about, with its index.
+
+    Args:
+        body: Of the request.
+        settings: Their limits apply.
+
+    Raises:
+        InvalidField: There is none, there are too many, or a name is not one.
+    """
+    identifier(body.id, "id")
+    identifier(body.agent, "agent")
+    if not 1 <= len(body.messages) <= settings.max_messages:
+        raise InvalidField(f"There must be 1 to {settings.max_messages}.", field="messages")
+    index = len(body.messages) - 1
+    for earlier, message in enumerate(body.messages):
+        if message.role == "assistant" and message.id and message.id == body.message_id:
+            index = earlier if body.trigger != "regenerate-message" else index
+    message = body.messages[index]
+    if message.role == "system":
+        raise InvalidField("Instructions belong to the agents.", field=f"messages[{index}].role")
+    return index, message
+
+
+def text_of(message: UiMessage, index: int, settings: ServerSettings) -> tuple[str, str]:
+    """The text of a user's message, and the idempotency key that is made of its id.
+
+    Args:
+        message: Of the user.
+        index: Its index.
+        settings: Their limits apply.
+
+    Raises:
+        InvalidField: It has something else than text, or no id.
+    """
+    field = f"messages[{index}]"
+    parts: list[str] = []
+    for number, part in enumerate(message.parts):
+        if part.type != "text":
+            raise InvalidField("Only text is offered.", field=f"{field}.parts[{number}].type")
+        parts.append(part.text or "")
+    if len(message.id) > _MAX_MESSAGE_ID_CHARACTERS:
+        raise InvalidField(
+            f"Must be at most {_MAX_MESSAGE_ID_CHARACTERS} characters.", field=f"{field}.id"
+        )
+    key = checked_key(message.id, f"{field}.id")
+    return checked_text("".join(parts), f"{field}.parts", settings), key
+
+
+def answers_of(message: UiMessage, index: int) -> list[Answer]:
+    """The decisions in an answer that the client sends back.
+
+    Args:
+        message: Of the assistant.
+        index: Its index.
+
+    Raises:
+        InvalidField: There are none.
+    """
+    field = f"messages[{index}]"
+    answers: list[Answer] = []
+    for number, part in enumerate(message.parts):
+        approval = part.approval
+        if part.state != "approval-responded" or approval is None:
+            continue
+        where = f"{field}.parts[{number}].approval"
+        if approval.approved is None:
+            raise InvalidField("Must be true or false.", field=f"{where}.approved")
+        verdict = Verdict(
+            decision="approve" if approval.approved else "reject", note=approval.reason or ""
+        )
+        answers.append(Answer(approval.id, verdict, f"{where}.id"))
+    if not answers:
+        raise InvalidField(
+            "The last message must be the user's, or have a decision about a call.",
+            field=f"{field}.role",
+        )
+    return answers
