@@ -109,7 +109,7 @@ def _plain_schema(form: _Form) -> dict[str, Any]:
     for name, each in form.properties.items():
         if each.type == "array" and each.items is UNSET:
             raise ValueError(f"{name[:40]!r} is a list of anything")
-    schema = {
+    schema: dict[str, Any] = {
         "type": "object",
         "properties": {name: msgspec.to_builtins(each) for name, each in form.properties.items()},
         "required": [each for each in form.required if each in form.properties],
