@@ -120,6 +120,45 @@ def test_bounds() -> None:
         checked_answer(form(x=plain), {"x": "x" * MAX_QUESTION_BYTES})
 
 
+@pytest.mark.parametrize(
+    ("field", "default"),
+    [
+        ({"type": "string", "default": "x"}, "x"),
+        ({"type": "array", "items": {"enum": ["a"]}, "default": ["a"]}, ["a"]),
+        ({"type": "integer", "default": 1.0}, 1.0),
+        ({"type": "integer", "default": "x"}, None),
+        ({"type": "string", "minLength": 2, "default": "x"}, None),
+        ({"type": "string", "enum": ["a"], "default": "x"}, None),
+        ({"type": "string", "default": None}, None),
+    ],
+)
+def test_a_default_that_does_not_fit_is_left_out(field: dict[str, Any], default: Any) -> None:
+    """What the user leaves as it is would be refused."""
+    question = form(x=field)
+    assert question.schema is not None
+    assert question.schema["properties"]["x"].get("default") == default
+    checked_answer(question, {} if default is None else {"x": default})
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://bank.example:443\\.evil.example/",  # another host for a browser
+        'https://bank.example/"><script>',
+        "https://bank.example:99999/",
+        "https://bank.example:80:80/",
+        "https://bank.example/a b",
+        "https://bank.example/\u202e",
+        "javascript:alert(1)//https://bank.example/",
+        "data:text/html,x",
+        "file:///etc/passwd",
+    ],
+)
+def test_an_address_that_browsers_may_read_otherwise(url: str) -> None:
+    with pytest.raises(ValueError, match=r"URL|[Pp]ort"):
+        asked(message="?", mode="url", url=url)
+
+
 def test_a_page_on_this_machine_or_elsewhere() -> None:
     for url in ("https://example.com/pay?id=7#now", "http://127.0.0.1:8080/", "http://localhost/x"):
         question = asked(message="?", mode="url", url=url)

@@ -5,8 +5,10 @@ import time
 
 import pytest
 
+from seawall.identity.outbound.settings import StaticAuth
 from seawall.tools.port import ToolOutcome
-from seawall.tools.settings import SourceLimits
+from seawall.tools.settings import McpSettings, SourceLimits, TenantSource, TenantTables
+from seawall.tools.sources import open_catalog
 from seawall.tools.upstream import FaultKind, ToolUpstream, UpstreamFault
 from seawall.turn import Principal
 
@@ -198,9 +200,14 @@ async def test_retries_are_a_share_of_calls() -> None:
 ANN, BOB = Principal("t", "ann"), Principal("t", "bob")
 
 
+def _itself(principal: Principal | None) -> Principal | None:
+    return principal
+
+
 @pytest.mark.parametrize("by_subject", [False, True])
 async def test_a_pause_is_that_of_the_subject_whose_credentials_were_used(by_subject: bool) -> None:
-    upstream = ToolUpstream("x", SourceLimits(attempts=1), by_subject=by_subject)
+    limits = SourceLimits(attempts=1)
+    upstream = ToolUpstream("x", limits, payer=_itself) if by_subject else ToolUpstream("x", limits)
     asked = UpstreamFault("throttled", "status 429", retry_after=60.0)
 
     async def ask(service: Service, owner: Principal) -> ToolOutcome:
@@ -220,8 +227,36 @@ async def test_a_pause_is_that_of_the_subject_whose_credentials_were_used(by_sub
     assert service.attempts == by_subject
 
 
+async def test_a_pause_is_that_of_the_tenant_with_credentials_of_its_own() -> None:
+    """Its key is used up; the others' is not."""
+    own = TenantTables(tools={"crm": TenantSource(auth=StaticAuth(secret_env="OWN"))})
+    catalog = open_catalog(
+        {"crm": McpSettings(mcp="http://127.0.0.1:9/mcp", auth=StaticAuth(secret_env="COMMON"))},
+        folder=".",
+        environment={"OWN": "key-1", "COMMON": "key-2"},
+        tenants={"acme": own},
+    )
+    upstream = catalog.upstreams["crm"]
+
+    async def ask(service: Service, tenant: str) -> ToolOutcome:
+        deadline = asyncio.get_running_loop().time() + 5.0
+        owner = Principal(tenant, "ann")
+        return await upstream.call(service.attempt, deadline=deadline, read=False, principal=owner)
+
+    with pytest.raises(UpstreamFault):
+        await ask(Service(UpstreamFault("throttled", "429", retry_after=60.0)), "acme")
+    with pytest.raises(UpstreamFault, match="it asked for a pause"):
+        await ask(Service(), "acme")
+    assert await ask(Service(), "other") == DONE
+    with pytest.raises(UpstreamFault):
+        await ask(Service(UpstreamFault("throttled", "429", retry_after=60.0)), "other")
+    with pytest.raises(UpstreamFault, match="it asked for a pause"):
+        await ask(Service(), "third")
+    await catalog.close()
+
+
 async def test_pauses_of_subjects_are_bounded() -> None:
-    upstream = ToolUpstream("x", SourceLimits(), by_subject=True)
+    upstream = ToolUpstream("x", SourceLimits(), payer=_itself)
     for number in range(10_050):
         upstream._pause(Principal("t", str(number)), 0.0, 60.0)
     assert len(upstream._paused_until) == 10_000

@@ -103,6 +103,7 @@ class _Conversation:
         """
         from seawall.errors import InvalidField  # noqa: PLC0415
         from seawall.events import TurnFailed, TurnResumed  # noqa: PLC0415
+        from seawall.printable import printable  # noqa: PLC0415
 
         call = self.waiting.pop(0)
         completed = False
@@ -118,7 +119,7 @@ class _Conversation:
                 elif not known:
                     completed |= self._take(event)
         except InvalidField as problem:
-            sys.stdout.write(f"{problem.field}: {problem.detail}\n")
+            sys.stdout.write(printable(f"{problem.field}: {problem.detail}") + "\n")
             self.waiting.insert(0, call)
         except Problem as problem:
             self._take(TurnFailed(call.turn, problem.as_dict()))
@@ -300,7 +301,8 @@ def _show(event: "Event") -> None:
             sys.stdout.write("\n")
         case events.TurnFailed():
             detail = event.problem.get("detail") or json.dumps(event.problem)
-            sys.stdout.write(f"\nThe turn failed ({event.problem.get('code')}): {detail}\n")
+            failed = f"The turn failed ({event.problem.get('code')}): {detail}"
+            sys.stdout.write(f"\n{printable(failed)}\n")
     sys.stdout.flush()
 
 

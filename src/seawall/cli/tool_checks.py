@@ -30,6 +30,9 @@ _ADVICE = {
 }
 
 
+_LOCK = "seawall tools lock CONFIG"
+
+
 async def check_sources(settings: Settings, report: Callable[[Check], None]) -> None:
     """Check every source of tools elsewhere, and whether all can be offered together.
 
@@ -137,7 +140,7 @@ def _pins(
         return None
     pins = read_pins(Path(settings.folder, LOCK_FILE))
     if pins is None:
-        advice = "read the definitions (seawall tools list --json), then: seawall tools lock"
+        advice = f"read the definitions (seawall tools list CONFIG --json), then: {_LOCK}"
         return Check(key, "warning", "there is no lock file: changes are not noticed", advice)
     known = pins.sources.get(source.name, {})
     changed = [each.name for each in operations if known.get(each.name) != digest(each)]
@@ -145,4 +148,4 @@ def _pins(
         return Check(key, "ok", "all are as locked")
     shown = ", ".join(changed[:_SHOWN])
     status: Status = "failed" if source.settings.pin == "refuse" else "warning"
-    return Check(key, status, f"new or changed: {shown}", "read them, then: seawall tools lock")
+    return Check(key, status, f"new or changed: {shown}", f"read them, then: {_LOCK}")

@@ -273,7 +273,7 @@ class ToolCatalog:
         report = source.settings.pin == "report"
         _log.log(
             logging.WARNING if report else logging.ERROR,
-            "tool %s of %s %s %s%s; read its definition, then: seawall tools lock",
+            "tool %s of %s %s %s%s; read its definition, then: seawall tools lock CONFIG",
             *(operation.name, source.name, what, LOCK_FILE, "" if report else " and is refused"),
         )
         return report

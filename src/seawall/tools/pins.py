@@ -66,7 +66,8 @@ def read_pins(path: Path) -> Pins | None:
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError) as error:
-        raise ConfigError(f"{path}: {error}; write it anew with: seawall tools lock") from error
+        way_out = "write it anew with: seawall tools lock CONFIG"
+        raise ConfigError(f"{path}: {error}; {way_out}") from error
     if pins.version != _VERSION:
         raise ConfigError(f"{path}: its version is {pins.version}, not {_VERSION}")
     return pins

@@ -230,7 +230,7 @@ class Tool(Struct, frozen=True, kw_only=True, eq=False):
         """Call the tool with valid arguments; see `call`."""
         if self.cache_seconds is not None:  # a reusable result must not depend on session or roles
             owner = Principal(context.principal.tenant, context.principal.subject)
-            context = structs.replace(context, state={}, principal=owner, may_ask=False)
+            context = structs.replace(context, state={}, principal=owner, may_ask=False, given=None)
         if self.read_cache is None:
             return await self.run(prepared, context)
         run = partial(self.run, prepared, context)

@@ -4,6 +4,7 @@ What a server sends is foreign: of a schema only what describes plain fields is 
 addresses that a browser can open safely are shown. Answers are checked by that schema.
 """
 
+import re
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -22,6 +23,7 @@ _MAX_MESSAGE_CHARACTERS = 4_000
 _MAX_URL_CHARACTERS = 2_048
 _MAX_FIELDS = 50
 _MAX_NAME_CHARACTERS = 128
+_url = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%-]+")  # RFC 3986; browsers differ on others
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -42,7 +44,7 @@ class _Field(Struct, omit_defaults=True, rename="camel"):
     type: Literal["string", "number", "integer", "boolean", "array"]
     title: str = ""
     description: str = ""
-    default: Any = UNSET
+    default: str | int | float | bool | list[str] | UnsetType | None = UNSET
     min_length: int | UnsetType = UNSET
     max_length: int | UnsetType = UNSET
     format: Literal["email", "uri", "date", "date-time"] | UnsetType = UNSET
@@ -89,9 +91,17 @@ def read_question(source: str, params: Raw, redact: tuple[str, ...] = ()) -> Que
     if asked.mode == "url":
         _check_url(asked.url)
         return Question(source, asked.message, url=asked.url)
-    form = asked.requested_schema
-    if form is None:
+    if asked.requested_schema is None:
         raise ValueError("it has no schema")
+    return Question(source, asked.message, _plain_schema(asked.requested_schema), redact=redact)
+
+
+def _plain_schema(form: _Form) -> dict[str, Any]:
+    """What is kept of a schema.
+
+    Raises:
+        ValueError: It has too many fields, or not only plain ones.
+    """
     if len(form.properties) > _MAX_FIELDS:
         raise ValueError(f"it has more than {_MAX_FIELDS} fields")
     if any(len(name) > _MAX_NAME_CHARACTERS for name in form.properties):
@@ -99,21 +109,24 @@ def read_question(source: str, params: Raw, redact: tuple[str, ...] = ()) -> Que
     for name, each in form.properties.items():
         if each.type == "array" and each.items is UNSET:
             raise ValueError(f"{name[:40]!r} is a list of anything")
-    schema = {
+    schema: dict[str, Any] = {
         "type": "object",
         "properties": {name: msgspec.to_builtins(each) for name, each in form.properties.items()},
         "required": [each for each in form.required if each in form.properties],
         "additionalProperties": False,
     }
     _validator(schema)
-    return Question(source, asked.message, schema, redact=redact)
+    for field in schema["properties"].values():
+        if "default" in field and not _validator(field).is_valid(field["default"]):
+            del field["default"]  # what the user leaves as it is has to fit
+    return schema
 
 
 def _check_url(url: str) -> None:
+    if len(url) > _MAX_URL_CHARACTERS or not _url.fullmatch(url):
+        raise ValueError("its URL is too long, or has characters that no URL has")
     parts = urlsplit(url)
-    plain = url.isascii() and url.isprintable() and " " not in url
-    if len(url) > _MAX_URL_CHARACTERS or not plain:
-        raise ValueError("its URL is too long, or not ASCII")
+    _ = parts.port  # raises ValueError if it is none
     local = parts.scheme == "http" and parts.hostname in _LOOPBACK
     if not (parts.scheme == "https" or local) or not parts.hostname or "@" in parts.netloc:
         raise ValueError("its URL is not an https address without a user name")

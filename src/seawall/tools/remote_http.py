@@ -13,6 +13,7 @@ from msgspec import structs
 
 from seawall.identity.outbound.port import CredentialsUnavailable, Headers, OutboundCredentials
 from seawall.tools.port import ToolContext
+from seawall.tools.repeated_secrets import without_secrets
 from seawall.tools.upstream import UpstreamFault
 from seawall.transport.connection import (
     BodyTooLong,
@@ -38,7 +39,6 @@ _MAX_RENEWALS = 2  # of credentials: a token, and then one with the scopes that 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SAFE = frozenset({"GET", "HEAD"})
 _DRAIN_SECONDS = 0.2
-_REDACTED = b"redacted"
 
 
 class RemoteHttp:
@@ -129,7 +129,7 @@ class RemoteHttp:
             UpstreamFault: There is no answer. An answer of any status is returned.
         """
         try:
-            async with self._exchange(
+            async with self.stream(
                 method,
                 url,
                 headers=headers,
@@ -142,7 +142,7 @@ class RemoteHttp:
                     content = await response.read(limit=limit or self._limit)
                 except BodyTooLong as error:
                     raise AnswerTooLong(response.status, response.headers, str(error)) from error
-                content = _without_keys(content, own)
+                content = without_secrets(content, own)
                 return BufferedResponse(response.status, response.headers, content)
         except TransportError as error:
             raise _fault(error) from error
@@ -158,7 +158,7 @@ class RemoteHttp:
         context: ToolContext | None,
         deadline: float,
         effect: bool = False,
-    ) -> AsyncGenerator[Response, None]:
+    ) -> AsyncGenerator[tuple[Response, Headers], None]:
         """Send a request; the answer is read inside the block.
 
         Args:
@@ -170,34 +170,13 @@ class RemoteHttp:
             deadline: See `request`.
             effect: See `request`.
 
+        Yields:
+            The answer, and the credentials with which it was asked for: see `without_secrets`.
+
         Raises:
             UpstreamFault: There is no answer.
             TransportError: The answer broke off while it was read inside the block.
         """
-        async with self._exchange(
-            method,
-            url,
-            headers=headers,
-            body=body,
-            context=context,
-            deadline=deadline,
-            effect=effect,
-        ) as (response, _):
-            yield response
-
-    @asynccontextmanager
-    async def _exchange(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Sequence[Header],
-        body: bytes,
-        context: ToolContext | None,
-        deadline: float,
-        effect: bool,
-    ) -> AsyncGenerator[tuple[Response, Headers], None]:
-        """As `stream`; also the credentials with which it was asked for."""
         principal = context.principal if context is not None else None
         token = context.caller_token if context is not None else ""
         common = [*self._headers, *headers]
@@ -345,21 +324,12 @@ def _name_of(pair: bytes) -> bytes:
 
 
 def _redirected(url: str, location: str, own: Headers) -> str:
-    """Where a redirect leads; a server may repeat a key of the query, which no error must show."""
+    """Where a redirect leads; a server may repeat a secret, which no error must show."""
     try:
         url = urljoin(url, location)
     except ValueError:
         raise UpstreamFault("failed", "it redirects to nowhere") from None
-    return _without_keys(url.encode("utf-8", "replace"), own).decode()
-
-
-def _without_keys(content: bytes, own: Headers) -> bytes:
-    """Bytes of a server without keys of the query that it repeats."""
-    for name, value in own:
-        if name.startswith(b"?") and value:
-            for form in {value, quote(value, safe="").encode()}:
-                content = content.replace(form, _REDACTED)
-    return content
+    return without_secrets(url.encode("utf-8", "replace"), own).decode()
 
 
 def _shown(origin: Origin) -> str:

@@ -1,6 +1,6 @@
 """Opening of configured sources: their connections, credentials and adapters."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -12,9 +12,10 @@ from seawall.tools.catalog import Source, ToolCatalog
 from seawall.tools.pins import LOCK_FILE, read_pins
 from seawall.tools.remote_http import RemoteHttp
 from seawall.tools.settings import McpSettings, OpenApiSettings, SourceSettings, TenantTables
-from seawall.tools.upstream import ToolUpstream
+from seawall.tools.upstream import Payer, ToolUpstream
 from seawall.transport.http_client import HttpClient
 from seawall.transport.tls import tls_context
+from seawall.turn import Principal
 from seawall.user_code import find_object
 
 if TYPE_CHECKING:
@@ -57,10 +58,26 @@ def open_catalog(
             if name in table.tools
         }
         opened = _open(name, each, folder, environment, own, stateless=stateless)
-        by_subject = any(map(is_by_subject, (each.auth, *own.values())))
-        upstream = ToolUpstream(name, each.limits, by_subject=by_subject)
+        upstream = ToolUpstream(name, each.limits, payer=_payer(each.auth, own))
         sources.append(Source(name, each, opened, upstream))
     return ToolCatalog(tuple(sources), read_pins(Path(folder, LOCK_FILE)), taken)
+
+
+def _payer(
+    common: AuthSettings, own: Mapping[str, AuthSettings]
+) -> Callable[[Principal | None], Payer]:
+    """With whose credentials a source is called; `own` are those of tenants."""
+    by_subject = {tenant: is_by_subject(auth) for tenant, auth in own.items()}
+    others = is_by_subject(common)
+
+    def payer(principal: Principal | None) -> Payer:
+        if principal is None:
+            return None
+        if by_subject.get(principal.tenant, others):
+            return principal
+        return principal.tenant if principal.tenant in by_subject else None
+
+    return payer
 
 
 def _open(

@@ -22,14 +22,17 @@ from seawall.tools.port import ToolOutcome
 from seawall.tools.settings import SourceLimits
 from seawall.turn import Principal
 
-__all__ = ["FaultKind", "ToolUpstream", "UpstreamFault", "after_sending"]
+__all__ = ["FaultKind", "Payer", "ToolUpstream", "UpstreamFault", "after_sending"]
 
 _log = logging.getLogger("seawall.tools")
 _BUDGET_CAPACITY = 100.0
 _BUDGET_AT_START = 5.0
 _MARGIN_SECONDS = 0.1
 _LONGEST_PAUSE = 300.0  # whatever the upstream asks for
-_MOST_PAUSED = 10_000  # subjects
+_MOST_PAUSED = 10_000  # payers
+
+Payer = Principal | str | None
+"""Whose credentials a call has: a subject's, a tenant's, or the common ones."""
 
 FaultKind = Literal["unreachable", "throttled", "failed", "late", "broken", "refused"]
 """How an attempt failed: no connection; 429 or 503; another server error; no answer in time; a
@@ -86,14 +89,20 @@ class ToolUpstream:
             caller went away.
     """
 
-    def __init__(self, name: str, limits: SourceLimits, *, by_subject: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        limits: SourceLimits,
+        *,
+        payer: Callable[[Principal | None], Payer] = lambda _: None,
+    ) -> None:
         """Create it without calls.
 
         Args:
             name: Of the table in the configuration.
             limits: See `SourceLimits`.
-            by_subject: Whether subjects have credentials of their own, so that a pause that it asks
-                for is one of the subject.
+            payer: With whose credentials it is called for a principal: a pause that it asks for is
+                theirs.
         """
         self.name = name
         self.limits = limits
@@ -110,8 +119,8 @@ class ToolUpstream:
             capacity=_BUDGET_CAPACITY, refill_per_second=0.0, tokens=_BUDGET_AT_START
         )
         self._next_at = 0.0  # of the rate limit
-        self._by_subject = by_subject
-        self._paused_until: dict[Principal | None, float] = {}
+        self._payer = payer
+        self._paused_until: dict[Payer, float] = {}
 
     @property
     def in_flight(self) -> int:
@@ -189,7 +198,7 @@ class ToolUpstream:
         principal: Principal | None,
     ) -> ToolOutcome:
         loop = asyncio.get_running_loop()
-        payer = principal if self._by_subject else None
+        payer = self._payer(principal)
         ticket = await self._acquire(deadline, payer)
         ended: str = "left"
         try:
@@ -215,8 +224,8 @@ class ToolUpstream:
             self.attempts[ended] += 1
             self._record(ticket, ended, loop.time())
 
-    def _pause(self, payer: Principal | None, now: float, seconds: float) -> None:
-        """Call it no more for a while; for one subject, where each has credentials of its own."""
+    def _pause(self, payer: Payer, now: float, seconds: float) -> None:
+        """Call it no more for a while with the credentials of one payer."""
         paused = self._paused_until
         if len(paused) >= _MOST_PAUSED:
             self._paused_until = paused = {key: end for key, end in paused.items() if end > now}
@@ -224,7 +233,7 @@ class ToolUpstream:
                 del paused[next(iter(paused))]
         paused[payer] = max(paused.get(payer, 0.0), now + seconds)
 
-    async def _acquire(self, deadline: float, payer: Principal | None) -> int:
+    async def _acquire(self, deadline: float, payer: Payer) -> int:
         """Wait for the right to make an attempt; the ticket of the circuit breaker.
 
         Raises:

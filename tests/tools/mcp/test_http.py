@@ -2,11 +2,13 @@
 
 import asyncio
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from seawall.identity.outbound.settings import StaticAuth
 from seawall.tools.settings import McpSettings, OperationSettings, SourceLimits
 from tests.tools.mcp.harness import (
     Asked,
@@ -120,6 +122,28 @@ async def test_requests_of_the_server_are_answered_and_declined() -> None:
     assert answers["p"]["result"] == {}
     assert answers[1]["result"] == {"action": "decline"}
     assert {answers[2]["error"]["code"], answers[3]["error"]["code"]} == {-32601}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_secret_that_a_server_repeats(*, streamed: bool, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sec/ret+key==")
+
+    def script(request: Asked) -> Reply:
+        if request.method != "tools/call":
+            return legacy(request)
+        said = text(f"you are {request.headers['x-key']}")
+        if not streamed:
+            return answer(request, said)
+        return events(message(request, said))
+
+    auth = StaticAuth(secret_file="key", header="X-Key", scheme="")
+    async with (
+        scripted(script) as (url, asked),
+        opened(McpSettings(mcp=url, auth=auth), folder=str(tmp_path)) as catalog,
+    ):
+        outcome = await call(catalog, "act")
+    assert asked[-1].headers["x-key"] == "sec/ret+key=="
+    assert outcome.content == "you are redacted"
 
 
 async def test_a_modern_server_that_asks_for_input_is_declined_in_a_second_round() -> None:

@@ -41,6 +41,12 @@ async def cookie(
     return {"right": key == COOKIE_SECRET, "count": count, "visit": visit}
 
 
+@app.get("/echo")
+async def echo(request: Request) -> Any:
+    """As gateways and debugging pages answer: with all of the request."""
+    return {"headers": dict(request.headers), "url": str(request.url)}
+
+
 @app.get("/moved")
 async def moved(request: Request, key: Annotated[str | None, Security(by_query)]) -> Any:
     del key
@@ -112,3 +118,24 @@ async def test_a_key_in_a_cookie(document: Path) -> None:
             document, url, {"cookie": "SID"}, ("GET /cookie", {"visit": "first"})
         )
     assert json.loads(found.content) == {"right": True, "count": 1, "visit": "first"}
+
+
+@pytest.mark.parametrize(
+    "auth",
+    [
+        {"cookie": "SID"},
+        {"header": "X-Key", "scheme": ""},
+        {"header": "authorization", "scheme": "Token"},
+    ],
+)
+async def test_what_a_service_repeats_of_a_request(auth: dict[str, str], document: Path) -> None:
+    table = {"kind": "static", "secret_file": "key of the cookie", **auth}
+    async with (
+        served(app) as url,
+        opened(document, openapi="api.json", base_url=url, auth=table) as tools,
+    ):
+        [echoed] = [each for each in tools.values() if each.name.startswith("echo")]
+        outcome = await echoed.call("{}", context())
+    assert not outcome.failed
+    assert "redacted" in outcome.content
+    assert COOKIE_SECRET not in outcome.content

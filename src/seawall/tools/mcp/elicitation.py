@@ -21,6 +21,7 @@ __all__ = ["Elicitations", "InputRequest", "InputRequired"]
 
 _MAX_STATE_BYTES = 16_384
 _MAX_QUESTIONS = 8  # of a round; more are declined
+_MAX_KEY_CHARACTERS = 256  # by which a server knows a question of a round
 _MAX_SHOWN_CHARACTERS = 1_000
 
 
@@ -161,8 +162,12 @@ class Elicitations:
             _check_method(each.method)
         questions = {key: self._question(each.params) for key, each in requests.items()}
         wanted = {key: each for key, each in questions.items() if each is not None}
-        bounded = len((state or "").encode("utf-8", "replace")) <= _MAX_STATE_BYTES
-        if not wanted or len(requests) > _MAX_QUESTIONS or not bounded:
+        bounded = (
+            len(requests) <= _MAX_QUESTIONS
+            and max(map(len, requests), default=0) <= _MAX_KEY_CHARACTERS
+            and len((state or "").encode("utf-8", "replace")) <= _MAX_STATE_BYTES
+        )
+        if not wanted or not bounded:
             return {key: self._decline(each.params) for key, each in requests.items()}
         responses = {key: {"action": "decline"} for key in questions if key not in wanted}
         return PendingInput(wanted, responses, state)

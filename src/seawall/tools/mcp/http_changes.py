@@ -109,7 +109,7 @@ class HttpChanges:
             body=body,
             context=None,
             deadline=exchange.deadline,
-        ) as response:
+        ) as (response, exchange.credentials):
             if is_stream(response):
                 if again:
                     self._exchanges.changed()  # what changed meanwhile was not heard

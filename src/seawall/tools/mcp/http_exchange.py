@@ -14,6 +14,7 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
+from seawall.identity.outbound.port import Headers
 from seawall.tools.mcp.elicitation import Elicitations
 from seawall.tools.mcp.header_values import encode_value
 from seawall.tools.mcp.jsonrpc import (
@@ -34,6 +35,7 @@ from seawall.tools.mcp.protocol import (
 from seawall.tools.mcp.wire import Header, Request, ResultTooLong
 from seawall.tools.port import ToolContext
 from seawall.tools.remote_http import RemoteHttp, status_fault
+from seawall.tools.repeated_secrets import without_secrets
 from seawall.tools.upstream import FaultKind, UpstreamFault, after_sending
 from seawall.transport.connection import ProtocolError, TransportError, TransportTimeout
 from seawall.transport.http_client import Response
@@ -90,6 +92,7 @@ class Session(Struct, eq=False):
         active: Requests in progress.
         asking: Of them, those within which the user may be asked.
         listener: Hears what is asked on the session's stream.
+        abandoned: Whether a call was given up, on which the server may still work.
     """
 
     owner: Principal | None
@@ -99,6 +102,7 @@ class Session(Struct, eq=False):
     active: int = 0
     asking: list[Elicitations] = []
     listener: asyncio.Task[None] | None = None
+    abandoned: bool = False
 
     @property
     def modern(self) -> bool:
@@ -121,6 +125,7 @@ class Exchange(Struct, eq=False):
         context: The turn.
         deadline: In seconds on the event loop's clock.
         elicitations: Answer what the server asks now.
+        credentials: With which it was made; no message may repeat them.
         progress: Its last words on the progress.
         received: Bytes of streams.
         messages: Messages of the server.
@@ -137,6 +142,7 @@ class Exchange(Struct, eq=False):
     context: ToolContext | None
     deadline: float
     elicitations: Callable[[], Elicitations] = Elicitations
+    credentials: Headers = ()
     progress: str = ""
     received: int = 0
     messages: int = 0
@@ -216,6 +222,7 @@ class HttpExchanges:
             late = isinstance(error, UpstreamFault) and error.kind == "late"
             unwanted = late or isinstance(error, asyncio.CancelledError)
             if unwanted and session.server is not None and not session.modern:
+                session.abandoned = True
                 self._in_background(self._cancel(exchange))
             if unwanted and exchange.progress:
                 _log.info(
@@ -236,7 +243,7 @@ class HttpExchanges:
                 body=body,
                 context=exchange.context,
                 deadline=exchange.deadline,
-            ) as response:
+            ) as (response, exchange.credentials):
                 if opening:
                     exchange.session.id = _session_id(response)
                 if is_stream(response):
@@ -256,7 +263,7 @@ class HttpExchanges:
         if fault is not None and fault.kind != "failed":
             fault.sent = fault.sent and executed
             raise fault
-        body = await self._whole_body(response)
+        body = without_secrets(await self._whole_body(response), exchange.credentials)
         if exchange.session.id and _is_lost(status, body, exchange.number):
             raise SessionLost
         detail = f"status {status}"
@@ -326,7 +333,7 @@ class HttpExchanges:
         if name != b"message" or not data:
             return None
         try:
-            messages = decode(data)
+            messages = decode(without_secrets(data, exchange.credentials))
         except InvalidMessage as error:
             raise UpstreamFault("broken", f"an invalid message: {error}") from None
         for message in messages:
@@ -366,7 +373,7 @@ class HttpExchanges:
             body=body,
             context=exchange.context,
             deadline=exchange.deadline,
-        ) as response:
+        ) as (response, _):
             await response.drain(seconds=_DRAIN_SECONDS)
             if response.status >= 400:
                 _log.debug("%s: a message was refused: HTTP %d", self._name, response.status)
@@ -388,7 +395,7 @@ class HttpExchanges:
                 headers=(*EVENTS, *headers, (b"Last-Event-ID", exchange.last_id)),
                 context=exchange.context,
                 deadline=exchange.deadline,
-            ) as response:
+            ) as (response, exchange.credentials):
                 if response.status != 200 or not is_stream(response):
                     detail = f"its stream cannot be resumed: HTTP {response.status}"
                     raise UpstreamFault("failed", detail)

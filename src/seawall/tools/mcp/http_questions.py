@@ -1,7 +1,8 @@
 """The stream on which a legacy server asks the user, open while calls are in progress.
 
 Servers may send a question on the stream of the call, or on that of the session. The latter does
-not say which call it is of: with several in progress in a session it is declined.
+not say which call it is of: it is declined unless one call is in progress in the session, and none
+was given up before, on which the server may still work.
 """
 
 import asyncio
@@ -88,7 +89,8 @@ class HttpQuestions:
         """Listen until the stream ends; set `opened` when it is open, or is known not to be."""
 
         def asking() -> Elicitations:
-            return session.asking[0] if len(session.asking) == 1 else Elicitations()
+            alone = session.active == len(session.asking) == 1 and not session.abandoned
+            return session.asking[0] if alone else Elicitations()
 
         try:
             deadline = asyncio.get_running_loop().time() + _STREAM_SECONDS
@@ -98,7 +100,7 @@ class HttpQuestions:
             while True:
                 async with self._http.stream(
                     "GET", self._url, headers=headers, context=context, deadline=deadline
-                ) as response:
+                ) as (response, exchange.credentials):
                     if is_stream(response):
                         opened.set()
                         await self._exchanges.read_stream(response, exchange)
