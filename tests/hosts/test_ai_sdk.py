@@ -1,5 +1,6 @@
 """User interfaces made with the AI SDK, by its own client: `ai`, unmodified."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -297,3 +298,16 @@ def test_any_process_resumes_and_decides(tmp_path: Path) -> None:
         ]  # fmt: skip
         assert decided[0]["messageId"] == asked[0]["messageId"]
         assert request("GET", "/both/stream").status_code == 204
+
+
+async def test_two_first_messages_at_once_are_two_turns(server: ServerProcess) -> None:
+    headers = {"authorization": "Bearer sw_bob"}
+    async with httpx2.AsyncClient(base_url=server.url, headers=headers, timeout=20) as client:
+        bodies = [
+            {"id": "twice", "messages": [user('[[["wait", {"seconds": 0.2}]], "x"]', id=name)]}
+            for name in ("m1", "m2")
+        ]
+        asked = [client.post("/v1/ui/chat", json=each) for each in bodies]
+        ends = [parts(each)[-1] for each in await asyncio.gather(*asked)]
+    versions = {each["messageMetadata"]["version"] for each in ends}
+    assert versions == {1, 2}

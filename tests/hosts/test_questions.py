@@ -123,3 +123,44 @@ async def test_the_client_of_an_agent_is_asked(
     assert first.requested_schema["properties"]["street"]["type"] == "string"
     [content] = [each["content"] for each in shown["messages"] if each["role"] == "tool"]
     assert content.endswith(said)
+
+
+def frames(answer: httpx2.Response) -> list[dict[str, Any]]:
+    assert answer.status_code == 200, answer.text
+    data = (each.removeprefix("data: ") for each in answer.text.split("\n\n") if each)
+    return [json.loads(each) for each in data if each != "[DONE]"]
+
+
+def test_user_interfaces_are_asked(tmp_path: Path) -> None:
+    """AG-UI's interrupt is answered with the values of the form; the AI SDK is shown what waits."""
+    text = json.dumps(SCRIPT)
+    message = {"id": "m1", "role": "user", "content": text}
+    run = {"threadId": "t", "runId": "r1", "messages": [message]}
+    part = {"type": "text", "text": text}
+    chat = {"id": "c", "messages": [{"id": "m1", "role": "user", "parts": [part]}]}
+    headers = {"authorization": "Bearer sw_ann"}
+    with (
+        serving(tmp_path) as server,
+        httpx2.Client(base_url=server.url, headers=headers, timeout=20) as client,
+    ):
+        (interrupt,) = frames(client.post("/v1/ag-ui", json=run))[-1]["outcome"]["interrupts"]
+        assert interrupt["reason"] == "input_required"
+        assert "street" in interrupt["responseSchema"]["properties"]
+        answers = ({"street": 7}, {"street": "Main Street 7"})
+        ends = []
+        for number, payload in enumerate(answers, 2):
+            entry = {"interruptId": interrupt["id"], "status": "resolved", "payload": payload}
+            body = run | {"runId": f"r{number}", "resume": [entry]}
+            ends.append(frames(client.post("/v1/ag-ui", json=body)))
+        assert ends[0][-1]["code"] == "invalid-field"
+        (result,) = (each for each in ends[1] if each["type"] == "TOOL_CALL_RESULT")
+        assert result["content"] == "the shop of Bern near Main Street 7 (accept)"
+
+        shown = frames(client.post("/v1/ui/chat", json=chat))
+        (wait,) = (each["data"] for each in shown if each["type"] == "data-wait")
+        assert (wait["kind"], wait["question"]["number"]) == ("input", 1)
+        verdict = {"decision": "decline", "question": 1}
+        assert client.post(wait["decide"], json=verdict).status_code == 200
+        resumed = client.get("/v1/ui/chat/c/stream")
+        if resumed.status_code == 200:  # or it is done already
+            assert frames(resumed)[-1]["messageMetadata"]["status"] == "completed"

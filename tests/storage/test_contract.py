@@ -58,6 +58,15 @@ async def test_a_session_exists_for_its_owner_only(store: SessionStore) -> None:
     assert (await store.load(KEY, turns=5)).turns[0].messages[0] == UserMessage("hello")
 
 
+async def test_a_session_that_another_has_opened_is_loaded(store: SessionStore) -> None:
+    """Two clients may choose the same name for a new session."""
+    for version in range(2):
+        await store.commit(commit(KEY, version, f"text {version}"))
+    found = await store.begin(begin(KEY, "late", opens=True, turns=5))
+    assert found.session is not None
+    assert [each.number for each in found.turns] == [1, 2]
+
+
 async def test_an_idempotency_key_finds_its_turn_and_is_used_once(store: SessionStore) -> None:
     await store.commit(commit(KEY, 0, idempotency_key="k", fingerprint="f"))
     elsewhere = SessionKey("acme", "ada", "new")

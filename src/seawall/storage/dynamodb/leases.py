@@ -69,7 +69,10 @@ class Leases:
         elif leased and begin.background_job is not None and begin.background_job.attempt == 1:
             await self._jobs.insert(begin.background_job, begin.until or 0.0)
         session = read_head(begin.key, head) if head is not None else None
-        history = await self._reader.history(begin.key, session, begin.turns, querying.result())
+        page = querying.result()
+        if begin.opens and session is not None:  # a client chose its name, and another was first
+            page = await self._reader.newest_items(begin.key, begin.turns)
+        history = await self._reader.history(begin.key, session, begin.turns, page)
         lease = read_lease(head, begin.key.session) if head is not None else None
         # What was in the way counts, even if it has ended meanwhile: this turn has no lease.
         refused = begin.until is not None and not leased
