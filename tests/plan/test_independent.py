@@ -86,7 +86,7 @@ def test_functions(name: str) -> None:
         service=stage(seconds),
         clients=Clients(retries=theirs.get("retries", 0), patience=math.inf),
     )
-    base = {
+    base: dict[str, Any] = {
         "account_limit": 100_000, "start_rate": math.inf, "start_burst": math.inf,
         "sandbox": constant(0.0), "lifetime": math.inf, "invocations_per_concurrency": math.inf,
     }  # fmt: skip

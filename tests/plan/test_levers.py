@@ -146,7 +146,7 @@ def test_both_ways_to_the_model() -> None:
     month = month_of(question)
     gb = month.requests * 40 / 1_048_576
     for how in ("nat", "endpoints"):
-        asked = structs.replace(question, options=Options(egress=how))  # type: ignore[arg-type]
+        asked = structs.replace(question, options=Options(egress=how))
         items = bill_of(asked, month, eks(asked, month, cores=0.4, pods=2), Used())
         found = egress_of(asked, month, items, "containers")
         assert found is not None
