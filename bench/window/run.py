@@ -39,8 +39,7 @@ from seawall import (
     TurnFailed,
     new_request,
 )
-from seawall.agents.blocks import Window, WindowBound, moved
-from seawall.agents.window import turn_tokens
+from seawall.agents.window import Window, WindowBound, moved, turn_tokens
 from seawall.models import Finish
 from seawall.models.local import open_local
 from seawall.settings import ModelSettings

@@ -2,19 +2,20 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seawall.agents.blocks import (
+from seawall.agents.window import (
     Summary,
     Window,
     WindowBound,
+    history_window,
     leaving,
     moved,
     notes_of_tools,
     stored_notes,
     stored_window,
     summary_messages,
+    turn_tokens,
     with_summary,
 )
-from seawall.agents.window import history_window, turn_tokens
 from seawall.turn import (
     AssistantMessage,
     Message,

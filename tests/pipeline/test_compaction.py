@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from seawall import AgentSettings, Orchestrator, ScriptedModel, parse_settings
-from seawall.agents.blocks import WINDOW_NOTE, stored_window
+from seawall.agents.window import WINDOW_NOTE, stored_window
 from seawall.errors import StoreUnavailable, UpstreamFailed
 from seawall.models import ModelRequest
 from seawall.pipeline import compaction

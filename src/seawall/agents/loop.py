@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from seawall.agents import HAND_OFF, Agent
 from seawall.agents.calls import AgentTurn, Answer, Emit, Step, call_tool, effect_key
-from seawall.agents.window import with_interludes, with_newest_images
+from seawall.agents.window import with_newest_images
 from seawall.errors import InvalidOutput, TurnLimitReached, UpstreamFailed
 from seawall.events import (
     AgentSelected,
@@ -282,6 +282,8 @@ async def _call_model(
     tokens = min(tokens, agent.limits.call_tokens or tokens)
     said = answer.messages
     if turn.interludes:
+        from seawall.agents.interludes import with_interludes  # noqa: PLC0415 - seldom
+
         said = with_interludes(said, turn.interludes)
     messages = turn.history + said + repair
     prompt = agent.closing_prompt if last else agent.prompt

@@ -161,6 +161,7 @@ def _platform(spec: FleetSpec) -> Platform:
         account_limit=max(spec.concurrency, spec.provisioned),
         sandbox=constant(0.0),
         idle_seconds=spec.idle,
+        start_limit=spec.init,
         timeout=min(900.0, spec.timeout),
     )
 

@@ -10,18 +10,19 @@ import msgspec
 from msgspec import UNSET, Struct
 
 from seawall.agents import Route, choose_agent
-from seawall.agents.blocks import (
+from seawall.agents.calls import AgentTurn, Answer, TurnPausing
+from seawall.agents.loop import run_agent
+from seawall.agents.window import (
     Window,
     WindowBound,
+    history_window,
     moved,
     notes_of_tools,
     stored_notes,
     stored_window,
     summary_messages,
+    without_images,
 )
-from seawall.agents.calls import AgentTurn, Answer, TurnPausing
-from seawall.agents.loop import run_agent
-from seawall.agents.window import Interludes, history_window, without_images
 from seawall.errors import (
     CommitUnknown,
     DeadlineExceeded,
@@ -48,6 +49,7 @@ from seawall.storage.port import Commit, SessionStore
 from seawall.turn import Message, Principal, ToolMessage, TurnRecord, Usage, UserMessage
 
 if TYPE_CHECKING:
+    from seawall.agents.interludes import Interludes
     from seawall.pipeline.journal import TurnJournal
 
 __all__ = ["answer_turn"]

@@ -20,8 +20,15 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 from msgspec import UNSET, Struct
 
-from seawall.agents.blocks import EffectLine, Summary, Window, WindowBound, leaving, with_summary
-from seawall.agents.window import turn_tokens
+from seawall.agents.window import (
+    EffectLine,
+    Summary,
+    Window,
+    WindowBound,
+    leaving,
+    turn_tokens,
+    with_summary,
+)
 from seawall.budgets import Spending
 from seawall.errors import BudgetExhausted, Problem, UpstreamFailed
 from seawall.models import Finish, ModelRequest, Prompt, Text

@@ -11,10 +11,10 @@ import msgspec
 from msgspec import UNSET
 
 from seawall.agents import Route
-from seawall.agents.blocks import stored_notes
 from seawall.agents.calls import AgentTurn, Answer, Step
 from seawall.agents.effects import settle_step
-from seawall.agents.window import Interludes, estimate_tokens, interludes
+from seawall.agents.interludes import Interludes, interludes
+from seawall.agents.window import estimate_tokens, stored_notes
 from seawall.errors import InternalError, Problem, ServerStopping, TurnInterrupted
 from seawall.events import Event, TurnResumed
 from seawall.intents import Detection

@@ -12,10 +12,9 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from seawall.agents import Route
-from seawall.agents.blocks import Window, stored_notes, stored_window
 from seawall.agents.calls import Answer, Step
 from seawall.agents.effects import DecidedMeanwhile
-from seawall.agents.window import without_images
+from seawall.agents.window import Window, stored_notes, stored_window, without_images
 from seawall.errors import (
     CommitUnknown,
     DeadlineExceeded,
