@@ -140,7 +140,7 @@ class SharedBucket:
         return self.free[measure] + max(0, refill.allowed(now) - used)
 
     def ready_in(self, needs: Mapping[str, int]) -> float:
-        """Seconds until the amounts can be had, if nobody else takes any."""
+        """Seconds until the amounts can be had, if no other caller takes any."""
         self._advance()
         now = self._clock()
         if self.degraded:

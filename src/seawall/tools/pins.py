@@ -74,7 +74,7 @@ def read_pins(path: Path) -> Pins | None:
 
 
 def write_pins(path: Path, sources: Mapping[str, Mapping[str, str]]) -> None:
-    """Write a lock file; whoever reads it meanwhile reads the old or the new one.
+    """Write a lock file; a reader meanwhile gets the old or the new one.
 
     Args:
         path: The file.
