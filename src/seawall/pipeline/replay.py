@@ -332,7 +332,11 @@ async def _find(
     running = lease is not None and turn_of_lease_owner(lease.owner) == turn
     for record in snapshot.turns:
         if record.id == turn:
-            if record.status != "open" and not (record.status == "paused" and running):
+            if record.status == "paused" and not running:
+                if await _is_decided(store, key, turn, call_seconds):
+                    raise TurnNotFound  # its job is awake, and about to continue it
+                return record
+            if record.status not in ("open", "paused"):
                 return record
             if lease is None:  # its process is gone, and no other has continued it yet
                 raise TurnNotFound
@@ -342,6 +346,13 @@ async def _find(
     if snapshot.session is None:
         raise TurnNotFound
     return await find_older(store, key, turn, call_seconds)
+
+
+async def _is_decided(store: SessionStore, key: SessionKey, turn: str, call_seconds: float) -> bool:
+    """Whether all that a paused turn waited for is decided."""
+    async with call_limit(call_seconds):
+        page = await store.waits(key.tenant, turn=turn, limit=_PAGE)
+    return bool(page.waits) and all(each.decision is not None for each in page.waits)
 
 
 async def find_older(
