@@ -66,7 +66,7 @@ class _Reply(Struct):
 
 
 class _Caller(Struct, frozen=True):
-    """Implements `Caller`: tells the client of the turn that its call waits."""
+    """Implements `Caller`: notifies the client of the turn that its call waits."""
 
     turn: AgentTurn
     emit: Emit
