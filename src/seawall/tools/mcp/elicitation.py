@@ -61,7 +61,7 @@ class Elicitations:
 
     Attributes:
         asked: Texts of those that were declined, for the model.
-        unanswered: Those that the user is asked, and of which the server was notified that they are cancelled.
+        unanswered: Those that the user is asked; for the server they are cancelled.
     """
 
     __slots__ = ("_context", "_redact", "_setting", "_source", "asked", "unanswered")
