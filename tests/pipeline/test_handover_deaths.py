@@ -15,7 +15,7 @@ from seawall.pipeline.handover import add_message
 from seawall.settings import SessionSettings
 from seawall.turn import ToolMessage
 from tests.pipeline.shop import STAFF, Script, ask, stored, waits
-from tests.pipeline.test_handover import ASK_PERSON, Receiver, desk, scan, settled
+from tests.pipeline.test_handover import ASK_PERSON, Receiver, desk, settled
 
 WRITES = 9  # two that pause, two messages, the hand-back, its claim, two that end; one never comes
 
@@ -111,10 +111,12 @@ async def test_a_hand_over_survives_the_death_of_its_server(
         await asyncio.wait((running, dying), return_when="FIRST_COMPLETED")
         assert death.happened.is_set() == (point[1] < WRITES - 1)
         session, turn = await converse(second)
+        assert second.engine.orphan_recovery is not None
         async with asyncio.timeout(30):
             while (await stored(second, session))[0].status != "completed":
-                await asyncio.sleep(0.1)
-                await scan(second, turn)
+                await asyncio.sleep(0.1)  # a server scans while its clients wait for the turn
+                await second.engine.orphan_recovery.scan()
+        await settled(second)
         await _check(second, session, turn, [*scripts[0].requests, *scripts[1].requests])
         await _check_notifications(second, receiver, turn)
         for task in (running, dying):
