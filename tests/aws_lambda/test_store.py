@@ -308,8 +308,8 @@ async def test_a_stream_says_that_the_turn_waits_for_the_models_quota(
 ) -> None:
     quota = {
         "SEAWALL_MODELS__DEFAULT__QUOTA": "account",
-        "SEAWALL_QUOTAS__ACCOUNT__REQUESTS_PER_MINUTE": "20",
-        "SEAWALL_QUOTAS__ACCOUNT__WINDOW_SECONDS": "0.1",  # one at a time, every three seconds
+        "SEAWALL_QUOTAS__ACCOUNT__REQUESTS_PER_MINUTE": "8",
+        "SEAWALL_QUOTAS__ACCOUNT__WINDOW_SECONDS": "0.1",  # one at a time, every 7.5 s
     }
     async with store(tmp_path, model, issuer, variables=quota) as site:
         headers = {"authorization": f"Bearer {issuer.token('ada')}"}
