@@ -234,7 +234,7 @@ def test_what_a_server_of_tools_asks_is_asked(tmp_path: Path) -> None:
 
 
 def test_it_shows_that_a_turn_waits_for_the_models_quota(tmp_path: Path) -> None:
-    quota = "requests_per_minute = 20\nwindow_seconds = 0.1"  # one every three seconds
+    quota = "requests_per_minute = 8\nwindow_seconds = 0.1"  # one every 7.5 seconds
     with running_model("--first-token", "0.01", "--duration", "0.05", "--chunks", "3") as model:
         (tmp_path / "seawall.toml").write_text(
             f'[models.default]\nbase_url = "{model.url}"\nmodel = "m"\nquota = "q"\n'
