@@ -3,7 +3,7 @@
 import math
 from functools import partial
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from seawall.plan.decision.answer import (
     Configuration,
@@ -12,7 +12,7 @@ from seawall.plan.decision.answer import (
     ServiceConfiguration,
 )
 from seawall.plan.decision.bill import Bill, Used
-from seawall.plan.decision.places.container_service import service_words
+from seawall.plan.decision.places.container_service import resting, service_words
 from seawall.plan.decision.places.limits import duration_reasons
 from seawall.plan.decision.places.other_clouds import (
     active_share,
@@ -79,9 +79,6 @@ class ContainerApps(Struct, frozen=True, kw_only=True):
             concurrency=sizes.slots, queue=sizes.slots, warm_up=constant(0.0),
             nodes=Nodes(pods_each=1, launch=_LAUNCH, pull=constant(0.0)),
         )  # fmt: skip
-        rest = structs.replace(
-            peak, pods=sizes.resting, scaler=structs.replace(scaler, minimum=sizes.resting)
-        )
         configuration = ServiceConfiguration(
             runs_on="container-apps",
             instances=sizes.resting,
@@ -103,7 +100,7 @@ class ContainerApps(Struct, frozen=True, kw_only=True):
             place=self,
             size=replicas,
             peak=peak,
-            rest=rest,
+            rest=resting(peak, sizes),
             configuration=configuration,
             at_once=month.peak,
         )

@@ -5,7 +5,7 @@ from msgspec import structs
 from seawall.plan.decision.answer import Configuration, ServiceConfiguration
 from seawall.plan.decision.places.pods import Sizes
 from seawall.plan.decision.text import scheduled_words
-from seawall.plan.inputs.platforms import Eks, RequestScaling, ServiceTracking
+from seawall.plan.inputs.platforms import Eks, KedaSettings, RequestScaling, ServiceTracking
 
 __all__ = ["resting", "service_words"]
 
@@ -13,7 +13,7 @@ __all__ = ["resting", "service_words"]
 def resting(peak: Eks, sizes: Sizes) -> Eks:
     """The platform between spikes."""
     scaler = peak.scaler
-    assert isinstance(scaler, ServiceTracking | RequestScaling)
+    assert isinstance(scaler, ServiceTracking | RequestScaling | KedaSettings)
     return structs.replace(
         peak, pods=sizes.resting, scaler=structs.replace(scaler, minimum=sizes.resting)
     )
