@@ -288,7 +288,15 @@ async def _call_model(
     messages = turn.history + said + repair
     prompt = agent.closing_prompt if last else agent.prompt
     caller = _Caller(turn, emit)
-    request = ModelRequest(prompt, messages, tokens, agent.temperature, turn.meter, caller=caller)
+    request = ModelRequest(
+        prompt,
+        messages,
+        tokens,
+        agent.temperature,
+        turn.meter,
+        caller=caller,
+        contents=turn.contents,
+    )
     deadline = min(turn.deadline, clock() + agent.limits.model_seconds)
     pieces: list[str] = []
     reply = _Reply()
