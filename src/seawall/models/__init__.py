@@ -45,12 +45,20 @@ _MESSAGE_OVERHEAD = 16  # characters' worth of tokens that frame each message
 _IMAGE_CHARACTERS = 6_000  # 1,500 tokens: an estimate, until the provider has counted
 
 
-class ToolSpec(Struct, frozen=True):
-    """A tool as a model sees it; `parameters` is a JSON Schema object."""
+class ToolSpec(Struct, frozen=True, omit_defaults=True):
+    """A tool as a model sees it.
+
+    Attributes:
+        name: Its name.
+        description: What it does.
+        parameters: A JSON Schema object.
+        strict: Whether the provider should enforce the schema; the caller checks in any case.
+    """
 
     name: str
     description: str
     parameters: dict[str, object]
+    strict: bool = False
 
 
 class Prompt(Struct, frozen=True, eq=False, weakref=True):
@@ -119,6 +127,9 @@ class ModelRequest(Struct, frozen=True):
         stop: Texts that end the answer. A provider may ignore them; see `StopSequenceModel`.
         caller: On whose behalf; None for no turn's.
         contents: Where the bytes of attachments are found; None if no message has any.
+        tool_choice: "auto", "none", "required", or the name of the tool that has to be called. A
+            provider may not keep to it: the caller checks.
+        parallel_tool_calls: Whether one answer may have several calls; as above.
     """
 
     prompt: Prompt
@@ -129,6 +140,8 @@ class ModelRequest(Struct, frozen=True):
     stop: tuple[str, ...] = ()
     caller: Caller | None = None
     contents: "Contents | None" = None
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
 
 
 class Text(Struct, frozen=True):
