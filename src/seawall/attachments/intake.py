@@ -183,11 +183,24 @@ class Attachments:
             raise UnknownFile("There is no such file.", field="file")
         return found
 
-    async def files(self, owner: Principal, *, limit: int, cursor: str | None) -> BlobPage:
-        """A page of the owner's files; see `BlobStore.files`."""
+    async def files(self, owner: Principal, *, limit: int, after: str | None) -> BlobPage:
+        """A page of the owner's files, without expired ones; see `BlobStore.files`.
+
+        Args:
+            owner: Whose files.
+            limit: Of one page.
+            after: Id of the file behind which it begins; None for the first.
+
+        Raises:
+            InvalidField: That is not an id.
+        """
+        key = None if after is None else key_of(owner, after)
+        if after is not None and key is None:
+            raise InvalidField("Must be the id of a file.", field="after")
         async with self._limit():
-            page = await self.store.files(owner, limit=limit, cursor=cursor)
-        return BlobPage(tuple(each for each in page.files if not self._expired(each)), page.cursor)
+            page = await self.store.files(owner, limit=limit, after=key)
+        kept = tuple(each for each in page.files if not self._expired(each))
+        return BlobPage(kept, page.has_more)
 
     async def delete(self, owner: Principal, file: str) -> None:
         """Delete a file; messages that have it name it from then on.

@@ -239,7 +239,7 @@ async def _run(source: _JournalSource, turn: AgentTurn, answer: Answer) -> Answe
         )
         return await run_agent(agents, route.agent, turn, emit, answer)
     first = opened.snapshot.session is None and opened.lease.continues is None
-    if ports.answers is not None and first and not request.attachments:
+    if ports.answers is not None and first and not context.request.attachments:
         return await ports.answers.answer(route.agent, turn, emit, answer)
     return await run_agent(ports.agents, route.agent, turn, emit, answer)
 

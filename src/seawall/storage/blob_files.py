@@ -90,18 +90,15 @@ class FileBlobStore:
         found = await self._run(self._infos, _OF_KEY, _key(key))
         return found[0] if found else None
 
-    async def files(self, owner: Principal, *, limit: int, cursor: str | None = None) -> BlobPage:
+    async def files(
+        self, owner: Principal, *, limit: int, after: BlobKey | None = None
+    ) -> BlobPage:
         """See `BlobStore.files`."""
-        session, _, name = (cursor or "").rpartition(".")
-        if cursor is not None and len(name) != 32:
-            raise InvalidField("Is not a cursor of this store.", field="cursor")
+        session, name = (after.session, after.name) if after is not None else ("", "")
         where = f"{_OF_OWNER} AND (session, name) > (?, ?) ORDER BY session, name LIMIT ?"
         values = (owner.tenant, owner.subject, session, name, limit + 1)
         found = await self._run(self._infos, where, values)
-        if len(found) <= limit:
-            return BlobPage(found, None)
-        last = found[limit - 1].key
-        return BlobPage(found[:limit], f"{last.session}.{last.name}")
+        return BlobPage(found[:limit], len(found) > limit)
 
     async def files_of_session(self, key: SessionKey) -> tuple[BlobInfo, ...]:
         """See `BlobStore.files_of_session`."""

@@ -80,10 +80,10 @@ class Blob(Struct, frozen=True):
 
 
 class BlobPage(Struct, frozen=True):
-    """Files of an owner, in an order of the store's own; `cursor` continues, None at the end."""
+    """Files of an owner: uploads, then those of sessions, by session and name."""
 
     files: tuple[BlobInfo, ...]
-    cursor: str | None
+    has_more: bool
 
 
 class SessionFiles(Struct, frozen=True):
@@ -123,12 +123,10 @@ class BlobStore(Protocol):
         """What is known of the file; None if there is none."""
         ...
 
-    async def files(self, owner: Principal, *, limit: int, cursor: str | None = None) -> BlobPage:
-        """A page of the owner's files.
-
-        Raises:
-            InvalidField: The cursor is not one of this store.
-        """
+    async def files(
+        self, owner: Principal, *, limit: int, after: BlobKey | None = None
+    ) -> BlobPage:
+        """A page of the owner's files, behind one of them."""
         ...
 
     async def files_of_session(self, key: SessionKey) -> tuple[BlobInfo, ...]:

@@ -22,7 +22,14 @@ if TYPE_CHECKING:
     from seawall.attachments.intake import Attachments
     from seawall.orchestrator import Orchestrator
 
-__all__ = ["SentFile", "attachments_of", "sent_file", "with_attachments", "with_turn_files"]
+__all__ = [
+    "SentFile",
+    "attachments_of",
+    "file_at",
+    "sent_file",
+    "with_attachments",
+    "with_turn_files",
+]
 
 _data_url = re.compile(r"data:([^;,]{0,127})((?:;[^;,]{1,200})*?);base64,", re.IGNORECASE)
 _NOT_CONFIGURED = "This server takes no files: it has no store for them."
@@ -66,6 +73,22 @@ def sent_file(url: str, field: str, *, name: str = "", message: int | None = Non
             field=field,
         )
     return SentFile(field, url[found.end() :], name=name, message=message)
+
+
+def file_at(url: str, field: str, *, name: str = "") -> SentFile:
+    """The file of a data URL, or of an upload whose id is sent in its place.
+
+    Args:
+        url: As sent.
+        field: Its path in the body.
+        name: As the client calls it.
+
+    Raises:
+        InvalidField: It is another address: those are not fetched.
+    """
+    if url.startswith("file-"):
+        return SentFile(field, file=url, name=name)
+    return sent_file(url, field, name=name)
 
 
 def attachments_of(orchestrator: "Orchestrator") -> "Attachments | None":
