@@ -151,10 +151,10 @@ def repeatedly_compressed_pdf(times: int, size: int = 1 << 24) -> bytes:
     writer = PdfWriter()
     page = writer.add_blank_page(200, 200)
     stream = StreamObject()
-    stream._data = content  # noqa: SLF001 - as it is, with several filters
+    stream._data = content
     stream[NameObject("/Filter")] = ArrayObject([NameObject("/FlateDecode")] * times)
     stream[NameObject("/Length")] = NumberObject(len(content))
-    page[NameObject("/Contents")] = writer._add_object(stream)  # noqa: SLF001 - likewise
+    page[NameObject("/Contents")] = writer._add_object(stream)
     assert isinstance(page, DictionaryObject)
     target = BytesIO()
     writer.write(target)

@@ -171,7 +171,8 @@ class FileBlobStore:
 
     def _put(self, blob: Blob) -> None:
         info, index = blob.info, self._open_index
-        self._check_room(info)
+        known = self._infos(_OF_KEY, _key(info.key))
+        self._check_room(info, sum(each.bytes for each in known))
         file = os.urandom(16).hex()
         self._write(file, blob.content)
         replaced: list[str] = []
@@ -217,14 +218,15 @@ class FileBlobStore:
         finally:
             os.close(folder)
 
-    def _check_room(self, info: BlobInfo) -> None:
+    def _check_room(self, info: BlobInfo, replaced: int = 0) -> None:
+        """Check that a file fits, in the place of so many bytes."""
         owner = info.key.owner
         scopes = ((owner.tenant, owner.subject), (owner.tenant, ""), ("", ""))
         whose = ("you", "your tenant", "all")
         for scope, limit, of in zip(scopes, self._limits, whose, strict=True):
             query = "SELECT bytes FROM totals WHERE tenant = ? AND subject = ?"
             found = self._open_index.execute(query, scope).fetchone()
-            if (found[0] if found else 0) + info.bytes > limit:
+            if (found[0] if found else 0) - replaced + info.bytes > limit:
                 raise StorageExhausted(f"There is no room for the file: of {of}, {limit} bytes.")
 
     def _count(self, tenant: str, subject: str, amount: int) -> None:
