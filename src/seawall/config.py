@@ -32,6 +32,7 @@ from seawall.settings import (
     EffectSettings,
     HandoverSettings,
     McpServerSettings,
+    MemorySettings,
     ModelSettings,
     OutputSettings,
     QuotaSettings,
@@ -258,6 +259,8 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         compaction: Whether what leaves the history window is summarised.
         summary_model: Name of the model that writes summaries; empty for the agent's.
         summary_tokens: Of a summary, at most.
+        memory: Whether it is shown what is remembered of the user, and may remember more; see
+            `[memory]`.
     """
 
     instructions: str
@@ -274,6 +277,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     compaction: Literal["none", "summary"] = "none"
     summary_model: str = ""
     summary_tokens: Annotated[int, Meta(ge=100, le=8_000)] = 1_000
+    memory: bool = False
 
 
 class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -322,6 +326,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     routing: RoutingSettings = RoutingSettings()
     effects: EffectSettings = EffectSettings()
     handover: HandoverSettings = HandoverSettings()
+    memory: MemorySettings = MemorySettings()
     mcp: McpServerSettings | None = None
     budgets: BudgetSettings = BudgetSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
@@ -538,6 +543,7 @@ _plain_sections: dict[str, type[Struct]] = {
     "routing": RoutingSettings,
     "effects": EffectSettings,
     "handover": HandoverSettings,
+    "memory": MemorySettings,
     "mcp": McpServerSettings,
     "budgets": BudgetSettings,
     "telemetry": TelemetrySettings,

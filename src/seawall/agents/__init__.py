@@ -81,6 +81,7 @@ class Agent(Struct, frozen=True, eq=False):
         may_be_empty: Whether an answer may be empty, because a client named stop texts.
         description: What it is for, for those that choose an agent.
         compaction: None where what leaves the window is not summarised.
+        memory: Whether it is shown what is remembered of the user.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Agent(Struct, frozen=True, eq=False):
     may_be_empty: bool = False
     description: str = ""
     compaction: Compaction | None = None
+    memory: bool = False
 
 
 def build_agent(
@@ -111,6 +113,7 @@ def build_agent(
     reasoning: bool = False,
     description: str = "",
     compaction: Compaction | None = None,
+    memory: bool = False,
 ) -> Agent:
     """Build an agent and its prompt; the arguments are the attributes of `Agent`.
 
@@ -139,6 +142,7 @@ def build_agent(
         reasoning=reasoning,
         description=description,
         compaction=compaction,
+        memory=memory,
     )
 
 

@@ -128,6 +128,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
             among the answer's messages.
         approval_seconds: How long an approval is waited for, if the tool does not say.
         caller_token: See `ToolContext`.
+        memory: Shown before the history to agents with a memory.
     """
 
     turn: str
@@ -144,6 +145,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
     interludes: Mapping[int, tuple[Message, ...]] = {}
     approval_seconds: float = 86_400.0
     caller_token: str = ""
+    memory: tuple[Message, ...] = ()
 
     def __repr__(self) -> str:
         return f"AgentTurn(turn={self.turn!r}, session={self.session!r})"

@@ -106,6 +106,8 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
 
         await emit(*continued_events(left, opened.key.session, source.open().attempt))
     turn = _agent_turn(source)
+    if context.memory is not None:
+        turn = await _with_memory(source, turn)
     try:
         answer = await _run(source, turn, answer)
         await _finish(source, answer)
@@ -341,6 +343,21 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         approval_seconds=ports.approval_seconds,
         caller_token=_caller_token(ports.authenticator, context.credential, principal),
     )
+
+
+async def _with_memory(source: _JournalSource, turn: AgentTurn) -> AgentTurn:
+    """The turn with what is remembered of its user, if its agent has a memory."""
+    context, window, snapshot = source.context, source.window, source.opened.snapshot
+    assert context.memory is not None  # noqa: S101 - its caller has checked
+    first = snapshot.session is None or context.request.history
+    shown = None if first else window.memory
+    visible = {each.id for each in snapshot.turns if each.number >= window.start} | {turn.turn}
+    remembered = await context.memory.shown(context, source.route.agent, shown, visible)
+    if remembered is None:
+        return turn
+    if remembered.revision != window.memory:
+        source.window = msgspec.structs.replace(window, memory=remembered.revision)
+    return msgspec.structs.replace(turn, memory=remembered.messages)
 
 
 def _window_messages(

@@ -38,6 +38,7 @@ from seawall.turn import Decision, Principal, Question, SessionKey, TurnRecord, 
 
 if TYPE_CHECKING:
     from seawall.storage.counters import Counters
+    from seawall.storage.facts import Facts
 
 __all__ = [
     "Archive",
@@ -493,6 +494,10 @@ class SessionStore(Protocol):
 
     def counters(self) -> "Counters":
         """Counters in the same store; to be opened, after the store."""
+        ...
+
+    def facts(self) -> "Facts":
+        """Facts about subjects in the same store."""
         ...
 
     async def begin(self, begin: Begin) -> Snapshot:

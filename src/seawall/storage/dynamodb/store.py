@@ -81,6 +81,7 @@ from seawall.turn import Decision, Principal, SessionKey
 
 if TYPE_CHECKING:
     from seawall.storage.dynamodb.counters import DynamoDBCounters
+    from seawall.storage.dynamodb.facts import DynamoDBFacts
     from seawall.storage.dynamodb.journals import JournalTable
     from seawall.storage.dynamodb.notifications import NotificationTable
 
@@ -156,6 +157,12 @@ class DynamoDBStore:
         from seawall.storage.dynamodb.counters import DynamoDBCounters  # noqa: PLC0415 - not in turns
 
         return DynamoDBCounters(self.table.client, self.table.name)
+
+    def facts(self) -> "DynamoDBFacts":
+        """See `SessionStore.facts`."""
+        from seawall.storage.dynamodb.facts import DynamoDBFacts  # noqa: PLC0415 - seldom used
+
+        return DynamoDBFacts(self.table)
 
     @_translated
     async def begin(self, begin: Begin) -> Snapshot:
@@ -377,6 +384,7 @@ class DynamoDBStore:
         count, sessions = await erase_subject(self.table, owner)
         if sessions:  # their turns may have written a job until they ended
             await self._jobs.delete(owner, sessions)
+        await self.facts().erase(owner)  # a turn may have remembered something until it ended
         return count
 
     @_translated
