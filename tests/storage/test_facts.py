@@ -308,9 +308,7 @@ class _Model(RuleBasedStateMachine):
     @initialize()
     def start(self) -> None:
         async def opened() -> None:
-            self.store = make_store(
-                self.name, new_location(self.name), self.endpoint, self.clock
-            )
+            self.store = make_store(self.name, new_location(self.name), self.endpoint, self.clock)
             await self.store.open()
 
         self.loop.run_until_complete(opened())

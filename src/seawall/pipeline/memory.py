@@ -93,7 +93,9 @@ class MemoryReads:
         self._agents = _reaching(owners, handoffs)
 
     @asynccontextmanager
-    async def reading(self, context: TurnContext, principal: Principal) -> AsyncGenerator[None, None]:
+    async def reading(
+        self, context: TurnContext, principal: Principal
+    ) -> AsyncGenerator[None, None]:
         """Read while the block runs, if the turn may need it; `context.memory` has the read.
 
         Args:

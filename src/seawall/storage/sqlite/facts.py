@@ -34,9 +34,7 @@ _EXISTS = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'memory'"
 _OWNED = "tenant = ? AND subject = ?"
 _READ = f"SELECT record FROM memory WHERE {_OWNED}"  # noqa: S608 - no values are interpolated
 _INSERT = "INSERT OR IGNORE INTO memory VALUES (?, ?, ?, ?, ?)"
-_UPDATE = (
-    f"UPDATE memory SET revision = ?, record = ?, ends_at = ? WHERE {_OWNED} AND revision = ?"  # noqa: S608 - likewise
-)
+_UPDATE = f"UPDATE memory SET revision = ?, record = ?, ends_at = ? WHERE {_OWNED} AND revision = ?"  # noqa: S608 - likewise
 _PAGE = (
     "SELECT tenant, subject, record FROM memory WHERE (tenant, subject) > (?, ?) "
     "ORDER BY tenant, subject LIMIT ?"
