@@ -219,7 +219,7 @@ async def open_tools(
         if catalog is not None:
             made |= catalog.tools
         yield OpenTools(
-            tools=_offered(settings, {}, toolsets, catalog, {}, {}),
+            tools=_offered(settings, {}, toolsets, catalog),
             sources={tool.name: name for name, each in made.items() for tool in each},
             catalog=catalog,
         )
@@ -379,7 +379,14 @@ async def _assemble(
     agents: dict[str, Agent] = {}
 
     def offer() -> None:
-        tools = _offered(settings, registered.tools, toolsets, catalog, built_in, remembering)
+        tools = _offered(
+            settings,
+            registered.tools,
+            toolsets,
+            catalog,
+            built_in=built_in,
+            remembering=remembering,
+        )
         made = {
             name: _build_agent(name, each, models, tools, catalog)
             for name, each in registered.agents.items()
@@ -562,10 +569,14 @@ def _offered(
     registered: Mapping[str, Tool],
     toolsets: tuple[Toolset, ...],
     catalog: "ToolCatalog | None",
-    built_in: dict[str, Tool],
-    remembering: dict[str, Tool],
+    *,
+    built_in: Mapping[str, Tool] = {},
+    remembering: Mapping[str, Tool] = {},
 ) -> dict[str, Tool]:
-    """All tools by name, with their caches and what the configuration declares of them."""
+    """All tools by name, with their caches and what the configuration declares of them.
+
+    `built_in`: that of the hand-over, of which nothing is declared. `remembering`: those of memory.
+    """
     elsewhere = catalog.tools.values() if catalog is not None else ()
     sets = (*(each.tools for each in toolsets), tuple(registered.values()), *elsewhere)
     if any(each.cache_seconds is not None for made in sets for each in made):
@@ -586,7 +597,7 @@ def _offered(
         if catalog is not None and catalog.unavailable:
             declared = {name: each for name, each in declared.items() if name in tools}
         tools = apply_policies(tools, declared)
-    return tools | built_in
+    return {**tools, **built_in}
 
 
 def _open_handover(

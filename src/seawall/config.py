@@ -100,7 +100,7 @@ class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     origins: tuple[str, ...]
-    methods: tuple[str, ...] = ("GET", "POST", "DELETE")
+    methods: tuple[str, ...] = ("GET", "POST", "PATCH", "DELETE")
     headers: tuple[str, ...] = (
         "accept",
         "authorization",

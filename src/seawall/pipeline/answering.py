@@ -93,10 +93,7 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
             if each not in ports.agents:
                 raise UnknownAgent(f"The agent {each} of this turn is not configured any more.")
         opened = msgspec.structs.replace(opened, detection=detection)
-    context.report.agent = route.agent
-    context.report.intent, context.report.intent_by = detection.intent, detection.by
-    if (span := current_span.get()) is not None:
-        span.put("gen_ai.conversation.id", opened.key.session)
+    _report_route(context, opened, route)
     window = stored_window(session.state) if session else Window()
     source = _JournalSource(ports, context, opened, route, state, window)
     if left is None:
@@ -124,6 +121,14 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
         if ending is not failure:
             raise ending from None
         raise
+
+
+def _report_route(context: TurnContext, opened: Opened, route: Route) -> None:
+    context.report.agent = route.agent
+    context.report.intent = opened.detection.intent
+    context.report.intent_by = opened.detection.by
+    if (span := current_span.get()) is not None:
+        span.put("gen_ai.conversation.id", opened.key.session)
 
 
 def _ending(context: TurnContext, failure: BaseException) -> BaseException:

@@ -88,6 +88,8 @@ class MemoryPage(Struct, frozen=True):
 class Facts(Protocol):
     """The memories in a store. Callers put a deadline around every call.
 
+    `SessionStore.erase` deletes that of a subject; what has expired is deleted in time.
+
     Every method raises StoreUnavailable when the store cannot answer; what was to be written may
     have been written nevertheless.
     """
@@ -105,10 +107,6 @@ class Facts(Protocol):
             InvalidField: The owner cannot be a name in a store.
             TurnLimitReached: It is too large.
         """
-        ...
-
-    async def erase(self, owner: Principal) -> bool:
-        """Delete the record; False if there was none."""
         ...
 
     async def page(self, *, limit: int, cursor: str | None = None) -> MemoryPage:

@@ -1,4 +1,4 @@
-"""Changes of what is remembered of a subject: within bounds, each once, whoever writes meanwhile."""
+"""Changes of what is remembered of a subject: within bounds, once, whoever writes meanwhile."""
 
 import asyncio
 import random

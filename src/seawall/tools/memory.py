@@ -55,6 +55,7 @@ def memory_tools(facts: Facts, settings: MemorySettings) -> dict[str, Tool]:
         says so.
 
         Args:
+            context: The turn.
             key: Short name of the fact, such as shoe_size; a fact of the same name is replaced.
             fact: The fact, in one sentence.
             said_by_user: Whether the user said so; false if you have concluded it.
@@ -86,6 +87,7 @@ def memory_tools(facts: Facts, settings: MemorySettings) -> dict[str, Tool]:
         """Forget a fact about the user.
 
         Args:
+            context: The turn.
             key: Name of the fact.
         """
         change = _change(context)

@@ -2,15 +2,7 @@
 
 import msgspec
 
-from seawall.aws.dynamodb_calls import (
-    DELETE,
-    ConditionFailed,
-    Delete,
-    InvalidCall,
-    Item,
-    Operation,
-    Page,
-)
+from seawall.aws.dynamodb_calls import ConditionFailed, InvalidCall, Item, Operation, Page
 from seawall.errors import InvalidField
 from seawall.storage.dynamodb import number, owner_partition, text, time_to_live
 from seawall.storage.dynamodb.table import SessionTable, translate_errors
@@ -25,7 +17,7 @@ from seawall.storage.values import (
 )
 from seawall.turn import Principal
 
-__all__ = ["DynamoDBFacts"]
+__all__ = ["DynamoDBFacts", "memory_key"]
 
 _SORT = "M#"
 _SCANNED = 500  # items, of which few are memories
@@ -46,7 +38,7 @@ class DynamoDBFacts:
         """See `Facts.read`; with strong consistency."""
         if not is_owner(owner):
             return Memory()
-        item = await self._table.get(_key(owner))
+        item = await self._table.get(memory_key(owner))
         return Memory() if item is None else _memory(item)
 
     @_translated
@@ -54,7 +46,7 @@ class DynamoDBFacts:
         """See `Facts.write`."""
         check_memory(owner, memory)
         item: Item = {
-            **_key(owner),
+            **memory_key(owner),
             "m": text(encode_record(memory).decode()),
             "mr": number(memory.revision),
             "mt": text(owner.tenant),
@@ -67,24 +59,8 @@ class DynamoDBFacts:
         try:
             await self._table.put(item, condition, values)
         except ConditionFailed:  # by another writer, or by its own first attempt
-            stored = await self._table.get(_key(owner))
+            stored = await self._table.get(memory_key(owner))
             return stored is not None and stored["m"] == item["m"]
-        return True
-
-    @_translated
-    async def erase(self, owner: Principal) -> bool:
-        """See `Facts.erase`."""
-        if not is_owner(owner):
-            return False
-        asked = Delete(
-            table_name=self._table.name,
-            key=_key(owner),
-            condition_expression="attribute_exists(pk)",
-        )
-        try:
-            await self._table.client.call(DELETE, asked, deadline=self._table.deadline())
-        except ConditionFailed as error:
-            return error.uncertain
         return True
 
     @_translated
@@ -106,7 +82,7 @@ class DynamoDBFacts:
             for item in page.items:
                 owner = Principal(item["mt"]["S"], item["mo"]["S"])
                 if len(found) == limit:
-                    last = _key(found[-1].owner)
+                    last = memory_key(found[-1].owner)
                     return MemoryPage(tuple(found), _cursor(last))
                 found.append(OwnedMemory(owner, _memory(item)))
             start = page.last_evaluated_key
@@ -127,7 +103,8 @@ class DynamoDBFacts:
         return await self._table.client.call(operation, request, deadline=self._table.deadline())
 
 
-def _key(owner: Principal) -> Item:
+def memory_key(owner: Principal) -> Item:
+    """The key of what is remembered of a subject."""
     return {"pk": text(owner_partition(owner)), "sk": text(_SORT)}
 
 

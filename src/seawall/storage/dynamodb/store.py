@@ -378,13 +378,14 @@ class DynamoDBStore:
     async def erase(self, owner: Principal) -> int:
         """See `SessionStore.erase`."""
         from seawall.storage.dynamodb.archives import erase_subject  # noqa: PLC0415 - as above
+        from seawall.storage.dynamodb.facts import memory_key  # noqa: PLC0415 - as above
 
         await self._jobs.delete(owner)
         await self._notifications().delete(owner)
         count, sessions = await erase_subject(self.table, owner)
         if sessions:  # their turns may have written a job until they ended
             await self._jobs.delete(owner, sessions)
-        await self.facts().erase(owner)  # a turn may have remembered something until it ended
+        await self.table.delete_all([memory_key(owner)])  # as above, something was remembered
         return count
 
     @_translated

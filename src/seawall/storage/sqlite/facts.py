@@ -59,17 +59,7 @@ class SqliteFacts:
     async def write(self, owner: Principal, memory: Memory, *, expected: int) -> bool:
         """See `Facts.write`."""
         check_memory(owner, memory)
-        record = encode_record(memory).decode()
-        ends_at = memory.ends_at
-        return await self._store.write(
-            lambda db: _write(db, owner, record, memory.revision, ends_at, expected)
-        )
-
-    async def erase(self, owner: Principal) -> bool:
-        """See `Facts.erase`."""
-        if not is_owner(owner):
-            return False
-        return await self._store.write(lambda db: erase_memory(db, owner))
+        return await self._store.write(lambda db: _write(db, owner, memory, expected))
 
     async def page(self, *, limit: int, cursor: str | None = None) -> MemoryPage:
         """See `Facts.page`."""
@@ -99,20 +89,14 @@ def _read(connection: sqlite3.Connection, owner: Principal) -> str | None:
     return None if row is None else str(row[0])
 
 
-def _write(
-    connection: sqlite3.Connection,
-    owner: Principal,
-    record: str,
-    revision: int,
-    ends_at: float,
-    expected: int,
-) -> bool:
+def _write(connection: sqlite3.Connection, owner: Principal, memory: Memory, expected: int) -> bool:
     connection.execute(_TABLE)
-    name = (owner.tenant, owner.subject)
+    name, record = (owner.tenant, owner.subject), encode_record(memory).decode()
+    values = (memory.revision, record, memory.ends_at)
     if expected:
-        made = connection.execute(_UPDATE, (revision, record, ends_at, *name, expected))
+        made = connection.execute(_UPDATE, (*values, *name, expected))
     else:
-        made = connection.execute(_INSERT, (*name, revision, record, ends_at))
+        made = connection.execute(_INSERT, (*name, *values))
     return made.rowcount > 0 or _read(connection, owner) == record
 
 
@@ -124,15 +108,13 @@ def _page(
     return connection.execute(_PAGE, (*after, limit)).fetchall()
 
 
-def erase_memory(connection: sqlite3.Connection, owner: Principal) -> bool:
-    """Delete what is remembered of a subject, in the caller's transaction; False for nothing."""
-    if not _exists(connection):
-        return False
-    deleted = connection.execute(
-        f"DELETE FROM memory WHERE {_OWNED}",  # noqa: S608 - likewise
-        (owner.tenant, owner.subject),
-    )
-    return deleted.rowcount > 0
+def erase_memory(connection: sqlite3.Connection, owner: Principal) -> None:
+    """Delete what is remembered of a subject, in the caller's transaction."""
+    if _exists(connection):
+        connection.execute(
+            f"DELETE FROM memory WHERE {_OWNED}",  # noqa: S608 - likewise
+            (owner.tenant, owner.subject),
+        )
 
 
 def purge_memories(connection: sqlite3.Connection, now: float) -> None:
