@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -27,6 +28,7 @@ from seawall.storage.memory import (
     remember,
 )
 from seawall.storage.port import SessionStore
+from seawall.storage.sqlite.store import SqliteStore
 from seawall.turn import Principal
 from tests.properties import number_of_examples
 from tests.storage.calls import KEY, NOW, Clock, commit
@@ -196,9 +198,20 @@ async def test_facts_expire_each_at_its_time(facts: Facts) -> None:
     assert set(texts(memory, NOW + 99)) == {"a", "b", "c"}
     assert set(texts(memory, NOW + 100)) == {"a", "c"}
     assert set(texts(memory, NOW + 1_000)) == set()
-    # What has expired makes room, and goes with the next change.
+    # What has expired makes room.
     _, after = await change_memory(facts, ADA, put("d", "new", "k4", NOW + 100))
     assert [each.key for each in after.facts] == ["a", "c", "d"]
+
+
+async def test_a_clock_that_is_ahead_for_a_while_deletes_nothing(facts: Facts) -> None:
+    """What it takes for expired is hidden; it is deleted a week later."""
+    await change_memory(facts, ADA, put("a", "one", "k1"))
+    await change_memory(facts, ADA, put("b", "two", "k2", NOW + 5_000))
+    assert set(texts(await facts.read(ADA), NOW + 5_000)) == {"b"}
+    assert texts(await facts.read(ADA)) == {"a": "one", "b": "two"}
+    late = NOW + 8 * 86_400
+    _, after = await change_memory(facts, ADA, put("c", "three", "k3", late))
+    assert [each.key for each in after.facts] == ["c"]
 
 
 async def test_nobody_else_has_it(store: SessionStore) -> None:
@@ -400,3 +413,22 @@ def test_any_sequence(name: str, request: pytest.FixtureRequest) -> None:
             max_examples=number_of_examples(4, 60), stateful_step_count=20, deadline=None
         ),
     )
+
+
+async def test_expired_memories_are_purged_from_sqlite(tmp_path: Path) -> None:
+    clock = Clock()
+    store = SqliteStore(tmp_path / "s.db", clock=clock, idle_seconds=0.05, steady=clock)
+    await store.open()
+    try:
+        await change_memory(store.facts(), ADA, put("a", "one", "k1"))
+        eve = Principal("acme", "eve")
+        forgotten = put("a", "one", "k2", NOW - 9 * 86_400)
+        await change_memory(store.facts(), eve, forgotten)
+        for _ in range(500):
+            if (await store.facts().read(eve)).revision == 0:
+                break
+            await asyncio.sleep(0.02)
+        assert await store.facts().read(eve) == Memory()
+        assert texts(await store.facts().read(ADA)) == {"a": "one"}
+    finally:
+        await store.close()

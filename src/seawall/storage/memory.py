@@ -36,6 +36,7 @@ _FIRST_PAUSE_SECONDS = 0.01
 _MAX_PAUSE_SECONDS = 0.2
 _MAX_APPLIED = 64
 _APPLIED_SECONDS = 7 * 86_400.0  # of a memory without facts, so that no late repeat fills it again
+_EXPIRED_SECONDS = 7 * 86_400.0  # after which expired facts are deleted: a clock may be wrong
 
 _encode = msgspec.json.Encoder().encode
 
@@ -135,7 +136,7 @@ def remember(
         updated_at=change.at,
         expires_at=change.at + lasts,
     )
-    return _changed(memory, change, _with(kept, fact, settings))
+    return _changed(memory, change, _with(memory, change.at, fact, settings))
 
 
 def correct(
@@ -164,8 +165,7 @@ def correct(
         updated_at=change.at,
         expires_at=change.at + settings.ttl_seconds,
     )
-    kept = current_facts(memory, change.at)
-    return _changed(memory, change, _with(kept, corrected, settings))
+    return _changed(memory, change, _with(memory, change.at, corrected, settings))
 
 
 def forget(memory: Memory, change: Change, *, key: str = "", fact: str = "") -> Memory:
@@ -179,9 +179,9 @@ def forget(memory: Memory, change: Change, *, key: str = "", fact: str = "") -> 
     """
     if change.key and change.key in memory.applied:
         return memory
-    kept = current_facts(memory, change.at)
-    left = tuple(each for each in kept if each.key != key and each.id != fact)
-    return _changed(memory, change, left) if change.key or len(left) < len(kept) else memory
+    left = tuple(each for each in memory.facts if each.key != key and each.id != fact)
+    found = len(left) < len(memory.facts)
+    return _changed(memory, change, left) if change.key or found else memory
 
 
 def forget_all(memory: Memory, change: Change) -> Memory:
@@ -217,8 +217,9 @@ async def change_memory(
     raise StoreUnavailable("What is remembered keeps changing; try again.", retry_after=1.0)
 
 
-def _with(kept: tuple[Fact, ...], fact: Fact, settings: MemorySettings) -> tuple[Fact, ...]:
+def _with(memory: Memory, now: float, fact: Fact, settings: MemorySettings) -> tuple[Fact, ...]:
     """The facts with another one in the place of that of its name, else at the end."""
+    kept = current_facts(memory, now)
     if any(each.key == fact.key for each in kept):
         facts = tuple(fact if each.key == fact.key else each for each in kept)
     else:
@@ -230,7 +231,15 @@ def _with(kept: tuple[Fact, ...], fact: Fact, settings: MemorySettings) -> tuple
         )
     if _size(facts) > max(settings.bytes, _size(kept)):
         raise FactRefused(f"All facts together exceed {settings.bytes} bytes; forget one first.")
-    return facts
+    # Facts that have expired are hidden, and stay for a while as far as there is room.
+    hidden: tuple[Fact, ...] = ()
+    for each in memory.facts:
+        recent = each.expires_at <= now < each.expires_at + _EXPIRED_SECONDS
+        whole = (*hidden, each, *facts)
+        fits = len(whole) <= settings.facts and _size(whole) <= settings.bytes
+        if recent and each.key != fact.key and fits:
+            hidden = (*hidden, each)
+    return (*hidden, *facts)
 
 
 def _size(facts: tuple[Fact, ...]) -> int:
