@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,15 @@ def remember_in(path: Path, owners: list[Principal], text: str = "red") -> None:
         await store.open()
         for owner in owners:
             change = Change(at=4e9, by="agent", key=f"{text}-{owner.subject}")
-            await change_memory(
-                store.facts(),
-                owner,
-                lambda memory, change=change: remember(  # type: ignore[misc] - bound now
-                    memory, change, MemorySettings(), key="color", text=text, said=True
-                ),
+            said = partial(
+                remember,
+                change=change,
+                settings=MemorySettings(),
+                key="color",
+                text=text,
+                said=True,
             )
+            await change_memory(store.facts(), owner, said)
         await store.close()
 
     asyncio.run(whole())

@@ -344,10 +344,10 @@ async def test_a_lost_answer_of_the_store_is_no_second_change(place: SessionSett
 
 def lose_answers(app: Orchestrator, count: int) -> None:
     """The next writes of facts are made, and fail."""
-    made = app.engine.agents["a"].tools["remember"]
+    made: Any = app.engine.agents["a"].tools["remember"]
     facts = next(
         each.cell_contents
-        for each in made.function.__closure__  # type: ignore[attr-defined] - a FunctionTool
+        for each in made.function.__closure__
         if hasattr(each.cell_contents, "write")
     )
     write, left = type(facts).write, count
@@ -380,7 +380,7 @@ async def test_changes_are_on_record_without_their_text(place: SessionSettings) 
 
 async def test_an_agent_without_a_memory_costs_and_shows_nothing(place: SessionSettings) -> None:
     """Alone there is no read at all; beside others it is not shown, and after a hand-off it is."""
-    agents = {
+    agents: dict[str, dict[str, Any]] = {
         "plain": {},
         "knows": {"memory": True},
         "front": {"handoffs": ("knows", "plain")},
@@ -409,17 +409,16 @@ async def test_an_agent_without_a_memory_costs_and_shows_nothing(place: SessionS
 def count_reads(app: Orchestrator) -> list[Principal]:
     """The owners whose memories turns read from now on."""
     reads: list[Principal] = []
-    ports = app.engine.pipeline.ports.memory
-    assert ports is not None
-    facts = ports._facts
-    read = facts.read
+    ports: Any = app.engine.pipeline.ports.memory
+    read = ports._facts.read
 
     class Counted:
         async def read(self, owner: Principal) -> Memory:
             reads.append(owner)
-            return await read(owner)
+            found: Memory = await read(owner)
+            return found
 
-    ports._facts = Counted()  # type: ignore[assignment] - a part of it
+    ports._facts = Counted()
     return reads
 
 
@@ -432,8 +431,7 @@ async def test_without_the_store_of_facts_a_turn_goes_on(
     async with desk(place, memory=memory, reports=reports) as (app, model):
         await converse(app, ["remember a first"])
         session = await converse(app, ["hello"])
-        ports = app.engine.pipeline.ports.memory
-        assert ports is not None
+        ports: Any = app.engine.pipeline.ports.memory
         good = ports._facts
 
         class Failing:
@@ -446,7 +444,7 @@ async def test_without_the_store_of_facts_a_turn_goes_on(
                 raise AssertionError
 
         for bad in (Failing(), Slow()):
-            ports._facts = bad  # type: ignore[assignment] - a part of it
+            ports._facts = bad
             with caplog.at_level(logging.WARNING, "seawall.memory"):
                 await converse(app, ["x"], session)
             assert "cannot be read now" in repr(model.last[0])
@@ -464,8 +462,7 @@ async def test_the_read_is_concurrent_with_the_opening(place: SessionSettings) -
     """It has begun when the session is loaded, and the session is loaded before it has ended."""
     async with desk(place) as (app, model):
         session = await converse(app, ["remember a first"])
-        ports = app.engine.pipeline.ports.memory
-        assert ports is not None
+        ports: Any = app.engine.pipeline.ports.memory
         good, store = ports._facts, app.engine.store
         loaded = asyncio.Event()
         begin = store.begin
@@ -479,10 +476,11 @@ async def test_the_read_is_concurrent_with_the_opening(place: SessionSettings) -
             async def read(self, owner: Principal) -> Memory:
                 async with asyncio.timeout(5):
                     await loaded.wait()
-                return await good.read(owner)
+                found: Memory = await good.read(owner)
+                return found
 
-        store.begin = loading  # type: ignore[method-assign] - observed
-        ports._facts = Waiting()  # type: ignore[assignment] - a part of it
+        store.begin = loading  # type: ignore[assignment,method-assign]
+        ports._facts = Waiting()
         await converse(app, ["x"], session)
         assert model.last[-1] == UserMessage("x")
 

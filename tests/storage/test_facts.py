@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -300,8 +301,9 @@ async def test_a_writer_that_is_always_second_gives_up(facts: Facts) -> None:
         async def write(self, *_: object, **__: object) -> bool:
             return False
 
+    contended: Any = Contended()
     with pytest.raises(StoreUnavailable, match="keeps changing"):
-        await change_memory(Contended(), ADA, put("a", "b", "k"))  # type: ignore[arg-type] - a part
+        await change_memory(contended, ADA, put("a", "b", "k"))
 
 
 class _Model(RuleBasedStateMachine):
@@ -407,7 +409,7 @@ class _Model(RuleBasedStateMachine):
 @pytest.mark.parametrize("name", NAMES)
 def test_any_sequence(name: str, request: pytest.FixtureRequest) -> None:
     endpoint = str(request.getfixturevalue("dynamodb")) if name == "dynamodb" else ""
-    run_state_machine_as_test(  # type: ignore[no-untyped-call] - of Hypothesis
+    run_state_machine_as_test(
         type("Model", (_Model,), {"name": name, "endpoint": endpoint}),
         settings=hypothesis_settings(
             max_examples=number_of_examples(4, 60), stateful_step_count=20, deadline=None
