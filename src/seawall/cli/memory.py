@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_parser"]
 
-_AUTHORS = {"agent": "an agent", "subject": "the user", "operator": "an operator"}
+_AUTHORS = {"agent": "an agent", "subject": "the user"}
 
 
 def add_parser(subparsers: "Commands[Parser]") -> None:

@@ -13,7 +13,7 @@ from seawall.turn import Principal
 
 __all__ = ["Fact", "FactAuthor", "Facts", "Memory", "MemoryPage", "OwnedMemory"]
 
-FactAuthor = Literal["agent", "subject", "operator"]
+FactAuthor = Literal["agent", "subject"]
 """Who wrote a fact last."""
 
 

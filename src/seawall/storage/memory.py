@@ -4,13 +4,14 @@ import asyncio
 import random
 import re
 from collections.abc import Callable
+from typing import Literal
 
 import msgspec
 from msgspec import Struct, structs
 
 from seawall.errors import StoreUnavailable
 from seawall.settings import MemorySettings
-from seawall.storage.facts import Fact, FactAuthor, Facts, Memory
+from seawall.storage.facts import Fact, Facts, Memory
 from seawall.turn import Principal
 
 __all__ = [
@@ -58,7 +59,7 @@ class Change(Struct, frozen=True, kw_only=True):
     """
 
     at: float
-    by: FactAuthor
+    by: Literal["agent", "subject", "operator"]
     agent: str = ""
     session: str = ""
     turn: str = ""
@@ -126,7 +127,7 @@ def remember(
         key=key,
         text=text,
         said=said,
-        by=change.by,
+        by="agent",
         agent=change.agent,
         session=change.session,
         turn=change.turn,
@@ -146,7 +147,7 @@ def correct(
 
     Args:
         memory: As it was read.
-        change: Of the subject, or of an operator.
+        change: Of the subject.
         settings: Their limits apply.
         fact: One of the memory.
         text: The new text.
@@ -157,8 +158,8 @@ def correct(
     corrected = structs.replace(
         fact,
         text=checked_text(text, settings),
-        said=fact.said or change.by == "subject",
-        by=change.by,
+        said=True,
+        by="subject",
         turn="",
         version=fact.version + 1,
         revision=memory.revision + 1,

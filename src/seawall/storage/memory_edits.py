@@ -9,7 +9,7 @@ from typing import Literal
 
 from seawall.errors import InvalidField, NotFound
 from seawall.settings import MemorySettings
-from seawall.storage.facts import Fact, FactAuthor
+from seawall.storage.facts import Fact
 from seawall.storage.memory import (
     Change,
     FactRefused,
@@ -112,7 +112,12 @@ async def correct_fact(
 
 
 async def delete_fact(
-    store: SessionStore, owner: Principal, fact: str, *, by: FactAuthor, name: str
+    store: SessionStore,
+    owner: Principal,
+    fact: str,
+    *,
+    by: Literal["subject", "operator"],
+    name: str,
 ) -> None:
     """Delete a fact.
 
@@ -133,7 +138,7 @@ async def delete_fact(
 
 
 async def delete_all_facts(
-    store: SessionStore, owner: Principal, *, by: FactAuthor, name: str
+    store: SessionStore, owner: Principal, *, by: Literal["subject", "operator"], name: str
 ) -> int:
     """Delete all facts about a subject; their number. Arguments as of `delete_fact`."""
     change = Change(at=time.time(), by=by)

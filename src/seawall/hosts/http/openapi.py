@@ -347,7 +347,7 @@ def _answers() -> dict[str, Schema]:
             {
                 **dict.fromkeys(("id", "key", "text", "agent", "session", "turn"), _TEXT),
                 "said": {"type": "boolean"},
-                "by": {"enum": ["agent", "subject", "operator"]},
+                "by": {"enum": ["agent", "subject"]},
                 "version": _COUNT,
                 **dict.fromkeys(("created_at", "updated_at", "expires_at"), _NUMBER),
             }
