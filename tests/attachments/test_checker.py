@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -176,7 +177,7 @@ async def test_garbage_never_breaks_it() -> None:
             content = bytearray(chance.choice(files))
             for _ in range(chance.randint(1, 12)):
                 content[chance.randrange(len(content))] = chance.randrange(256)
-            await _accepted_or_refused(lambda made=bytes(content): checker.check(made, "f"))
+            await _accepted_or_refused(partial(checker.check, bytes(content), "f"))
 
 
 async def _accepted_or_refused(check: Callable[[], Awaitable[Checked]]) -> None:

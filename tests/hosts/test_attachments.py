@@ -16,7 +16,11 @@ import pytest
 from PIL import Image
 
 from seawall.config import parse_settings
+from seawall.errors import InvalidField
+from seawall.events import TurnFailed
 from seawall.orchestrator import Orchestrator
+from seawall.requests import new_request
+from seawall.turn import Principal
 from tests.attachments.pictures import SECRETS, data_url, pdf, photo
 from tests.models.player import Player, Recording, playing
 from tests.models.wire import OpenAIWire
@@ -444,3 +448,21 @@ def test_a_large_upload_by_a_server_process(tmp_path: Path) -> None:
         assert client.get(f"/v1/files/{file}/content").status_code == 200
         refused = client.post("/v1/turns", json={"text": "?" * 300_000})
         assert refused.status_code == 413
+
+
+async def test_a_program_adds_files_to_its_requests(tmp_path: Path) -> None:
+    owner = Principal("acme", "ada")
+    async with serving(tmp_path) as served:
+        request = new_request("What is it?")
+        for _ in range(2):
+            request = await served.app.attach(request, photo(), principal=owner, name="a.jpg")
+        async for event in served.app.run(request, principal=owner):
+            assert not isinstance(event, TurnFailed)
+        kinds = [each["type"] for each in served.received()[-1]["content"]]
+        assert kinds == ["image_url", "image_url", "text"]
+        with pytest.raises(InvalidField):
+            await served.app.attach(request, b"\0", principal=owner)
+        for _ in range(2):
+            request = await served.app.attach(request, b"text", principal=owner)
+        with pytest.raises(InvalidField, match="at most"):
+            await served.app.attach(request, b"text", principal=owner)

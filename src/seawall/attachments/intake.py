@@ -123,13 +123,19 @@ class Attachments:
                 content = b64decode(data, validate=True)
             except (binascii.Error, ValueError) as error:
                 raise InvalidField("Is not Base64.", field=field) from error
-            # The same file of the same message again, as in a retry, gets the same id.
-            digest = hashlib.sha256(content + b"\0" + name.encode("utf-8", "replace")).hexdigest()
-            key = BlobKey(owner, session, digest[:_NAME_DIGITS])
-            async with self._limit():
-                known = await self.store.find(key)
-            if known is None:
-                known = await self._store(key, content, name, field)
+            return await self.attach_content(owner, session, content, name=name, field=field)
+
+    async def attach_content(
+        self, owner: Principal, session: str, content: bytes, *, name: str, field: str
+    ) -> Attachment:
+        """Make the bytes of a file part of a session, as `attach`, for who has them in memory."""
+        # The same file of the same message again, as in a retry, gets the same id.
+        digest = hashlib.sha256(content + b"\0" + name.encode("utf-8", "replace")).hexdigest()
+        key = BlobKey(owner, session, digest[:_NAME_DIGITS])
+        async with self._limit():
+            known = await self.store.find(key)
+        if known is None:
+            known = await self._store(key, content, name, field)
         return _attachment(known)
 
     async def upload(self, owner: Principal, content: bytes, name: str, field: str) -> BlobInfo:
