@@ -54,7 +54,8 @@ class Served:
         )
 
     def received(self, request: int = -1) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = self.player.requests[request].document["messages"]
+        document: dict[str, Any] = self.player.requests[request].document
+        messages: list[dict[str, Any]] = document["messages"]
         return messages
 
 
@@ -309,7 +310,7 @@ async def test_the_streams_of_user_interfaces(tmp_path: Path) -> None:
             {"type": "image", "source": {"type": "file", "value": upload}},
             {"type": "text", "text": "Both?"},
         ]
-        run = {
+        run: dict[str, Any] = {
             "threadId": "t1",
             "runId": "r1",
             "messages": [{"id": "1", "role": "user", "content": parts}],
@@ -443,7 +444,7 @@ def test_a_large_upload_by_a_server_process(tmp_path: Path) -> None:
         assert made.status_code == 200, made.text
         file = made.json()["id"]
         for _ in range(4):  # on whichever worker
-            answer = client.post("/v1/turns", json={"text": "?", "attachments": [{"file": file}]})
+            answer = client.post("/v1/turns", json={"text": "", "attachments": [{"file": file}]})
             assert answer.status_code == 200, answer.text
         assert client.get(f"/v1/files/{file}/content").status_code == 200
         refused = client.post("/v1/turns", json={"text": "?" * 300_000})

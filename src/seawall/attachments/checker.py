@@ -214,9 +214,11 @@ class Checker:
         return self._child
 
     def _kill(self) -> None:
-        if self._child is not None and self._child.returncode is None:
+        """End a child that has nothing to do; the event loop reaps it."""
+        child, self._child = self._child, None
+        if child is not None and child.returncode is None:
             with suppress(ProcessLookupError):
-                self._child.kill()
+                child.kill()
 
     async def _end(self) -> None:
         if self._idle is not None:
