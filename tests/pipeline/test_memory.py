@@ -522,7 +522,9 @@ async def test_remembering_may_need_the_consent_of_the_user(place: SessionSettin
             assert "first" not in wait.arguments
             assert (await memory_of(app)).facts == ()
             pipeline = app.engine.pipeline
-            _, live = await pipeline.decide(ANN, wait.turn, wait.call, Verdict(decision=verdict))
+            _, live = await pipeline.decide(
+                ANN, wait.turn, wait.call, msgspec.convert({"decision": verdict}, Verdict)
+            )
             assert live is not None
             async for _ in live.follow():
                 pass
