@@ -73,7 +73,7 @@ async def run_checks(
         report: Called with each finding.
         opened: Called while everything is open as a server opens it.
     """
-    for check in (_versions(), *_identity(settings), *_limits(settings)):
+    for check in (_versions(), *_identity(settings), *_memory(settings), *_limits(settings)):
         report(check)
     receiver = settings.telemetry.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
     client = _client(settings, receiver, report)
@@ -135,6 +135,18 @@ def _identity(settings: Settings) -> Iterator[Check]:
     ways = ["tokens"] * (identity.jwt is not None)
     ways += [plural(len(identity.api_keys), "API key")] * bool(identity.api_keys)
     yield Check("identity", "ok", " and ".join(ways))
+
+
+def _memory(settings: Settings) -> Iterator[Check]:
+    names = sorted(name for name, each in settings.agents.items() if each.memory)
+    identity = settings.identity
+    if names and identity.jwt is None and not identity.api_keys:
+        yield Check(
+            "memory",
+            "warning",
+            f"{', '.join(names)}: nothing is remembered, as no caller has a credential.",
+            "Configure [identity.jwt] or [[identity.api_keys]].",
+        )
 
 
 def _limits(settings: Settings) -> Iterator[Check]:
