@@ -78,6 +78,7 @@ _STARTS_PROCESSES = re.compile(
     r"|tests\.(servers|fork_server|attack|aws_lambda\.running|hosts\.conftest|lab\.conftest|plan\.browser))\b"
 )
 _SLOW = {
+    "attachments/test_checker.py",
     "cli/test_tools.py",
     "fuzz/test_http_server.py",
     "hosts/test_chat_fields.py",
@@ -90,6 +91,7 @@ _SLOW = {
     "intents/test_none.py",
     "intents/test_onnx.py",
     "intents/test_training.py",
+    "models/test_attachments.py",
     "models/test_hostile_servers.py",
     "models/test_local.py",
     "models/test_oracles.py",
