@@ -92,7 +92,7 @@ lock: ## resolve all dependencies anew
 	$(COMPILE) pyproject.toml --extra serve --constraint requirements/dev.lock -o deploy/image/requirements.lock
 	$(COMPILE) pyproject.toml --extra local --constraint requirements/dev.lock -o requirements/local-model.lock
 	for group in docs release; do $(COMPILE) --group $$group --constraint requirements/dev.lock -o requirements/$$group.lock || exit 1; done
-	for group in locust mcp-time sam; do $(COMPILE) --group $$group -o requirements/$$group.lock || exit 1; done
+	for group in locust mcp-time openai-clients sam; do $(COMPILE) --group $$group -o requirements/$$group.lock || exit 1; done
 
 clean: ## remove everything that was made
 	rm -rf $(VENV) build dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

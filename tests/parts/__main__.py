@@ -15,6 +15,7 @@ _MISSING = (
     tools.missing_sam,
     tools.missing_locust,
     tools.missing_mcp_time,
+    tools.missing_openai_clients,
     tools.missing_crds,
     tools.missing_oidc,
     tools.missing_openapi,
@@ -31,7 +32,7 @@ def main() -> int:
         sys.stdout.write(" ".join(names) + "\n")
         return 0
     system.install_packages()
-    sys.stdout.write("Checking DynamoDB, SAM, Locust, validators, MCP, AI SDK under .venv ...\n")
+    sys.stdout.write("Checking DynamoDB, SAM, Locust, validators, MCP, clients under .venv ...\n")
     failure = dynamodb_local.install()
     tools.install()
     mcp_parts.install()

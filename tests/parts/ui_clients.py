@@ -1,4 +1,4 @@
-"""Clients of the protocols of user interfaces: the AI SDK and AG-UI's client.
+"""Clients for Node.js: the AI SDK, AG-UI's client, and OpenAI's.
 
 They are npm packages in `.venv/.ui-clients`; their install scripts are not run. The AI SDK needs a
 newer Node.js than Debian has: that of `mcp_parts`.
@@ -19,10 +19,12 @@ _FOLDER = Path(__file__).resolve().parents[2] / ".venv/.ui-clients"
 _MODULES = _FOLDER / "node_modules"
 _PACKAGES = {
     "ai": "7.0.173",
+    "@ai-sdk/openai": "4.0.118",
     "@ai-sdk/openai-compatible": "3.0.92",
     "@ai-sdk/react": "4.0.177",
     "react": "19.3.1",
     "@ag-ui/client": "1.0.0",
+    "openai": "7.59.0",
     "zod": "4.6.7",
 }
 
