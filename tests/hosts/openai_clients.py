@@ -1,6 +1,6 @@
 """Programs that speak OpenAI's APIs, each used as its documentation says.
 
-Run as `openai_clients.py URL KEY` with the packages of `openai-clients.lock`: prints what each saw, by
+Run with URL and key by the Python of `openai-clients.lock`: prints what each saw, by
 client and feature, as JSON. What failed is the text of its error.
 """
 
@@ -64,7 +64,7 @@ class OpenAI:
 
     def __init__(self) -> None:
         self.client: Any = openai.OpenAI(base_url=URL, api_key=KEY, max_retries=0)
-        self.chat = self.client.chat.completions
+        self.chat: Any = self.client.chat.completions
 
     def text(self) -> Any:
         return self.chat.create(model=MODEL, messages=[user("hi")]).choices[0].message.content
@@ -122,7 +122,7 @@ class OpenAIResponses:
 
     def __init__(self) -> None:
         self.client: Any = openai.OpenAI(base_url=URL, api_key=KEY, max_retries=0)
-        self.responses = self.client.responses
+        self.responses: Any = self.client.responses
         self.tool = {"type": "function", **WEATHER["function"]}
 
     def text(self) -> Any:
