@@ -23,7 +23,7 @@ KERNELS := $(VENV)/.kernels
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev parts local-model demo test test-fast test-long fuzz lint types docs package check lock clean
+.PHONY: help setup dev parts local-model demo test test-fast test-long regression fuzz lint types docs package check lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; \
@@ -54,6 +54,9 @@ test-fast: $(KERNELS) ## tests that start no process and take little time
 
 test-long: setup ## the long form of property tests and matrices
 	$(BIN)/python -m pytest -n auto -m "hypothesis or long" --hypothesis-profile long
+
+regression: $(DEV) ## instructions of a turn, counted by valgrind: more than 15 % above the last ones is an error
+	$(BIN)/python bench/regression/run.py --quick
 
 fuzz: $(DEV) ## coverage-guided fuzzing of all targets for FUZZ_SECONDS, an hour by default
 	$(BIN)/python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),3600)

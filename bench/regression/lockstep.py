@@ -9,9 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 _PATIENCE = 120.0
-_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class Lockstep:

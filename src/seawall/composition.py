@@ -26,7 +26,7 @@ from seawall.identity import Authenticator, Credential
 from seawall.identity.authenticator import build_authenticator
 from seawall.intents import IntentDefinition
 from seawall.intents.cascade import IntentDetector, build_detector
-from seawall.models import Model, ModelRequest
+from seawall.models import Model, ModelRequest, TextSink
 from seawall.models.open import open_models, open_upstreams
 from seawall.models.resilient import ResilientModel
 from seawall.models.upstream import Upstream
@@ -91,9 +91,16 @@ class Engine(Struct, frozen=True):
     telemetry: "Telemetry | None"
     frozen: bool
 
-    async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
+    async def execute(
+        self,
+        request: TurnRequest,
+        credential: Credential,
+        emit: Emit,
+        *,
+        sink: TextSink | None = None,
+    ) -> TurnReport:
         """Run a turn; see `Pipeline.execute`."""
-        return await self.pipeline.execute(request, credential, emit)
+        return await self.pipeline.execute(request, credential, emit, sink=sink)
 
     def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
         """Start a background turn, or one with an idempotency key; see `Pipeline.start`."""

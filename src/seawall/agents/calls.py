@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from seawall.agents import HAND_OFF, Agent
 from seawall.events import Event
-from seawall.models import Meter
+from seawall.models import Meter, TextSink
 from seawall.spans import Span, within_span
 from seawall.tools.arguments import decode_arguments
 from seawall.tools.port import ToolContext, ToolError, ToolOutcome, truncate
@@ -128,6 +128,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
             among the answer's messages.
         approval_seconds: How long an approval is waited for, if the tool does not say.
         caller_token: See `ToolContext`.
+        sink: Takes text at once, in place of an event; None if all is to be emitted.
     """
 
     turn: str
@@ -144,6 +145,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
     interludes: Mapping[int, tuple[Message, ...]] = {}
     approval_seconds: float = 86_400.0
     caller_token: str = ""
+    sink: TextSink | None = None
 
     def __repr__(self) -> str:
         return f"AgentTurn(turn={self.turn!r}, session={self.session!r})"

@@ -26,6 +26,7 @@ from seawall.models import (
     ModelRequest,
     Progress,
     Text,
+    TextSink,
     ToolCalls,
 )
 from seawall.spans import within_span
@@ -288,9 +289,12 @@ async def _call_model(
     messages = turn.history + said + repair
     prompt = agent.closing_prompt if last else agent.prompt
     caller = _Caller(turn, emit)
-    request = ModelRequest(prompt, messages, tokens, agent.temperature, turn.meter, caller=caller)
-    deadline = min(turn.deadline, clock() + agent.limits.model_seconds)
     pieces: list[str] = []
+    sink = _kept(turn.sink, pieces) if turn.sink is not None and agent.output is None else None
+    request = ModelRequest(
+        prompt, messages, tokens, agent.temperature, turn.meter, caller=caller, sink=sink
+    )
+    deadline = min(turn.deadline, clock() + agent.limits.model_seconds)
     reply = _Reply()
     async with aclosing(agent.model.stream(request, deadline=deadline)) as stream:
         async for event in stream:
@@ -308,6 +312,18 @@ async def _call_model(
     reply.text = "".join(pieces)
     _make_ids_unique(reply, answer.messages)
     return _checked(agent, reply)
+
+
+def _kept(sink: TextSink, pieces: list[str]) -> TextSink:
+    """A sink that keeps what another has taken."""
+
+    def take(text: str) -> bool:
+        taken = sink(text)
+        if taken:
+            pieces.append(text)
+        return taken
+
+    return take
 
 
 def _make_ids_unique(reply: _Reply, messages: tuple[Message, ...]) -> None:

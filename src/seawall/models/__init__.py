@@ -29,6 +29,7 @@ __all__ = [
     "Progress",
     "Prompt",
     "Text",
+    "TextSink",
     "ToolCalls",
     "ToolSpec",
     "estimate_prompt_tokens",
@@ -103,6 +104,21 @@ class Caller(Protocol):
         ...
 
 
+class TextSink(Protocol):
+    """Takes pieces of an answer at once, where nothing has to be waited for."""
+
+    def __call__(self, text: str) -> bool:
+        """Take the next piece.
+
+        Args:
+            text: Not empty.
+
+        Returns:
+            Whether it was taken; if not, the model yields it, and waits until its reader goes on.
+        """
+        ...
+
+
 class ModelRequest(Struct, frozen=True):
     """One call: the agent's fixed prompt and the conversation so far.
 
@@ -114,6 +130,8 @@ class ModelRequest(Struct, frozen=True):
         meter: Of the turn; every attempt that is made for this call is charged to it.
         stop: Texts that end the answer. A provider may ignore them; see `StopSequenceModel`.
         caller: On whose behalf; None for no turn's.
+        sink: A model that has yielded text may pass what follows to it, in order, instead of
+            yielding it; None if all is to be yielded.
     """
 
     prompt: Prompt
@@ -123,6 +141,7 @@ class ModelRequest(Struct, frozen=True):
     meter: Meter | None = None
     stop: tuple[str, ...] = ()
     caller: Caller | None = None
+    sink: TextSink | None = None
 
 
 class Text(Struct, frozen=True):

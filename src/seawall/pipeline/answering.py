@@ -340,6 +340,7 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         interludes=said,
         approval_seconds=ports.approval_seconds,
         caller_token=_caller_token(ports.authenticator, context.credential, principal),
+        sink=context.sink,
     )
 
 

@@ -29,7 +29,7 @@ from seawall.turn import TurnReport, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.caches.answers import AnswerCache
-    from seawall.models import ModelRequest
+    from seawall.models import ModelRequest, TextSink
     from seawall.pipeline.compaction import Compactions
     from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.live import LiveTurn
@@ -288,6 +288,7 @@ class TurnContext(Struct):
         recovered_job: The background job that this turn continues, claimed from another process.
         live: The turn, if it can be found by id.
         queued: Whether its client was informed that it waits for a slot.
+        sink: Takes text at once, in place of `emit`; None if its host has none.
     """
 
     request: TurnRequest
@@ -300,3 +301,4 @@ class TurnContext(Struct):
     recovered_job: BackgroundJob | None = None
     live: "LiveTurn | None" = None
     queued: bool = False
+    sink: "TextSink | None" = None

@@ -149,6 +149,7 @@ class HttpApplication:
         clock = asyncio.get_running_loop().time
         started_at = clock()
         recording = RecordingSend(send)
+        scope.pop("seawall.output", None)  # everything that is sent is counted
         request = Request("")
         try:
             request = await self._answer(scope, receive, recording)
