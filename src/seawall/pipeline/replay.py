@@ -62,6 +62,7 @@ __all__ = [
     "call_limit",
     "events_after",
     "find_older",
+    "find_stored",
     "paused",
     "remaining",
     "replay",
@@ -301,11 +302,33 @@ async def stored_events(
 async def _find_or_wait(
     store: SessionStore, key: SessionKey, turn: str, call_seconds: float
 ) -> TurnRecord | None:
+    found = await find_stored(store, key, turn, call_seconds)
+    if isinstance(found, JobFailure):
+        raise problem_from(found.problem)
+    return found
+
+
+async def find_stored(
+    store: SessionStore, key: SessionKey, turn: str, call_seconds: float
+) -> TurnRecord | JobFailure | None:
+    """The turn, or why it failed as a background turn; None while it is in progress.
+
+    Args:
+        store: The session store.
+        key: Its session.
+        turn: Its id.
+        call_seconds: The longest that one call of the store may take.
+
+    Raises:
+        TurnNotFound: it is neither in progress nor stored.
+        DeadlineExceeded: a call of the store took too long.
+    """
     try:
         return await _find(store, key, turn, call_seconds)
     except TurnNotFound:
-        if await _is_unfinished_job(store, key, turn, call_seconds):
-            return None
+        known = await _find_job(store, key, turn, call_seconds)
+        if known is not None:
+            return known if isinstance(known, JobFailure) else None
         return await _find(store, key, turn, call_seconds)  # just committed, or never
 
 
@@ -317,11 +340,17 @@ async def _is_unfinished_job(
     Raises:
         Problem: why it failed.
     """
-    async with call_limit(call_seconds):
-        known = await store.find_job(Principal(key.tenant, key.subject), turn)
+    known = await _find_job(store, key, turn, call_seconds)
     if isinstance(known, JobFailure):
         raise problem_from(known.problem)
-    return isinstance(known, BackgroundJob)
+    return known is not None
+
+
+async def _find_job(
+    store: SessionStore, key: SessionKey, turn: str, call_seconds: float
+) -> BackgroundJob | JobFailure | None:
+    async with call_limit(call_seconds):
+        return await store.find_job(Principal(key.tenant, key.subject), turn)
 
 
 async def _find(
