@@ -62,7 +62,6 @@ __all__ = [
     "call_limit",
     "events_after",
     "find_older",
-    "find_stored",
     "paused",
     "remaining",
     "replay",
@@ -302,33 +301,11 @@ async def stored_events(
 async def _find_or_wait(
     store: SessionStore, key: SessionKey, turn: str, call_seconds: float
 ) -> TurnRecord | None:
-    found = await find_stored(store, key, turn, call_seconds)
-    if isinstance(found, JobFailure):
-        raise problem_from(found.problem)
-    return found
-
-
-async def find_stored(
-    store: SessionStore, key: SessionKey, turn: str, call_seconds: float
-) -> TurnRecord | JobFailure | None:
-    """The turn, or why it failed as a background turn; None while it is in progress.
-
-    Args:
-        store: The session store.
-        key: Its session.
-        turn: Its id.
-        call_seconds: The longest that one call of the store may take.
-
-    Raises:
-        TurnNotFound: it is neither in progress nor stored.
-        DeadlineExceeded: a call of the store took too long.
-    """
     try:
         return await _find(store, key, turn, call_seconds)
     except TurnNotFound:
-        known = await _find_job(store, key, turn, call_seconds)
-        if known is not None:
-            return known if isinstance(known, JobFailure) else None
+        if await _is_unfinished_job(store, key, turn, call_seconds):
+            return None
         return await _find(store, key, turn, call_seconds)  # just committed, or never
 
 
@@ -340,17 +317,11 @@ async def _is_unfinished_job(
     Raises:
         Problem: why it failed.
     """
-    known = await _find_job(store, key, turn, call_seconds)
+    async with call_limit(call_seconds):
+        known = await store.find_job(Principal(key.tenant, key.subject), turn)
     if isinstance(known, JobFailure):
         raise problem_from(known.problem)
-    return known is not None
-
-
-async def _find_job(
-    store: SessionStore, key: SessionKey, turn: str, call_seconds: float
-) -> BackgroundJob | JobFailure | None:
-    async with call_limit(call_seconds):
-        return await store.find_job(Principal(key.tenant, key.subject), turn)
+    return isinstance(known, BackgroundJob)
 
 
 async def _find(

@@ -11,11 +11,8 @@ resumed anywhere, on any server. Reasoning is not stored: it is shown by streams
 resumed.
 """
 
-import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
-
-import msgspec
 
 from seawall.errors import Problem, TurnCancelled
 from seawall.events import (
@@ -29,7 +26,6 @@ from seawall.events import (
     TurnCompleted,
     TurnPaused,
     TurnQueued,
-    TurnResumed,
     UsageReported,
 )
 from seawall.hosts.http.client_calls import public_call_id
@@ -63,6 +59,7 @@ class ResponseStream:
         "_begun",
         "_calls",
         "_completed_at",
+        "_done",
         "_head",
         "_number",
         "_open",
@@ -70,7 +67,6 @@ class ResponseStream:
         "_pause",
         "_problem",
         "_reasoning",
-        "_requested",
         "_response",
         "_result",
         "_sequence",
@@ -118,11 +114,21 @@ class ResponseStream:
         self._head = b""  # what the events of its pieces have in common
         self._usage: Usage | None = None
         self._result: dict[str, Any] = {}
-        self._requested: list[ApprovalRequested] = []
         self._pause = Pause()
         self._problem: Problem | None = None
         self._completed_at: int | None = None
+        self._done = False
         self._response["output"] = []
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has begun, or waits in a queue."""
+        return bool(self._begun)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the turn is completed, or waits."""
+        return self.paused or self._done
 
     @property
     def paused(self) -> bool:
@@ -157,7 +163,9 @@ class ResponseStream:
         return frames + (b"" if self._after == SILENT else b": turn.queued %b\n\n" % encode(event))
 
     def take(self, event: Event) -> bytes:
-        """The frames of an event; empty for one that has none."""
+        """The frames of an event; empty for one that has none, and behind a pause."""
+        if self.paused:
+            return b""
         if type(event) is TextDelta:
             return self._piece("msg", event.text)
         if type(event) is ReasoningDelta:
@@ -231,12 +239,8 @@ class ResponseStream:
         if not text:
             return frames
         self._text.append(text)
-        if kind == "rs":  # has no sequence of its own where streams are resumed
-            width = 1
-        else:
-            width = len(text)
         first = self._sequence
-        self._sequence += width
+        self._sequence += len(text)
         last = self._sequence - 1
         if last <= self._after:
             return frames
@@ -356,21 +360,14 @@ class ResponseStream:
         self._usage = event.usage
         return b""
 
-    def _resumed(self, _: TurnResumed) -> bytes:
-        self._requested.clear()
-        return b""
-
     def _wanted(self, event: ApprovalRequested) -> bytes:
-        self._calls.pop(event.id, None)
-        self._requested.append(event)
+        self._calls.pop(event.id, None)  # it has an item of its own
         return b""
 
     def _requests(self) -> bytes:
         """The items of what the turn waits for, of those kinds that clients know."""
-        if not self.paused:
-            return b""
         frames = b""
-        for each in self._requested:
+        for each in self._pause.waits():
             if each.kind == "client":
                 call = public_call_id(each.effect)
                 item = {
@@ -402,7 +399,7 @@ class ResponseStream:
         return frames
 
     def _explain(self) -> bytes:
-        """A sentence that says what the turn waits for, if no item of the response says anything."""
+        """A sentence that says what the turn waits for, if no item says anything."""
         kinds = ("message", "function_call", "mcp_approval_request")
         if any(each["type"] in kinds for each in self._response["output"]):
             return b""
@@ -416,6 +413,7 @@ class ResponseStream:
         return b""
 
     def _completed(self, event: TurnCompleted) -> bytes:
+        self._done = True
         self._response["model"] = event.agent
         self._result |= {"version": event.version, "replayed": event.replayed}
         if event.finish_reason == "person":
@@ -446,7 +444,6 @@ class ResponseStream:
         ToolReturned: _returned,
         ApprovalRequested: _wanted,
         TurnPaused: _paused,
-        TurnResumed: _resumed,
         UsageReported: _reported,
         TurnCompleted: _completed,
     }

@@ -109,6 +109,21 @@ class Pause:
         kinds = ("approval", "input")
         return [requested_approval(each) for each in self.waits() if each.kind in kinds]
 
+    def explanation(self) -> str:
+        """What the turn waits for, and where that is decided, for a client that shows only texts.
+
+        Empty if it has not paused.
+        """
+        if self.paused is None:
+            return ""
+        waits = ", ".join(
+            f"{each['tool']} (decide at {each['decide']})" for each in self.approvals()
+        )
+        if waits:
+            waited = "an answer" if "input" in self.kinds() else "approval"
+            return f"This waits for {waited}: {waits}."
+        return "A person has this conversation now."
+
 
 async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     """`POST /v1/turns`: one turn, as server-sent events or as one JSON object.
