@@ -47,7 +47,7 @@ from seawall.hosts.http.conversations import (
 )
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.responses_body import Asked, ResponsesBody, asked, echo, renamed
-from seawall.hosts.http.responses_ids import ResponseKey, response_key, turn_key
+from seawall.hosts.http.responses_ids import ResponseKey, approval_id, response_key, turn_key
 from seawall.hosts.http.responses_stream import SILENT, ResponseStream
 from seawall.hosts.http.sessions import call_limit
 from seawall.hosts.http.turns import EVENT_STREAM, check_capacity, run_turn, while_connected
@@ -93,22 +93,26 @@ def own_tools(orchestrator: "Orchestrator") -> set[str]:
     return {HAND_OFF}.union(*(each.tools for each in agents))
 
 
-def earlier_calls(turn: TurnRecord) -> dict[str, str]:
-    """Arguments of the calls of a turn so far, as they are shown, by their ids.
+def earlier_calls(turn: TurnRecord) -> dict[str, dict[str, str]]:
+    """The calls of own tools of a turn so far, by their ids; see `ResponseStream`.
 
     Args:
         turn: The turn.
     """
     calls = {
-        call.id: call.arguments
+        call.id: {"arguments": call.arguments}
         for message in turn.messages
         if isinstance(message, AssistantMessage)
         for call in message.tool_calls
     }
     for each in turn.journal.effects if turn.journal is not UNSET else ():
-        calls[each.call] = each.shown or each.arguments
-        if each.request is not None and each.request.kind == "client":
+        calls[each.call] = call = {"arguments": each.shown or each.arguments}
+        if each.request is None:
+            continue
+        if each.request.kind == "client":
             del calls[each.call]
+        elif each.request.kind == "approval" and each.request.role is None:
+            call["approval_request_id"] = approval_id(turn.id, each.call)
     return calls
 
 
@@ -137,7 +141,8 @@ class _Answer:
         """
         agents = self._orchestrator.engine.agents.values()
         instructed = any(each.client_instructions != "ignore" for each in agents)
-        returned = returned_contents(self._asked.chat, self._orchestrator.settings.server)
+        chat, settings = self._asked.chat, self._orchestrator.settings.server
+        returned = returned_contents(chat, settings) if chat.messages else []
         if returned or self._asked.answers:
             results = []
             for each in returned:
@@ -265,7 +270,7 @@ class _Answer:
     def _new_stream(
         self,
         key: ResponseKey,
-        calls: Mapping[str, str],
+        calls: Mapping[str, dict[str, str]],
         returned: ReturnedResults | None = None,
     ) -> ResponseStream:
         base: dict[str, Any] = echo(self._body) | {"created_at": int(time.time())}

@@ -82,7 +82,7 @@ class ResponseStream:
         base: Mapping[str, Any],
         *,
         own: Collection[str],
-        calls: Mapping[str, str] | None = None,
+        calls: Mapping[str, dict[str, str]] | None = None,
         before: Usage | None = None,
         after: int = -1,
         reasoning: bool = True,
@@ -93,7 +93,8 @@ class ResponseStream:
             key: What it is of.
             base: What it repeats of the request.
             own: Names of the agents' own tools.
-            calls: Arguments of the turn's earlier calls of own tools, by their ids.
+            calls: Of the turn's earlier calls of own tools, by their ids: `arguments`, and the
+                `approval_request_id` of those that the client approved.
             before: Tokens of the turn before this response.
             after: Only events with larger sequence numbers have frames.
             reasoning: Whether reasoning is shown.
@@ -327,22 +328,23 @@ class ResponseStream:
     def _called(self, event: ToolCalled) -> bytes:
         frames = self._close()
         if event.name in self._own:
-            self._calls[event.id] = event.arguments
+            self._calls[event.id] = {"arguments": event.arguments}
         return frames
 
     def _returned(self, event: ToolReturned) -> bytes:
         frames = self._close()
-        arguments = self._calls.pop(event.id, None)
-        if arguments is None:
+        call = self._calls.pop(event.id, None)
+        if call is None:
             return frames
+        arguments = call["arguments"]
         outcome = "failed" if event.failed else "completed"
         item = {
             "type": "mcp_call",
             "id": self._new_id("mcp"),
             "server_label": _SERVER_LABEL,
             "name": event.name,
-            "arguments": arguments,
             "approval_request_id": None,
+            **call,
             "output": None if event.failed else event.content,
             "error": event.content if event.failed else None,
             "status": outcome,
