@@ -48,6 +48,7 @@ from seawall.hosts.http.conversations import (
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.responses_body import Asked, ResponsesBody, asked, echo, renamed
 from seawall.hosts.http.responses_ids import ResponseKey, approval_id, response_key, turn_key
+from seawall.hosts.http.responses_input import references
 from seawall.hosts.http.responses_stream import SILENT, ResponseStream
 from seawall.hosts.http.sessions import call_limit
 from seawall.hosts.http.turns import EVENT_STREAM, check_capacity, run_turn, while_connected
@@ -79,7 +80,12 @@ async def answer_response(orchestrator: "Orchestrator", exchange: Exchange) -> N
     body = decode(_decoder, raw)
     read: Asked | None = None
     try:
-        read = asked(body, settings)
+        referenced: dict[str, dict[str, Any]] = {}
+        if (wanted := references(body.input)) and not body.in_session:
+            from seawall.hosts.http.responses_stored import find_items  # noqa: PLC0415 - seldom
+
+            referenced = await find_items(orchestrator, exchange, wanted)
+        read = asked(body, settings, referenced)
         await _Answer(orchestrator, exchange, body, read).give(key)
     except Problem as problem:
         if exchange.started:

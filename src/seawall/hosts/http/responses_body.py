@@ -5,6 +5,7 @@ Both formats ask for the same things in other words, so limits and checks are th
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
@@ -136,6 +137,11 @@ class ResponsesBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         named = self.conversation
         return named.id if isinstance(named, ConversationBody) else named
 
+    @property
+    def in_session(self) -> bool:
+        """Whether it continues a session, which has the history."""
+        return self.previous_response_id is not None or self.conversation is not None
+
 
 class Asked(Struct, frozen=True):
     """What a body asks for.
@@ -184,18 +190,21 @@ DEFAULTS: dict[str, Any] = {
 """What a response says of a request that is not known any more."""
 
 
-def asked(body: ResponsesBody, settings: ServerSettings) -> Asked:
+def asked(
+    body: ResponsesBody, settings: ServerSettings, referenced: Mapping[str, dict[str, Any]]
+) -> Asked:
     """What a body asks for.
 
     Args:
         body: Of `POST /v1/responses`.
         settings: Their limits apply.
+        referenced: The items that its input refers to, by their ids.
 
     Raises:
         InvalidField: A value is outside its limits, or requests an unsupported feature.
     """
     _reject_unsupported(body)
-    reader = InputReader(in_session=bool(body.previous_response_id or body.conversation))
+    reader = InputReader(in_session=body.in_session, referenced=referenced)
     if body.instructions is not None and body.instructions.strip():
         reader.instruct(body.instructions)
     reader.read(body.input, most=settings.max_messages)

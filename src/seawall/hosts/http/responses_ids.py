@@ -5,19 +5,31 @@ of its own. So the id of a response is that of its turn, with the number of the 
 continued it. A response can be found on any server by its id alone.
 """
 
+import re
+
 from msgspec import Struct
 
 from seawall.errors import TurnNotFound
+from seawall.hosts.http.client_calls import effect_of
 from seawall.pipeline.replay import attempt_offset
 from seawall.requests import session_of
 
-__all__ = ["ResponseKey", "approval_id", "approval_wait", "response_key", "turn_key"]
+__all__ = [
+    "ResponseKey",
+    "approval_id",
+    "approval_wait",
+    "response_key",
+    "turn_key",
+    "turn_of_item",
+]
 
 _RESPONSE = "resp_"
 _TURN = "trn_"
 _APPROVAL = "mcpr_"
 _MAX_CHARACTERS = 256
 _MAX_ATTEMPT_DIGITS = 6
+_message = re.compile(r"msg_([A-Za-z0-9_-]{1,64}\.[0-9a-f]{1,64})(?:\.[0-9]{1,6})?-[a-z0-9]{1,6}\Z")
+_call = re.compile(r"fc[o]?_")
 
 
 class ResponseKey(Struct, frozen=True):
@@ -93,3 +105,14 @@ def approval_wait(approval: str) -> tuple[str, str]:
     if not (approval.startswith(_APPROVAL) and call and session_of(_TURN + turn)):
         return "", ""
     return _TURN + turn, call
+
+
+def turn_of_item(item: str) -> str:
+    """The turn of a message, or of a call of the client and its result; empty for other items.
+
+    Args:
+        item: Its id.
+    """
+    if (found := _message.match(item)) is not None:
+        return _TURN + found[1]
+    return effect_of(_call.sub("call_", item, count=1)).rpartition(".")[0]

@@ -1,9 +1,11 @@
 """The input of OpenAI's Responses API, as messages of a chat completion.
 
 Items that only repeat what this server has said or done, such as reasoning and calls of the agent's
-own tools, are left out: the session has them, and no client can change them.
+own tools, are left out: the session has them, and no client can change them. A reference to an item
+stands for the item.
 """
 
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -17,12 +19,13 @@ from seawall.hosts.http.conversations import Answer, wait_id
 from seawall.hosts.http.responses_ids import approval_wait
 from seawall.pipeline.decisions import Verdict
 
-__all__ = ["InputReader", "converted"]
+__all__ = ["InputReader", "converted", "references"]
 
 T = TypeVar("T")
 
 _MAX_NOTE_CHARACTERS = 2_000
 _LEFT_OUT = ("reasoning", "mcp_call", "mcp_approval_request", "mcp_list_tools")
+_LEFT_OUT_IDS = ("rs_", "mcp_", "mcpr_", "mcpl_")  # of such items
 _SEPARATOR = TextPart("\n\n")  # of messages that become one
 
 
@@ -77,12 +80,16 @@ class InputReader:
         answers: The decisions with which the input ends.
     """
 
-    def __init__(self, *, in_session: bool) -> None:
+    def __init__(
+        self, *, in_session: bool, referenced: Mapping[str, dict[str, Any]] | None = None
+    ) -> None:
         """Begin.
 
         Args:
             in_session: Whether the history is that of a session; then only new items may come.
+            referenced: Items by their ids.
         """
+        self._referenced = referenced or {}
         self.messages: list[ChatMessage] = []
         self.paths: list[tuple[str, str]] = []
         self.answers: list[Answer] = []
@@ -113,7 +120,7 @@ class InputReader:
         self._check_session()
 
     def _item(self, item: dict[str, Any], path: str) -> None:
-        kind = item.get("type", "message" if "role" in item else "item_reference")
+        kind = _kind(item)
         if kind == "message":
             self._message(converted(item, MessageItem, path), path)
         elif kind == "function_call":
@@ -123,12 +130,18 @@ class InputReader:
         elif kind == "mcp_approval_response":
             self._decision(converted(item, DecisionItem, path), path)
         elif kind == "item_reference":
-            raise InvalidField(
-                "References to items are not offered: previous_response_id continues a response.",
-                field=path,
-            )
+            self._reference(item.get("id"), path)
         elif kind not in _LEFT_OUT:
             raise InvalidField("Items of this type are not offered.", field=f"{path}.type")
+
+    def _reference(self, name: object, path: str) -> None:
+        if not isinstance(name, str):
+            raise InvalidField("Must have a type, a role or an id.", field=path)
+        if self._in_session or name.startswith(_LEFT_OUT_IDS):
+            return  # the session has it
+        if (item := self._referenced.get(name)) is None:
+            raise InvalidField("There is no such item for this caller.", field=f"{path}.id")
+        self._item(item, path)
 
     def _message(self, item: MessageItem, path: str) -> None:
         if self._in_session and item.role == "assistant":
@@ -200,6 +213,23 @@ class InputReader:
             raise InvalidField(
                 "A message is sent when the response to the results is there.", field=place
             )
+
+
+def references(given: str | list[dict[str, Any]]) -> set[str]:
+    """Ids of the items that an input refers to.
+
+    Args:
+        given: As sent.
+    """
+    return {
+        each["id"]
+        for each in (given if isinstance(given, list) else ())
+        if isinstance(each.get("id"), str) and _kind(each) == "item_reference"
+    }
+
+
+def _kind(item: dict[str, Any]) -> object:
+    return item.get("type") or ("message" if "role" in item else "item_reference")
 
 
 def converted(value: object, kind: type[T], path: str) -> T:

@@ -3,7 +3,8 @@
 What is stored is the turn. What a request was repeated of, such as its metadata, is not.
 """
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Collection, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,12 @@ from seawall.hosts.http.client_calls import public_call_id
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.responses import earlier_calls, own_tools
 from seawall.hosts.http.responses_body import DEFAULTS
-from seawall.hosts.http.responses_ids import ResponseKey, approval_id, response_key
+from seawall.hosts.http.responses_ids import (
+    ResponseKey,
+    approval_id,
+    response_key,
+    turn_of_item,
+)
 from seawall.hosts.http.responses_stream import SILENT, ResponseStream
 from seawall.hosts.http.sessions import authenticated_owner, call_limit
 from seawall.hosts.http.turns import EVENT_STREAM, while_connected
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
 __all__ = [
     "cancel_response",
     "delete_response",
+    "find_items",
     "input_items",
     "items_of",
     "list_input_items",
@@ -49,6 +56,7 @@ __all__ = [
 
 _NEWEST_TURNS = 8
 _MAX_SEQUENCE_DIGITS = 12
+_READS_AT_ONCE = 8
 _PAGE = 20
 _MAX_PAGE = 100
 
@@ -176,6 +184,41 @@ def read_item_page(exchange: Exchange, items: list[dict[str, Any]]) -> dict[str,
         "last_id": page[-1]["id"] if page else "",
         "has_more": len(listed) > len(page),
     }
+
+
+async def find_items(
+    orchestrator: "Orchestrator", exchange: Exchange, wanted: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """The items of these ids that are the caller's, by their ids.
+
+    Each turn is read from the store, a few at a time.
+
+    Args:
+        orchestrator: Has the store.
+        exchange: Of the caller, who is authenticated.
+        wanted: Their ids.
+
+    Raises:
+        InvalidField: There are too many.
+    """
+    turns = {turn_of_item(each) for each in wanted} - {""}
+    if len(turns) > orchestrator.settings.server.max_messages:
+        raise InvalidField("There are too many references to items.", field="input")
+    owner = await authenticated_owner(orchestrator, exchange)
+    found: dict[str, dict[str, Any]] = {}
+    places = asyncio.Semaphore(_READS_AT_ONCE)
+
+    async def read(turn: str) -> None:
+        try:
+            async with places:
+                record = await _find(orchestrator, owner, ResponseKey(turn))
+        except TurnNotFound:
+            return
+        if isinstance(record, TurnRecord):
+            found.update((each["id"], each) for each in items_of(orchestrator, record))
+
+    await asyncio.gather(*map(read, turns))
+    return found
 
 
 def items_of(orchestrator: "Orchestrator", turn: TurnRecord) -> list[dict[str, Any]]:

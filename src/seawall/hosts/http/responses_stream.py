@@ -177,7 +177,8 @@ class ResponseStream:
 
     def end(self) -> bytes:
         """The end of a turn that is completed, or has paused."""
-        frames = self._close() + self._requests() + self._explain()
+        frames = self._close() + self._requested_calls() + self._explain()
+        frames += self._requested_approvals()
         self.status = "incomplete" if self._response["incomplete_details"] else "completed"
         if self._response["completed_at"] is None and self.status == "completed":
             self._response["completed_at"] = self._completed_at
@@ -366,30 +367,35 @@ class ResponseStream:
         self._calls.pop(event.id, None)  # it has an item of its own
         return b""
 
-    def _requests(self) -> bytes:
-        """The items of what the turn waits for, of those kinds that clients know."""
+    def _requested_calls(self) -> bytes:
+        """The items of the calls that the client runs."""
         frames = b""
         for each in self._pause.waits():
-            if each.kind == "client":
-                call = public_call_id(each.effect)
-                item = {
-                    "type": "function_call",
-                    "id": f"fc_{call.removeprefix('call_')}",
-                    "call_id": call,
-                    "name": each.name,
-                    "arguments": each.arguments,
-                    "status": "completed",
-                }
-                frames += self._whole(
-                    item,
-                    {"arguments": "", "status": "in_progress"},
-                    ("response.function_call_arguments.delta", {"delta": each.arguments}),
-                    (
-                        "response.function_call_arguments.done",
-                        {"arguments": each.arguments, "name": each.name},
-                    ),
-                )
-            elif each.kind == "approval" and each.role is None:
+            if each.kind != "client":
+                continue
+            call, arguments = public_call_id(each.effect), each.arguments
+            item = {
+                "type": "function_call",
+                "id": f"fc_{call.removeprefix('call_')}",
+                "call_id": call,
+                "name": each.name,
+                "arguments": arguments,
+                "status": "completed",
+            }
+            done = {"arguments": arguments, "name": each.name}
+            frames += self._whole(
+                item,
+                {"arguments": "", "status": "in_progress"},
+                ("response.function_call_arguments.delta", {"delta": arguments}),
+                ("response.function_call_arguments.done", done),
+            )
+        return frames
+
+    def _requested_approvals(self) -> bytes:
+        """The items of the calls that the client may approve."""
+        frames = b""
+        for each in self._pause.waits():
+            if each.kind == "approval" and each.role is None:
                 item = {
                     "type": "mcp_approval_request",
                     "id": approval_id(each.turn, each.id),
@@ -401,9 +407,8 @@ class ResponseStream:
         return frames
 
     def _explain(self) -> bytes:
-        """A sentence that says what the turn waits for, if no item says anything."""
-        kinds = ("message", "function_call", "mcp_approval_request")
-        if any(each["type"] in kinds for each in self._response["output"]):
+        """A sentence that says what the turn waits for, if the response says nothing else."""
+        if any(each["type"] in ("message", "function_call") for each in self._response["output"]):
             return b""
         explanation = self._pause.explanation()
         return self._piece("msg", explanation) + self._close() if explanation else b""
