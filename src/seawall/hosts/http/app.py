@@ -316,6 +316,11 @@ def _turn_endpoints(path: str) -> dict[str, Endpoint] | None:
     turn, _, below = path.partition("/")
     if below == "events":
         return {"GET": lambda app, exchange: answer_turn_events(app, exchange, turn)}
+    tool = below.removeprefix("tools/")
+    if tool not in (below, ""):
+        from seawall.hosts.http.effects import return_call_result  # noqa: PLC0415 - likewise
+
+        return {"POST": lambda app, exchange: return_call_result(app, exchange, turn, tool)}
     call = below.removeprefix("approvals/")
     if below != "cancel" and call in (below, ""):
         return None

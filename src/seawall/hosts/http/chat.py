@@ -45,6 +45,7 @@ from seawall.hosts.http.turns import (
     EVENT_STREAM,
     Pause,
     check_capacity,
+    instructions_header,
     run_turn,
     while_connected,
 )
@@ -289,8 +290,8 @@ class _Reply:
         "_head",
         "_id",
         "_instructed",
-        "_instructions",
         "_model",
+        "_named",
         "_orchestrator",
         "_pause",
         "_session",
@@ -306,7 +307,7 @@ class _Reply:
     def __init__(self, orchestrator: "Orchestrator", *, instructed: bool) -> None:
         self._orchestrator = orchestrator
         self._instructed = instructed
-        self._instructions = ""  # what becomes of them
+        self._named: list[tuple[bytes, bytes]] = []  # what becomes of them
         self._id = ""
         self._created = int(time.time())
         self._model = ""
@@ -329,7 +330,9 @@ class _Reply:
 
     def resume(self, returned: "ReturnedResults") -> None:
         """Before a turn goes on."""
-        self._id, self._session, self._before = returned.turn, returned.session, returned.before
+        # Clients take completions of one id for the same message.
+        self._id = f"{returned.turn}.{returned.attempt}"
+        self._session, self._before = returned.session, returned.before
         self._select(returned.agent)
         self._instruct(returned.agent)
         self.headers_known = True
@@ -339,8 +342,7 @@ class _Reply:
 
     def _instruct(self, agent: str) -> None:
         if self._instructed:
-            policy = self._orchestrator.engine.agents[agent].client_instructions
-            self._instructions = "appended" if policy == "append" else "ignored"
+            self._named = [instructions_header(self._orchestrator, agent)]
 
     def take(self, event: Event) -> None:
         """Record what later parts repeat."""
@@ -400,10 +402,7 @@ class _Reply:
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """Headers that name the session, and what became of the client's instructions."""
-        named = [(b"seawall-session", self._session.encode())]
-        if self._instructions:
-            named.append((b"seawall-client-instructions", self._instructions.encode()))
-        return named
+        return [(b"seawall-session", self._session.encode()), *self._named]
 
     def body(self, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
         """A completion, or a chunk of one."""

@@ -6,7 +6,7 @@ the turn did then.
 """
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from seawall.events import ApprovalRequested, Event, TurnPaused
 from seawall.hosts.http.conversations import next_attempt, resumed_at
 from seawall.hosts.http.sessions import call_limit
 from seawall.pipeline.decisions import MAX_RESULT_BYTES, return_result, same_result
-from seawall.pipeline.replay import find_older
+from seawall.pipeline.replay import attempt_offset, find_older
 from seawall.requests import session_of
 from seawall.storage.port import Wait
 from seawall.turn import (
@@ -37,10 +37,12 @@ __all__ = [
     "Result",
     "ReturnedResults",
     "effect_of",
+    "effect_of_call",
     "events_after_results",
+    "find_turn",
     "public_call_id",
+    "return_call_results",
     "return_results",
-    "turn_with_call",
 ]
 
 _NEWEST_TURNS = 8
@@ -71,6 +73,7 @@ class ReturnedResults(Struct, frozen=True):
     Attributes:
         turn: Its id.
         session: Its session.
+        attempt: Number of the attempt that goes on.
         agent: The agent that had called.
         after: The position behind which its further events are.
         before: Tokens of the turn until then.
@@ -79,6 +82,7 @@ class ReturnedResults(Struct, frozen=True):
 
     turn: str
     session: str
+    attempt: int
     agent: str
     after: int
     before: Usage
@@ -111,6 +115,7 @@ async def return_results(
     *,
     options: AnswerOptions | None = None,
     all_at_once: bool = False,
+    wake: bool = True,
 ) -> ReturnedResults:
     """Return results of calls that a turn waits for; the turn continues.
 
@@ -120,6 +125,7 @@ async def return_results(
         results: At least one; all of one turn.
         options: Of the answer, from here on; None for those of before.
         all_at_once: Whether it is an error to leave out one that the turn waits for.
+        wake: Whether the turn continues now; decisions that follow at once continue it else.
 
     Raises:
         TurnNotFound: No such call waits, or not for this caller.
@@ -128,7 +134,7 @@ async def return_results(
             the options.
     """
     turn = _checked_turn(results)
-    record = await _stored(orchestrator, owner, turn, results[0].named)
+    record = await find_turn(orchestrator, owner, turn, results[0].named)
     called = _client_calls(record)
     for each in results:
         if each.effect not in called:
@@ -145,18 +151,56 @@ async def return_results(
         if each.effect in waiting:
             wait = await _record(orchestrator, owner, called[each.effect], each, options)
             options = None  # once
-    if wait is not None:
+    if wait is not None and wake:
         await orchestrator.engine.pipeline.wake(wait)
-    first = called[results[0].effect].call
-    resumption = resumed_at(record, first) if wait is None else None
+    calls = frozenset(called[each.effect].call for each in results)
+    attempt, before = next_attempt(record), record.usage
+    if wait is None:  # they were returned before, the newest of them last
+        resumed = [found for each in calls if (found := resumed_at(record, each)) is not None]
+        attempt, before = max(resumed, key=lambda each: each[0], default=(attempt, before))
     return ReturnedResults(
         turn=turn,
         session=session_of(turn) or "",
+        attempt=attempt,
         agent=record.agent,
-        after=next_attempt(record) if resumption is None else resumption[0],
-        before=record.usage if resumption is None else resumption[1],
-        calls=frozenset(called[each.effect].call for each in results),
+        after=attempt_offset(attempt),
+        before=before,
+        calls=calls,
     )
+
+
+async def return_call_results(
+    orchestrator: "Orchestrator",
+    owner: Principal,
+    turn: str,
+    results: Mapping[str, tuple[str, bool, str]],
+    *,
+    options: AnswerOptions | None = None,
+    wake: bool = True,
+    named: str,
+) -> ReturnedResults:
+    """As `return_results`, of calls by their ids in a turn.
+
+    Args:
+        orchestrator: Whose turn it is.
+        owner: Who returns them.
+        turn: Id of the turn.
+        results: By id of the call: the content, whether it is an error, and its path in the body.
+        options: As of `return_results`.
+        wake: As of `return_results`.
+        named: Path of the turn's id in the body.
+
+    Raises:
+        Problem: As `return_results`.
+    """
+    record = await find_turn(orchestrator, owner, turn, named)
+    made: list[Result] = []
+    for call, (content, failed, field) in results.items():
+        effect = effect_of_call(record, call)
+        if not effect:
+            raise TurnNotFound("No such call waits for its client.", field=field)
+        made.append(Result(effect, content, field, failed=failed, named=field))
+    return await return_results(orchestrator, owner, made, options=options, wake=wake)
 
 
 async def events_after_results(
@@ -192,17 +236,17 @@ async def events_after_results(
                     return
 
 
-def turn_with_call(record: TurnRecord | None, call: str) -> str:
-    """The effect of a turn by the id of its call; empty for none that a client runs.
+def effect_of_call(record: TurnRecord | None, call: str) -> str:
+    """The id of a call that is unique in the tenant; empty for none that a client runs.
 
     Args:
-        record: The turn.
-        call: Id of the call.
+        record: The turn; None for none.
+        call: Id of the call in it.
     """
     if record is None:
         return ""
     calls = _client_calls(record)
-    return next((name for name, each in calls.items() if each.call == call), "")
+    return next((name for name, each in reversed(calls.items()) if each.call == call), "")
 
 
 def _checked_turn(results: Sequence[Result]) -> str:
@@ -237,9 +281,21 @@ def _unknown(field: str) -> TurnNotFound:
     return TurnNotFound("No call of this id was made for this caller.", field=field)
 
 
-async def _stored(
+async def find_turn(
     orchestrator: "Orchestrator", owner: Principal, turn: str, field: str
 ) -> TurnRecord:
+    """A turn as it is stored.
+
+    Args:
+        orchestrator: Whose turn it is.
+        owner: The turn's own subject.
+        turn: Id of the turn.
+        field: Path of the id in the body, for the error.
+
+    Raises:
+        TurnNotFound: There is none for this caller.
+        DeadlineExceeded: The store did not answer in time.
+    """
     session = session_of(turn)
     if session is None:
         raise _unknown(field)
