@@ -338,7 +338,10 @@ class ResponseStream:
         if call is None:
             return frames
         arguments = call["arguments"]
-        outcome = "failed" if event.failed else "completed"
+        outcome, error = "completed", None
+        if event.failed:
+            said = [{"type": "text", "text": event.content}]
+            outcome, error = "failed", {"type": "mcp_tool_execution_error", "content": said}
         item = {
             "type": "mcp_call",
             "id": self._new_id("mcp"),
@@ -347,7 +350,7 @@ class ResponseStream:
             "approval_request_id": None,
             **call,
             "output": None if event.failed else event.content,
-            "error": event.content if event.failed else None,
+            "error": error,
             "status": outcome,
         }
         return frames + self._whole(
