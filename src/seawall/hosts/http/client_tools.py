@@ -15,6 +15,7 @@ from seawall.turn import AnswerOptions, ClientTool
 __all__ = [
     "MAX_TOOLS",
     "TOOL_NAME_PATTERN",
+    "OwnToolDefinition",
     "ToolDefinition",
     "client_options",
     "client_tools",

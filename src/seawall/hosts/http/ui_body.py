@@ -53,7 +53,7 @@ class UiPart(
     state: str | None = None
     approval: UiApproval | None = None
     call: str | None = None
-    output: msgspec.Raw = msgspec.Raw(b"null")
+    output: Any = None
     error: str | None = None
     executed: bool | None = None
 
@@ -179,10 +179,9 @@ def results_of(message: UiMessage, index: int) -> dict[str, tuple[str, bool, str
     return found
 
 
-def _text_of_output(output: msgspec.Raw) -> str:
-    """A text as it is, any other JSON as it was sent."""
-    sent = bytes(output)
-    return msgspec.json.decode(sent, type=str) if sent.startswith(b'"') else sent.decode()
+def _text_of_output(output: object) -> str:
+    """A text as it is, anything else as JSON."""
+    return output if isinstance(output, str) else msgspec.json.encode(output).decode()
 
 
 def answers_of(message: UiMessage, index: int) -> list[Answer]:
