@@ -230,14 +230,19 @@ class _Answer:
             if returned is None:
                 assert last is not None  # noqa: S101 - or there was nothing to decide
                 returned = ReturnedResults(
-                    turn, session, last.agent, after, last.usage, frozenset()
+                    turn=turn,
+                    session=session,
+                    attempt=turn_key(turn, after).attempt,
+                    agent=last.agent,
+                    after=after,
+                    before=last.usage,
+                    calls=frozenset(),
                 )
         assert returned is not None  # noqa: S101 - there are results or answers
         followed = structs.replace(returned, calls=returned.calls | decided)
         calls = earlier_calls(last) if last is not None else {}
-        self._stream = stream = self._new_stream(
-            turn_key(turn, followed.after), calls, returned=followed
-        )
+        key = ResponseKey(turn, followed.attempt)
+        self._stream = stream = self._new_stream(key, calls, returned=followed)
         self._instruct(followed.agent)
         self._pending = stream.begin()
 
