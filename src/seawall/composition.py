@@ -417,6 +417,7 @@ async def _assemble(
         tracer=telemetry.recorder if telemetry is not None else None,
         next_message=settings.effects.next_message,
         approval_seconds=settings.effects.approval_seconds,
+        client_seconds=settings.effects.client_seconds,
         notifications=notifications,
         person_notice=settings.handover.notice,
         check_quota=_quota_check(registered, resilient) if metering.quotas else None,
@@ -692,6 +693,8 @@ def _build_agent(
         reasoning=settings.reasoning,
         description=settings.description,
         compaction=_compaction(name, settings, models),
+        client_tools=settings.client_tools,
+        client_instructions=settings.client_instructions,
     )
 
 

@@ -258,6 +258,9 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         compaction: Whether what leaves the history window is summarised.
         summary_model: Name of the model that writes summaries; empty for the agent's.
         summary_tokens: Of a summary, at most.
+        client_tools: Whether clients may offer tools of their own, which they run themselves.
+        client_instructions: What becomes of system and developer messages of clients: "ignore",
+            "append" them to the instructions, or "refuse" the request.
     """
 
     instructions: str
@@ -274,6 +277,8 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     compaction: Literal["none", "summary"] = "none"
     summary_model: str = ""
     summary_tokens: Annotated[int, Meta(ge=100, le=8_000)] = 1_000
+    client_tools: bool = False
+    client_instructions: Literal["ignore", "append", "refuse"] = "ignore"
 
 
 class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):

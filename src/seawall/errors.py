@@ -235,8 +235,8 @@ class TurnNotFound(NotFound):
     code = "turn-not-found"
     title = "Turn not found"
 
-    def __init__(self) -> None:
-        super().__init__("There is no such turn.", field="turn")
+    def __init__(self, detail: str = "There is no such turn.", *, field: str = "turn") -> None:
+        super().__init__(detail, field=field)
 
 
 class UnknownAgent(NotFound):

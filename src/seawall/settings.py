@@ -83,6 +83,8 @@ class EffectSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "answer" answers it while that turn keeps waiting, "queue" lets it wait like for a turn
             that runs, "refuse" is an error.
         approval_seconds: How long an approval is waited for, if the tool does not say.
+        client_seconds: How long the result of a tool that a client runs is waited for; then its
+            turn ends.
         keep_seconds: How long audit records are kept.
         tools: What tools declare, by their names.
     """
@@ -90,6 +92,7 @@ class EffectSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     operator_role: Annotated[str, Meta(max_length=128)] = ""
     next_message: Literal["answer", "queue", "refuse"] = "answer"
     approval_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 86_400.0
+    client_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 3_600.0
     keep_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 400 * 86_400.0
     tools: dict[str, ToolPolicySettings] = field(default_factory=dict)
 

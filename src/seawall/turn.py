@@ -12,6 +12,7 @@ __all__ = [
     "AnswerOptions",
     "ApprovalRequest",
     "AssistantMessage",
+    "ClientTool",
     "Cost",
     "Decision",
     "Effect",
@@ -209,6 +210,22 @@ class OutputFormat(Struct, frozen=True):
     schema: dict[str, Any]
 
 
+class ClientTool(Struct, frozen=True, omit_defaults=True):
+    """A tool that a client offers and runs itself; all of it is foreign data.
+
+    Attributes:
+        name: Letters, digits, `_` and `-`.
+        description: For the model.
+        parameters: JSON Schema object.
+        strict: Whether only arguments that match the schema reach the client.
+    """
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    strict: bool = False
+
+
 class AnswerOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Options of the answer that a client requests, within the limits of the agent.
 
@@ -216,11 +233,20 @@ class AnswerOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
         max_tokens: Tokens written in one model call.
         stop: Texts before which the answer ends.
         output: The JSON that it has to be.
+        tools: Tools of the client; for agents that take them.
+        tool_choice: Of the first model call: "auto", "none" (no tool of the client), "required", or
+            the name of a tool of the client.
+        parallel_tool_calls: Whether one step may have several calls.
+        instructions: Of the client; what becomes of them is decided by the agent.
     """
 
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     output: OutputFormat | None = None
+    tools: tuple[ClientTool, ...] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+    instructions: str = ""
 
 
 class TurnRequest(Struct, frozen=True, kw_only=True):
@@ -302,6 +328,9 @@ class Decision(Struct, frozen=True, omit_defaults=True):
         note: What the subject said about it.
         arguments: Of "edit", the new arguments as JSON; of "accept", the values of the form.
         result: Of "done" and "return", the outcome for the model.
+        failed: Of "return", whether the result is an error for the model to read.
+        options: Of the request that returned the result, which apply from there on; None for those
+            that applied before.
     """
 
     verdict: str
@@ -310,6 +339,8 @@ class Decision(Struct, frozen=True, omit_defaults=True):
     note: str = ""
     arguments: str = ""
     result: str = ""
+    failed: bool = False
+    options: AnswerOptions | None = None
 
 
 class ApprovalRequest(Struct, frozen=True, omit_defaults=True):
@@ -393,12 +424,14 @@ class Resumption(Struct, frozen=True, omit_defaults=True):
         messages: How many of the turn's messages were before.
         waited: Ids of the calls that the turn had paused for; empty after an interruption.
         questions: Of each of them, the number of the question; empty if none asked one.
+        usage: Tokens of the turn before.
     """
 
     attempt: int
     messages: int
     waited: tuple[str, ...] = ()
     questions: tuple[int, ...] = ()
+    usage: Usage = Usage()
 
 
 class Journal(Struct, frozen=True, omit_defaults=True):
@@ -420,6 +453,8 @@ class Journal(Struct, frozen=True, omit_defaults=True):
         state: Notes of the session as the tools left them.
         roles: Of the caller.
         problem: Why it was interrupted.
+        options: Of the request that continued it last, until it is completed; None for those of the
+            request that began it.
     """
 
     status: str = "completed"
@@ -433,6 +468,7 @@ class Journal(Struct, frozen=True, omit_defaults=True):
     state: dict[str, str] = {}
     roles: tuple[str, ...] = ()
     problem: dict[str, Any] = {}
+    options: AnswerOptions | None = None
 
 
 class TurnRecord(Struct, frozen=True):

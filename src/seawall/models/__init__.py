@@ -42,12 +42,20 @@ _MESSAGE_OVERHEAD = 16  # characters' worth of tokens that frame each message
 _IMAGE_CHARACTERS = 6_000  # 1,500 tokens: an estimate, until the provider has counted
 
 
-class ToolSpec(Struct, frozen=True):
-    """A tool as a model sees it; `parameters` is a JSON Schema object."""
+class ToolSpec(Struct, frozen=True, omit_defaults=True):
+    """A tool as a model sees it.
+
+    Attributes:
+        name: Its name.
+        description: What it does.
+        parameters: A JSON Schema object.
+        strict: Whether the provider should enforce the schema; the caller checks in any case.
+    """
 
     name: str
     description: str
     parameters: dict[str, object]
+    strict: bool = False
 
 
 class Prompt(Struct, frozen=True, eq=False, weakref=True):
@@ -130,6 +138,9 @@ class ModelRequest(Struct, frozen=True):
         meter: Of the turn; every attempt that is made for this call is charged to it.
         stop: Texts that end the answer. A provider may ignore them; see `StopSequenceModel`.
         caller: On whose behalf; None for no turn's.
+        tool_choice: "auto", "none", "required", or the name of the tool that has to be called. A
+            provider may not keep to it: the caller checks.
+        parallel_tool_calls: Whether one answer may have several calls; as above.
         sink: A model that has yielded text may pass what follows to it, in order, instead of
             yielding it; None if all is to be yielded.
     """
@@ -141,6 +152,8 @@ class ModelRequest(Struct, frozen=True):
     meter: Meter | None = None
     stop: tuple[str, ...] = ()
     caller: Caller | None = None
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
     sink: TextSink | None = None
 
 

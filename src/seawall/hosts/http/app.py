@@ -39,6 +39,7 @@ _MESSAGES = "/messages"
 _MCP_PATHS = ("/mcp", "/.well-known/oauth-protected-resource")
 _OTHER_APIS = ("/v1/chat/", "/v1/models", "/v1/sessions", "/v1/approvals", "/v1/effects")
 _UI_PATHS = ("/v1/ui/", "/v1/ag-ui")
+_RESPONSES_PATHS = ("/v1/responses", "/v1/conversations")
 _SCRAPE_SECONDS = 1.0
 
 Endpoint = Callable[["Orchestrator", Exchange], Awaitable[None]]
@@ -201,6 +202,9 @@ class HttpApplication:
         if endpoints is None and path.startswith(_UI_PATHS):
             self._import_ui()
             endpoints = self._routes.get(path)
+        if endpoints is None and path.startswith(_RESPONSES_PATHS):
+            self._import_responses()
+            endpoints = self._routes.get(path)
         if endpoints is None and path.startswith(_MCP_PATHS):
             self._import_mcp()
             endpoints = self._routes.get(path)
@@ -235,6 +239,16 @@ class HttpApplication:
 
         self._routes["/v1/ag-ui"] = {"POST": answer_run}
         self._routes["/v1/ui/chat"] = {"POST": answer_ui_chat}
+
+    def _import_responses(self) -> None:
+        """Add OpenAI's Responses API."""
+        from seawall.hosts.http.openai_conversations import (  # noqa: PLC0415 - as above
+            create_conversation,
+        )
+        from seawall.hosts.http.responses import answer_response  # noqa: PLC0415 - as above
+
+        self._routes["/v1/responses"] = {"POST": answer_response}
+        self._routes["/v1/conversations"] = {"POST": create_conversation}
 
     def _import_mcp(self) -> None:
         """Add the endpoint of the Model Context Protocol, if it is configured and not there yet."""
@@ -303,6 +317,11 @@ def _turn_endpoints(path: str) -> dict[str, Endpoint] | None:
     turn, _, below = path.partition("/")
     if below == "events":
         return {"GET": lambda app, exchange: answer_turn_events(app, exchange, turn)}
+    tool = below.removeprefix("tools/")
+    if tool not in (below, ""):
+        from seawall.hosts.http.effects import return_call_result  # noqa: PLC0415 - likewise
+
+        return {"POST": lambda app, exchange: return_call_result(app, exchange, turn, tool)}
     call = below.removeprefix("approvals/")
     if below != "cancel" and call in (below, ""):
         return None
@@ -328,6 +347,37 @@ def _ag_ui_endpoints(agent: str) -> dict[str, Endpoint] | None:
     if not agent or "/" in agent:
         return None
     return {"POST": lambda app, exchange: answer_run(app, exchange, agent)}
+
+
+def _response_endpoints(path: str) -> dict[str, Endpoint] | None:
+    from seawall.hosts.http import responses_stored as stored  # noqa: PLC0415 - likewise
+
+    response, _, below = path.partition("/")
+    if below == "cancel":
+        return {"POST": lambda app, exchange: stored.cancel_response(app, exchange, response)}
+    if below == "input_items":
+        return {"GET": lambda app, exchange: stored.list_input_items(app, exchange, response)}
+    if below or not response.startswith("resp_"):
+        return None
+    return {
+        "GET": lambda app, exchange: stored.show_response(app, exchange, response),
+        "DELETE": lambda app, exchange: stored.delete_response(app, exchange, response),
+    }
+
+
+def _conversation_endpoints(path: str) -> dict[str, Endpoint] | None:
+    from seawall.hosts.http import openai_conversations as made  # noqa: PLC0415 - likewise
+
+    name, _, below = path.partition("/")
+    if below == "items":
+        return {"GET": lambda app, exchange: made.list_conversation_items(app, exchange, name)}
+    if below or not name:
+        return None
+    return {
+        "GET": lambda app, exchange: made.show_conversation(app, exchange, name),
+        "POST": lambda app, exchange: made.update_conversation(app, exchange, name),
+        "DELETE": lambda app, exchange: made.delete_conversation(app, exchange, name),
+    }
 
 
 def _effect_endpoints(path: str) -> dict[str, Endpoint] | None:
@@ -366,4 +416,6 @@ _PREFIXES: dict[str, Callable[[str], dict[str, Endpoint] | None]] = {
     "/v1/effects/": _effect_endpoints,
     "/v1/ui/chat/": _ui_endpoints,
     "/v1/ag-ui/": _ag_ui_endpoints,
+    "/v1/responses/": _response_endpoints,
+    "/v1/conversations/": _conversation_endpoints,
 }

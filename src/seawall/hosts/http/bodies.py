@@ -1,7 +1,7 @@
 """Request bodies: decodes and validates them; errors name the field."""
 
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -9,7 +9,7 @@ from msgspec import Struct
 from seawall.config import ServerSettings
 from seawall.errors import InvalidField, InvalidRequest
 from seawall.requests import new_request
-from seawall.turn import TurnRequest
+from seawall.turn import AnswerOptions, TurnRequest
 
 __all__ = [
     "IDENTIFIER_PATTERN",
@@ -48,6 +48,10 @@ class TurnBody(Struct, frozen=True, forbid_unknown_fields=True):
         stream: Whether the response is a stream of events.
         background: The turn is completed even if the client disconnects; without `stream` the
             response is 202, and the events are available at /v1/turns/{id}/events.
+        tools: Tools that the client runs, for agents that take them.
+        tool_choice: Of the first model call: "auto", "none", "required", or the name of a tool.
+        parallel_tool_calls: Whether one step may have several calls.
+        instructions: Of the client, for agents that take them.
     """
 
     text: str
@@ -55,6 +59,10 @@ class TurnBody(Struct, frozen=True, forbid_unknown_fields=True):
     agent: str | None = None
     stream: bool | None = None
     background: bool | None = None
+    tools: list[Any] | None = None
+    tool_choice: str | None = None
+    parallel_tool_calls: bool | None = None
+    instructions: str | None = None
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
@@ -96,6 +104,27 @@ def turn_request(body: TurnBody, *, key: str | None, settings: ServerSettings) -
         agent=identifier(body.agent, "agent"),
         idempotency_key=key,
         background=bool(body.background),
+        options=_client_options(body, settings),
+    )
+
+
+def _client_options(body: TurnBody, settings: ServerSettings) -> AnswerOptions | None:
+    """What the client brings to the turn; None for nothing."""
+    if (
+        not body.tools
+        and not body.instructions
+        and body.tool_choice in (None, "auto")
+        and body.parallel_tool_calls is not False
+    ):
+        return None
+    from seawall.hosts.http.client_tools import client_options  # noqa: PLC0415 - seldom
+
+    return client_options(
+        body.tools,
+        body.tool_choice,
+        parallel=body.parallel_tool_calls,
+        instructions=body.instructions,
+        settings=settings,
     )
 
 

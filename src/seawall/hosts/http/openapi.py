@@ -14,6 +14,8 @@ from seawall.events import Event
 from seawall.hosts.http.ag_ui_body import AgUiBody
 from seawall.hosts.http.bodies import IDENTIFIER_PATTERN, KEY_PATTERN, TurnBody
 from seawall.hosts.http.chat_body import ChatBody
+from seawall.hosts.http.client_tools import MAX_TOOLS, TOOL_NAME_PATTERN, OwnToolDefinition
+from seawall.hosts.http.effects import ResultBody
 from seawall.hosts.http.sessions import SessionTurn
 from seawall.hosts.http.ui_body import UiBody
 
@@ -145,7 +147,7 @@ def openapi_document(settings: ServerSettings, *, mcp: bool = False) -> bytes:
         JSON.
     """
     (*_, event), schemas = msgspec.json.schema_components(
-        [TurnBody, ChatBody, UiBody, AgUiBody, SessionTurn, Event],
+        [TurnBody, ChatBody, UiBody, AgUiBody, SessionTurn, OwnToolDefinition, ResultBody, Event],
         ref_template="#/components/schemas/{name}",
     )
     schemas["Event"] = event
@@ -179,6 +181,14 @@ def _bound_turn(fields: dict[str, Schema], settings: ServerSettings) -> None:
     fields["text"] = _message_text(settings)
     for name in ("session", "agent"):
         fields[name] = _nullable({"type": "string", "pattern": IDENTIFIER_PATTERN})
+    _bound_own_tools(fields, settings)
+
+
+def _bound_own_tools(fields: dict[str, Schema], settings: ServerSettings) -> None:
+    """What a client brings to a turn, in formats of our own."""
+    fields["tools"] = _nullable(_list_of(_ref("OwnToolDefinition")) | {"maxItems": MAX_TOOLS})
+    fields["tool_choice"] = _nullable({"type": "string", "pattern": TOOL_NAME_PATTERN})
+    fields["instructions"] = {"anyOf": [_message_text(settings), {"const": ""}, _NULL]}
 
 
 def _bound_chat(schemas: dict[str, Schema], settings: ServerSettings) -> None:
@@ -190,11 +200,20 @@ def _bound_chat(schemas: dict[str, Schema], settings: ServerSettings) -> None:
     schemas["SchemaFormat"]["properties"]["schema"] = _nullable(
         _OBJECT | {"description": "A JSON Schema; `pattern` and `format` in it are not checked."}
     )
-    for name in ("tools", "functions"):
-        fields[name] = _nullable({"type": "array", "maxItems": 0})
-    for name in ("audio", "web_search_options"):
+    for name in ("ToolDefinition", "OwnToolDefinition"):
+        described = schemas[name]["properties"]
+        described["name"] = {"type": "string", "pattern": TOOL_NAME_PATTERN}
+        described["parameters"] = _nullable(
+            _OBJECT | {"description": "A JSON Schema of the type object."}
+        )
+    fields["tools"] = _nullable(_list_of(_ref("ChatTool")) | {"maxItems": MAX_TOOLS})
+    fields["functions"] = _nullable({"type": "array", "maxItems": 0})
+    for name in ("audio", "moderation", "web_search_options"):
         fields[name] = _NULL
-    fields["tool_choice"] = {"enum": [None, "none", "auto"]}
+    fields["tool_choice"] = {
+        "anyOf": [{"enum": ["none", "auto", "required"]}, _OBJECT, _NULL],
+        "description": "Also a function of `tools`, or `allowed_tools`.",
+    }
     fields["function_call"] = {"enum": [None, "none"]}
     fields["logprobs"] = {"enum": [None, False]}
     fields["top_logprobs"] = {"enum": [None, 0]}
@@ -209,17 +228,19 @@ def _bound_ui(schemas: dict[str, Schema], settings: ServerSettings) -> None:
         "minItems": 1,
         "maxItems": settings.max_messages,
         "description": "The last one is the user's, with an `id` and parts of text; or the "
-        "assistant's, with decisions about calls that wait.",
+        "assistant's, with decisions about calls that wait, or results of the client's tools.",
     }
+    _bound_own_tools(fields, settings)
     fields = schemas["AgUiBody"]["properties"]
     fields["threadId"] = {"type": "string", "pattern": IDENTIFIER_PATTERN}
     fields["runId"] = {"type": "string", "pattern": KEY_PATTERN, "maxLength": 128}
     fields["messages"] |= {
         "maxItems": settings.max_messages,
-        "description": "The last one is the user's, with text; it does not count with `resume`.",
+        "description": "The last one is the user's, with text, or the result of one of the "
+        "client's tools; it does not count with `resume`.",
     }
-    for name in ("tools", "context"):
-        fields[name] = _nullable({"type": "array", "maxItems": 0})
+    fields["tools"] = _nullable(_list_of(_ref("ToolDefinition")) | {"maxItems": MAX_TOOLS})
+    fields["context"] = _nullable({"type": "array", "maxItems": 0})
     fields["state"] = {"enum": [None, {}, [], ""]}
     fields["resume"] = _nullable(_list_of(_ref("Resume")) | {"maxItems": 100})
 
@@ -277,9 +298,12 @@ def _answers() -> dict[str, Schema]:
                 "status": {"const": "paused"},
                 "text": _TEXT,
                 "approvals": _list_of(_ref("RequestedApproval")),
+                "client_calls": _list_of(_ref("ClientCall")),
                 "events": _TEXT,
             }
         ),
+        "ClientCall": _closed(requested | {"expires_at": _NUMBER, "return": _TEXT}),
+        "Returned": _closed({"turn": _TEXT, "call": _TEXT, "events": _TEXT}),
         "RequestedApproval": _closed(requested | approval, question=_ref("Question")),
         "Decided": _closed({"turn": _TEXT, "call": _TEXT, "decision": decision, "events": _TEXT}),
         "ApprovalList": _closed(
@@ -366,10 +390,11 @@ def _paths() -> dict[str, Any]:
                         "The durable answer, or its events as they happen.",
                         _json("TurnAnswer") | frames,
                         "Server-Timing",
+                        "Seawall-Client-Instructions",
                     ),
                     "202": _answer(
-                        "Not streamed: a background turn, or one that waits for approval. Its "
-                        "events are at `events`.",
+                        "Not streamed: a background turn, or one that waits for approval or for "
+                        "its client. Its events are at `events`.",
                         {
                             "application/json": {
                                 "schema": {"anyOf": [_ref("TurnAccepted"), _ref("TurnPaused202")]}
@@ -408,6 +433,18 @@ def _paths() -> dict[str, Any]:
                 {"200": _answer("The decision was taken.", _json("Decided"))},
                 _DECIDED,
                 body="Verdict",
+                parameters=[
+                    _parameter("turn", "path", "A paused turn.", identifier),
+                    _parameter("call", "path", "The call that waits.", identifier),
+                ],
+            )
+        },
+        "/v1/turns/{turn}/tools/{call}": {
+            "post": _operation(
+                "Return the result of a call that the client runs; the turn continues",
+                {"200": _answer("The result was taken.", _json("Returned"))},
+                (*_POSTED, 409),
+                body="ResultBody",
                 parameters=[
                     _parameter("turn", "path", "A paused turn.", identifier),
                     _parameter("call", "path", "The call that waits.", identifier),
@@ -473,6 +510,7 @@ def _paths() -> dict[str, Any]:
                         "A chat completion, or a stream of chunks.",
                         _json("ChatCompletion") | chunks,
                         "Seawall-Session",
+                        "Seawall-Client-Instructions",
                     )
                 },
                 _TURN,
@@ -667,6 +705,8 @@ def _headers() -> dict[str, Any]:
         "Server-Timing": "Duration of each stage, for a response that is not streamed.",
         "Location": "Address of the turn's events.",
         "Seawall-Session": "The session of the turn.",
+        "Seawall-Client-Instructions": "What became of the client's instructions: appended or "
+        "ignored; without any there is no header.",
         "X-Vercel-AI-UI-Message-Stream": "Version of the stream: v1.",
         "WWW-Authenticate": "How to authenticate.",
         "Allow": "The allowed methods.",
