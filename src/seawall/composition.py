@@ -42,6 +42,8 @@ from seawall.transport.http_client import Endpoint, HttpClient, Origin
 from seawall.turn import Principal, TurnReport, TurnRequest
 
 if TYPE_CHECKING:
+    from seawall.agents.attachments import TurnAttachments
+    from seawall.attachments.open import OpenAttachments
     from seawall.caches.answers import AnswerCache
     from seawall.pipeline.compaction import Compactions
     from seawall.pipeline.delivery import NotificationDelivery
@@ -72,6 +74,7 @@ class Engine(Struct, frozen=True):
         catalog: Tools that live elsewhere; None without any.
         offer: Gives the agents the tools that there are now.
         frozen: Whether the process may be frozen between requests, so that nothing runs then.
+        files: What takes, keeps and expires files of customers; None without `[blobs]`.
     """
 
     pipeline: Pipeline
@@ -90,6 +93,7 @@ class Engine(Struct, frozen=True):
     offer: Callable[[], None]
     telemetry: "Telemetry | None"
     frozen: bool
+    files: "OpenAttachments | None" = None
 
     async def execute(
         self,
@@ -123,6 +127,8 @@ class Engine(Struct, frozen=True):
             self.orphan_recovery.start()
         if self.catalog is not None:
             self.catalog.start(self.offer)
+        if self.files is not None and not self.frozen:
+            self.files.sweep.start()
         if self.telemetry is not None:
             self.telemetry.start()
 
@@ -162,6 +168,8 @@ class Engine(Struct, frozen=True):
         if self.pipeline.ports.compactions is not None:
             await self.pipeline.ports.compactions.settle(0.0)
         await self.metering.close()
+        if self.files is not None:
+            await self.files.close()
         await self.store.close()
         self.detector.close()
         for model in self.models.values():
@@ -395,6 +403,7 @@ async def _assemble(
     offer()
     _check_exposed(settings, agents)
     answers = _open_answers(settings, registered, agents)
+    files = await _open_files(settings, store, environment)
     default = settings.routing.default_agent or next(iter(agents))
     detector = await _open_detector(settings, models, light=light)
     gate = open_gate(settings.admission, processes=settings.server.workers)
@@ -422,6 +431,7 @@ async def _assemble(
         person_notice=settings.handover.notice,
         check_quota=_quota_check(registered, resilient) if metering.quotas else None,
         compactions=_open_compactions(registered, store, metering),
+        attachments=_turn_attachments(settings, files),
     )
     pipeline = Pipeline(ports)
     orphan_recovery = None
@@ -452,6 +462,7 @@ async def _assemble(
         offer=offer if answers is None else partial(_offer_anew, offer, answers),
         telemetry=telemetry,
         frozen=frozen,
+        files=files,
     )
 
 
@@ -460,6 +471,35 @@ def _check_exposed(settings: Settings, agents: Mapping[str, Agent]) -> None:
     for name in settings.mcp.agents if settings.mcp is not None else ():
         if name not in agents:
             raise ConfigError(f'mcp.agents: unknown agent "{name}"; known: {", ".join(agents)}')
+
+
+async def _open_files(
+    settings: Settings, store: SessionStore, environment: Mapping[str, str]
+) -> "OpenAttachments | None":
+    """What takes files of customers; None without `[blobs]`."""
+    if settings.blobs is None:
+        return None
+    from seawall.attachments.open import open_attachments  # noqa: PLC0415 - only if configured
+
+    return await open_attachments(
+        settings.blobs,
+        settings.attachments,
+        store,
+        grace_seconds=settings.sessions.background_seconds + settings.turn.turn,
+        environment=environment,
+    )
+
+
+def _turn_attachments(
+    settings: Settings, files: "OpenAttachments | None"
+) -> "TurnAttachments | None":
+    if files is None:
+        return None
+    from seawall.agents.attachments import ShownBounds, TurnAttachments  # noqa: PLC0415 - likewise
+
+    shown = settings.attachments
+    bounds = ShownBounds(shown.shown_images, shown.shown_documents, shown.shown_bytes)
+    return TurnAttachments(bounds, files.contents_of)
 
 
 def _open_answers(

@@ -27,6 +27,8 @@ from seawall.intents import NO_INTENT
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
+    AttachmentSettings,
+    BlobSettings,
     BudgetSettings,
     CacheLimits,
     EffectSettings,
@@ -328,6 +330,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     effects: EffectSettings = EffectSettings()
     handover: HandoverSettings = HandoverSettings()
     mcp: McpServerSettings | None = None
+    blobs: BlobSettings | None = None
+    attachments: AttachmentSettings = AttachmentSettings()
     budgets: BudgetSettings = BudgetSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     quotas: dict[str, QuotaSettings] = field(default_factory=dict)
@@ -485,9 +489,16 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
         jwt = replace(jwt, jwks_file=at(jwt.jwks_file, "identity", "jwt", "jwks_file"))
     if jwt is not None and jwt.ca_file:
         jwt = replace(jwt, ca_file=at(jwt.ca_file, "identity", "jwt", "ca_file"))
-    routing = settings.routing
+    routing, blobs = settings.routing, settings.blobs
+    if blobs is not None:
+        blobs = replace(
+            blobs,
+            path=at(blobs.path, "blobs", "path"),
+            ca_file=at(blobs.ca_file, "blobs", "ca_file"),
+        )
     return replace(
         settings,
+        blobs=blobs,
         identity=replace(settings.identity, jwt=jwt),
         sessions=replace(
             settings.sessions,
@@ -544,6 +555,8 @@ _plain_sections: dict[str, type[Struct]] = {
     "effects": EffectSettings,
     "handover": HandoverSettings,
     "mcp": McpServerSettings,
+    "blobs": BlobSettings,
+    "attachments": AttachmentSettings,
     "budgets": BudgetSettings,
     "telemetry": TelemetrySettings,
 }

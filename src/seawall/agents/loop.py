@@ -317,7 +317,15 @@ def _request(
     messages = turn.history + said + repair
     prompt = agent.closing_prompt if last else agent.prompt
     caller = _Caller(turn, emit)
-    request = ModelRequest(prompt, messages, tokens, agent.temperature, turn.meter, caller=caller)
+    request = ModelRequest(
+        prompt,
+        messages,
+        tokens,
+        agent.temperature,
+        turn.meter,
+        caller=caller,
+        contents=turn.contents,
+    )
     if choice != "auto" or not agent.parallel_tool_calls:
         request = msgspec.structs.replace(
             request,

@@ -5,7 +5,7 @@ import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -26,6 +26,9 @@ from seawall.models.history import call_origin, has_images, named_only
 from seawall.spans import current_span
 from seawall.transport.connection import TransportError, TransportTimeout
 from seawall.transport.http_client import Endpoint, HttpClient, Response
+
+if TYPE_CHECKING:
+    from seawall.models.attachments import LoadedRequest
 
 __all__ = [
     "SSE_HEADERS",
@@ -140,6 +143,7 @@ class HttpModelSettings(Struct, frozen=True, kw_only=True):
             do not accept one.
         warm: Connections to open before the first request.
         vision: Whether the model takes images.
+        documents: Whether the model takes PDFs.
     """
 
     base_url: str = ""
@@ -149,6 +153,7 @@ class HttpModelSettings(Struct, frozen=True, kw_only=True):
     schema_in_instructions: bool = False
     warm: int = 1
     vision: bool = False
+    documents: bool = False
 
 
 class Encoded(NamedTuple):
@@ -237,7 +242,7 @@ class HttpModel(Generic[SettingsT]):
         # A prompt lives as long as its agent and is encoded once.
         self._heads: WeakKeyDictionary[Prompt, bytes] = WeakKeyDictionary()
 
-    async def stream(
+    async def stream(  # noqa: C901, PLR0912 - one place where each piece of text passes
         self, request: ModelRequest, *, deadline: float
     ) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""
@@ -245,14 +250,20 @@ class HttpModel(Generic[SettingsT]):
         assembly = reader.assembly
         may_repeat = True
         answered = False
-        with self._failures():
+        loaded = await self._load(request, deadline) if request.contents is not None else None
+        with self._ending(loaded):
             while not answered:
-                sent, signed_at = await self._send(request, deadline)
+                sent, signed_at = await self._send(
+                    request if loaded is None else loaded.request, deadline
+                )
                 async with sent as response:
                     first = await self._check(response, signed_at, may_repeat=may_repeat)
                     if first is None:
                         may_repeat = False
                         continue
+                    if loaded is not None:
+                        loaded.release()
+                        loaded = None
                     received = True
                     while received and not assembly.done:
                         chunk, first = first or await response.read_some(), b""
@@ -274,8 +285,8 @@ class HttpModel(Generic[SettingsT]):
         yield finish
 
     @contextmanager
-    def _failures(self) -> Generator[None, None, None]:
-        """Raise failures of the connection as those of the model."""
+    def _ending(self, loaded: "LoadedRequest | None") -> Generator[None, None, None]:
+        """Raise failures of the connection as those of the model; release what was loaded."""
         try:
             yield
         except TransportTimeout as error:
@@ -284,6 +295,18 @@ class HttpModel(Generic[SettingsT]):
             ) from error
         except TransportError as error:
             raise UpstreamFailed(f"The connection to the model '{self._name}' failed.") from error
+        finally:
+            if loaded is not None:
+                loaded.release()
+
+    async def _load(self, request: ModelRequest, deadline: float) -> "LoadedRequest | None":
+        """Load the attachments of a request."""
+        from seawall.models.attachments import load_request  # noqa: PLC0415 - only where there are
+
+        settings = self._settings
+        return await load_request(
+            request, vision=settings.vision, documents=settings.documents, deadline=deadline
+        )
 
     async def warm(self) -> None:
         """See `Model.warm`."""

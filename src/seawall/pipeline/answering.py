@@ -214,7 +214,7 @@ async def _open_turn(source: _JournalSource) -> None:
     ports, context, opened, route = source.ports, source.context, source.opened, source.route
     session, detection = opened.snapshot.session, opened.detection
     if ports.check_quota is not None and (ports.answers is None or session is not None):
-        agent, message = ports.agents[route.agent], UserMessage(context.request.text)
+        agent, message = ports.agents[route.agent], context.request.message
         options = context.request.options
         tokens = agent.limits.call_tokens or agent.limits.completion_tokens
         if options is not None and options.max_tokens is not None:
@@ -239,7 +239,7 @@ async def _run(source: _JournalSource, turn: AgentTurn, answer: Answer) -> Answe
         )
         return await run_agent(agents, route.agent, turn, emit, answer)
     first = opened.snapshot.session is None and opened.lease.continues is None
-    if ports.answers is not None and first:
+    if ports.answers is not None and first and not context.request.attachments:
         return await ports.answers.answer(route.agent, turn, emit, answer)
     return await run_agent(ports.agents, route.agent, turn, emit, answer)
 
@@ -360,11 +360,18 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         pending = pending_step(left)
         if opened.lease.begin.background_job is not None:  # its caller is not here
             principal = msgspec.structs.replace(principal, roles=left.journal.roles)
+    asked = left.messages[0] if left is not None else request.message
+    messages: tuple[Message, ...] = (*history, asked)
+    contents = None
+    if any(type(each) is UserMessage and each.attachments for each in messages):
+        from seawall.agents.attachments import attached  # noqa: PLC0415 - only where there are
+
+        messages, contents = attached(messages, ports.attachments, principal)
     return AgentTurn(
         turn=left.id if left is not None else request.id,
         session=opened.key.session,
         principal=principal,
-        history=(*history, UserMessage(request.text)),
+        history=messages,
         effect_key=f"{principal.tenant}\0{principal.subject}\0{retry}",
         deadline=context.deadline,
         state=source.state,
@@ -374,6 +381,7 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         steps=pending.number if pending is not None else 0,
         interludes=said,
         approval_seconds=ports.approval_seconds,
+        contents=contents,
         caller_token=_caller_token(ports.authenticator, context.credential, principal),
         sink=context.sink,
     )
@@ -469,7 +477,7 @@ def _commit(
             created_at=now,
             agent=answer.agent,
             intent=opened.detection.intent,
-            messages=(UserMessage(request.text), *without_images(answer.messages)),
+            messages=(request.message, *without_images(answer.messages)),
             usage=context.report.usage,
             confidence=opened.detection.confidence,
             by=opened.detection.by,

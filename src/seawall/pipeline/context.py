@@ -28,6 +28,7 @@ from seawall.storage.port import BackgroundJob, SessionStore
 from seawall.turn import TurnReport, TurnRequest
 
 if TYPE_CHECKING:
+    from seawall.agents.attachments import TurnAttachments
     from seawall.caches.answers import AnswerCache
     from seawall.models import ModelRequest, TextSink
     from seawall.pipeline.compaction import Compactions
@@ -252,7 +253,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     empty for no answer.
     `check_quota` raises if the quotas of an agent's model leave no room for a request before a
     deadline, for a tenant; None where there are none. `compactions`: None where no agent has
-    summaries.
+    summaries. `attachments`: None where no store for files is configured.
     """
 
     authenticator: Authenticator
@@ -274,6 +275,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     person_notice: str = ""
     check_quota: "Callable[[str, ModelRequest, float, str], None] | None" = None
     compactions: "Compactions | None" = None
+    attachments: "TurnAttachments | None" = None
 
 
 class TurnContext(Struct):
