@@ -133,6 +133,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
         caller_token: See `ToolContext`.
         contents: Where the bytes of attachments are found; None if no message has any.
         sink: Takes text at once, in place of an event; None if all is to be emitted.
+        memory: Shown before the history to agents with a memory.
     """
 
     turn: str
@@ -151,6 +152,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
     caller_token: str = ""
     contents: "Contents | None" = None
     sink: TextSink | None = None
+    memory: tuple[Message, ...] = ()
 
     def __repr__(self) -> str:
         return f"AgentTurn(turn={self.turn!r}, session={self.session!r})"

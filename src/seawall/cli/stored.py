@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -19,6 +20,7 @@ __all__ = [
     "CALL_SECONDS",
     "Output",
     "add_page",
+    "confirmed",
     "date",
     "json_text",
     "opened_store",
@@ -135,3 +137,34 @@ def print_page(lines: list[str], cursor: str | None) -> None:
 def date(seconds: float) -> str:
     """A time in Unix seconds, for readers."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def confirmed(arguments: argparse.Namespace, question: str) -> bool:
+    """Ask for confirmation, unless it was given with --yes.
+
+    Args:
+        arguments: Of the command.
+        question: For a person.
+
+    Raises:
+        ConfigError: Standard input is not a terminal.
+    """
+    if arguments.yes:
+        return True
+    if not sys.stdin.isatty():
+        raise ConfigError("confirmation needs a terminal; without one, give --yes")
+    # The event loop's handler would only cancel this task once the line has been read.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        sys.stderr.write("\nNothing was deleted.\n")
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if answer.strip().lower() in ("y", "yes"):
+        return True
+    sys.stderr.write("Nothing was deleted.\n")
+    return False

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from seawall.pipeline.compaction import Compactions
     from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.live import LiveTurn
+    from seawall.pipeline.memory import MemoryRead, MemoryReads
 
 __all__ = [
     "Observe",
@@ -253,7 +254,8 @@ class Ports(Struct, frozen=True, kw_only=True):
     empty for no answer.
     `check_quota` raises if the quotas of an agent's model leave no room for a request before a
     deadline, for a tenant; None where there are none. `compactions`: None where no agent has
-    summaries. `attachments`: None where no store for files is configured.
+    summaries. `attachments`: None where no store for files is configured. `memory`: None where no
+    agent has one.
     """
 
     authenticator: Authenticator
@@ -276,6 +278,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     check_quota: "Callable[[str, ModelRequest, float, str], None] | None" = None
     compactions: "Compactions | None" = None
     attachments: "TurnAttachments | None" = None
+    memory: "MemoryReads | None" = None
 
 
 class TurnContext(Struct):
@@ -293,6 +296,7 @@ class TurnContext(Struct):
         live: The turn, if it can be found by id.
         queued: Whether its client was informed that it waits for a slot.
         sink: Takes text at once, in place of `emit`; None if its host has none.
+        memory: Reads what is remembered of its user; None for nothing.
     """
 
     request: TurnRequest
@@ -306,3 +310,4 @@ class TurnContext(Struct):
     live: "LiveTurn | None" = None
     queued: bool = False
     sink: "TextSink | None" = None
+    memory: "MemoryRead | None" = None
