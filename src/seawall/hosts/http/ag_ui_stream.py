@@ -172,14 +172,17 @@ class RunStream:
     def _returned(self, event: ToolReturned) -> bytes:
         frames = self._close()
         self._number += 1
-        failed = {"metadata": {"seawall": {"failed": True}}} if event.failed else {}
+        notes: dict[str, object] = {"failed": True} if event.failed else {}
+        if event.sources:
+            notes["sources"] = event.sources
+        metadata = {"metadata": {"seawall": notes}} if notes else {}
         return frames + _frame(
             "TOOL_CALL_RESULT",
             messageId=f"{self._message()}.{event.id}",
             toolCallId=event.id,
             content=event.content,
             role="tool",
-            **failed,
+            **metadata,
         )
 
     def _resumed(self, event: TurnResumed) -> bytes:
