@@ -34,7 +34,6 @@ from seawall.turn import (
     AssistantMessage,
     Message,
     ToolCall,
-    ToolMessage,
     UserMessage,
 )
 

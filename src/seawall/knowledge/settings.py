@@ -24,8 +24,8 @@ class KnowledgeLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         pages: Pages of a PDF document.
         document_characters: Text of a document.
         passages: Passages of all documents.
-        pdf_seconds: Time for reading one PDF document.
-        pdf_mebibytes: Memory for reading one PDF document.
+        document_seconds: Time for reading a document.
+        document_mebibytes: Memory for reading a document.
     """
 
     files: Annotated[int, Meta(ge=1, le=100_000)] = 10_000
@@ -33,8 +33,8 @@ class KnowledgeLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     pages: Annotated[int, Meta(ge=1, le=100_000)] = 2_000
     document_characters: Annotated[int, Meta(ge=1, le=100_000_000)] = 5_000_000
     passages: Annotated[int, Meta(ge=1, le=1_000_000)] = 200_000
-    pdf_seconds: Annotated[float, Meta(gt=0, le=3_600)] = 60.0
-    pdf_mebibytes: Annotated[int, Meta(ge=64, le=65_536)] = 1_024
+    document_seconds: Annotated[float, Meta(gt=0, le=3_600)] = 60.0
+    document_mebibytes: Annotated[int, Meta(ge=256, le=65_536)] = 1_024
 
 
 class KnowledgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
