@@ -4,7 +4,7 @@ from pathlib import PurePosixPath
 
 from seawall.knowledge.document import Document, Section, Unreadable, clean_text, decode
 
-__all__ = ["MEDIA_TYPES", "parser_of", "read_document"]
+__all__ = ["MEDIA_TYPES", "is_plain_text", "parser_of", "read_document"]
 
 MEDIA_TYPES = {
     ".md": "text/markdown",
@@ -64,13 +64,19 @@ def read_document(path: str, data: bytes, *, pages: int, characters: int) -> Doc
 
         document = read_markdown(decode(data).replace("\r\n", "\n"))
     else:
-        document = Document("", (Section((), clean_text(decode(data))),))
+        text = clean_text(decode(data))
+        document = Document("", (Section((), text),) if text else ())
     length = sum(len(each.text) for each in document.sections)
     if length > characters:
         raise Unreadable(
             f"has {length:,} characters of text; limits.document_characters is {characters:,}"
         )
     return document
+
+
+def is_plain_text(path: str) -> bool:
+    """Whether a document is read without a parser."""
+    return _media_type(path) == "text/plain"
 
 
 def _media_type(path: str) -> str:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.knowledge.document import Document, Unreadable
+from seawall.knowledge.read import is_plain_text, read_document
 from seawall.knowledge.settings import KnowledgeLimits
 
 __all__ = ["DocumentReader"]
@@ -57,10 +58,14 @@ class DocumentReader:
         Raises:
             Unreadable: It cannot be read, or not within the limits.
         """
+        limits = self._limits
+        if is_plain_text(path):  # which takes no parser
+            return read_document(
+                path, data, pages=limits.pages, characters=limits.document_characters
+            )
         process = self._process or self._start()
         assert process.stdin is not None  # noqa: S101 - see `_start`
         assert process.stdout is not None  # noqa: S101
-        limits = self._limits
         late = threading.Event()
 
         def end() -> None:
@@ -137,8 +142,6 @@ def _limit_memory(mebibytes: int) -> None:
 
 
 def _answer(request: _Request) -> _Answer:
-    from seawall.knowledge.read import read_document  # noqa: PLC0415 - of the process only
-
     try:
         document = read_document(
             request.path, request.data, pages=request.pages, characters=request.characters

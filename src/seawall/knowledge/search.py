@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ _MAX_TERMS = 64
 _HEADING_WEIGHT = 2.0
 _CANDIDATES = 50  # of each way of searching
 _FUSION = 60  # Cormack, Clarke and Büttcher, Reciprocal Rank Fusion, SIGIR 2009
+_REPLACEMENTS = 3  # of the index, during one search
 _STEPS = 20_000  # of SQLite's machine, between looks at the clock
 _word = re.compile(r"\w+")
 
@@ -46,6 +47,10 @@ FROM passages JOIN files ON files.id = passages.file WHERE passages.id = ?
 
 class SearchTooSlow(Exception):
     """The search took longer than it may."""
+
+
+class _Replaced(Exception):
+    """The index was replaced while a search began."""
 
 
 class Found(Struct, frozen=True):
@@ -141,7 +146,12 @@ class IndexSearch:
             OSError: It is gone.
         """
         question = question[:_MAX_CHARACTERS]
-        opened = self._current()
+        for _ in range(_REPLACEMENTS):
+            with suppress(_Replaced):
+                return self._search(self._current(), question, count)
+        raise SearchTooSlow("the index is replaced all the time")
+
+    def _search(self, opened: _Opened, question: str, count: int) -> list[Found]:
         with self._connection(opened) as connection:
             ranked = [_by_words(connection, opened, question)]
             vectors = self._loaded_vectors(opened, connection)
@@ -174,6 +184,9 @@ class IndexSearch:
             connection = opened.idle.pop() if opened.idle else None
         if connection is None:
             connection = connect(self._path)
+            if signature(self._path) != opened.signature:
+                connection.close()
+                raise _Replaced
         until = time.monotonic() + self._seconds
         connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
         try:
@@ -258,8 +271,11 @@ def _first(
         if len(found) >= count:
             break
         row = connection.execute(_PASSAGE, (passage,)).fetchone()
-        if row is not None and row[4] not in found:
-            found[row[4]] = Found(*row, round(score, 6))
+        if row is None:
+            continue
+        path, title, section, anchor, text = row
+        if text not in found:
+            found[text] = Found(path, title, section, anchor, text, round(score, 6))
     return list(found.values())
 
 
