@@ -50,10 +50,12 @@ def pdf(*pages: str, title: str = "") -> bytes:
         f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>",
         "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
     ]
+    fonts = "/Resources << /Font << /F1 3 0 R >> >>"
     for number, text in enumerate(pages):
+        place = f"/MediaBox [0 0 612 792] /Contents {5 + 2 * number} 0 R"
         stream = f"BT /F1 12 Tf 72 720 Td ({text}) Tj ET"
         objects += [
-            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents {5 + 2 * number} 0 R /Resources << /Font << /F1 3 0 R >> >> >>",
+            f"<< /Type /Page /Parent 2 0 R {place} {fonts} >>",
             f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream",
         ]
     objects.append(f"<< /Title ({title}) >>")
