@@ -115,7 +115,7 @@ if TYPE_CHECKING:
         ToolPolicySettings,
     )
     from seawall.tools.policy import Approval
-    from seawall.tools.port import Tool, ToolContext, ToolError, ToolOutcome
+    from seawall.tools.port import Cited, Tool, ToolContext, ToolError, ToolOutcome
     from seawall.tools.toolset import Toolset, tool
     from seawall.turn import (
         AnswerOptions,
@@ -124,6 +124,7 @@ if TYPE_CHECKING:
         Message,
         OutputFormat,
         Principal,
+        Source,
         ToolCall,
         ToolMessage,
         TurnReport,
@@ -151,6 +152,7 @@ __all__ = [
     "BudgetLimits",
     "BudgetSettings",
     "CacheLimits",
+    "Cited",
     "CommitUnknown",
     "ConfigError",
     "CorsSettings",
@@ -203,6 +205,7 @@ __all__ = [
     "SessionNotFound",
     "SessionSettings",
     "Settings",
+    "Source",
     "StageLimits",
     "StoreUnavailable",
     "SubjectToken",
@@ -293,10 +296,10 @@ _NAMES = {
         ToolPolicySettings
     """,
     "seawall.tools.policy": "Approval",
-    "seawall.tools.port": "Tool ToolContext ToolError ToolOutcome",
+    "seawall.tools.port": "Cited Tool ToolContext ToolError ToolOutcome",
     "seawall.tools.toolset": "Toolset tool",
     "seawall.turn": """
-        AnswerOptions AssistantMessage Cost Message OutputFormat Principal ToolCall
+        AnswerOptions AssistantMessage Cost Message OutputFormat Principal Source ToolCall
         ToolMessage TurnReport TurnRequest Usage UserMessage
     """,
 }

@@ -33,6 +33,7 @@ from seawall.identity.outbound.settings import (
     TokenExchangeAuth,
 )
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
+from seawall.knowledge.settings import KnowledgeLimits, KnowledgeSettings
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
@@ -73,6 +74,7 @@ BY_HAND = {
     "getting-started.md",
     "handover.md",
     "intents.md",
+    "knowledge.md",
     "lambda.md",
     "memory.md",
     "mcp-server.md",
@@ -95,6 +97,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[tools.NAME.limits]": SourceLimits,
     "[tools.NAME.tls]": TlsSettings,
     "[mcp]": McpServerSettings,
+    "[knowledge.NAME]": KnowledgeSettings,
+    "[knowledge.NAME.limits]": KnowledgeLimits,
     "[effects.tools.NAME]": ToolPolicySettings,
     "[turn]": StageLimits,
     "[admission]": AdmissionSettings,

@@ -35,7 +35,6 @@ from seawall.turn import (
     AssistantMessage,
     Message,
     ToolCall,
-    ToolMessage,
     UserMessage,
 )
 
@@ -192,7 +191,7 @@ async def _run_step(run: _Run, agent: Agent, step: Step) -> Agent:
             outcomes = await run_step(agent, step, turn, answer, emit)
     answer.tool_seconds += clock() - began
     answer.messages += tuple(
-        ToolMessage(call.id, call.name, outcome.content, outcome.failed, outcome.images)
+        outcome.message(call.id, call.name)
         for call, outcome in zip(step.calls, outcomes, strict=True)
     )
     if any(each.images for each in outcomes):
@@ -484,7 +483,9 @@ async def _call_tools(agent: Agent, step: Step, turn: AgentTurn, emit: Emit) -> 
                 continue
             outcomes.append(outcome)
             step.reported += 1
-            await emit(ToolReturned(call.id, call.name, outcome.content, outcome.failed))
+            await emit(
+                ToolReturned(call.id, call.name, outcome.content, outcome.failed, outcome.sources)
+            )
     return outcomes
 
 

@@ -242,7 +242,7 @@ class HttpModel(Generic[SettingsT]):
         # A prompt lives as long as its agent and is encoded once.
         self._heads: WeakKeyDictionary[Prompt, bytes] = WeakKeyDictionary()
 
-    async def stream(  # noqa: C901, PLR0912 - one place where each piece of text passes
+    async def stream(
         self, request: ModelRequest, *, deadline: float
     ) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""

@@ -294,7 +294,10 @@ def _answers() -> dict[str, Schema]:
                 "text": _TEXT,
                 "tool_calls": {
                     "type": "array",
-                    "items": _closed({"name": _TEXT, "failed": {"type": "boolean"}}),
+                    "items": _closed(
+                        {"name": _TEXT, "failed": {"type": "boolean"}},
+                        sources={"type": "array", "items": _ref("Source")},
+                    ),
                 },
                 "replayed": {"type": "boolean"},
             },

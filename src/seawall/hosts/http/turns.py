@@ -417,7 +417,10 @@ class Reply:
         elif type(event) is IntentDetected:
             self.answer["intent"] = event.intent
         elif type(event) is ToolReturned:
-            self.calls.append({"name": event.name, "failed": event.failed})
+            call: dict[str, object] = {"name": event.name, "failed": event.failed}
+            if event.sources:
+                call["sources"] = event.sources
+            self.calls.append(call)
         elif type(event) is UsageReported:
             self.answer["usage"] = event.usage
             if event.cost is not None:
