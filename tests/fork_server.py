@@ -4,9 +4,9 @@ Most of what a test's server costs is its start: imports. A fork server imports 
 child for each command: an ordinary process, with its own arguments, environment, folder and output.
 Commands whose start is the subject, and the interpreter's own options, need a `subprocess.Popen`.
 
-One serves each process that runs tests. It has one thread, and ends when that process does. A shell
-finds it as the command `seawall` (`shell_command`). The planner and its compiled loops are loaded in
-one of their own, for commands that need them.
+One serves each process that runs tests. It has one thread, and ends when that process does. A
+second one has the planner and its compiled loops, for commands that need them. A shell finds either
+as the command `seawall` (`shell_command`).
 """
 
 import atexit
@@ -174,7 +174,8 @@ def shell_command(folder: Path, *, planner: bool) -> int:
     program = folder / "seawall"
     server = _server(planner).fileno()
     source = Path(__file__).with_name("forked_command.py").read_text(encoding="utf-8")
-    program.write_text(f"#!{sys.executable} -ISE\nSERVER = {server}\n{source}", encoding="utf-8")
+    source = source.replace("SERVER = -1", f"SERVER = {server}")
+    program.write_text(f"#!{sys.executable} -ISE\n{source}", encoding="utf-8")
     program.chmod(0o755)
     return server
 
@@ -188,7 +189,7 @@ def forking() -> ForkServerContext:
 
 
 @cache
-def _server(planner: bool) -> socket.socket:  # noqa: FBT001 - of this module only
+def _server(planner: bool) -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for each in (ours, theirs):
         each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_BYTES)

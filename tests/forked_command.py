@@ -1,6 +1,6 @@
 """The command `seawall` of a shell that has a fork server; `tests.fork_server.shell_command`.
 
-It imports little, since each command starts with it. SERVER is a line before this text.
+It imports little, since each command starts with it.
 """
 
 import json
@@ -9,12 +9,13 @@ import signal
 import socket
 import sys
 
-SERVER: int
+SERVER = -1  # replaced by the descriptor
 
 
 def main() -> int:
     reader, writer = os.pipe()
-    request = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
+    folder = os.getcwd()  # noqa: PTH109 - pathlib takes as long to import as all others
+    request = json.dumps([sys.argv[1:], dict(os.environ), folder]).encode()
     socket.send_fds(socket.socket(fileno=SERVER), [request], [0, 1, 2, writer])
     os.close(writer)
     with open(reader, "rb", buffering=0) as status:  # noqa: PTH123 - a descriptor
