@@ -61,16 +61,15 @@ httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
 
 # Tests, or files of tests, that are marked `alone`.
 _ALONE = {
-    "admission/test_pacer.py",
     "cli/test_interrupts.py::test_a_second_interrupt_ends_a_surge_at_once",
-    "hosts/test_metrics.py",
+    "hosts/test_metrics.py::test_many_scrapers_do_not_delay_turns",
     "hosts/test_non_turn_limiter.py",
     "hosts/test_output_throttle.py",
-    "hosts/test_overload.py",
+    "hosts/test_overload.py::test_a_small_tenant_is_served_beside_a_crowd_of_another",
     "hosts/test_refusal_share.py",
     "hosts/test_rolling.py",
     "hosts/test_shutdown.py::test_a_second_signal_skips_the_waits",
-    "lab/test_surge.py",
+    "lab/test_surge.py::test_a_stall_is_reported_in_full_by_the_open_loop_only",
 }
 # Not among the fast tests: files whose text says that they start processes, these, and DynamoDB.
 _STARTS_PROCESSES = re.compile(
