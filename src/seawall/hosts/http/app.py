@@ -28,6 +28,7 @@ from seawall.spans import incoming_trace
 from seawall.timers import TimingWheel
 
 if TYPE_CHECKING:
+    from seawall.hosts.http.console import ConsoleEndpoints
     from seawall.orchestrator import Orchestrator
 
 __all__ = ["HttpApplication"]
@@ -40,6 +41,7 @@ _MCP_PATHS = ("/mcp", "/.well-known/oauth-protected-resource")
 _OTHER_APIS = ("/v1/chat/", "/v1/models", "/v1/sessions", "/v1/approvals", "/v1/effects")
 _UI_PATHS = ("/v1/ui/", "/v1/ag-ui")
 _WIDGET_PATH = "/seawall-chat.js"
+_CONSOLE = "/console"
 _SCRAPE_SECONDS = 1.0
 
 Endpoint = Callable[["Orchestrator", Exchange], Awaitable[None]]
@@ -81,6 +83,7 @@ class HttpApplication:
             behind=lambda: orchestrator.ready and orchestrator.engine.gate.behind,
         )
         self._openapi = b""
+        self._console: ConsoleEndpoints | None = None
         settings = orchestrator.settings.server
         self._cors = None
         if settings.cors is not None:
@@ -213,6 +216,10 @@ class HttpApplication:
         for prefix, endpoints_below in _PREFIXES.items():
             if path.startswith(prefix):
                 return endpoints_below(path.removeprefix(prefix))
+        if path.startswith(_CONSOLE) and self._orchestrator.settings.has_console:
+            return self._console_endpoints(path.removeprefix(_CONSOLE))
+        if path == "/":
+            return {"GET": self._root}
         if path == "*":  # the server as a whole, RFC 9110 §9.3.7
             return {"GET": _server_wide, "POST": _server_wide, "DELETE": _server_wide}
         return None
@@ -246,6 +253,33 @@ class HttpApplication:
             from seawall.hosts.http.mcp import McpEndpoint  # noqa: PLC0415 - as above
 
             self._routes |= McpEndpoint(self._orchestrator).routes()
+
+    def _console_endpoints(self, path: str) -> dict[str, Endpoint] | None:
+        """The endpoints of the console; pages of other origins may not read their answers."""
+        if self._console is None:
+            from seawall.hosts.http.console import ConsoleEndpoints  # noqa: PLC0415 - as above
+
+            self._console = ConsoleEndpoints(self._orchestrator, self._endpoints)
+        endpoints = self._console.find(path)
+        if endpoints is None:
+            return None
+
+        def same_origin(endpoint: Endpoint) -> Endpoint:
+            async def answer(orchestrator: "Orchestrator", exchange: Exchange) -> None:
+                exchange.cors = None
+                await endpoint(orchestrator, exchange)
+
+            return answer
+
+        return {method: same_origin(each) for method, each in endpoints.items()}
+
+    async def _root(self, orchestrator: "Orchestrator", exchange: Exchange) -> None:
+        """`GET /`: the console where there is one, else where the API is described."""
+        if orchestrator.settings.has_console:
+            await exchange.start(307, [(b"location", b"console/"), (b"content-length", b"0")])
+            await exchange.end()
+        else:
+            await exchange.answer({"name": "Seawall", "api": "openapi.json", "health": "readyz"})
 
     async def _fail(self, exchange: Exchange, problem: Problem) -> None:
         if exchange.started:
