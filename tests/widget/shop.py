@@ -13,7 +13,8 @@ PAGE = """<!doctype html>
 <style>STYLE</style></head>
 <body><main><h1>Shop</h1><p>Things to buy.</p></main>
 BODY
-<script src="SERVER/seawall-chat.js" data-title-text="Shop help" data-greeting="Hello!" OPTIONS></script>
+<script src="SERVER/seawall-chat.js" data-title-text="Shop help" data-greeting="Hello!"
+ OPTIONS></script>
 </body></html>"""
 
 
@@ -49,7 +50,7 @@ def open_shop() -> Iterator[Shop]:
     shop = Shop()
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - as the library has it
+        def do_GET(self) -> None:
             target = urlsplit(self.path)
             if target.path == "/token":
                 shop.tokens += 1

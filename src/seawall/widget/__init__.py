@@ -25,6 +25,7 @@ MODULES = (
     "cards",
     "style",
     "turn_view",
+    "layout",
     "element",
     "start",
 )

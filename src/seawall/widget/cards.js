@@ -64,7 +64,13 @@ export function waitCard(part, labels, decide) {
   }
   card.append(...body, buttons, outcome);
   update();
-  return { element: card, update };
+  return {
+    element: card,
+    update(changed) {
+      part = changed;
+      update();
+    },
+  };
 
   function question() {
     const { source, message, schema, url, number } = part.question;

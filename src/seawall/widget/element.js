@@ -2,20 +2,13 @@
 import { Client, newKey, sleep, tokenFrom } from "./client.js";
 import { TurnState } from "./events.js";
 import { LABELS, words } from "./labels.js";
+import { Layout } from "./layout.js";
 import { make } from "./markdown.js";
 import { STYLE } from "./style.js";
-import { TurnView, personMessage, storedMessages } from "./turn_view.js";
+import { TurnView, storedMessages } from "./turn_view.js";
 
 const POLLS = [1000, 2000, 3000, 5000, 8000]; // milliseconds between looks at a turn that waits
 const PERSON_POLL = 3000;
-const MAX_TEXT = 16384;
-const NEAR = 80; // pixels from its end at which the log follows what is added
-
-const ICONS = {
-  chat: "M21 12a8 8 0 0 1-8 8H4l2-3a8 8 0 1 1 15-5z",
-  close: "M5 5l14 14M19 5L5 19",
-  fresh: "M12 5v14M5 12h14",
-};
 
 /**
  * The chat element.
@@ -31,16 +24,18 @@ export class SeawallChat extends HTMLElement {
   #client = null;
   #session = "";
   #pending = null;
-  #parts = {};
+  #layout = null;
   #turns = new Map();
   #conversation = new AbortController();
   #anchor = null;
   #wake = null;
-  #running = false;
   #ready = null;
 
   connectedCallback() {
     if (this.shadowRoot) return;
+    const kept = this.#stored();
+    this.#session = kept.session ?? "";
+    this.#pending = kept.pending ?? null;
     const changed = this.getAttribute("labels");
     this.#labels = { ...LABELS, ...(changed ? JSON.parse(changed) : {}) };
     for (const [label, attribute] of [["title", "title-text"], ["greeting", "greeting"]]) {
@@ -50,12 +45,18 @@ export class SeawallChat extends HTMLElement {
     const sheet = new CSSStyleSheet();
     sheet.replaceSync(STYLE);
     root.adoptedStyleSheets = [sheet];
-    root.append(this.#launcher(), this.#panel());
-    root.addEventListener("keydown", (event) => this.#key(event));
-    if (this.hasAttribute("inline")) this.setAttribute("open", "");
-    else if (this.#stored("open")) this.setAttribute("open", "");
-    this.#toggled();
-    this.#show();
+    const inline = this.hasAttribute("inline");
+    this.#layout = new Layout(this.#labels, inline, {
+      open: () => this.open(), close: () => this.close(), fresh: () => this.restart(),
+      send: (text) => this.send(text), stop: () => this.#stop(),
+    });
+    root.append(this.#layout.launcher, this.#layout.panel);
+    root.addEventListener("keydown", (event) => this.#layout.key(event, root.activeElement));
+    if (inline || kept.open) this.setAttribute("open", "");
+    this.attributeChangedCallback();
+    this.#greet();
+    this.#layout.compose(Boolean(this.#session || this.#pending));
+    this.#ready = this.#load();
   }
 
   disconnectedCallback() {
@@ -65,25 +66,27 @@ export class SeawallChat extends HTMLElement {
   }
 
   attributeChangedCallback() {
-    if (this.shadowRoot) this.#toggled();
+    if (!this.#layout) return;
+    this.#layout.toggle(this.hasAttribute("open"));
+    this.#store();
   }
 
   /** Show the panel, and put the focus into it. */
   open() {
     this.setAttribute("open", "");
-    this.#parts.input.focus();
+    this.#layout.input.focus();
   }
 
   close() {
     if (this.hasAttribute("inline")) return;
     this.removeAttribute("open");
-    this.#parts.launcher.focus();
+    this.#layout.launcher.focus();
   }
 
   /** Send a message as if the user had written it; resolves when it is answered or waits. */
   async send(text) {
     await this.#ready;
-    if (!text.trim() || this.#running) return;
+    if (!text.trim() || this.#layout.running) return;
     const agent = this.getAttribute("agent") ?? "";
     await this.#run({ key: newKey(), text, session: this.#session, agent });
   }
@@ -94,137 +97,23 @@ export class SeawallChat extends HTMLElement {
     this.#conversation = new AbortController();
     this.#session = "";
     this.#pending = null;
-    this.#running = false;
     this.#store();
     this.#turns.clear();
-    this.#parts.log.replaceChildren();
+    this.#layout.log.replaceChildren();
     this.#greet();
-    this.#composer();
-    this.#parts.input.focus();
-  }
-
-  // --- parts
-
-  #launcher() {
-    const label = make("span", {}, this.#labels.title);
-    const button = make("button", {
-      type: "button", className: "launcher", "aria-label": this.#labels.open,
-      "aria-expanded": "false", "aria-controls": "panel", onclick: () => this.open(),
-    }, icon("chat"), label);
-    this.#parts.launcher = button;
-    return button;
-  }
-
-  #panel() {
-    const labels = this.#labels;
-    const fresh = iconButton("fresh", labels.fresh, () => this.restart());
-    const close = iconButton("close", labels.close, () => this.close());
-    close.hidden = this.hasAttribute("inline");
-    const header = make("header", {}, make("h2", { id: "title" }, labels.title), fresh, close);
-    const log = make("div", { className: "log", role: "log", tabIndex: 0, "aria-label": labels.log,
-      "aria-live": "off" }); // what is spoken is in `spoken`: whole answers, not pieces
-    const status = make("div", { className: "status", role: "alert" });
-    const spoken = make("div", { className: "aside", role: "status" });
-    const input = make("textarea", { rows: 1, "aria-label": labels.message, maxLength: MAX_TEXT,
-      placeholder: labels.placeholder, autocomplete: "off", oninput: () => this.#composer() });
-    const send = make("button", { type: "submit", className: "primary" }, labels.send);
-    const stop = make("button", { type: "button", hidden: true, onclick: () => this.#stop() },
-      labels.stop);
-    const form = make("form", { onsubmit: (event) => this.#submit(event) }, input, send, stop);
-    const inline = this.hasAttribute("inline");
-    const panel = make("section", { className: "panel", id: "panel",
-      role: inline ? "region" : "dialog", "aria-labelledby": "title" },
-    header, log, spoken, status, form);
-    Object.assign(this.#parts, { panel, log, status, spoken, input, send, stop, close });
-    return panel;
-  }
-
-  #toggled() {
-    const open = this.hasAttribute("open");
-    const { panel, launcher } = this.#parts;
-    panel.hidden = !open;
-    launcher.hidden = open;
-    launcher.setAttribute("aria-expanded", String(open));
-    this.#store();
-    if (open) this.#scroll(true);
-  }
-
-  #composer() {
-    const { input, send, stop } = this.#parts;
-    input.style.height = "auto";
-    if (input.scrollHeight) input.style.height = `${input.scrollHeight + 2}px`;
-    send.hidden = this.#running;
-    send.disabled = !input.value.trim();
-    stop.hidden = !this.#running;
-  }
-
-  #key(event) {
-    const { input, panel } = this.#parts;
-    if (event.key === "Escape" && !event.isComposing) this.close();
-    if (event.key === "Enter" && event.target === input && !event.shiftKey && !event.isComposing) {
-      event.preventDefault();
-      this.#submit(event);
-    }
-    const whole = matchMedia("(max-width: 480px)").matches && !this.hasAttribute("inline");
-    if (event.key === "Tab" && whole) { // it covers the page: the focus must not go behind it
-      const found = [...panel.querySelectorAll("button, textarea, input, select, a[href], [tabindex]")]
-        .filter((each) => !each.disabled && each.offsetParent);
-      const [from, to] = event.shiftKey ? [found[0], found.at(-1)] : [found.at(-1), found[0]];
-      if (this.shadowRoot.activeElement === from) {
-        event.preventDefault();
-        to.focus();
-      }
-    }
-  }
-
-  #submit(event) {
-    event.preventDefault();
-    const { input } = this.#parts;
-    const text = input.value;
-    if (!text.trim() || this.#running) return;
-    input.value = "";
-    this.#composer();
-    this.send(text);
-  }
-
-  #add(...nodes) {
-    const near = this.#near();
-    this.#parts.log.append(...nodes);
-    this.#scroll(near);
-  }
-
-  #near() {
-    const { log } = this.#parts;
-    return log.scrollHeight - log.scrollTop - log.clientHeight < NEAR;
-  }
-
-  #scroll(follow) {
-    if (follow) this.#parts.log.scrollTop = this.#parts.log.scrollHeight;
-  }
-
-  #say(text) {
-    this.#parts.spoken.textContent = text;
-  }
-
-  #greet() {
-    if (!this.#labels.greeting) return;
-    this.#add(make("div", { className: "message assistant" },
-      make("div", { className: "text" }, make("p", {}, this.#labels.greeting))));
+    this.#layout.compose(false);
+    this.#layout.input.focus();
   }
 
   // --- conversation
 
-  /** Show what this tab was in the middle of, if anything. */
-  #show() {
-    const kept = this.#stored();
-    this.#session = kept.session ?? "";
-    this.#pending = kept.pending ?? null;
-    this.#greet();
-    this.#running = Boolean(this.#session || this.#pending);
-    this.#composer();
-    this.#ready = this.#load();
+  #greet() {
+    if (!this.#labels.greeting) return;
+    this.#layout.add(make("div", { className: "message assistant" },
+      make("div", { className: "text" }, make("p", {}, this.#labels.greeting))));
   }
 
+  /** Show what this tab was in the middle of, if anything. */
   async #load() {
     const pending = this.#pending;
     if (this.#session) {
@@ -236,11 +125,13 @@ export class SeawallChat extends HTMLElement {
           if (!this.#pending?.key) this.#pending = null;
           this.#session = "";
           this.#store();
-        } else this.#parts.status.textContent = words(error.problem ?? { code: "connection-lost" }, this.#labels);
+        } else {
+          const problem = error.problem ?? { code: "connection-lost" };
+          this.#layout.status.textContent = words(problem, this.#labels);
+        }
       }
     }
-    this.#running = false;
-    this.#composer();
+    this.#layout.compose(false);
     if (this.#pending) this.#run(this.#pending); // not awaited: it may take minutes
   }
 
@@ -253,7 +144,7 @@ export class SeawallChat extends HTMLElement {
     }
     const followed = pending ?? waiting?.id;
     for (const turn of turns.reverse()) {
-      if (turn.id === followed) this.#add(this.#anchor = document.createComment("turn"));
+      if (turn.id === followed) this.#layout.add(this.#anchor = document.createComment("turn"));
       else if (!this.#turns.has(turn.id)) this.#keep(turn.id, storedMessages(turn, this.#labels));
     }
   }
@@ -261,7 +152,7 @@ export class SeawallChat extends HTMLElement {
   #keep(turn, nodes) {
     const element = make("div", { className: "turn" }, ...nodes);
     this.#turns.set(turn, element);
-    this.#add(element);
+    this.#layout.add(element);
   }
 
   #api() {
@@ -286,15 +177,14 @@ export class SeawallChat extends HTMLElement {
       decide: (part, body) => this.#decide(view, part, body),
       retry: () => this.#retry(pending, view),
     });
-    this.#running = true;
     this.#pending = pending;
-    this.#parts.status.textContent = "";
+    this.#layout.status.textContent = "";
     this.#store();
     if (this.#anchor) this.#anchor.replaceWith(view.element);
-    else this.#add(view.element);
+    else this.#layout.add(view.element);
     this.#anchor = null;
-    this.#scroll(true);
-    this.#composer();
+    this.#layout.scroll(true);
+    this.#layout.compose(true);
     let problem = null;
     try {
       await this.#follow(pending, state, view, signal);
@@ -312,9 +202,9 @@ export class SeawallChat extends HTMLElement {
       this.#note(pending, state, view);
       scheduled ||= setTimeout(() => { // also while the page is in the background
         scheduled = 0;
-        const near = this.#near();
+        const near = this.#layout.near();
         view.update();
-        this.#scroll(near);
+        this.#layout.scroll(near);
       }, 30);
     };
     const api = this.#api();
@@ -335,11 +225,10 @@ export class SeawallChat extends HTMLElement {
 
   /** Keep what a reload needs as soon as it is known. */
   #note(pending, state, view) {
-    if (state.turn && state.turn !== pending.turn) {
-      pending.turn = state.turn;
-      this.#turns.get(state.turn)?.remove(); // it was shown as a part of the stored session
-      this.#turns.set(state.turn, view.element);
-    }
+    if (!state.turn || this.#turns.get(state.turn) === view.element) return;
+    pending.turn = state.turn;
+    this.#turns.get(state.turn)?.remove(); // it was shown as a part of the stored session
+    this.#turns.set(state.turn, view.element);
     if (state.session) this.#session = state.session;
     this.#store();
   }
@@ -370,27 +259,25 @@ export class SeawallChat extends HTMLElement {
       if (!turn.during || this.#turns.has(turn.id)) continue;
       this.#keep(turn.id, storedMessages(turn, this.#labels));
       const said = turn.messages.find((each) => each.by);
-      if (said) this.#say(`${this.#labels.person}: ${said.text}`);
+      if (said) this.#layout.say(`${this.#labels.person}: ${said.text}`);
     }
   }
 
   #paused(state) {
     const [wait] = state.waits;
     const person = wait?.waits === "person";
-    this.#running = false;
-    this.#composer();
-    const input = this.#parts.input;
+    this.#layout.compose(false);
+    const input = this.#layout.input;
     input.disabled = Boolean(wait) && !person;
     if (!wait) return;
-    if (person) this.#say(this.#labels.withPerson);
-    else this.#say(wait.question?.message ?? `${this.#labels.consent} ${wait.name}`);
+    if (person) this.#layout.say(this.#labels.withPerson);
+    else this.#layout.say(wait.question?.message ?? `${this.#labels.consent} ${wait.name}`);
   }
 
   #goesOn(pending) {
     this.#pending = pending;
-    this.#running = true;
-    this.#parts.input.disabled = false;
-    this.#composer();
+    this.#layout.input.disabled = false;
+    this.#layout.compose(true);
   }
 
   async #decide(view, part, body) {
@@ -398,23 +285,23 @@ export class SeawallChat extends HTMLElement {
       await this.#api().decide(part.turn, part.id, body);
     } catch (error) {
       if (!error.problem) error.problem = { code: "connection-lost" };
-      this.#parts.status.textContent = words(error.problem, this.#labels);
+      this.#layout.status.textContent = words(error.problem, this.#labels);
       throw error;
     } finally {
       this.#wake?.();
     }
-    this.#parts.status.textContent = "";
+    this.#layout.status.textContent = "";
     part.decided = true;
     const [next] = view.state.waits.filter((each) => !each.decided);
     if (next) return; // the next card follows in the order of the keyboard
-    this.#parts.input.disabled = false;
-    this.#parts.input.focus();
+    this.#layout.input.disabled = false;
+    this.#layout.input.focus();
   }
 
   #ended(pending, state, view, problem) {
-    const near = this.#near();
+    const near = this.#layout.near();
     view.update(problem);
-    this.#scroll(near);
+    this.#layout.scroll(near);
     const code = problem?.code;
     if (code === "session-not-found") this.#session = pending.session = pending.key = "";
     // A turn that would have opened the session and has failed has not done so.
@@ -423,27 +310,27 @@ export class SeawallChat extends HTMLElement {
     }
     const kept = code === "connection-lost" || code === "unauthenticated" || code === "no-token";
     if (!kept) this.#pending = null; // a reload tries again
-    this.#running = false;
-    this.#parts.input.disabled = false;
+    this.#layout.input.disabled = false;
     this.#store();
-    this.#composer();
-    this.#say(problem ? words(problem, this.#labels) : state.text);
+    this.#layout.compose(false);
+    this.#layout.say(problem ? words(problem, this.#labels) : state.text);
   }
 
   /** The same message under the same key: what was done is not done again. */
   #retry(pending, view) {
-    if (this.#running) return;
+    if (this.#layout.running) return;
     view.element.remove();
     this.#turns.delete(pending.turn);
     const { text, session, agent } = pending;
     this.#run({ key: pending.key || newKey(), text, session, agent });
-    this.#parts.input.focus();
+    this.#layout.input.focus();
   }
 
   async #stop() {
-    const { status, stop } = this.#parts;
+    const { status, stop } = this.#layout;
     const pending = this.#pending;
-    stop.disabled = true;
+    if (stop.getAttribute("aria-disabled") === "true") return;
+    stop.setAttribute("aria-disabled", "true"); // a disabled one would lose the focus
     status.textContent = this.#labels.stopping;
     let stopped = false;
     try {
@@ -451,9 +338,8 @@ export class SeawallChat extends HTMLElement {
     } catch {
       // said below
     }
-    stop.disabled = false;
-    if (!this.#running) this.#parts.input.focus();
-    status.textContent = stopped || !this.#running ? "" : this.#labels.notStopped;
+    stop.removeAttribute("aria-disabled");
+    status.textContent = stopped || !this.#layout.running ? "" : this.#labels.notStopped;
   }
 
   // --- what a reload of the page continues from; never a token
@@ -462,14 +348,12 @@ export class SeawallChat extends HTMLElement {
     return `seawall-chat ${this.getAttribute("server") ?? ""} ${this.getAttribute("agent") ?? ""}`;
   }
 
-  #stored(field) {
-    let kept = {};
+  #stored() {
     try {
-      kept = JSON.parse(sessionStorage.getItem(this.#name())) ?? {};
+      return JSON.parse(sessionStorage.getItem(this.#name())) ?? {};
     } catch {
-      // the page may not use storage: a reload begins a new conversation
+      return {}; // the page may not use storage: a reload begins a new conversation
     }
-    return field ? kept[field] : kept;
   }
 
   #store() {
@@ -480,20 +364,4 @@ export class SeawallChat extends HTMLElement {
       // as above
     }
   }
-}
-
-function icon(name) {
-  const space = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(space, "svg");
-  const path = document.createElementNS(space, "path");
-  path.setAttribute("d", ICONS[name]);
-  svg.setAttribute("viewBox", "0 0 24 24");
-  svg.setAttribute("aria-hidden", "true");
-  svg.append(path);
-  return svg;
-}
-
-function iconButton(name, label, onclick) {
-  return make("button", { type: "button", className: "plain", "aria-label": label, title: label, onclick },
-    icon(name));
 }

@@ -40,17 +40,17 @@ export class TurnView {
 
   #show(at, part) {
     let shown = this.#shown[at];
-    const kept = shown && shown.kind === part.kind && (part.kind === "text" || shown.part === part);
+    const kept = shown && ["kind", "id", "number"].every((name) => shown.part[name] === part[name]);
     if (!kept) {
       for (const extra of this.#shown.splice(at)) extra.element.remove();
       shown = part.kind === "text"
         ? { element: make("div", { className: "text" }) }
         : waitCard(part, this.#labels, (body) => this.#decide(part, body));
-      this.#shown.push(Object.assign(shown, { kind: part.kind, part }));
+      this.#shown.push(Object.assign(shown, { part }));
       this.#note.before(shown.element);
     }
     if (part.kind === "text") render(shown.element, part.text);
-    else shown.update();
+    else shown.update(part);
   }
 
   #say(problem) {
