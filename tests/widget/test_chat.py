@@ -203,7 +203,9 @@ def test_the_token_is_kept_in_memory_only(chat: Chat, shop: Shop, seconds: int) 
         chat.expect_answer(text)
         chat.page.wait_for_timeout(600)
     assert shop.tokens == (1 if seconds == 300 else 2)
-    kept = chat.page.evaluate("JSON.stringify([{...sessionStorage}, {...localStorage}, document.cookie])")
+    kept = chat.page.evaluate(
+        "JSON.stringify([{...sessionStorage}, {...localStorage}, document.cookie])"
+    )
     assert "sw_ann" not in kept
     assert "one" not in kept  # nor what was said, once it is answered
 
