@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.parts.browser import new_context
 from tests.servers import ServerProcess
@@ -150,7 +150,7 @@ def test_a_reload_continues_a_turn_that_waits(chat: Chat) -> None:
     expect(chat.log.locator(".message.you")).to_have_count(1)
 
 
-def test_stop_ends_the_turn(chat: Chat, server: ServerProcess) -> None:
+def test_stop_ends_the_turn(chat: Chat) -> None:
     chat.say("words 2000")
     expect(chat.answers().last).to_contain_text("answer")
     chat.page.get_by_role("button", name="Stop").click()
@@ -215,13 +215,12 @@ def test_a_refused_token_is_fetched_again(chat: Chat, shop: Shop) -> None:
     chat.expect_answer("one")
     refused: list[str] = []
 
-    def refuse(route: object) -> None:
+    def refuse(route: Route) -> None:
         if not refused:
-            refused.append(route.request.headers["authorization"])  # type: ignore[attr-defined]
-            headers = {"access-control-allow-origin": "*"}
-            route.fulfill(status=401, body="{}", headers=headers)  # type: ignore[attr-defined]
+            refused.append(route.request.headers["authorization"])
+            route.fulfill(status=401, body="{}", headers={"access-control-allow-origin": "*"})
         else:
-            route.continue_()  # type: ignore[attr-defined]
+            route.continue_()
 
     chat.page.route("**/v1/turns", refuse)
     before = shop.tokens

@@ -202,17 +202,15 @@ export class SeawallChat extends HTMLElement {
       this.#note(pending, state, view);
       scheduled ||= setTimeout(() => { // also while the page is in the background
         scheduled = 0;
-        const near = this.#layout.near();
-        view.update();
-        this.#layout.scroll(near);
+        this.#update(view);
       }, 30);
     };
     const api = this.#api();
-    view.update();
+    this.#update(view);
     try {
       await api.follow(pending, state, { signal, changed });
       while (state.status === "paused") {
-        view.update();
+        this.#update(view);
         this.#paused(state);
         await this.#wait(state, { signal, changed });
         this.#goesOn(pending);
@@ -221,6 +219,13 @@ export class SeawallChat extends HTMLElement {
     } finally {
       clearTimeout(scheduled);
     }
+  }
+
+  /** The view as its state is; a reader at the end of the log stays there. */
+  #update(view, problem) {
+    const near = this.#layout.near();
+    view.update(problem);
+    this.#layout.scroll(near);
   }
 
   /** Keep what a reload needs as soon as it is known. */
@@ -267,8 +272,7 @@ export class SeawallChat extends HTMLElement {
     const [wait] = state.waits;
     const person = wait?.waits === "person";
     this.#layout.compose(false);
-    const input = this.#layout.input;
-    input.disabled = Boolean(wait) && !person;
+    this.#layout.enable(wait && !person ? this.#labels.first : "");
     if (!wait) return;
     if (person) this.#layout.say(this.#labels.withPerson);
     else this.#layout.say(wait.question?.message ?? `${this.#labels.consent} ${wait.name}`);
@@ -276,7 +280,7 @@ export class SeawallChat extends HTMLElement {
 
   #goesOn(pending) {
     this.#pending = pending;
-    this.#layout.input.disabled = false;
+    this.#layout.enable();
     this.#layout.compose(true);
   }
 
@@ -294,14 +298,12 @@ export class SeawallChat extends HTMLElement {
     part.decided = true;
     const [next] = view.state.waits.filter((each) => !each.decided);
     if (next) return; // the next card follows in the order of the keyboard
-    this.#layout.input.disabled = false;
+    this.#layout.enable();
     this.#layout.input.focus();
   }
 
   #ended(pending, state, view, problem) {
-    const near = this.#layout.near();
-    view.update(problem);
-    this.#layout.scroll(near);
+    this.#update(view, problem);
     const code = problem?.code;
     if (code === "session-not-found") this.#session = pending.session = pending.key = "";
     // A turn that would have opened the session and has failed has not done so.
@@ -310,7 +312,7 @@ export class SeawallChat extends HTMLElement {
     }
     const kept = code === "connection-lost" || code === "unauthenticated" || code === "no-token";
     if (!kept) this.#pending = null; // a reload tries again
-    this.#layout.input.disabled = false;
+    this.#layout.enable();
     this.#store();
     this.#layout.compose(false);
     this.#layout.say(problem ? words(problem, this.#labels) : state.text);

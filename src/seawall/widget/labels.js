@@ -8,6 +8,7 @@ export const LABELS = {
   log: "Conversation",
   message: "Your message",
   placeholder: "Write a message…",
+  first: "Please decide above first.",
   send: "Send",
   stop: "Stop",
   retry: "Try again",

@@ -14,13 +14,15 @@ const ICONS = {
 export class Layout {
   #on;
   #inline;
+  #placeholder;
 
   constructor(labels, inline, on) {
     this.#on = on;
     this.#inline = inline;
+    this.#placeholder = labels.placeholder;
     this.launcher = make("button", {
-      type: "button", className: "launcher", "aria-label": labels.open, "aria-expanded": "false",
-      "aria-controls": "panel", onclick: on.open,
+      type: "button", className: "launcher", "aria-label": `${labels.open}: ${labels.title}`,
+      "aria-expanded": "false", "aria-controls": "panel", onclick: on.open,
     }, icon("chat"), make("span", {}, labels.title));
     const close = iconButton("close", labels.close, on.close);
     close.hidden = inline;
@@ -48,6 +50,12 @@ export class Layout {
     this.launcher.hidden = open;
     this.launcher.setAttribute("aria-expanded", String(open));
     if (open) this.scroll(true);
+  }
+
+  /** Let the user write, or say why not. */
+  enable(reason = "") {
+    this.input.disabled = Boolean(reason);
+    this.input.placeholder = reason || this.#placeholder;
   }
 
   /** Bring the field and its buttons up to date. */

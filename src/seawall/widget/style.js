@@ -64,7 +64,7 @@ button {
 }
 button:disabled { cursor: default; opacity: 0.55; }
 button.primary { background: var(--accent); border-color: var(--accent); color: var(--on-accent); }
-button.plain { border: 0; background: none; padding: 6px; min-width: 36px; }
+button.plain { border: 0; background: none; padding: 6px; min-width: 36px; display: grid; place-items: center; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 .launcher {
   display: flex; align-items: center; gap: 8px; min-height: 52px; padding: 0 20px;
