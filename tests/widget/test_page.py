@@ -16,7 +16,8 @@ from tests.widget.shop import Shop
 HOSTILE = [
     "* { all: unset !important; display: none }",
     """body * , seawall-chat { all: unset !important; display: none !important;
-       visibility: hidden !important; opacity: 0 !important; pointer-events: none !important; position: static !important;
+       visibility: hidden !important; opacity: 0 !important;
+       pointer-events: none !important; position: static !important;
        transform: scale(0) !important; clip-path: inset(50%) !important; width: 0 !important;
        height: 0 !important; font-size: 0 !important; color: transparent !important;
        z-index: -1 !important; filter: opacity(0) !important; zoom: 0.01 !important }""",
