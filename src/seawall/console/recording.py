@@ -5,7 +5,6 @@ the spans of its stages, calls of models and tools, and its events with their ti
 is a sample; recording all of it would cost more than a per cent of what a turn costs.
 """
 
-import asyncio
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -58,7 +57,7 @@ class Course:
     )
 
     def __init__(self, request: TurnRequest, tracer: Tracer | None) -> None:
-        self.clock: Callable[[], float] = asyncio.get_running_loop().time
+        self.clock: Callable[[], float] = time.monotonic
         self.turn = request.id
         self.session = request.session
         self.began_at = time.time()
