@@ -35,12 +35,12 @@ class Course:
         turn: Id of the turn.
         session: Id of its session.
         began_at: Unix seconds.
-        started_at: Seconds on the event loop's clock.
+        started_at: Seconds on the monotonic clock.
         spans: In the order in which they began.
         events: With seconds since the turn's arrival.
         characters: Of text in the events.
         truncated: Whether events are missing at the end.
-        clock: Of the event loop.
+        clock: Monotonic seconds.
     """
 
     __slots__ = (

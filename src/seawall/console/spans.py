@@ -23,7 +23,7 @@ class SpanList:
     """The spans of a turn, in the order in which they began; at most 400.
 
     Attributes:
-        clock: Of the event loop.
+        clock: Monotonic seconds.
         spans: Without that of the turn as a whole.
     """
 
@@ -45,7 +45,7 @@ class CourseSpan:
     Attributes:
         name: As in traces.
         kind: As in traces.
-        began_at: Seconds on the event loop's clock.
+        began_at: Seconds on the monotonic clock.
         ended_at: The same; None while it lasts.
         error: Kind of failure; None for none.
         attributes: Without contents.
