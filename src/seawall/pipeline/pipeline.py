@@ -269,20 +269,21 @@ class Pipeline:
             TurnNotFound: it is not the owner's, or is not known (any more).
             Problem: the turn failed.
         """
-        live = self.live.find(turn, owner)
-        if isinstance(live, FailedTurn) and live.problem.effects:
-            live = None  # the session has it, with the events before its failure
-        source = (
-            live.follow(after)
-            if live is not None
-            else stored_events(
-                self.ports.store,
-                owner,
-                turn,
-                after=after,
-                seconds=self.ports.limits.turn,
-                call_seconds=self.ports.limits.session,
-            )
+
+        def follow() -> AsyncGenerator[tuple[int, Event], None] | None:
+            live = self.live.find(turn, owner)
+            if isinstance(live, FailedTurn) and live.problem.effects:
+                return None  # the session has it, with the events before its failure
+            return live.follow(after) if live is not None else None
+
+        source = follow() or stored_events(
+            self.ports.store,
+            owner,
+            turn,
+            after=after,
+            seconds=self.ports.limits.turn,
+            call_seconds=self.ports.limits.session,
+            follow=follow,
         )
         async with aclosing(source):
             async for position, event in source:

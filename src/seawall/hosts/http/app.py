@@ -41,6 +41,7 @@ _MESSAGES = "/messages"
 _MCP_PATHS = ("/mcp", "/.well-known/oauth-protected-resource")
 _OTHER_APIS = ("/v1/chat/", "/v1/models", "/v1/sessions", "/v1/approvals", "/v1/effects")
 _UI_PATHS = ("/v1/ui/", "/v1/ag-ui")
+_WIDGET_PATH = "/seawall-chat.js"
 _CONSOLE = "/console"
 _SCRAPE_SECONDS = 1.0
 
@@ -212,6 +213,10 @@ class HttpApplication:
         if endpoints is None and path.startswith(_MCP_PATHS):
             self._import_mcp()
             endpoints = self._routes.get(path)
+        if path == _WIDGET_PATH:
+            from seawall.hosts.http.widget import show_widget  # noqa: PLC0415 - pages load it
+
+            return {"GET": show_widget}
         if endpoints is not None:
             return endpoints
         for prefix, endpoints_below in _PREFIXES.items():

@@ -37,6 +37,7 @@ __all__ = [
     "Client",
     "ClientDisconnected",
     "Exchange",
+    "Header",
     "OutputThrottle",
     "Receive",
     "Scope",
