@@ -43,6 +43,7 @@ from seawall.turn import Principal, TurnReport, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.caches.answers import AnswerCache
+    from seawall.console.recording import TurnRecorder
     from seawall.pipeline.compaction import Compactions
     from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.recovery import OrphanRecovery
@@ -72,6 +73,7 @@ class Engine(Struct, frozen=True):
         catalog: Tools that live elsewhere; None without any.
         offer: Gives the agents the tools that there are now.
         frozen: Whether the process may be frozen between requests, so that nothing runs then.
+        recorder: Recent turns, for the console; None where it is off.
     """
 
     pipeline: Pipeline
@@ -90,6 +92,7 @@ class Engine(Struct, frozen=True):
     offer: Callable[[], None]
     telemetry: "Telemetry | None"
     frozen: bool
+    recorder: "TurnRecorder | None" = None
 
     async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
         """Run a turn; see `Pipeline.execute`."""
@@ -348,9 +351,16 @@ async def _assemble(
     """Build everything that uses the open store."""
     metering = await open_metering(settings, partial(_open_counters, store))
     telemetry = _telemetry(settings, environment)
+    recorder = None
+    if settings.has_console and not light:
+        from seawall.console.recording import TurnRecorder  # noqa: PLC0415 - only where it is on
+
+        recorder = TurnRecorder(settings.console.turns)
 
     def trace_attempts(name: str, model: Model) -> Model:
         metered = _metered(metering, name, model)
+        if telemetry is None and recorder is not None:
+            return recorder.model(f"attempt {name}", metered, traced=False)
         return metered if telemetry is None else telemetry.trace_attempts(name, metered)
 
     upstreams = open_upstreams(
@@ -368,6 +378,11 @@ async def _assemble(
         models |= {
             name: _metered(metering, name, GuardedModel(name, each))
             for name, each in registered.models.items()
+        }
+    if recorder is not None:
+        models = {
+            name: recorder.model(f"model {name}", each, traced=telemetry is not None)
+            for name, each in models.items()
         }
     if telemetry is not None:
         models = {name: telemetry.trace_chat(name, each) for name, each in models.items()}
@@ -404,7 +419,7 @@ async def _assemble(
         gate=gate,
         limits=settings.turn,
         sessions=settings.sessions,
-        observe=_observers(registered.observe, telemetry),
+        observe=_observers(registered.observe, telemetry, recorder),
         answers=answers,
         spending=metering.spending,
         tracer=telemetry.recorder if telemetry is not None else None,
@@ -415,7 +430,7 @@ async def _assemble(
         check_quota=_quota_check(registered, resilient) if metering.quotas else None,
         compactions=_open_compactions(registered, store, metering),
     )
-    pipeline = Pipeline(ports)
+    pipeline = Pipeline(ports, recorder)
     orphan_recovery = None
     if not light or notifications is not None:
         from seawall.pipeline.recovery import OrphanRecovery  # noqa: PLC0415
@@ -444,6 +459,7 @@ async def _assemble(
         offer=offer if answers is None else partial(_offer_anew, offer, answers),
         telemetry=telemetry,
         frozen=frozen,
+        recorder=recorder,
     )
 
 
@@ -616,9 +632,13 @@ def _telemetry(settings: Settings, environment: Mapping[str, str]) -> "Telemetry
     return open_telemetry(settings.telemetry, settings.models, environment)
 
 
-def _observers(observe: Observe, telemetry: "Telemetry | None") -> Observe:
+def _observers(
+    observe: Observe, telemetry: "Telemetry | None", recorder: "TurnRecorder | None"
+) -> Observe:
     observers = Observers()
     observers.add(observe)
+    if recorder is not None:
+        observers.add(recorder.observe)
     if telemetry is not None:
         observers.add(telemetry.observe)
     return observers

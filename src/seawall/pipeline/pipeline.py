@@ -25,6 +25,7 @@ from seawall.identity import Credential, Trusted
 from seawall.pipeline.answering import answer_turn
 from seawall.pipeline.context import (
     Ports,
+    Recorder,
     Stage,
     StageTimings,
     TurnContext,
@@ -52,10 +53,17 @@ _MAX_RELOADS = 3  # when a turn that was to be joined has ended
 
 
 class Pipeline:
-    """Runs turns. A turn's state is in its context; only those in `live` can be found by id."""
+    """Runs turns. A turn's state is in its context; only those in `live` can be found by id.
 
-    def __init__(self, ports: Ports) -> None:
+    Attributes:
+        ports: What it runs turns with.
+        live: Turns that can be followed.
+        recorder: Records turns for the console; None without one.
+    """
+
+    def __init__(self, ports: Ports, recorder: Recorder | None = None) -> None:
         self.ports = ports
+        self.recorder = recorder
         self.live = LiveTurns()
         self._store_in_doubt = False
 
@@ -81,9 +89,14 @@ class Pipeline:
             CommitUnknown: it may be stored or not.
             Problem: the turn has failed; nothing of it is stored.
         """
-        if self.ports.tracer is None:
+        tracer = self.ports.tracer
+        if self.recorder is not None:
+            course = self.recorder.begin(request, tracer)
+            if course is not None:
+                tracer, emit = course, course.recording(emit)
+        if tracer is None:
             return await self._execute(request, credential, emit, recovered_job)
-        with turn_span(self.ports.tracer, request) as span:
+        with turn_span(tracer, request) as span:
             try:
                 report = await self._execute(request, credential, emit, recovered_job)
             except BaseException as failure:
@@ -105,7 +118,7 @@ class Pipeline:
         if request.deadline is not None:
             deadline = min(deadline, request.deadline)
         timings = StageTimings(started)
-        report = TurnReport(request.id)
+        report = TurnReport(request.id, session=request.session)
         spending = self.ports.spending()
         context = TurnContext(
             request,
@@ -126,7 +139,7 @@ class Pipeline:
             else:
                 timings.record("authenticate", took := clock() - started)
                 record_span("authenticate", took)
-            report.tenant = principal.tenant
+            report.tenant, report.subject = principal.tenant, principal.subject
             if answered is not None:
                 answered.tenant = principal.tenant
             await self._admit(context, principal)

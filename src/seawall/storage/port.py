@@ -316,7 +316,7 @@ class AuditRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         key: The session, and so on whose behalf.
         turn: Id of the turn.
-        kind: "effect" or "decision".
+        kind: "effect", "decision", or "read" of contents that were shown in the console.
         effect: Id of the effect.
         call: Id of the call.
         tool: Name of the tool.

@@ -1,5 +1,6 @@
 // The shell of the console: who is logged in, navigation, and the page that the address names.
 import { html, render, useEffect, useState } from "./view.js";
+import { link, readAddress } from "./links.js";
 import { identify, may, me, post } from "./api.js";
 import { Login } from "./login.js";
 
@@ -14,18 +15,9 @@ const pages = [
   { name: "reports", title: "Reports", permission: "look" },
 ];
 
-// "#/turns/ID?tenant=acme" as { name, path, query }.
-function location_() {
-  const [path, query = ""] = window.location.hash.replace(/^#\/?/, "").split("?");
-  const [name = "", ...rest] = path.split("/").map(decodeURIComponent);
-  return { name: name || "now", path: rest, query: Object.fromEntries(new URLSearchParams(query)) };
-}
+export { link };
 
-export function link(name, path = [], query = {}) {
-  const parts = [name, ...path].map(encodeURIComponent).join("/");
-  const words = new URLSearchParams(query).toString();
-  return `#/${parts}${words ? `?${words}` : ""}`;
-}
+const location_ = () => readAddress(window.location.hash);
 
 function Page({ at }) {
   const [loaded, setLoaded] = useState({});

@@ -28,6 +28,7 @@ from seawall.spans import incoming_trace
 from seawall.timers import TimingWheel
 
 if TYPE_CHECKING:
+    from seawall.console.service import ConsoleService
     from seawall.hosts.http.console import ConsoleEndpoints
     from seawall.orchestrator import Orchestrator
 
@@ -49,7 +50,11 @@ Scrape = Callable[[], Awaitable[tuple[bytes, bytes]]]
 
 
 class HttpApplication:
-    """The ASGI 3 application of an orchestrator: turns, OpenAI-compatible API, health, metrics."""
+    """The ASGI 3 application of an orchestrator: turns, OpenAI-compatible API, health, metrics.
+
+    Attributes:
+        console_service: What the console shows; set by a worker that is one of several.
+    """
 
     def __init__(
         self,
@@ -83,6 +88,7 @@ class HttpApplication:
             behind=lambda: orchestrator.ready and orchestrator.engine.gate.behind,
         )
         self._openapi = b""
+        self.console_service: ConsoleService | None = None
         self._console: ConsoleEndpoints | None = None
         settings = orchestrator.settings.server
         self._cors = None
@@ -216,7 +222,7 @@ class HttpApplication:
         for prefix, endpoints_below in _PREFIXES.items():
             if path.startswith(prefix):
                 return endpoints_below(path.removeprefix(prefix))
-        if path.startswith(_CONSOLE) and self._orchestrator.settings.has_console:
+        if path.startswith(_CONSOLE) and self._has_console:
             return self._console_endpoints(path.removeprefix(_CONSOLE))
         if path == "/":
             return {"GET": self._root}
@@ -254,12 +260,19 @@ class HttpApplication:
 
             self._routes |= McpEndpoint(self._orchestrator).routes()
 
+    @property
+    def _has_console(self) -> bool:
+        """Whether it is on; it is not in a process that may be frozen between requests."""
+        return self._orchestrator.ready and self._orchestrator.engine.recorder is not None
+
     def _console_endpoints(self, path: str) -> dict[str, Endpoint] | None:
         """The endpoints of the console; pages of other origins may not read their answers."""
         if self._console is None:
+            from seawall.console.service import open_service  # noqa: PLC0415 - as above
             from seawall.hosts.http.console import ConsoleEndpoints  # noqa: PLC0415 - as above
 
-            self._console = ConsoleEndpoints(self._orchestrator, self._endpoints)
+            service = self.console_service or open_service(self._orchestrator)
+            self._console = ConsoleEndpoints(self._orchestrator, service, self._endpoints)
         endpoints = self._console.find(path)
         if endpoints is None:
             return None
@@ -273,9 +286,9 @@ class HttpApplication:
 
         return {method: same_origin(each) for method, each in endpoints.items()}
 
-    async def _root(self, orchestrator: "Orchestrator", exchange: Exchange) -> None:
+    async def _root(self, _: "Orchestrator", exchange: Exchange) -> None:
         """`GET /`: the console where there is one, else where the API is described."""
-        if orchestrator.settings.has_console:
+        if self._has_console:
             await exchange.start(307, [(b"location", b"console/"), (b"content-length", b"0")])
             await exchange.end()
         else:

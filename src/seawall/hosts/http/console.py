@@ -10,9 +10,11 @@ from msgspec import Struct
 
 from seawall.console.access import permissions
 from seawall.console.files import SECURITY_HEADERS, Asset, load_assets
+from seawall.console.service import ConsoleService
 from seawall.errors import Forbidden, Unauthenticated
 from seawall.hosts.http.bodies import decode
 from seawall.hosts.http.console_access import COOKIE, ConsoleAccess, set_cookie
+from seawall.hosts.http.console_data import ConsoleData
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.sessions import call_limit
 from seawall.identity import Bearer, Trusted
@@ -24,6 +26,8 @@ __all__ = ["PRIVATE", "ConsoleEndpoints"]
 
 PRIVATE = (b"cache-control", b"no-store")
 _API = "api/v1/"
+_TURNS = "/api/turns/"
+_SESSIONS = "/api/sessions/"
 _MAX_LOGIN_BYTES = 16_384
 
 Endpoint = Callable[["Orchestrator", Exchange], Awaitable[None]]
@@ -46,12 +50,16 @@ class ConsoleEndpoints:
     """The endpoints below `/console`."""
 
     def __init__(
-        self, orchestrator: "Orchestrator", endpoints: Callable[[str], Endpoints | None]
+        self,
+        orchestrator: "Orchestrator",
+        service: ConsoleService,
+        endpoints: Callable[[str], Endpoints | None],
     ) -> None:
         """Load the files of the page.
 
         Args:
             orchestrator: What is shown.
+            service: Has recent turns and samples of all workers.
             endpoints: The endpoints of the API by path, which the page calls by its login.
 
         Raises:
@@ -61,6 +69,7 @@ class ConsoleEndpoints:
         self._api = endpoints
         self._assets = load_assets()
         self.access = ConsoleAccess(orchestrator)
+        self._data = data = ConsoleData(self.access, service)
         self._decoder = msgspec.json.Decoder(_LoginBody)
         self._routes: dict[str, Endpoints] = {
             "": {"GET": self._to_page},
@@ -68,6 +77,9 @@ class ConsoleEndpoints:
             "/api/me": {"GET": self._me},
             "/api/login": {"POST": self._login},
             "/api/logout": {"POST": self._logout},
+            "/api/now": {"GET": data.now},
+            "/api/turns": {"GET": data.turns},
+            "/api/sessions": {"GET": data.sessions},
         }
 
     def find(self, path: str) -> Endpoints | None:
@@ -80,7 +92,20 @@ class ConsoleEndpoints:
             return {"GET": lambda _, exchange: self._file(exchange, asset)} if asset else None
         if path.startswith("/" + _API):
             return self._api_endpoints("/" + path.removeprefix("/api/"))
-        return None
+        return self._data_endpoints(path)
+
+    def _data_endpoints(self, path: str) -> Endpoints | None:
+        """The endpoints of one turn or session."""
+        data = self._data
+        if path.startswith(_TURNS):
+            turn, _, below = path.removeprefix(_TURNS).partition("/")
+            if below == "events":
+                return {"GET": lambda app, exchange: data.turn_events(app, exchange, turn)}
+            return None if below or not turn else {"GET": lambda _, x: data.turn(x, turn)}
+        session = path.removeprefix(_SESSIONS)
+        if session == path or not session or "/" in session:
+            return None
+        return {"GET": lambda app, exchange: data.session(app, exchange, session)}
 
     def _api_endpoints(self, path: str) -> Endpoints | None:
         """The API as the page calls it: as the person who is logged in."""
