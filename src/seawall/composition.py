@@ -42,6 +42,8 @@ from seawall.transport.http_client import Endpoint, HttpClient, Origin
 from seawall.turn import Principal, TurnReport, TurnRequest
 
 if TYPE_CHECKING:
+    from seawall.agents.attachments import TurnAttachments
+    from seawall.attachments.open import OpenAttachments
     from seawall.caches.answers import AnswerCache
     from seawall.console.recording import TurnRecorder
     from seawall.pipeline.compaction import Compactions
@@ -74,6 +76,7 @@ class Engine(Struct, frozen=True):
         offer: Gives the agents the tools that there are now.
         frozen: Whether the process may be frozen between requests, so that nothing runs then.
         recorder: Recent turns, for the console; None where it is off.
+        files: What takes, keeps and expires files of customers; None without `[blobs]`.
     """
 
     pipeline: Pipeline
@@ -93,6 +96,7 @@ class Engine(Struct, frozen=True):
     telemetry: "Telemetry | None"
     frozen: bool
     recorder: "TurnRecorder | None" = None
+    files: "OpenAttachments | None" = None
 
     async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
         """Run a turn; see `Pipeline.execute`."""
@@ -119,6 +123,8 @@ class Engine(Struct, frozen=True):
             self.orphan_recovery.start()
         if self.catalog is not None:
             self.catalog.start(self.offer)
+        if self.files is not None and not self.frozen:
+            self.files.sweep.start()
         if self.telemetry is not None:
             self.telemetry.start()
 
@@ -158,6 +164,8 @@ class Engine(Struct, frozen=True):
         if self.pipeline.ports.compactions is not None:
             await self.pipeline.ports.compactions.settle(0.0)
         await self.metering.close()
+        if self.files is not None:
+            await self.files.close()
         await self.store.close()
         self.detector.close()
         for model in self.models.values():
@@ -403,6 +411,7 @@ async def _assemble(
     offer()
     _check_exposed(settings, agents)
     answers = _open_answers(settings, registered, agents)
+    files = await _open_files(settings, store, environment)
     default = settings.routing.default_agent or next(iter(agents))
     detector = await _open_detector(settings, models, light=light)
     gate = open_gate(settings.admission, processes=settings.server.workers)
@@ -425,10 +434,12 @@ async def _assemble(
         tracer=telemetry.recorder if telemetry is not None else None,
         next_message=settings.effects.next_message,
         approval_seconds=settings.effects.approval_seconds,
+        client_seconds=settings.effects.client_seconds,
         notifications=notifications,
         person_notice=settings.handover.notice,
         check_quota=_quota_check(registered, resilient) if metering.quotas else None,
         compactions=_open_compactions(registered, store, metering),
+        attachments=_turn_attachments(settings, files),
     )
     pipeline = Pipeline(ports, recorder)
     orphan_recovery = None
@@ -460,6 +471,7 @@ async def _assemble(
         telemetry=telemetry,
         frozen=frozen,
         recorder=recorder,
+        files=files,
     )
 
 
@@ -468,6 +480,35 @@ def _check_exposed(settings: Settings, agents: Mapping[str, Agent]) -> None:
     for name in settings.mcp.agents if settings.mcp is not None else ():
         if name not in agents:
             raise ConfigError(f'mcp.agents: unknown agent "{name}"; known: {", ".join(agents)}')
+
+
+async def _open_files(
+    settings: Settings, store: SessionStore, environment: Mapping[str, str]
+) -> "OpenAttachments | None":
+    """What takes files of customers; None without `[blobs]`."""
+    if settings.blobs is None:
+        return None
+    from seawall.attachments.open import open_attachments  # noqa: PLC0415 - only if configured
+
+    return await open_attachments(
+        settings.blobs,
+        settings.attachments,
+        store,
+        grace_seconds=settings.sessions.background_seconds + settings.turn.turn,
+        environment=environment,
+    )
+
+
+def _turn_attachments(
+    settings: Settings, files: "OpenAttachments | None"
+) -> "TurnAttachments | None":
+    if files is None:
+        return None
+    from seawall.agents.attachments import ShownBounds, TurnAttachments  # noqa: PLC0415 - likewise
+
+    shown = settings.attachments
+    bounds = ShownBounds(shown.shown_images, shown.shown_documents, shown.shown_bytes)
+    return TurnAttachments(bounds, files.contents_of)
 
 
 def _open_answers(
@@ -705,6 +746,8 @@ def _build_agent(
         reasoning=settings.reasoning,
         description=settings.description,
         compaction=_compaction(name, settings, models),
+        client_tools=settings.client_tools,
+        client_instructions=settings.client_instructions,
     )
 
 

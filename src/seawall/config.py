@@ -27,6 +27,8 @@ from seawall.intents import NO_INTENT
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
+    AttachmentSettings,
+    BlobSettings,
     BudgetSettings,
     CacheLimits,
     ConsoleSettings,
@@ -259,6 +261,9 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         compaction: Whether what leaves the history window is summarised.
         summary_model: Name of the model that writes summaries; empty for the agent's.
         summary_tokens: Of a summary, at most.
+        client_tools: Whether clients may offer tools of their own, which they run themselves.
+        client_instructions: What becomes of system and developer messages of clients: "ignore",
+            "append" them to the instructions, or "refuse" the request.
     """
 
     instructions: str
@@ -275,6 +280,8 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     compaction: Literal["none", "summary"] = "none"
     summary_model: str = ""
     summary_tokens: Annotated[int, Meta(ge=100, le=8_000)] = 1_000
+    client_tools: bool = False
+    client_instructions: Literal["ignore", "append", "refuse"] = "ignore"
 
 
 class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -325,6 +332,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     handover: HandoverSettings = HandoverSettings()
     mcp: McpServerSettings | None = None
     console: ConsoleSettings = ConsoleSettings()
+    blobs: BlobSettings | None = None
+    attachments: AttachmentSettings = AttachmentSettings()
     budgets: BudgetSettings = BudgetSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     quotas: dict[str, QuotaSettings] = field(default_factory=dict)
@@ -488,9 +497,16 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
         jwt = replace(jwt, jwks_file=at(jwt.jwks_file, "identity", "jwt", "jwks_file"))
     if jwt is not None and jwt.ca_file:
         jwt = replace(jwt, ca_file=at(jwt.ca_file, "identity", "jwt", "ca_file"))
-    routing = settings.routing
+    routing, blobs = settings.routing, settings.blobs
+    if blobs is not None:
+        blobs = replace(
+            blobs,
+            path=at(blobs.path, "blobs", "path"),
+            ca_file=at(blobs.ca_file, "blobs", "ca_file"),
+        )
     return replace(
         settings,
+        blobs=blobs,
         identity=replace(settings.identity, jwt=jwt),
         sessions=replace(
             settings.sessions,
@@ -551,6 +567,8 @@ _plain_sections: dict[str, type[Struct]] = {
     "handover": HandoverSettings,
     "mcp": McpServerSettings,
     "console": ConsoleSettings,
+    "blobs": BlobSettings,
+    "attachments": AttachmentSettings,
     "budgets": BudgetSettings,
     "telemetry": TelemetrySettings,
 }

@@ -123,6 +123,8 @@ class ApprovalRequested(
 ):
     """A tool call waits for a decision; `POST /v1/turns/{turn}/approvals/{id}` takes it.
 
+    A call that the client runs waits for its result; `POST /v1/turns/{turn}/tools/{id}` takes it.
+
     Attributes:
         turn: Id of the turn.
         id: Id of the tool call.
@@ -133,6 +135,7 @@ class ApprovalRequested(
         kind: "approval"; "input" if a server of tools asks the user something; "person" if the
             conversation is handed over to a person; "client" if the client runs the tool.
         question: Of "input".
+        effect: Of "client", the id of the call that is unique in the tenant.
     """
 
     turn: str
@@ -143,9 +146,10 @@ class ApprovalRequested(
     role: str | None = None
     kind: str = "approval"
     question: Question | None = None
+    effect: str = ""
 
 
-class TurnPaused(Struct, frozen=True, tag="turn.paused", tag_field="type"):
+class TurnPaused(Struct, frozen=True, tag="turn.paused", tag_field="type", omit_defaults=True):
     """The turn waits for decisions, without connection or memory.
 
     Attributes:
@@ -153,12 +157,14 @@ class TurnPaused(Struct, frozen=True, tag="turn.paused", tag_field="type"):
         session: Id of the session.
         version: The session's version.
         waits: Ids of the tool calls that wait.
+        usage: Tokens of the turn so far.
     """
 
     turn: str
     session: str
     version: int
     waits: tuple[str, ...]
+    usage: Usage = Usage()
 
 
 class TurnResumed(Struct, frozen=True, tag="turn.resumed", tag_field="type"):

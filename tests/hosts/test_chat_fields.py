@@ -331,9 +331,7 @@ async def test_an_agents_own_schema_has_priority(tmp_path: Any) -> None:
         {"role": "assistant", "content": [{"type": "refusal", "refusal": "I will not."}]},
         {"role": "assistant", "content": [{"type": "refusal", "refusal": None}]},
         {"role": "assistant", "content": [], "tool_calls": None, "audio": None},
-        {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {}}]},
-        {"role": "tool", "content": "", "tool_call_id": "1"},
-        {"role": "function", "content": None, "name": "f"},
+        {"role": "assistant", "content": None, "tool_calls": []},
     ],
 )
 async def test_any_history_is_accepted(tmp_path: Any, message: dict[str, object]) -> None:

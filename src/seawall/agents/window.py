@@ -39,6 +39,7 @@ M = TypeVar("M", bound=Message)
 _CHARACTERS_A_TOKEN = 4
 _TOKENS_A_MESSAGE = 4
 _MAX_TURN_IMAGES = 8
+_NAMED_CHARACTERS = 100
 _NOT_KEPT = "[Its images are not kept.]"
 _WITHOUT_RESULT = {
     "planned": "{} was not executed: the turn was interrupted before.",
@@ -62,8 +63,10 @@ def estimate_tokens(message: Message) -> int:
         characters = len(message.text) + sum(
             len(call.name) + len(call.arguments) for call in message.tool_calls
         )
-    else:
+    else:  # attachments have bounds of their own: here they count with their names
         characters = len(message.text)
+        for each in message.attachments:
+            characters += _NAMED_CHARACTERS + len(each.name)
     return characters // _CHARACTERS_A_TOKEN + _TOKENS_A_MESSAGE
 
 

@@ -28,6 +28,7 @@ from seawall.storage.port import BackgroundJob, SessionStore
 from seawall.turn import TurnReport, TurnRequest
 
 if TYPE_CHECKING:
+    from seawall.agents.attachments import TurnAttachments
     from seawall.caches.answers import AnswerCache
     from seawall.models import ModelRequest
     from seawall.pipeline.compaction import Compactions
@@ -269,11 +270,12 @@ class Ports(Struct, frozen=True, kw_only=True):
     """The ports that the pipeline uses; composed once at start.
 
     `next_message`: what happens to a session's next message while one of its turns is paused; see
-    `EffectSettings`, also for `approval_seconds`. `notifications` delivers those of hand-overs;
-    `person_notice` answers a message while a person has the conversation, empty for no answer.
+    `EffectSettings`, also for `approval_seconds` and `client_seconds`. `notifications` delivers
+    those of hand-overs; `person_notice` answers a message while a person has the conversation,
+    empty for no answer.
     `check_quota` raises if the quotas of an agent's model leave no room for a request before a
     deadline, for a tenant; None where there are none. `compactions`: None where no agent has
-    summaries.
+    summaries. `attachments`: None where no store for files is configured.
     """
 
     authenticator: Authenticator
@@ -290,10 +292,12 @@ class Ports(Struct, frozen=True, kw_only=True):
     tracer: Tracer | None = None
     next_message: Literal["answer", "queue", "refuse"] = "answer"
     approval_seconds: float = 86_400.0
+    client_seconds: float = 3_600.0
     notifications: "NotificationDelivery | None" = None
     person_notice: str = ""
     check_quota: "Callable[[str, ModelRequest, float, str], None] | None" = None
     compactions: "Compactions | None" = None
+    attachments: "TurnAttachments | None" = None
 
 
 class TurnContext(Struct):

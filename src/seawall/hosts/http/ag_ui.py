@@ -54,7 +54,7 @@ async def answer_run(
         conversation = await open_conversation(orchestrator, exchange, body.thread_id)
         await _continue(orchestrator, exchange, conversation, body, stream)
         return
-    text = run_text(body, settings)
+    text, files = run_text(body, settings)
     conversation = await open_conversation(orchestrator, exchange, body.thread_id)
     props = body.forwarded_props
     request = conversation.request(
@@ -63,6 +63,20 @@ async def answer_run(
         key=key or f"ag-ui.{body.thread_id}.{body.run_id}",
         background=bool(props and props.background),
     )
+    if files:
+        from seawall.hosts.http.attachments import (  # noqa: PLC0415 - only if there are
+            SentFile,
+            sent_file,
+            with_attachments,
+        )
+
+        sent = [
+            sent_file(each.url, each.field, name=each.name)
+            if each.url
+            else SentFile(each.field, each.data, each.file, each.name)
+            for each in files
+        ]
+        request = await with_attachments(orchestrator, exchange, request, sent)
     await _run(orchestrator, exchange, exchange.with_deadline(request), stream)
 
 

@@ -39,7 +39,14 @@ _DEADLINE_TICK = 0.05
 _RESOLUTION = "/resolution"
 _MESSAGES = "/messages"
 _MCP_PATHS = ("/mcp", "/.well-known/oauth-protected-resource")
-_OTHER_APIS = ("/v1/chat/", "/v1/models", "/v1/sessions", "/v1/approvals", "/v1/effects")
+_OTHER_APIS = (
+    "/v1/chat/",
+    "/v1/models",
+    "/v1/sessions",
+    "/v1/approvals",
+    "/v1/effects",
+    "/v1/files",
+)
 _UI_PATHS = ("/v1/ui/", "/v1/ag-ui")
 _WIDGET_PATH = "/seawall-chat.js"
 _CONSOLE = "/console"
@@ -237,6 +244,7 @@ class HttpApplication:
         """
         from seawall.hosts.http.chat import answer_chat, answer_models  # noqa: PLC0415
         from seawall.hosts.http.effects import list_approvals, list_effects  # noqa: PLC0415
+        from seawall.hosts.http.files import list_files, upload_file  # noqa: PLC0415
         from seawall.hosts.http.sessions import list_sessions  # noqa: PLC0415
 
         self._routes["/v1/chat/completions"] = {"POST": answer_chat}
@@ -244,6 +252,7 @@ class HttpApplication:
         self._routes["/v1/sessions"] = {"GET": list_sessions}
         self._routes["/v1/approvals"] = {"GET": list_approvals}
         self._routes["/v1/effects"] = {"GET": list_effects}
+        self._routes["/v1/files"] = {"POST": upload_file, "GET": list_files}
 
     def _import_ui(self) -> None:
         """Add the streams that user interfaces read."""
@@ -381,6 +390,20 @@ def _ag_ui_endpoints(agent: str) -> dict[str, Endpoint] | None:
     return {"POST": lambda app, exchange: answer_run(app, exchange, agent)}
 
 
+def _file_endpoints(path: str) -> dict[str, Endpoint] | None:
+    from seawall.hosts.http.files import delete_file, show_content, show_file  # noqa: PLC0415
+
+    file, _, below = path.partition("/")
+    if not file or below not in ("", "content"):
+        return None
+    if below:
+        return {"GET": lambda app, exchange: show_content(app, exchange, file)}
+    return {
+        "GET": lambda app, exchange: show_file(app, exchange, file),
+        "DELETE": lambda app, exchange: delete_file(app, exchange, file),
+    }
+
+
 def _effect_endpoints(path: str) -> dict[str, Endpoint] | None:
     from seawall.hosts.http.effects import resolve, show_effect  # noqa: PLC0415 - likewise
 
@@ -415,6 +438,7 @@ _PREFIXES: dict[str, Callable[[str], dict[str, Endpoint] | None]] = {
     "/v1/sessions/": _session_endpoints,
     "/v1/models/": _model_endpoints,
     "/v1/effects/": _effect_endpoints,
+    "/v1/files/": _file_endpoints,
     "/v1/ui/chat/": _ui_endpoints,
     "/v1/ag-ui/": _ag_ui_endpoints,
 }

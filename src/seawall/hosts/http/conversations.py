@@ -17,7 +17,7 @@ from seawall.pipeline.decisions import Verdict
 from seawall.pipeline.replay import attempt_offset, paused
 from seawall.requests import new_request, session_of
 from seawall.storage.port import Begin, turn_of_lease_owner
-from seawall.turn import Principal, SessionKey, TurnRecord, TurnRequest
+from seawall.turn import Principal, SessionKey, TurnRecord, TurnRequest, Usage
 
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
@@ -28,7 +28,9 @@ __all__ = [
     "call_of",
     "continuation",
     "decide_calls",
+    "next_attempt",
     "open_conversation",
+    "resumed_at",
     "still_waiting",
     "wait_id",
 ]
@@ -182,7 +184,7 @@ async def decide_calls(
             decided += 1
     if failure is not None and not (decided and isinstance(failure, AlreadyDecided | TurnNotFound)):
         raise failure
-    return turn, _next_attempt(last)
+    return turn, next_attempt(last)
 
 
 def continuation(conversation: Conversation, turn: str, call: str) -> int:
@@ -199,11 +201,25 @@ def continuation(conversation: Conversation, turn: str, call: str) -> int:
     last = conversation.last
     if last is None or last.id != turn:
         raise TurnNotFound
-    resumptions = last.journal.resumptions if last.journal is not UNSET else ()
+    resumed = resumed_at(last, call)
+    return next_attempt(last) if resumed is None else resumed[0]
+
+
+def resumed_at(turn: TurnRecord, call: str) -> tuple[int, Usage] | None:
+    """Where a turn continued that had paused for a call; None if it has not continued.
+
+    Args:
+        turn: The turn.
+        call: Id of the call.
+
+    Returns:
+        The position behind which its events are, and its tokens before.
+    """
+    resumptions = turn.journal.resumptions if turn.journal is not UNSET else ()
     for each in reversed(resumptions):
         if call in each.waited:
-            return attempt_offset(each.attempt)
-    return _next_attempt(last)
+            return attempt_offset(each.attempt), each.usage
+    return None
 
 
 def still_waiting(conversation: Conversation, decided: Collection[str]) -> list[Event]:
@@ -221,7 +237,7 @@ def still_waiting(conversation: Conversation, decided: Collection[str]) -> list[
     return list(paused(last, conversation.session, left)) if left else []
 
 
-def _next_attempt(turn: TurnRecord) -> int:
+def next_attempt(turn: TurnRecord) -> int:
     """The position before the first event of the next attempt at a turn."""
     resumptions = turn.journal.resumptions if turn.journal is not UNSET else ()
     return attempt_offset((resumptions[-1].attempt if resumptions else turn.attempt) + 1)

@@ -10,7 +10,7 @@ from seawall.hosts.http.bodies import checked_key, checked_text, identifier
 from seawall.hosts.http.conversations import Answer
 from seawall.pipeline.decisions import Verdict
 
-__all__ = ["UiBody", "UiMessage", "answers_of", "newest_message", "text_of"]
+__all__ = ["UiBody", "UiFile", "UiMessage", "answers_of", "newest_message", "text_of"]
 
 _MAX_MESSAGE_ID_CHARACTERS = 128
 
@@ -24,12 +24,25 @@ class UiApproval(Struct, frozen=True):
 
 
 class UiPart(Struct, frozen=True):
-    """A part of a message: what is read of any kind of part."""
+    """A part of a message: what is read of any kind of part.
+
+    `url` and `filename` are those of a file; the URL is a data URL, or the id of an upload.
+    """
 
     type: str
     text: str | None = None
     state: str | None = None
     approval: UiApproval | None = None
+    url: str | None = None
+    filename: str | None = None
+
+
+class UiFile(Struct, frozen=True):
+    """A file of a message: its path in the body, its data URL or the id of an upload, its name."""
+
+    field: str
+    url: str
+    name: str
 
 
 class UiMessage(Struct, frozen=True):
@@ -84,8 +97,10 @@ def newest_message(body: UiBody, settings: ServerSettings) -> tuple[int, UiMessa
     return index, message
 
 
-def text_of(message: UiMessage, index: int, settings: ServerSettings) -> tuple[str, str]:
-    """The text of a user's message, and the idempotency key that is made of its id.
+def text_of(
+    message: UiMessage, index: int, settings: ServerSettings
+) -> tuple[str, str, list[UiFile]]:
+    """The text of a user's message, the idempotency key that is made of its id, and its files.
 
     Args:
         message: Of the user.
@@ -93,20 +108,26 @@ def text_of(message: UiMessage, index: int, settings: ServerSettings) -> tuple[s
         settings: Their limits apply.
 
     Raises:
-        InvalidField: It has something else than text, or no id.
+        InvalidField: It has something else than text and files, or no id.
     """
     field = f"messages[{index}]"
     parts: list[str] = []
+    files: list[UiFile] = []
     for number, part in enumerate(message.parts):
-        if part.type != "text":
-            raise InvalidField("Only text is offered.", field=f"{field}.parts[{number}].type")
-        parts.append(part.text or "")
+        where = f"{field}.parts[{number}]"
+        if part.type == "file":
+            files.append(UiFile(f"{where}.url", part.url or "", part.filename or ""))
+        elif part.type == "text":
+            parts.append(part.text or "")
+        else:
+            raise InvalidField("Must be text, or a file.", field=f"{where}.type")
     if len(message.id) > _MAX_MESSAGE_ID_CHARACTERS:
         raise InvalidField(
             f"Must be at most {_MAX_MESSAGE_ID_CHARACTERS} characters.", field=f"{field}.id"
         )
     key = checked_key(message.id, f"{field}.id")
-    return checked_text("".join(parts), f"{field}.parts", settings), key
+    text = checked_text("".join(parts), f"{field}.parts", settings, required=not files)
+    return text, key, files
 
 
 def answers_of(message: UiMessage, index: int) -> list[Answer]:
