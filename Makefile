@@ -23,7 +23,7 @@ KERNELS := $(VENV)/.kernels
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev parts local-model demo test test-fast test-long regression fuzz lint types docs package check lock clean
+.PHONY: help setup dev parts local-model demo test test-fast test-long regression fuzz lint types console docs package check lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; \
@@ -68,6 +68,9 @@ lint: $(DEV) ## style, formatting, layers
 
 types: $(DEV) ## static types
 	$(BIN)/mypy
+
+console: $(DEV) ## the libraries of the console's page, anew from npm packages of fixed versions
+	$(BIN)/python -m tests.parts.console_vendor
 
 docs: $(DOCS) ## the documentation site, links checked: build/site/html
 	rm -rf $(SITE)

@@ -74,7 +74,7 @@ _ALONE = {
 # Not among the fast tests: files whose text says that they start processes, these, and DynamoDB.
 _STARTS_PROCESSES = re.compile(
     r"\b(subprocess|multiprocessing|pty|running_\w+|LocalFunction|bench\.effects\.servers"
-    r"|tests\.(servers|fork_server|attack|aws_lambda\.running|hosts\.conftest|lab\.conftest|plan\.browser))\b"
+    r"|tests\.(servers|fork_server|attack|aws_lambda\.running|hosts\.conftest|lab\.conftest|plan\.browser|parts\.browser))\b"
 )
 _SLOW = {
     "cli/test_tools.py",

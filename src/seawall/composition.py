@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from seawall.agents.attachments import TurnAttachments
     from seawall.attachments.open import OpenAttachments
     from seawall.caches.answers import AnswerCache
+    from seawall.console.recording import TurnRecorder
     from seawall.pipeline.compaction import Compactions
     from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.memory import MemoryReads
@@ -75,6 +76,7 @@ class Engine(Struct, frozen=True):
         catalog: Tools that live elsewhere; None without any.
         offer: Gives the agents the tools that there are now.
         frozen: Whether the process may be frozen between requests, so that nothing runs then.
+        recorder: Recent turns, for the console; None where it is off.
         files: What takes, keeps and expires files of customers; None without `[blobs]`.
     """
 
@@ -94,6 +96,7 @@ class Engine(Struct, frozen=True):
     offer: Callable[[], None]
     telemetry: "Telemetry | None"
     frozen: bool
+    recorder: "TurnRecorder | None" = None
     files: "OpenAttachments | None" = None
 
     async def execute(
@@ -371,9 +374,16 @@ async def _assemble(
     """Build everything that uses the open store."""
     metering = await open_metering(settings, partial(_open_counters, store))
     telemetry = _telemetry(settings, environment)
+    recorder = None
+    if settings.has_console and not light:
+        from seawall.console.recording import TurnRecorder  # noqa: PLC0415 - only where it is on
+
+        recorder = TurnRecorder(settings.console.turns)
 
     def trace_attempts(name: str, model: Model) -> Model:
         metered = _metered(metering, name, model)
+        if telemetry is None and recorder is not None:
+            return recorder.model(f"attempt {name}", metered, traced=False)
         return metered if telemetry is None else telemetry.trace_attempts(name, metered)
 
     upstreams = open_upstreams(
@@ -391,6 +401,11 @@ async def _assemble(
         models |= {
             name: _metered(metering, name, GuardedModel(name, each))
             for name, each in registered.models.items()
+        }
+    if recorder is not None:
+        models = {
+            name: recorder.model(f"model {name}", each, traced=telemetry is not None)
+            for name, each in models.items()
         }
     if telemetry is not None:
         models = {name: telemetry.trace_chat(name, each) for name, each in models.items()}
@@ -436,7 +451,7 @@ async def _assemble(
         gate=gate,
         limits=settings.turn,
         sessions=settings.sessions,
-        observe=_observers(registered.observe, telemetry),
+        observe=_observers(registered.observe, telemetry, recorder),
         answers=answers,
         spending=metering.spending,
         tracer=telemetry.recorder if telemetry is not None else None,
@@ -450,7 +465,7 @@ async def _assemble(
         attachments=_turn_attachments(settings, files),
         memory=_open_memory(settings, registered, store),
     )
-    pipeline = Pipeline(ports)
+    pipeline = Pipeline(ports, recorder)
     orphan_recovery = None
     if not light or notifications is not None:
         from seawall.pipeline.recovery import OrphanRecovery  # noqa: PLC0415
@@ -479,6 +494,7 @@ async def _assemble(
         offer=offer if answers is None else partial(_offer_anew, offer, answers),
         telemetry=telemetry,
         frozen=frozen,
+        recorder=recorder,
         files=files,
     )
 
@@ -732,9 +748,13 @@ def _telemetry(settings: Settings, environment: Mapping[str, str]) -> "Telemetry
     return open_telemetry(settings.telemetry, settings.models, environment)
 
 
-def _observers(observe: Observe, telemetry: "Telemetry | None") -> Observe:
+def _observers(
+    observe: Observe, telemetry: "Telemetry | None", recorder: "TurnRecorder | None"
+) -> Observe:
     observers = Observers()
     observers.add(observe)
+    if recorder is not None:
+        observers.add(recorder.observe)
     if telemetry is not None:
         observers.add(telemetry.observe)
     return observers

@@ -31,6 +31,7 @@ from seawall.settings import (
     BlobSettings,
     BudgetSettings,
     CacheLimits,
+    ConsoleSettings,
     EffectSettings,
     HandoverSettings,
     McpServerSettings,
@@ -338,6 +339,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     handover: HandoverSettings = HandoverSettings()
     memory: MemorySettings = MemorySettings()
     mcp: McpServerSettings | None = None
+    console: ConsoleSettings = ConsoleSettings()
     blobs: BlobSettings | None = None
     attachments: AttachmentSettings = AttachmentSettings()
     budgets: BudgetSettings = BudgetSettings()
@@ -350,6 +352,12 @@ class Settings(Struct, frozen=True, kw_only=True):
     tenants: "dict[str, TenantTables]" = field(default_factory=dict)
     intents: dict[str, IntentSettings] = field(default_factory=dict)
     agents: dict[str, AgentSettings] = field(default_factory=dict)
+
+    @property
+    def has_console(self) -> bool:
+        """Whether the console is served; see `ConsoleSettings`."""
+        enabled = self.console.enabled
+        return self.identity.anonymous if enabled is None else enabled
 
 
 def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Settings:
@@ -516,6 +524,9 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
             path=at(settings.sessions.path, "sessions", "path"),
             ca_file=at(settings.sessions.ca_file, "sessions", "ca_file"),
         ),
+        console=replace(
+            settings.console, reports=at(settings.console.reports, "console", "reports")
+        ),
         telemetry=replace(
             settings.telemetry, ca_file=at(settings.telemetry.ca_file, "telemetry", "ca_file")
         ),
@@ -576,6 +587,7 @@ _plain_sections: dict[str, type[Struct]] = {
     "handover": HandoverSettings,
     "memory": MemorySettings,
     "mcp": McpServerSettings,
+    "console": ConsoleSettings,
     "blobs": BlobSettings,
     "attachments": AttachmentSettings,
     "budgets": BudgetSettings,
@@ -877,6 +889,7 @@ def _check_references(settings: Settings, source: _Source) -> None:
         *model_faults(settings.models),
         *budget_faults(settings.budgets, settings.models),
         *_mcp_faults(settings),
+        *_console_faults(settings),
         *_quota_faults(settings),
     ):
         raise source.error(path, message)
@@ -901,6 +914,19 @@ def _mcp_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
     if jwt is not None and not jwt.audience:
         message = "must be set: the endpoint of [mcp] may only accept tokens that are meant for it"
         yield ("identity", "jwt", "audience"), message
+
+
+def _console_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """What is missing for somebody to be let into the console."""
+    console, identity = settings.console, settings.identity
+    if console.login is not None and identity.jwt is None:
+        yield ("console", "login"), "needs the issuer of [identity.jwt]"
+    roles = (*console.look, *console.read, *console.approve, *console.operate)
+    if console.enabled and not (roles or identity.anonymous):
+        yield (
+            ("console", "enabled"),
+            "nobody may use it: name roles in look, read, approve, operate",
+        )
 
 
 def _quota_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -618,6 +618,8 @@ class TurnReport(Struct):
         currency: Of the costs.
         cached: Whether the answer was produced for another turn.
         tenant: Empty until it is verified.
+        subject: The same.
+        session: Id of the session.
         effects: Tool, status and decision ("none" for none) of each effect that has ended.
         compaction: How a compaction of the session ended, whose summary, if there is one, is
             stored with this turn: "summarised", "failed", "refused"; empty for none. Its cost is
@@ -639,6 +641,8 @@ class TurnReport(Struct):
     currency: str = ""
     cached: bool = False
     tenant: str = ""
+    subject: str = ""
+    session: str = ""
     effects: list[tuple[str, str, str]] = []
     compaction: str = ""
     memory: str = ""

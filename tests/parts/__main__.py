@@ -8,6 +8,7 @@ import os
 import sys
 
 from tests.parts import (
+    browser,
     dynamodb_local,
     mcp_clients,
     mcp_parts,
@@ -31,6 +32,7 @@ _MISSING = (
     mcp_clients.missing,
     ui_clients.missing,
     seaweedfs.missing,
+    browser.missing,
 )
 
 
@@ -47,6 +49,7 @@ def main() -> int:
     mcp_parts.install()
     mcp_clients.install()
     ui_clients.install()
+    browser.install()
     reasons = dict.fromkeys(filter(None, [*failures, *(missing() for missing in _MISSING)]))
     for reason in reasons:
         sys.stderr.write(f"{reason}; tests that need it are skipped\n")

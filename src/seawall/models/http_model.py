@@ -366,7 +366,7 @@ class HttpModel(Generic[SettingsT]):
         # Encoded here and not kept: the prompts of thousands of open streams would be most of
         # the memory.
         headers, body, signed_at = await self._encode(request, deadline)
-        if (span := current_span.get()) is not None:
+        if (span := current_span.get()) is not None and span.traceparent:
             headers = (*headers, (b"traceparent", span.traceparent))
         sent = self._client.stream(
             "POST",

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from msgspec import Struct
 
@@ -40,6 +40,7 @@ __all__ = [
     "Observe",
     "Observers",
     "Ports",
+    "Recorder",
     "Stage",
     "StageTimings",
     "TurnContext",
@@ -55,6 +56,31 @@ _MAX_CAUSE_CHARACTERS = 300
 
 Observe = Callable[[TurnReport], None]
 """Receives the report of a finished turn; must not block. Its exceptions are logged only."""
+
+
+class Recorder(Protocol):
+    """Records the course of turns for the console."""
+
+    def begin(self, request: TurnRequest, tracer: Tracer | None) -> "RecordedCourse | None":
+        """A turn begins; its course, if it is to be recorded.
+
+        Args:
+            request: What was asked for.
+            tracer: Of telemetry; the course passes on to it what it is given.
+        """
+        ...
+
+
+class RecordedCourse(Tracer, Protocol):
+    """Traces the turn, and records its events."""
+
+    def recording(self, emit: Emit) -> Emit:
+        """The function that records events and passes them on."""
+        ...
+
+    def recording_text(self, sink: "TextSink") -> "TextSink":
+        """The sink that records the text that another takes."""
+        ...
 
 
 class Observers:

@@ -25,6 +25,7 @@ from seawall.identity import Credential, Trusted
 from seawall.pipeline.answering import answer_turn
 from seawall.pipeline.context import (
     Ports,
+    Recorder,
     Stage,
     StageTimings,
     TurnContext,
@@ -53,10 +54,17 @@ _MAX_RELOADS = 3  # when a turn that was to be joined has ended
 
 
 class Pipeline:
-    """Runs turns. A turn's state is in its context; only those in `live` can be found by id."""
+    """Runs turns. A turn's state is in its context; only those in `live` can be found by id.
 
-    def __init__(self, ports: Ports) -> None:
+    Attributes:
+        ports: What it runs turns with.
+        live: Turns that can be followed.
+        recorder: Records turns for the console; None without one.
+    """
+
+    def __init__(self, ports: Ports, recorder: Recorder | None = None) -> None:
         self.ports = ports
+        self.recorder = recorder
         self.live = LiveTurns()
         self._store_in_doubt = False
 
@@ -85,9 +93,15 @@ class Pipeline:
             CommitUnknown: it may be stored or not.
             Problem: the turn has failed; nothing of it is stored.
         """
-        if self.ports.tracer is None:
+        tracer = self.ports.tracer
+        if self.recorder is not None:
+            course = self.recorder.begin(request, tracer)
+            if course is not None:
+                tracer, emit = course, course.recording(emit)
+                sink = course.recording_text(sink) if sink is not None else None
+        if tracer is None:
             return await self._execute(request, credential, emit, recovered_job, sink)
-        with turn_span(self.ports.tracer, request) as span:
+        with turn_span(tracer, request) as span:
             try:
                 report = await self._execute(request, credential, emit, recovered_job, sink)
             except BaseException as failure:
@@ -110,7 +124,7 @@ class Pipeline:
         if request.deadline is not None:
             deadline = min(deadline, request.deadline)
         timings = StageTimings(started)
-        report = TurnReport(request.id)
+        report = TurnReport(request.id, session=request.session)
         spending = self.ports.spending()
         context = TurnContext(
             request,
@@ -132,7 +146,7 @@ class Pipeline:
             else:
                 timings.record("authenticate", took := clock() - started)
                 record_span("authenticate", took)
-            report.tenant = principal.tenant
+            report.tenant, report.subject = principal.tenant, principal.subject
             if answered is not None:
                 answered.tenant = principal.tenant
             await self._admit(context, principal)
@@ -264,20 +278,21 @@ class Pipeline:
             TurnNotFound: it is not the owner's, or is not known (any more).
             Problem: the turn failed.
         """
-        live = self.live.find(turn, owner)
-        if isinstance(live, FailedTurn) and live.problem.effects:
-            live = None  # the session has it, with the events before its failure
-        source = (
-            live.follow(after)
-            if live is not None
-            else stored_events(
-                self.ports.store,
-                owner,
-                turn,
-                after=after,
-                seconds=self.ports.limits.turn,
-                call_seconds=self.ports.limits.session,
-            )
+
+        def follow() -> AsyncGenerator[tuple[int, Event], None] | None:
+            live = self.live.find(turn, owner)
+            if isinstance(live, FailedTurn) and live.problem.effects:
+                return None  # the session has it, with the events before its failure
+            return live.follow(after) if live is not None else None
+
+        source = follow() or stored_events(
+            self.ports.store,
+            owner,
+            turn,
+            after=after,
+            seconds=self.ports.limits.turn,
+            call_seconds=self.ports.limits.session,
+            follow=follow,
         )
         async with aclosing(source):
             async for position, event in source:

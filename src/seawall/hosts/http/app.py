@@ -28,6 +28,8 @@ from seawall.spans import incoming_trace
 from seawall.timers import TimingWheel
 
 if TYPE_CHECKING:
+    from seawall.console.service import ConsoleService
+    from seawall.hosts.http.console import ConsoleEndpoints
     from seawall.orchestrator import Orchestrator
 
 __all__ = ["HttpApplication"]
@@ -48,6 +50,8 @@ _OTHER_APIS = (
 )
 _UI_PATHS = ("/v1/ui/", "/v1/ag-ui")
 _RESPONSES_PATHS = ("/v1/responses", "/v1/conversations")
+_WIDGET_PATH = "/seawall-chat.js"
+_CONSOLE = "/console"
 _SCRAPE_SECONDS = 1.0
 
 Endpoint = Callable[["Orchestrator", Exchange], Awaitable[None]]
@@ -55,7 +59,11 @@ Scrape = Callable[[], Awaitable[tuple[bytes, bytes]]]
 
 
 class HttpApplication:
-    """The ASGI 3 application of an orchestrator: turns, OpenAI-compatible API, health, metrics."""
+    """The ASGI 3 application of an orchestrator: turns, OpenAI-compatible API, health, metrics.
+
+    Attributes:
+        console_service: What the console shows; set by a worker that is one of several.
+    """
 
     def __init__(
         self,
@@ -89,6 +97,8 @@ class HttpApplication:
             behind=lambda: orchestrator.ready and orchestrator.engine.gate.behind,
         )
         self._openapi = b""
+        self.console_service: ConsoleService | None = None
+        self._console: ConsoleEndpoints | None = None
         settings = orchestrator.settings.server
         self._cors = None
         if settings.cors is not None:
@@ -216,11 +226,19 @@ class HttpApplication:
         if endpoints is None and path.startswith(_MCP_PATHS):
             self._import_mcp()
             endpoints = self._routes.get(path)
+        if path == _WIDGET_PATH:
+            from seawall.hosts.http.widget import show_widget  # noqa: PLC0415 - pages load it
+
+            return {"GET": show_widget}
         if endpoints is not None:
             return endpoints
         for prefix, endpoints_below in _PREFIXES.items():
             if path.startswith(prefix):
                 return endpoints_below(path.removeprefix(prefix))
+        if path.startswith(_CONSOLE) and self._has_console:
+            return self._console_endpoints(path.removeprefix(_CONSOLE))
+        if path == "/":
+            return {"GET": self._root}
         if path == "*":  # the server as a whole, RFC 9110 §9.3.7
             return {"GET": _server_wide, "POST": _server_wide, "DELETE": _server_wide}
         return None
@@ -268,6 +286,40 @@ class HttpApplication:
             from seawall.hosts.http.mcp import McpEndpoint  # noqa: PLC0415 - as above
 
             self._routes |= McpEndpoint(self._orchestrator).routes()
+
+    @property
+    def _has_console(self) -> bool:
+        """Whether it is on; it is not in a process that may be frozen between requests."""
+        return self._orchestrator.ready and self._orchestrator.engine.recorder is not None
+
+    def _console_endpoints(self, path: str) -> dict[str, Endpoint] | None:
+        """The endpoints of the console; pages of other origins may not read their answers."""
+        if self._console is None:
+            from seawall.console.service import open_service  # noqa: PLC0415 - as above
+            from seawall.hosts.http.console import ConsoleEndpoints  # noqa: PLC0415 - as above
+
+            service = self.console_service or open_service(self._orchestrator)
+            self._console = ConsoleEndpoints(self._orchestrator, service, self._endpoints)
+        endpoints = self._console.find(path)
+        if endpoints is None:
+            return None
+
+        def same_origin(endpoint: Endpoint) -> Endpoint:
+            async def answer(orchestrator: "Orchestrator", exchange: Exchange) -> None:
+                exchange.cors = None
+                await endpoint(orchestrator, exchange)
+
+            return answer
+
+        return {method: same_origin(each) for method, each in endpoints.items()}
+
+    async def _root(self, _: "Orchestrator", exchange: Exchange) -> None:
+        """`GET /`: the console where there is one, else where the API is described."""
+        if self._has_console:
+            await exchange.start(307, [(b"location", b"console/"), (b"content-length", b"0")])
+            await exchange.end()
+        else:
+            await exchange.answer({"name": "Seawall", "api": "openapi.json", "health": "readyz"})
 
     async def _fail(self, exchange: Exchange, problem: Problem) -> None:
         if exchange.started:

@@ -38,6 +38,7 @@ __all__ = [
     "Client",
     "ClientDisconnected",
     "Exchange",
+    "Header",
     "OutputThrottle",
     "Receive",
     "Scope",

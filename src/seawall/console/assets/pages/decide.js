@@ -1,0 +1,5 @@
+import { html } from "../view.js";
+
+export default function Page() {
+  return html`<h1>Decide</h1>`;
+}

@@ -1,0 +1,200 @@
+"""`/console`: the files of the page, who is logged in, and the API as the page calls it."""
+
+import base64
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+
+from seawall.console.access import permissions
+from seawall.console.files import SECURITY_HEADERS, Asset, load_assets
+from seawall.console.service import ConsoleService
+from seawall.errors import Forbidden, Unauthenticated
+from seawall.hosts.http.bodies import decode
+from seawall.hosts.http.console_access import COOKIE, ConsoleAccess, set_cookie
+from seawall.hosts.http.console_data import ConsoleData
+from seawall.hosts.http.exchange import Exchange
+from seawall.hosts.http.sessions import call_limit
+from seawall.identity import Bearer, Trusted
+
+if TYPE_CHECKING:
+    from seawall.orchestrator import Orchestrator
+
+__all__ = ["PRIVATE", "ConsoleEndpoints"]
+
+PRIVATE = (b"cache-control", b"no-store")
+_API = "api/v1/"
+_TURNS = "/api/turns/"
+_SESSIONS = "/api/sessions/"
+_MAX_LOGIN_BYTES = 16_384
+
+Endpoint = Callable[["Orchestrator", Exchange], Awaitable[None]]
+Endpoints = dict[str, Endpoint]
+
+
+class _Expiry(Struct):
+    """When a token ends, in Unix seconds."""
+
+    exp: float | None = None
+
+
+class _LoginBody(Struct, forbid_unknown_fields=True):
+    """A credential that is exchanged for a cookie."""
+
+    credential: str
+
+
+class ConsoleEndpoints:
+    """The endpoints below `/console`."""
+
+    def __init__(
+        self,
+        orchestrator: "Orchestrator",
+        service: ConsoleService,
+        endpoints: Callable[[str], Endpoints | None],
+    ) -> None:
+        """Load the files of the page.
+
+        Args:
+            orchestrator: What is shown.
+            service: Has recent turns and samples of all workers.
+            endpoints: The endpoints of the API by path, which the page calls by its login.
+
+        Raises:
+            ConfigError: The configuration of the console is not complete.
+        """
+        self._orchestrator = orchestrator
+        self._api = endpoints
+        self._assets = load_assets()
+        self.access = ConsoleAccess(orchestrator)
+        self._data = data = ConsoleData(self.access, service)
+        self._decoder = msgspec.json.Decoder(_LoginBody)
+        self._routes: dict[str, Endpoints] = {
+            "": {"GET": self._to_page},
+            "/": {"GET": self._page},
+            "/api/me": {"GET": self._me},
+            "/api/login": {"POST": self._login},
+            "/api/logout": {"POST": self._logout},
+            "/api/now": {"GET": data.now},
+            "/api/turns": {"GET": data.turns},
+            "/api/sessions": {"GET": data.sessions},
+        }
+
+    def find(self, path: str) -> Endpoints | None:
+        """The endpoints of a path below `/console`, by method; None if there are none."""
+        found = self._routes.get(path)
+        if found is not None:
+            return found
+        if path.startswith("/assets/"):
+            asset = self._assets.get(path.removeprefix("/assets/"))
+            return {"GET": lambda _, exchange: self._file(exchange, asset)} if asset else None
+        if path.startswith("/" + _API):
+            return self._api_endpoints("/" + path.removeprefix("/api/"))
+        return self._data_endpoints(path)
+
+    def _data_endpoints(self, path: str) -> Endpoints | None:
+        """The endpoints of one turn or session."""
+        data = self._data
+        if path.startswith(_TURNS):
+            turn, _, below = path.removeprefix(_TURNS).partition("/")
+            if below == "events":
+                return {"GET": lambda app, exchange: data.turn_events(app, exchange, turn)}
+            return None if below or not turn else {"GET": lambda _, x: data.turn(x, turn)}
+        session = path.removeprefix(_SESSIONS)
+        if session == path or not session or "/" in session:
+            return None
+        return {"GET": lambda app, exchange: data.session(app, exchange, session)}
+
+    def _api_endpoints(self, path: str) -> Endpoints | None:
+        """The API as the page calls it: as the person who is logged in."""
+        found = self._api(path)
+        if found is None:
+            return None
+
+        def as_viewer(method: str, endpoint: Endpoint) -> Endpoint:
+            async def answer(orchestrator: "Orchestrator", exchange: Exchange) -> None:
+                viewer = await self.access.viewer(exchange, "look", change=method != "GET")
+                exchange.scope["seawall.credential"] = Trusted(viewer.principal)
+                await endpoint(orchestrator, exchange)
+
+            return answer
+
+        return {method: as_viewer(method, each) for method, each in found.items()}
+
+    async def _to_page(self, _: "Orchestrator", exchange: Exchange) -> None:
+        """The page's address ends in a slash: its files are relative to it."""
+        await exchange.start(
+            307, [(b"location", b"console/"), (b"content-length", b"0"), *SECURITY_HEADERS]
+        )
+        await exchange.end()
+
+    async def _page(self, _: "Orchestrator", exchange: Exchange) -> None:
+        await self._file(exchange, self._assets["index.html"])
+
+    async def _file(self, exchange: Exchange, asset: Asset) -> None:
+        """Send a file; browsers ask each time whether it has changed."""
+        self.access.check_host(exchange)
+        headers = [(b"etag", asset.tag), (b"cache-control", b"no-cache"), *SECURITY_HEADERS]
+        if exchange.headers.get(b"if-none-match") == asset.tag:
+            await exchange.start(304, headers)
+            await exchange.end()
+            return
+        await exchange.answer(asset.body, headers=headers, content_type=asset.content_type)
+
+    async def _me(self, orchestrator: "Orchestrator", exchange: Exchange) -> None:
+        """`GET /console/api/me`: who is logged in, what they may do, and how to log in."""
+        settings = orchestrator.settings
+        answer: dict[str, object] = {
+            "login": {"key": True, "issuer": settings.console.login is not None}
+        }
+        try:
+            viewer = await self.access.identify(exchange)
+        except Unauthenticated as problem:
+            answer["reason"] = problem.detail
+        else:
+            answer |= {
+                "tenant": viewer.principal.tenant,
+                "subject": viewer.principal.subject,
+                "permissions": sorted(viewer.permissions),
+                "by": viewer.by,
+                "token": viewer.token,
+                "agents": [
+                    {"name": name, "description": each.description}
+                    for name, each in settings.agents.items()
+                ],
+            }
+        await exchange.answer(answer, headers=[PRIVATE, *SECURITY_HEADERS])
+
+    async def _login(self, orchestrator: "Orchestrator", exchange: Exchange) -> None:
+        """`POST /console/api/login`: exchange an API key or a token for a cookie."""
+        self.access.check_same_origin(exchange)
+        seconds = orchestrator.settings.server.body_seconds
+        raw = await exchange.body(limit=_MAX_LOGIN_BYTES, seconds=seconds)
+        body = decode(self._decoder, raw)
+        async with call_limit(orchestrator):
+            credential = Bearer(body.credential)
+            principal = await orchestrator.engine.authenticator.authenticate(credential)
+        if not permissions(self.access.settings, principal.roles):
+            raise Forbidden("Its roles have no permission in the console: see [console].")
+        lasts = _seconds_left(body.credential, self.access.settings.session_seconds)
+        cookie = set_cookie(
+            exchange, COOKIE, self.access.seal.login(principal, lasts), seconds=lasts
+        )
+        await exchange.no_content([cookie, PRIVATE])
+
+    async def _logout(self, _: "Orchestrator", exchange: Exchange) -> None:
+        """`POST /console/api/logout`: forget the login."""
+        self.access.check_same_origin(exchange)
+        await exchange.no_content([set_cookie(exchange, COOKIE, "", seconds=0), PRIVATE])
+
+
+def _seconds_left(credential: str, most: float) -> float:
+    """How long a login by a verified credential lasts: not longer than a token does."""
+    parts = credential.split(".")
+    if len(parts) != 3:
+        return most  # an API key
+    padded = parts[1] + "=" * (-len(parts[1]) % 4)
+    claims = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Expiry)
+    return min(most, claims.exp - time.time()) if claims.exp is not None else most
