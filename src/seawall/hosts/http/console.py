@@ -89,7 +89,7 @@ class ConsoleEndpoints:
             "/api/now": {"GET": data.now},
             "/api/turns": {"GET": data.turns},
             "/api/sessions": {"GET": data.sessions},
-            "/api/reports": {"GET": self._reports.list},
+            "/api/reports": {"GET": self._reports.listing},
         }
 
     def find(self, path: str) -> Endpoints | None:

@@ -22,13 +22,13 @@ __all__ = ["ConsoleReports"]
 
 _MAX_REPORTS = 500
 _MAX_BYTES = 33_554_432
+_POLICY = (
+    b"sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
+    b"style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; "
+    b"form-action 'none'; frame-ancestors 'self'"
+)
 _HEADERS = [
-    (
-        b"content-security-policy",
-        b"sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
-        b"style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; "
-        b"form-action 'none'; frame-ancestors 'self'",
-    ),
+    (b"content-security-policy", _POLICY),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
@@ -56,7 +56,7 @@ class ConsoleReports:
         folder = access.settings.reports
         self._folder = Path(folder) if folder else None
 
-    async def list(self, _: "Orchestrator", exchange: Exchange) -> None:
+    async def listing(self, _: "Orchestrator", exchange: Exchange) -> None:
         """`GET /console/api/reports`: the newest first."""
         await self._access.viewer(exchange, "look")
         reports = await asyncio.to_thread(self._reports)
@@ -80,7 +80,7 @@ class ConsoleReports:
             raise NotFound("There is no such report.") from error
         await exchange.answer(body, headers=_HEADERS, content_type=b"text/html; charset=utf-8")
 
-    def _reports(self) -> "list[_Report]":
+    def _reports(self) -> list[_Report]:
         """The files of the folder itself that are no links and not too large."""
         if self._folder is None:
             return []
