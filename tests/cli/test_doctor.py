@@ -37,6 +37,13 @@ def test_a_valid_configuration_passes_every_check(tmp_path: Path) -> None:
     assert not (tmp_path / "seawall.db").exists()
 
 
+def test_a_memory_that_no_caller_can_have(tmp_path: Path) -> None:
+    folder = configured(tmp_path, "http://127.0.0.1:9/v1")
+    assert "memory" not in doctor(folder)[1]
+    found = doctor(folder, SEAWALL_AGENTS__HELPER__MEMORY="true")[1]["memory"]
+    assert (found["status"], found["detail"][:7]) == ("warning", "helper:")
+
+
 def test_a_model_that_is_not_listed(tmp_path: Path) -> None:
     with running_model() as model:
         status, found = doctor(configured(tmp_path, model.url, model="gpt-none"))

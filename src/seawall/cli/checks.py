@@ -76,6 +76,7 @@ async def run_checks(
     for check in (
         _versions(),
         *_identity(settings),
+        *_memory(settings),
         *_limits(settings),
         *_knowledge(settings),
     ):
@@ -138,6 +139,18 @@ def _identity(settings: Settings) -> Iterator[Check]:
     ways = ["tokens"] * (identity.jwt is not None)
     ways += [plural(len(identity.api_keys), "API key")] * bool(identity.api_keys)
     yield Check("identity", "ok", " and ".join(ways))
+
+
+def _memory(settings: Settings) -> Iterator[Check]:
+    names = sorted(name for name, each in settings.agents.items() if each.memory)
+    identity = settings.identity
+    if names and identity.jwt is None and not identity.api_keys:
+        yield Check(
+            "memory",
+            "warning",
+            f"{', '.join(names)}: nothing is remembered, as no caller has a credential.",
+            "Configure [identity.jwt] or [[identity.api_keys]].",
+        )
 
 
 def _limits(settings: Settings) -> Iterator[Check]:
