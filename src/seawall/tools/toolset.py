@@ -164,7 +164,7 @@ class FunctionTool(Tool, frozen=True, kw_only=True, eq=False):
     def _outcome(self, result: object) -> ToolOutcome:
         """A result for the model. A truncated read failed; a change was made."""
         sources: tuple[Source, ...] = ()
-        if type(result) is Cited:
+        if isinstance(result, Cited):
             result, sources = result.content, tuple(result.sources[:MAX_SOURCES])
         text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
         content, whole = at_most(text, _MAX_RESULT_BYTES)
