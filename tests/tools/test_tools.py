@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from seawall import Cited, Principal, Source, ToolContext, ToolError, tool
+from seawall.tools.port import shown_sources
 
 
 class Address(msgspec.Struct):
@@ -204,3 +205,10 @@ async def test_a_result_may_have_sources() -> None:
     too_long = await find.call('{"count": 40000}', _context())
     assert (too_long.failed, too_long.sources) == (True, ())
     assert (await find_later.call("{}", _context())).sources == (Source("Page"),)
+
+
+def test_sources_are_bounded_and_addresses_are_pages() -> None:
+    long = Source("Page", section="x" * 20_000)
+    assert shown_sources([long, long]) == (long,)
+    script = Source("Page", url="javascript:alert(1)", path="page.md")
+    assert shown_sources([script]) == (Source("Page", path="page.md"),)
