@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few pages and questions")
     parser.add_argument("--embeddings", action="store_true", help="also search by meaning")
+    parser.add_argument(
+        "--embedding-model", default="", metavar="FOLDER", help="default: the installed package"
+    )
     parser.add_argument("--xquad", type=Path, action="append", default=[], metavar="FILE")
     parser.add_argument("--work", type=Path, help="folder that keeps indexes between runs")
     parser.add_argument("--no-python", action="store_true", help="without Python's documentation")
@@ -45,7 +49,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         work = arguments.work or Path(made)
         for each in _sets(arguments, work):
-            _run(each, work, embeddings=arguments.embeddings, quick=arguments.quick)
+            model = arguments.embedding_model if arguments.embeddings else None
+            _run(each, work, model=model, quick=arguments.quick)
 
 
 def _sets(arguments: argparse.Namespace, work: Path) -> Iterator[QuestionSet]:
@@ -56,7 +61,7 @@ def _sets(arguments: argparse.Namespace, work: Path) -> Iterator[QuestionSet]:
         yield python_docs(work, quick=arguments.quick)
 
 
-def _run(questions: QuestionSet, work: Path, *, embeddings: bool, quick: bool) -> None:
+def _run(questions: QuestionSet, work: Path, *, model: str | None, quick: bool) -> None:
     asked = questions.questions[::10] if quick and len(questions.questions) > 500 else None
     asked = asked or questions.questions
     name = questions.folder.name
@@ -65,38 +70,36 @@ def _run(questions: QuestionSet, work: Path, *, embeddings: bool, quick: bool) -
     )
     passages = build_index(name, settings).passages
     print(f"\n{questions.name}: {len(asked)} questions, {passages:,} passages")
-    for system, made in _systems(name, settings, embeddings=embeddings).items():
+    for system, made in _systems(name, settings, model).items():
         _report(system, made(), asked)
 
 
 def _systems(
-    name: str, settings: KnowledgeSettings, *, embeddings: bool
+    name: str, settings: KnowledgeSettings, model: str | None
 ) -> dict[str, Callable[[], Search]]:
     systems: dict[str, Callable[[], Search]] = {}
     for label, options in _WORDS.items():
-        systems[label] = lambda options=options: _ours(name, settings, options)
-    if embeddings:
-        systems["FTS5 and embeddings"] = lambda: _ours(name, settings, {}, embeddings=True)
-        systems["FTS5, porter, and embeddings"] = lambda: _ours(
-            name, settings, {"tokenizer": "porter"}, embeddings=True
+        systems[label] = partial(_ours, name, settings, options)
+    for label in ("FTS5", "FTS5, porter") if model is not None else ():
+        systems[f"{label}, and embeddings"] = partial(
+            _ours, name, settings, _WORDS[label], model=model
         )
-    systems["bm25s"] = lambda: _bm25s(settings)
-    systems["rank-bm25"] = lambda: _rank_bm25(settings)
+    systems["bm25s"] = partial(_bm25s, settings)
+    systems["rank-bm25"] = partial(_rank_bm25, settings)
     return systems
 
 
 def _ours(
-    name: str, settings: KnowledgeSettings, options: dict[str, Any], *, embeddings: bool = False
+    name: str, settings: KnowledgeSettings, options: dict[str, Any], *, model: str | None = None
 ) -> Search:
-    suffix = "-".join([*options.values(), *(["vectors"] if embeddings else [])])
-    index = f"{settings.index}{suffix}"
-    settings = structs.replace(settings, index=index, **options)
-    embedder = open_embedder("") if embeddings else None
+    index = f"{settings.index}-{'words' if model is None else 'vectors'}"
+    settings = structs.replace(settings, index=index, embeddings=model is not None, **options)
+    embedder = open_embedder(model) if model is not None else None
     build_index(name, settings, embedder=embedder)
     search = IndexSearch(
-        Path(settings.index), open_embedder=(lambda: open_embedder("")) if embeddings else None
+        Path(settings.index), open_embedder=(lambda: embedder) if embedder is not None else None
     )
-    search.open(vectors=embeddings)
+    search.open(vectors=embedder is not None)
     return lambda question: [each.path for each in search.search(question, _FIRST)]
 
 

@@ -58,6 +58,11 @@ def test_only_what_changed_is_read(tmp_path: Path) -> None:
     assert [each.path for each in found(settings, "one two three four")] == ["b.html", "c.pdf"]
     other = structs.replace(settings, passage_characters=500)
     assert build(other).read == 2
+    stems = structs.replace(other, tokenizer="porter")
+    assert build(stems).read == 0
+    again = content(stems)
+    build(stems, anew=True)
+    assert content(stems) == again
 
 
 def test_a_build_that_fails_leaves_the_index_that_there_is(tmp_path: Path) -> None:

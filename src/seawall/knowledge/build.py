@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.intents.embedder import SentenceEmbedder
@@ -195,7 +195,8 @@ def _known(path: Path, note: IndexNote) -> dict[tuple[str, str, str], _Entry]:
     """What an earlier index has of documents, if it was built with the same settings."""
     try:
         with closing(connect(path)) as opened:
-            if read_note(opened) != note:
+            # How words are compared does not matter to what is taken from there.
+            if structs.replace(read_note(opened), tokenizer=note.tokenizer) != note:
                 return {}
             return {
                 (file.path, file.digest, file.parser): _entry(opened, file)

@@ -14,6 +14,8 @@ from seawall.knowledge.settings import KnowledgeSettings
 
 __all__ = ["File", "find_files", "read_file"]
 
+_MAX_PATH = 512  # bytes; a source has it, and is stored with each result
+
 
 class File(Struct, frozen=True):
     """A document in the folder.
@@ -76,17 +78,18 @@ def _walk(key: str, top: Path, folder: Path, settings: KnowledgeSettings) -> Ite
         if entry.is_dir():
             yield from _walk(key, top, Path(entry.path), settings)
         elif is_document and entry.is_file():
-            if not _is_text(path):
-                raise ConfigError(f"{key}: the name {path!r} is not UTF-8 text")
+            if fault := _fault_of_name(path):
+                raise ConfigError(f"{key}: the name {path[:100]!r} {fault}")
             yield File(path, entry.stat().st_size)
 
 
-def _is_text(name: str) -> bool:
+def _fault_of_name(path: str) -> str:
+    """Why a document cannot be called so; empty if it can."""
     try:
-        name.encode()
+        length = len(path.encode())
     except UnicodeEncodeError:
-        return False
-    return True
+        return "is not UTF-8 text"
+    return f"has more than {_MAX_PATH} bytes" if length > _MAX_PATH else ""
 
 
 def read_file(settings: KnowledgeSettings, file: File) -> tuple[bytes, str]:

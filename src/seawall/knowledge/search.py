@@ -130,7 +130,7 @@ class IndexSearch:
                 self._loaded_vectors(opened)
         except (OSError, sqlite3.Error) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            raise ConfigError(f"{self._path}: {reason}") from error
+            raise ConfigError(f"{self._path} {reason}") from error
 
     def search(self, question: str, count: int) -> list[Found]:
         """The passages that fit a question best, best first; the same for the same index.
@@ -216,7 +216,7 @@ class IndexSearch:
                 self._embedder = self._open_embedder()
             if opened.note.embeddings != self._embedder.digest:
                 what = "another model" if opened.note.embeddings else "none"
-                raise ConfigError(f"{self._path}: has embeddings of {what}")
+                raise ConfigError(f"{self._path} has embeddings of {what}; build it again")
             if opened.vectors is None:
                 source = connection or opened.idle[-1]
                 opened.vectors = PassageVectors(source, self._embedder.size)

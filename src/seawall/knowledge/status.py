@@ -14,6 +14,7 @@ from seawall.knowledge.settings import KnowledgeSettings
 __all__ = ["IndexState", "check_index"]
 
 _MOST_NAMED = 3
+_COUNTS = "SELECT count(*), count(*) FILTER (WHERE fault != '') FROM files"
 
 
 class IndexState(Struct, frozen=True):
@@ -54,8 +55,10 @@ def check_index(
     try:
         with closing(connect(path)) as opened:
             note = read_note(opened)
-            files = indexed_files(opened)
+            documents, unreadable = opened.execute(_COUNTS).fetchone()
             (passages,) = opened.execute("SELECT count(*) FROM passages").fetchone()
+            compare = compare and Path(settings.folder).is_dir()
+            files = indexed_files(opened) if compare else []
     except FileNotFoundError:
         return IndexState(fault=f"there is no index {path}", advice=build)
     except OSError as error:
@@ -65,14 +68,13 @@ def check_index(
     if settings.embeddings and not note.embeddings:
         return IndexState(fault=f"{path} has no embeddings", advice=build)
     differing = note.differs_from(settings)
-    if not differing and compare and Path(settings.folder).is_dir():
+    if not differing and compare:
         try:
             differing = _changed(f"knowledge.{name}", settings, files, contents=contents)
         except ConfigError as error:
             return IndexState(stale=f"the folder cannot be compared: {error}")
     stale = f"{path} is stale: {', '.join(differing)} changed" if differing else ""
-    unreadable = sum(bool(each.fault) for each in files)
-    detail = f"{len(files) - unreadable:,} documents, {passages:,} passages"
+    detail = f"{documents - unreadable:,} documents, {passages:,} passages"
     if unreadable:
         detail += f"; {unreadable:,} documents could not be read and are left out"
     return IndexState(stale=stale, detail=detail, advice=build if stale else "")

@@ -61,7 +61,10 @@ def open_knowledge(tables: Mapping[str, KnowledgeSettings], *, light: bool) -> T
                 _log.warning("knowledge.%s: %s", name, state.summary)
             search = open_search(settings)
             searches.append(search)
-            search.open(vectors=not light)
+            try:
+                search.open(vectors=not light)
+            except ConfigError as error:
+                raise ConfigError(f"knowledge.{name}: {error}") from error
             tools.append(_make_tool(name, settings, search))
     except BaseException:
         _close(searches)

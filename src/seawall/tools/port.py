@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_ARGUMENT_CHARACTERS",
     "MAX_EFFECT_BYTES",
-    "MAX_SOURCES",
     "Cited",
     "PreparedCall",
     "ReadCache",
@@ -29,6 +28,7 @@ __all__ = [
     "ToolError",
     "ToolOutcome",
     "at_most",
+    "shown_sources",
     "truncate",
 ]
 
@@ -38,8 +38,8 @@ MAX_ARGUMENT_CHARACTERS = 65_536
 MAX_EFFECT_BYTES = 65_536
 """Of the arguments of an effect, so that its records fit into the store, also once edited."""
 
-MAX_SOURCES = 20
-"""Of a result; further ones are not shown to clients."""
+_MAX_SOURCES = 20
+_MAX_SOURCE_CHARACTERS = 32_768
 
 _log = logging.getLogger("seawall.tools")
 
@@ -97,7 +97,7 @@ class Cited(Struct, frozen=True):
 
     Attributes:
         content: The result for the model.
-        sources: For clients to show, at most 20.
+        sources: For clients to show, at most 20; an address is shown if it is of http or https.
     """
 
     content: Any
@@ -273,6 +273,23 @@ class Tool(Struct, frozen=True, kw_only=True, eq=False):
         """The outcome of a call that did not end in time."""
         text = f"{self.name} did not answer in time."
         return ToolOutcome(text, True, unknown=self.mutating, running=running)
+
+
+def shown_sources(sources: Sequence[Source]) -> tuple[Source, ...]:
+    """The first of a result's sources, so that what is stored is bounded.
+
+    Args:
+        sources: In the order of the parts.
+    """
+    shown: list[Source] = []
+    room = _MAX_SOURCE_CHARACTERS
+    for each in sources[:_MAX_SOURCES]:
+        room -= len(each.title) + len(each.section) + len(each.url) + len(each.path)
+        if room < 0:
+            break
+        is_page = each.url.startswith(("https://", "http://"))
+        shown.append(each if is_page or not each.url else structs.replace(each, url=""))
+    return tuple(shown)
 
 
 class ReadCache(Protocol):

@@ -22,7 +22,6 @@ from seawall.tools.execution import CallExecutor, CallRefused, CallResult
 from seawall.tools.port import (
     MAX_ARGUMENT_CHARACTERS,
     MAX_EFFECT_BYTES,
-    MAX_SOURCES,
     Cited,
     PreparedCall,
     Tool,
@@ -30,6 +29,7 @@ from seawall.tools.port import (
     ToolError,
     ToolOutcome,
     at_most,
+    shown_sources,
     truncate,
 )
 from seawall.turn import Source
@@ -164,8 +164,8 @@ class FunctionTool(Tool, frozen=True, kw_only=True, eq=False):
     def _outcome(self, result: object) -> ToolOutcome:
         """A result for the model. A truncated read failed; a change was made."""
         sources: tuple[Source, ...] = ()
-        if type(result) is Cited:
-            result, sources = result.content, tuple(result.sources[:MAX_SOURCES])
+        if isinstance(result, Cited):
+            result, sources = result.content, shown_sources(result.sources)
         text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
         content, whole = at_most(text, _MAX_RESULT_BYTES)
         failed = not (whole or self.mutating)
