@@ -84,10 +84,10 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int) -> Non
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"SeaweedFS ended with status {process.returncode}")
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
-            with suppress(OSError, http.client.HTTPException):
-                connection.request("GET", "/")
-                if connection.getresponse().status == 403:
-                    return
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        with closing(connection), suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/")
+            if connection.getresponse().status == 403:  # it is not signed
+                return
         time.sleep(0.2)
     raise RuntimeError(f"SeaweedFS did not answer within {_START_SECONDS:.0f} seconds")

@@ -58,10 +58,10 @@ class Fixed:
     def __init__(self, secret: str = ENVIRONMENT["AWS_SECRET_ACCESS_KEY"]) -> None:
         self._made = Credentials(ENVIRONMENT["AWS_ACCESS_KEY_ID"], secret)
 
-    async def get(self, *, deadline: float) -> Credentials:
+    async def get(self, *, deadline: float) -> Credentials:  # noqa: ARG002 - the port's
         return self._made
 
-    async def renew(self, refused: Credentials, *, deadline: float) -> Credentials:
+    async def renew(self, refused: Credentials, *, deadline: float) -> Credentials:  # noqa: ARG002
         return self._made
 
 
@@ -259,7 +259,7 @@ async def test_files_are_written_whole_or_not_at_all(
     async with Places("files", tmp_path, "").opened() as store:
         folder = tmp_path / "files"
 
-        def fail(descriptor: int) -> None:
+        def fail(_: int) -> None:
             raise OSError("no space")
 
         with monkeypatch.context() as patched:
@@ -391,7 +391,7 @@ async def test_s3_is_not_asked_for_ever() -> None:
             await client.head("a/b", deadline=_soon())
         assert len(player.requests) == 1
 
-    def judge(request: Request) -> Recording:
+    def judge(_: Request) -> Recording:
         return Recording([b"y" * 100])
 
     async with playing(judge=judge) as player, _client(player.url) as client:

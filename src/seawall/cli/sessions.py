@@ -24,6 +24,7 @@ from seawall.cli.stored import (
     add_page,
     confirmed,
     date,
+    opened_blobs,
     opened_store,
     print_json,
     print_page,
@@ -70,8 +71,8 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         _export,
         "export sessions with all of their turns, as JSON lines",
         "Write one JSON object for each session, with all of its turns: for one session, or for "
-        "all sessions of a subject. The facts about the subject, if there are any, are a last "
-        "object.",
+        "all sessions of a subject. The facts about the subject, if there are any, are one more "
+        "object, and so is each of its files.",
     )
     export.add_argument(
         "session", nargs="?", metavar="SESSION", help="id of the session (default: all)"
@@ -227,12 +228,16 @@ async def _show(arguments: argparse.Namespace) -> int:
 async def _export(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415 - only what this command needs
 
-    from seawall.storage.export import export_session, export_subject  # noqa: PLC0415
+    from seawall.storage.export import (  # noqa: PLC0415
+        export_files,
+        export_session,
+        export_subject,
+    )
     from seawall.storage.memory_edits import fact_fields, list_facts  # noqa: PLC0415
 
-    sessions = turns = facts = 0
+    sessions = turns = facts = files = 0
     with Output(arguments.output) as write:
-        async with opened_store(arguments) as store:
+        async with opened_store(arguments) as store, opened_blobs(arguments) as blobs:
             if arguments.session is not None:
                 exported = await export_session(store, _key(arguments))
                 write(msgspec.json.encode(exported) + b"\n")
@@ -247,19 +252,26 @@ async def _export(arguments: argparse.Namespace) -> int:
                     shown = {"facts": [fact_fields(each) for each in remembered]}
                     write(msgspec.json.encode(shown) + b"\n")
                     facts = len(remembered)
+            if blobs is not None:
+                async for file in export_files(blobs, _owner(arguments), arguments.session):
+                    write(msgspec.json.encode(file) + b"\n")
+                    files += 1
     also = f", {plural(facts, 'fact')}" if facts else ""
+    also += f", {plural(files, 'file')}" if files else ""
     sys.stderr.write(f"exported {plural(sessions, 'session')} with {plural(turns, 'turn')}{also}\n")
     return 0
 
 
 async def _delete(arguments: argparse.Namespace) -> int:
-    async with opened_store(arguments) as store:
+    async with opened_store(arguments) as store, opened_blobs(arguments) as blobs:
         if not confirmed(
             arguments, f"Delete the session {printable(arguments.session)} permanently?"
         ):
             return 1
         async with asyncio.timeout(CALL_SECONDS):
             await store.delete(_key(arguments))
+            if blobs is not None:
+                await blobs.delete_session(_key(arguments))
     if arguments.json:
         print_json({"deleted": arguments.session})
     else:
@@ -270,10 +282,12 @@ async def _delete(arguments: argparse.Namespace) -> int:
 async def _erase(arguments: argparse.Namespace) -> int:
     owner = _owner(arguments)
     of = f"the subject {owner.subject} of the tenant {owner.tenant}"
-    async with opened_store(arguments) as store:
+    async with opened_store(arguments) as store, opened_blobs(arguments) as blobs:
         if not confirmed(arguments, f"Delete everything that is stored about {of} permanently?"):
             return 1
         count = await store.erase(owner)  # without a deadline: there may be many
+        if blobs is not None:
+            await blobs.erase(owner)
     if arguments.json:
         print_json({"erased": count})
     else:

@@ -14,6 +14,8 @@ from seawall.cli.arguments import integer
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
+    from seawall.settings import BlobSettings
+    from seawall.storage.blobs import BlobStore
     from seawall.storage.port import SessionStore
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "confirmed",
     "date",
     "json_text",
+    "opened_blobs",
     "opened_store",
     "print_json",
     "print_page",
@@ -79,6 +82,34 @@ async def opened_store(arguments: argparse.Namespace) -> "AsyncGenerator[Session
         yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def opened_blobs(arguments: argparse.Namespace) -> "AsyncGenerator[BlobStore | None, None]":
+    """The store of files that the configuration names; None if there is none.
+
+    Raises:
+        ConfigError: It cannot be used.
+        StoreUnavailable: It cannot be reached.
+    """
+    from seawall.config import load_settings  # noqa: PLC0415 - only what this command needs
+
+    settings = load_settings(arguments.config).blobs
+    if settings is None or not _exists(settings):
+        yield None
+        return
+    from seawall.storage.open_blobs import open_blobs  # noqa: PLC0415 - only if configured
+
+    blobs = await open_blobs(settings)
+    try:
+        yield blobs
+    finally:
+        await blobs.close()
+
+
+def _exists(settings: "BlobSettings") -> bool:
+    """Whether there may be files: opening the store would create the folder."""
+    return settings.store != "files" or Path(settings.path).is_dir()
 
 
 class Output:

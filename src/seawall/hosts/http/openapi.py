@@ -17,9 +17,10 @@ from seawall.hosts.http.chat_body import ChatBody
 from seawall.hosts.http.client_tools import MAX_TOOLS, TOOL_NAME_PATTERN, OwnToolDefinition
 from seawall.hosts.http.effects import ResultBody
 from seawall.hosts.http.memory import CorrectionBody
+from seawall.hosts.http.openapi_files import bound_attachments, file_paths, file_schemas
 from seawall.hosts.http.sessions import SessionTurn
 from seawall.hosts.http.ui_body import UiBody
-from seawall.settings import MemorySettings
+from seawall.settings import AttachmentSettings, MemorySettings
 
 __all__ = ["openapi_document"]
 
@@ -139,7 +140,11 @@ _SESSION_FIELDS: dict[str, Schema] = {
 
 
 def openapi_document(
-    settings: ServerSettings, memory: MemorySettings, *, mcp: bool = False
+    settings: ServerSettings,
+    memory: MemorySettings,
+    *,
+    mcp: bool = False,
+    files: AttachmentSettings | None = None,
 ) -> bytes:
     """Build the OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0).
 
@@ -147,21 +152,15 @@ def openapi_document(
         settings: Their limits become part of the schemas.
         memory: Likewise.
         mcp: Whether there is the endpoint of the Model Context Protocol.
+        files: Likewise; None where no files are taken.
 
     Returns:
         JSON.
     """
     (*_, event), schemas = msgspec.json.schema_components(
         [
-            TurnBody,
-            ChatBody,
-            UiBody,
-            AgUiBody,
-            CorrectionBody,
-            SessionTurn,
-            OwnToolDefinition,
-            ResultBody,
-            Event,
+            *(TurnBody, ChatBody, UiBody, AgUiBody, CorrectionBody, SessionTurn),
+            *(OwnToolDefinition, ResultBody, Event),
         ],
         ref_template="#/components/schemas/{name}",
     )
@@ -178,11 +177,14 @@ def openapi_document(
     schemas["Verdict"] = _VERDICT
     schemas["ResolutionBody"] = _RESOLUTION
     schemas["PersonMessage"] = _PERSON_MESSAGE
-    schemas |= _answers()
+    bound_attachments(schemas, files)
+    schemas |= _answers() | (file_schemas() if files is not None else {})
     document = {
         "openapi": "3.1.0",
         "info": {"title": "Seawall", "version": "1"},
-        "paths": _paths() | (_mcp_paths() if mcp else {}),
+        "paths": _paths()
+        | (_mcp_paths() if mcp else {})
+        | (file_paths() if files is not None else {}),
         "security": [{"bearer": []}, {"apiKey": []}],
         "components": {
             "schemas": schemas,
