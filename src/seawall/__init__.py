@@ -120,6 +120,7 @@ if TYPE_CHECKING:
     from seawall.turn import (
         AnswerOptions,
         AssistantMessage,
+        ClientTool,
         Cost,
         Message,
         OutputFormat,
@@ -153,6 +154,7 @@ __all__ = [
     "BudgetSettings",
     "CacheLimits",
     "Cited",
+    "ClientTool",
     "CommitUnknown",
     "ConfigError",
     "CorsSettings",
@@ -299,8 +301,8 @@ _NAMES = {
     "seawall.tools.port": "Cited Tool ToolContext ToolError ToolOutcome",
     "seawall.tools.toolset": "Toolset tool",
     "seawall.turn": """
-        AnswerOptions AssistantMessage Cost Message OutputFormat Principal Source ToolCall
-        ToolMessage TurnReport TurnRequest Usage UserMessage
+        AnswerOptions AssistantMessage ClientTool Cost Message OutputFormat Principal Source
+        ToolCall ToolMessage TurnReport TurnRequest Usage UserMessage
     """,
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

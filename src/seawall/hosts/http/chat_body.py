@@ -381,8 +381,12 @@ def _history(messages: list[ChatMessage], settings: ServerSettings) -> tuple[Mes
             continue
         if message.role == "function":
             raise InvalidField(_LEGACY, field=f"{field}.role")
-        if text.strip():
+        if message.role == "user" and text.strip():
             text = checked_text(text, f"{field}.content", settings)
+        elif "\0" in text:
+            raise InvalidField(
+                "The text must not contain NUL characters.", field=f"{field}.content"
+            )
         size += len(text)
         if size > settings.max_body_bytes:
             raise BodyTooLarge("The messages are too long together.")
