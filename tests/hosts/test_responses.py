@@ -96,7 +96,7 @@ def refused(call: Any, **arguments: Any) -> tuple[int, str, str | None]:
     return problem.value.status_code, str(problem.value.code), problem.value.param
 
 
-def test_it_answers(client: "openai.OpenAI") -> None:
+def test_it_answers(client: Any) -> None:
     raw = client.responses.with_raw_response.create(model="auto", input="Good morning")
     response = raw.parse()
     assert response.output_text == "I have read 1: Good morning"
@@ -113,7 +113,7 @@ def test_it_answers(client: "openai.OpenAI") -> None:
     assert asked.content[0].text == "Good morning"
 
 
-def test_it_streams(client: "openai.OpenAI") -> None:
+def test_it_streams(client: Any) -> None:
     with client.responses.stream(model="open", input="Good day") as stream:
         events = list(stream)
         final = stream.get_final_response()
@@ -124,7 +124,7 @@ def test_it_streams(client: "openai.OpenAI") -> None:
     assert plain(client.responses.retrieve(final.id)) == plain(final)
 
 
-def test_a_response_continues_another(client: "openai.OpenAI", other: "openai.OpenAI") -> None:
+def test_a_response_continues_another(client: Any, other: Any) -> None:
     first = client.responses.create(model="auto", input="one")
     second = client.responses.create(model="auto", input="two", previous_response_id=first.id)
     assert second.output_text == "I have read 3: one | two"
@@ -148,7 +148,7 @@ def test_a_response_continues_another(client: "openai.OpenAI", other: "openai.Op
     assert refused(other.responses.retrieve, response_id=third.id)[:2] == (404, "turn-not-found")
 
 
-def test_a_conversation_is_a_session(client: "openai.OpenAI", other: "openai.OpenAI") -> None:
+def test_a_conversation_is_a_session(client: Any, other: Any) -> None:
     made = client.conversations.create()
     assert client.conversations.retrieve(made.id).created_at == made.created_at
     assert list(client.conversations.items.list(made.id)) == []
@@ -169,7 +169,7 @@ def test_a_conversation_is_a_session(client: "openai.OpenAI", other: "openai.Ope
     assert refused(client.responses.retrieve, response_id=first.id)[0] == 404
 
 
-def test_what_conversations_do_not_have_is_refused(client: "openai.OpenAI") -> None:
+def test_what_conversations_do_not_have_is_refused(client: Any) -> None:
     create = client.conversations.create
     assert refused(create, metadata={"topic": "x"})[2] == "metadata"
     assert refused(create, items=[{"role": "user", "content": "x"}])[2] == "items"
@@ -187,7 +187,7 @@ def test_what_conversations_do_not_have_is_refused(client: "openai.OpenAI") -> N
     assert adding[0] == 405
 
 
-def test_without_a_session_the_input_is_the_history(client: "openai.OpenAI") -> None:
+def test_without_a_session_the_input_is_the_history(client: Any) -> None:
     items: Any = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": [{"type": "input_text", "text": "one"}]},
@@ -215,7 +215,7 @@ def test_without_a_session_the_input_is_the_history(client: "openai.OpenAI") -> 
     assert refused(client.responses.create, model="open", input=without)[2] == "input[3]"
 
 
-def test_items_may_be_referred_to(client: "openai.OpenAI", other: "openai.OpenAI") -> None:
+def test_items_may_be_referred_to(client: Any, other: Any) -> None:
     first = client.responses.create(model="auto", input="one")
     items: Any = [
         {"role": "user", "content": "one"},
@@ -228,7 +228,7 @@ def test_items_may_be_referred_to(client: "openai.OpenAI", other: "openai.OpenAI
     assert theirs == (422, "invalid-field", "input[1].id")
 
 
-def test_instructions_by_policy(client: "openai.OpenAI") -> None:
+def test_instructions_by_policy(client: Any) -> None:
     raw = client.responses.with_raw_response.create(
         model="open", input="hi", instructions="Be brief.", stream=True
     )
@@ -242,9 +242,7 @@ def test_instructions_by_policy(client: "openai.OpenAI") -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("stateless", [False, True])
-def test_the_client_runs_its_tool(
-    client: "openai.OpenAI", *, streamed: bool, stateless: bool
-) -> None:
+def test_the_client_runs_its_tool(client: Any, *, streamed: bool, stateless: bool) -> None:
     """With its items of before, or with the id of the response."""
 
     def run(**arguments: Any) -> Any:
@@ -283,7 +281,7 @@ def test_the_client_runs_its_tool(
     ] == (409, "session-conflict")
 
 
-def test_results_of_calls_come_together(client: "openai.OpenAI") -> None:
+def test_results_of_calls_come_together(client: Any) -> None:
     both = [["get_weather", {"location": "a"}], ["get_weather", {"location": "b"}]]
     first = client.responses.create(model="open", input=script(both, "Thank you."), tools=[WEATHER])
     one, two = first.output
@@ -310,7 +308,7 @@ def test_results_of_calls_come_together(client: "openai.OpenAI") -> None:
 
 
 @pytest.mark.parametrize("approve", [True, False])
-def test_an_approval_is_requested_and_given(client: "openai.OpenAI", *, approve: bool) -> None:
+def test_an_approval_is_requested_and_given(client: Any, *, approve: bool) -> None:
     arguments = {"order": order(), "amount": 50, "card": "4111"}
     first = client.responses.create(
         model="open", input=script([["refund", arguments]], "So it is.")
@@ -337,14 +335,12 @@ def test_an_approval_is_requested_and_given(client: "openai.OpenAI", *, approve:
     assert late[0] in (404, 409)
 
 
-def test_what_a_manager_decides_is_explained(
-    client: "openai.OpenAI", server: ServerProcess
-) -> None:
+def test_what_a_manager_decides_is_explained(client: Any, server: ServerProcess) -> None:
     first = client.responses.create(
         model="open", input=script([["grant", {"order": order()}]], "Granted.")
     )
     assert first.output_text.startswith("This waits for approval: grant (decide at /v1/turns/")
-    (waiting,) = first.model_extra["seawall"]["approvals"]  # type: ignore[index]
+    (waiting,) = first.model_extra["seawall"]["approvals"]
     done = httpx2.post(
         server.url + waiting["decide"],
         json={"decision": "approve"},
@@ -352,7 +348,7 @@ def test_what_a_manager_decides_is_explained(
         timeout=10,
     )
     assert done.status_code == 200
-    session = first.model_extra["seawall"]["session"]  # type: ignore[index]
+    session = first.model_extra["seawall"]["session"]
     deadline = time.monotonic() + 10
     while "Granted." not in (
         shown := [
@@ -365,7 +361,7 @@ def test_what_a_manager_decides_is_explained(
         time.sleep(0.05)
 
 
-def test_a_background_response_is_polled_and_resumed(client: "openai.OpenAI") -> None:
+def test_a_background_response_is_polled_and_resumed(client: Any) -> None:
     steps = script([["wait", {"seconds": 0.3}]], "It is done now.")
     first = client.responses.create(model="open", input=steps, background=True)
     assert (first.status, first.output) == ("in_progress", [])
@@ -389,7 +385,7 @@ def test_a_background_response_is_polled_and_resumed(client: "openai.OpenAI") ->
         assert "".join(pieces) == "It is done now."
 
 
-def test_a_background_stream_outlives_its_client(client: "openai.OpenAI") -> None:
+def test_a_background_stream_outlives_its_client(client: Any) -> None:
     steps = script([["wait", {"seconds": 0.3}]], "Still done.")
     stream = client.responses.create(model="open", input=steps, background=True, stream=True)
     begun = next(iter(stream))
@@ -401,7 +397,7 @@ def test_a_background_stream_outlives_its_client(client: "openai.OpenAI") -> Non
     assert rest[-1].response.output_text == "Still done."
 
 
-def test_a_response_is_cancelled(client: "openai.OpenAI") -> None:
+def test_a_response_is_cancelled(client: Any) -> None:
     first = client.responses.create(
         model="open", input=script([["wait", {"seconds": 30}]], "never"), background=True
     )
@@ -411,7 +407,7 @@ def test_a_response_is_cancelled(client: "openai.OpenAI") -> None:
     assert client.responses.cancel(done.id).output == done.output
 
 
-def test_a_failed_background_response_says_why(client: "openai.OpenAI") -> None:
+def test_a_failed_background_response_says_why(client: Any) -> None:
     first = client.responses.create(model="open", input=script("FAIL", order()), background=True)
     deadline = time.monotonic() + 10
     while (shown := client.responses.retrieve(first.id)).status == "in_progress":
@@ -422,7 +418,7 @@ def test_a_failed_background_response_says_why(client: "openai.OpenAI") -> None:
     assert (shown.error.code, shown.error.message) == ("upstream-failed", "The model failed.")
 
 
-def test_a_failure_ends_a_stream(client: "openai.OpenAI") -> None:
+def test_a_failure_ends_a_stream(client: Any) -> None:
     events = list(client.responses.create(model="open", input=script("FAIL", order()), stream=True))
     assert [each.type for each in events] == [
         "response.created", "response.in_progress", "response.failed",
@@ -432,7 +428,7 @@ def test_a_failure_ends_a_stream(client: "openai.OpenAI") -> None:
     assert failed[:2] == (502, "upstream-failed")
 
 
-def test_deletion(client: "openai.OpenAI") -> None:
+def test_deletion(client: Any) -> None:
     first = client.responses.create(model="open", input="one")
     client.responses.delete(first.id)
     assert refused(client.responses.retrieve, response_id=first.id)[0] == 404
@@ -447,7 +443,7 @@ def test_deletion(client: "openai.OpenAI") -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_response_that_is_not_stored_is_gone(client: "openai.OpenAI", *, streamed: bool) -> None:
+def test_a_response_that_is_not_stored_is_gone(client: Any, *, streamed: bool) -> None:
     if streamed:
         events = list(client.responses.create(model="open", input="x", store=False, stream=True))
         response = events[-1].response
@@ -458,7 +454,7 @@ def test_a_response_that_is_not_stored_is_gone(client: "openai.OpenAI", *, strea
     assert refused(client.responses.retrieve, response_id=response.id)[0] == 404
 
 
-def test_a_turn_that_waits_is_stored_until_it_is_done(client: "openai.OpenAI") -> None:
+def test_a_turn_that_waits_is_stored_until_it_is_done(client: Any) -> None:
     first = client.responses.create(model="open", input="weather?", tools=[WEATHER], store=False)
     (call,) = first.output
     items: Any = [
@@ -476,7 +472,7 @@ class Party(BaseModel):
     guests: int
 
 
-def test_structured_output(client: "openai.OpenAI") -> None:
+def test_structured_output(client: Any) -> None:
     parsed = client.responses.parse(model="open", input="A party", text_format=Party)
     assert parsed.output_parsed == Party(name="fair", guests=3)
     loose = client.responses.create(
@@ -488,7 +484,7 @@ def test_structured_output(client: "openai.OpenAI") -> None:
     assert loose.text.format.type == "json_object"
 
 
-def test_what_is_repeated(client: "openai.OpenAI") -> None:
+def test_what_is_repeated(client: Any) -> None:
     raw = client.responses.with_raw_response.create(
         model="open",
         input="x",
@@ -509,7 +505,7 @@ def test_what_is_repeated(client: "openai.OpenAI") -> None:
     assert (shown.prompt_cache_key, shown.safety_identifier) == ("k", "s")
 
 
-def test_the_same_key_returns_the_first_response(client: "openai.OpenAI") -> None:
+def test_the_same_key_returns_the_first_response(client: Any) -> None:
     headers = {"idempotency-key": order()}
     made = [
         client.responses.create(model="open", input="x", extra_headers=headers) for _ in range(2)
@@ -575,7 +571,7 @@ def test_the_same_key_returns_the_first_response(client: "openai.OpenAI") -> Non
     ],
 )  # fmt: skip
 def test_what_is_not_offered_is_refused_by_name(
-    client: "openai.OpenAI", given: dict[str, Any], field: str
+    client: Any, given: dict[str, Any], field: str
 ) -> None:
     arguments: dict[str, Any] = {"model": "open", "input": "x", **given}
     known = {"extra_body": {"best_of": arguments.pop("best_of")}} if "best_of" in given else {}
@@ -603,9 +599,7 @@ def test_every_field_of_the_client_is_known() -> None:
         ("/input_items?after=x", "after"),
     ],
 )
-def test_parameters_are_checked(
-    client: "openai.OpenAI", server: ServerProcess, path: str, field: str
-) -> None:
+def test_parameters_are_checked(client: Any, server: ServerProcess, path: str, field: str) -> None:
     response = client.responses.create(model="open", input="x")
     got = httpx2.get(
         f"{server.url}/v1/responses/{response.id}{path}",

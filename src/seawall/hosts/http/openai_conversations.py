@@ -14,7 +14,8 @@ from msgspec import Struct
 from seawall.errors import InvalidField, NotFound, SessionNotFound
 from seawall.hosts.http.bodies import decode, is_identifier
 from seawall.hosts.http.exchange import Exchange
-from seawall.hosts.http.responses_stored import items_of, read_item_page
+from seawall.hosts.http.responses_stored import read_item_page
+from seawall.hosts.http.responses_turns import items_of
 from seawall.hosts.http.sessions import authenticated_owner, call_limit
 from seawall.requests import new_session_id, time_of
 from seawall.storage.port import Session
