@@ -120,6 +120,7 @@ if TYPE_CHECKING:
     from seawall.turn import (
         AnswerOptions,
         AssistantMessage,
+        ClientTool,
         Cost,
         Message,
         OutputFormat,
@@ -151,6 +152,7 @@ __all__ = [
     "BudgetLimits",
     "BudgetSettings",
     "CacheLimits",
+    "ClientTool",
     "CommitUnknown",
     "ConfigError",
     "CorsSettings",
@@ -296,7 +298,7 @@ _NAMES = {
     "seawall.tools.port": "Tool ToolContext ToolError ToolOutcome",
     "seawall.tools.toolset": "Toolset tool",
     "seawall.turn": """
-        AnswerOptions AssistantMessage Cost Message OutputFormat Principal ToolCall
+        AnswerOptions AssistantMessage ClientTool Cost Message OutputFormat Principal ToolCall
         ToolMessage TurnReport TurnRequest Usage UserMessage
     """,
 }
