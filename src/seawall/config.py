@@ -27,11 +27,14 @@ from seawall.intents import NO_INTENT
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
+    AttachmentSettings,
+    BlobSettings,
     BudgetSettings,
     CacheLimits,
     EffectSettings,
     HandoverSettings,
     McpServerSettings,
+    MemorySettings,
     ModelSettings,
     OutputSettings,
     QuotaSettings,
@@ -99,7 +102,7 @@ class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     origins: tuple[str, ...]
-    methods: tuple[str, ...] = ("GET", "POST", "DELETE")
+    methods: tuple[str, ...] = ("GET", "POST", "PATCH", "DELETE")
     headers: tuple[str, ...] = (
         "accept",
         "authorization",
@@ -261,6 +264,8 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         client_tools: Whether clients may offer tools of their own, which they run themselves.
         client_instructions: What becomes of system and developer messages of clients: "ignore",
             "append" them to the instructions, or "refuse" the request.
+        memory: Whether it is shown what is remembered of the user, and may remember more; see
+            `[memory]`.
     """
 
     instructions: str
@@ -279,6 +284,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     summary_tokens: Annotated[int, Meta(ge=100, le=8_000)] = 1_000
     client_tools: bool = False
     client_instructions: Literal["ignore", "append", "refuse"] = "ignore"
+    memory: bool = False
 
 
 class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -327,7 +333,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     routing: RoutingSettings = RoutingSettings()
     effects: EffectSettings = EffectSettings()
     handover: HandoverSettings = HandoverSettings()
+    memory: MemorySettings = MemorySettings()
     mcp: McpServerSettings | None = None
+    blobs: BlobSettings | None = None
+    attachments: AttachmentSettings = AttachmentSettings()
     budgets: BudgetSettings = BudgetSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     quotas: dict[str, QuotaSettings] = field(default_factory=dict)
@@ -485,9 +494,16 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
         jwt = replace(jwt, jwks_file=at(jwt.jwks_file, "identity", "jwt", "jwks_file"))
     if jwt is not None and jwt.ca_file:
         jwt = replace(jwt, ca_file=at(jwt.ca_file, "identity", "jwt", "ca_file"))
-    routing = settings.routing
+    routing, blobs = settings.routing, settings.blobs
+    if blobs is not None:
+        blobs = replace(
+            blobs,
+            path=at(blobs.path, "blobs", "path"),
+            ca_file=at(blobs.ca_file, "blobs", "ca_file"),
+        )
     return replace(
         settings,
+        blobs=blobs,
         identity=replace(settings.identity, jwt=jwt),
         sessions=replace(
             settings.sessions,
@@ -543,7 +559,10 @@ _plain_sections: dict[str, type[Struct]] = {
     "routing": RoutingSettings,
     "effects": EffectSettings,
     "handover": HandoverSettings,
+    "memory": MemorySettings,
     "mcp": McpServerSettings,
+    "blobs": BlobSettings,
+    "attachments": AttachmentSettings,
     "budgets": BudgetSettings,
     "telemetry": TelemetrySettings,
 }

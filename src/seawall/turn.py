@@ -12,6 +12,7 @@ __all__ = [
     "AnswerOptions",
     "ApprovalRequest",
     "AssistantMessage",
+    "Attachment",
     "ClientTool",
     "Cost",
     "Decision",
@@ -90,10 +91,42 @@ class ToolCall(Struct, frozen=True, omit_defaults=True):
     extra: str = ""
 
 
-class UserMessage(Struct, frozen=True, tag="user", tag_field="role"):
-    """The user's message."""
+class Attachment(Struct, frozen=True, omit_defaults=True):
+    """A file that a user sent with a message. Its bytes are in the blob store.
+
+    Attributes:
+        id: Names session and file; see `storage.blobs`.
+        media_type: Such as "image/png"; found from its bytes.
+        name: As the client calls it, bounded; empty for none.
+        bytes: Size of what is stored.
+        tokens: About how many tokens a model reads for it.
+    """
+
+    id: str
+    media_type: str
+    name: str
+    bytes: int
+    tokens: int = 0
+
+
+class UserMessage(Struct, frozen=True, tag="user", tag_field="role", omit_defaults=True):
+    """The user's message.
+
+    Attributes:
+        text: Its text; empty only with attachments.
+        attachments: Files that were sent with it.
+    """
 
     text: str
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def described(self) -> str:
+        """Its text, with the names of its attachments."""
+        if not self.attachments:
+            return self.text
+        names = (each.name or each.media_type for each in self.attachments)
+        return f"[{', '.join(names)}] {self.text}".rstrip()
 
 
 class AssistantMessage(Struct, frozen=True, tag="assistant", tag_field="role", omit_defaults=True):
@@ -265,6 +298,7 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
         background: Whether to complete the turn even if no client waits for it any more.
         options: None to leave everything to the agent.
         named: Whether the client has chosen the session's id, also that of a new one.
+        attachments: Files that were sent with the message.
     """
 
     id: str
@@ -278,6 +312,12 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     background: bool = False
     options: AnswerOptions | None = None
     named: bool = False
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def message(self) -> UserMessage:
+        """The user's message."""
+        return UserMessage(self.text, self.attachments)
 
 
 class Question(Struct, frozen=True, omit_defaults=True):
@@ -555,6 +595,8 @@ class TurnReport(Struct):
         compaction: How a compaction of the session ended, whose summary, if there is one, is
             stored with this turn: "summarised", "failed", "refused"; empty for none. Its cost is
             in `spent`.
+        memory: Whether what is remembered of the user was "read", or could not be: "failed"; empty
+            for an agent without a memory.
     """
 
     turn: str
@@ -572,6 +614,7 @@ class TurnReport(Struct):
     tenant: str = ""
     effects: list[tuple[str, str, str]] = []
     compaction: str = ""
+    memory: str = ""
 
     @property
     def succeeded(self) -> bool:

@@ -314,9 +314,19 @@ def _request(
 
         said = with_interludes(said, turn.interludes)
     messages = turn.history + said + repair
+    if turn.memory and agent.memory:
+        messages = turn.memory + messages
     prompt = agent.closing_prompt if last else agent.prompt
     caller = _Caller(turn, emit)
-    request = ModelRequest(prompt, messages, tokens, agent.temperature, turn.meter, caller=caller)
+    request = ModelRequest(
+        prompt,
+        messages,
+        tokens,
+        agent.temperature,
+        turn.meter,
+        caller=caller,
+        contents=turn.contents,
+    )
     if choice != "auto" or not agent.parallel_tool_calls:
         request = msgspec.structs.replace(
             request,

@@ -1,7 +1,7 @@
 """Models. This is their port: requests, events and the interface that every provider implements."""
 
 from collections.abc import AsyncGenerator
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -14,7 +14,11 @@ from seawall.turn import (
     ToolCall,
     ToolMessage,
     Usage,
+    UserMessage,
 )
+
+if TYPE_CHECKING:
+    from seawall.models.attachments import Contents
 
 __all__ = [
     "CHARACTERS_PER_TOKEN",
@@ -122,6 +126,7 @@ class ModelRequest(Struct, frozen=True):
         meter: Of the turn; every attempt that is made for this call is charged to it.
         stop: Texts that end the answer. A provider may ignore them; see `StopSequenceModel`.
         caller: On whose behalf; None for no turn's.
+        contents: Where the bytes of attachments are found; None if no message has any.
         tool_choice: "auto", "none", "required", or the name of the tool that has to be called. A
             provider may not keep to it: the caller checks.
         parallel_tool_calls: Whether one answer may have several calls; as above.
@@ -134,6 +139,7 @@ class ModelRequest(Struct, frozen=True):
     meter: Meter | None = None
     stop: tuple[str, ...] = ()
     caller: Caller | None = None
+    contents: "Contents | None" = None
     tool_choice: str = "auto"
     parallel_tool_calls: bool = True
 
@@ -250,7 +256,7 @@ def _message_bytes(message: Message) -> int:
     if isinstance(message, AssistantMessage):
         called = sum(len(call.name) + _size(call.arguments) for call in message.tool_calls)
         return _MESSAGE_OVERHEAD + _size(message.text) + called
-    return _MESSAGE_OVERHEAD + _size(message.text)
+    return _MESSAGE_OVERHEAD + _size(message.text) + _attached(message)
 
 
 def _characters(message: Message) -> int:
@@ -260,4 +266,11 @@ def _characters(message: Message) -> int:
     if isinstance(message, AssistantMessage):
         called = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
         return _MESSAGE_OVERHEAD + len(message.text) + called
-    return _MESSAGE_OVERHEAD + len(message.text)
+    return _MESSAGE_OVERHEAD + len(message.text) + _attached(message)
+
+
+def _attached(message: UserMessage) -> int:
+    """Characters' worth of the tokens of attachments."""
+    if not message.attachments:
+        return 0
+    return sum(each.tokens for each in message.attachments) * CHARACTERS_PER_TOKEN

@@ -16,10 +16,12 @@ from seawall.hosts.http.bodies import IDENTIFIER_PATTERN, KEY_PATTERN, TurnBody
 from seawall.hosts.http.chat_body import ChatBody
 from seawall.hosts.http.client_tools import MAX_TOOLS, TOOL_NAME_PATTERN, OwnToolDefinition
 from seawall.hosts.http.effects import ResultBody
+from seawall.hosts.http.memory import CorrectionBody
 from seawall.hosts.http.openai_conversations import ConversationBody
 from seawall.hosts.http.responses_body import INCLUDED, ResponsesBody
 from seawall.hosts.http.sessions import SessionTurn
 from seawall.hosts.http.ui_body import UiBody
+from seawall.settings import MemorySettings
 
 __all__ = ["openapi_document"]
 
@@ -138,11 +140,14 @@ _SESSION_FIELDS: dict[str, Schema] = {
 }
 
 
-def openapi_document(settings: ServerSettings, *, mcp: bool = False) -> bytes:
+def openapi_document(
+    settings: ServerSettings, memory: MemorySettings, *, mcp: bool = False
+) -> bytes:
     """Build the OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0).
 
     Args:
         settings: Their limits become part of the schemas.
+        memory: Likewise.
         mcp: Whether there is the endpoint of the Model Context Protocol.
 
     Returns:
@@ -151,7 +156,7 @@ def openapi_document(settings: ServerSettings, *, mcp: bool = False) -> bytes:
     (*_, event), schemas = msgspec.json.schema_components(
         [
             *(TurnBody, ChatBody, ResponsesBody, ConversationBody, UiBody, AgUiBody),
-            *(SessionTurn, OwnToolDefinition, ResultBody, Event),
+            *(CorrectionBody, SessionTurn, OwnToolDefinition, ResultBody, Event),
         ],
         ref_template="#/components/schemas/{name}",
     )
@@ -160,6 +165,12 @@ def openapi_document(settings: ServerSettings, *, mcp: bool = False) -> bytes:
     _bound_chat(schemas, settings)
     _bound_responses(schemas, settings)
     _bound_ui(schemas, settings)
+    schemas["CorrectionBody"]["properties"]["text"] = {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": memory.characters,
+        "pattern": "^[^\\u0000]*\\S[^\\u0000]*$",
+    }
     schemas["Verdict"] = _VERDICT
     schemas["ResolutionBody"] = _RESOLUTION
     schemas["PersonMessage"] = _PERSON_MESSAGE
@@ -383,6 +394,16 @@ def _answers() -> dict[str, Schema]:
         "SessionTurns": _closed(
             _SESSION_FIELDS | {"turns": _list_of(record), "cursor": {"type": ["string", "null"]}}
         ),
+        "Fact": _closed(
+            {
+                **dict.fromkeys(("id", "key", "text", "agent", "session", "turn"), _TEXT),
+                "said": {"type": "boolean"},
+                "by": {"enum": ["agent", "subject"]},
+                "version": _COUNT,
+                **dict.fromkeys(("created_at", "updated_at", "expires_at"), _NUMBER),
+            }
+        ),
+        "Memory": _closed({"facts": _list_of(_ref("Fact"))}),
         "Health": _closed({"status": {"enum": ["alive", "ready"]}}),
     }
 
@@ -393,6 +414,7 @@ def _paths() -> dict[str, Any]:
     session = _parameter("session", "path", "A session of the caller's own.", identifier)
     turn = _parameter("turn", "path", "A turn of the caller's own.", identifier)
     effect = _parameter("effect", "path", "An effect of unknown outcome.", identifier)
+    fact = _parameter("fact", "path", "A fact about the caller.", identifier)
     page = [
         _parameter(
             "limit",
@@ -642,6 +664,39 @@ def _paths() -> dict[str, Any]:
                 {"204": _answer("The session was deleted.")},
                 (*_OWNED, 404),
                 parameters=[session],
+            ),
+        },
+        "/v1/memory": {
+            "get": _operation(
+                "What is remembered of the caller",
+                {"200": _answer("All facts.", _json("Memory"))},
+                (*_OWNED, 403),
+            ),
+            "delete": _operation(
+                "Delete all that is remembered of the caller",
+                {"204": _answer("It was deleted.")},
+                (*_OWNED, 403),
+            ),
+        },
+        "/v1/memory/{fact}": {
+            "get": _operation(
+                "A fact that is remembered of the caller",
+                {"200": _answer("The fact.", _json("Fact"))},
+                (*_OWNED, 403, 404),
+                parameters=[fact],
+            ),
+            "patch": _operation(
+                "Correct a fact",
+                {"200": _answer("The corrected fact.", _json("Fact"))},
+                (*_POSTED, 403),
+                body="CorrectionBody",
+                parameters=[fact],
+            ),
+            "delete": _operation(
+                "Delete a fact",
+                {"204": _answer("The fact was deleted.")},
+                (*_OWNED, 403, 404),
+                parameters=[fact],
             ),
         },
         "/livez": _open("Liveness probe", "The process is alive.", health),

@@ -145,6 +145,10 @@ async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     raw = await exchange.body(limit=settings.max_body_bytes, seconds=settings.body_seconds)
     body = decode(_decoder, raw)
     request = exchange.with_deadline(turn_request(body, key=key, settings=settings))
+    if body.attachments:
+        from seawall.hosts.http.attachments import with_turn_files  # noqa: PLC0415 - if there are
+
+        request = await with_turn_files(orchestrator, exchange, request, body.attachments)
     accepts = b"text/event-stream" in exchange.headers.get(b"accept", b"")
     stream = accepts if body.stream is None else body.stream
     answer = _respond_stream if stream else _respond_json
