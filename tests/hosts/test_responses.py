@@ -1,5 +1,7 @@
 """OpenAI's Responses API by its own client, unmodified."""
 
+import base64
+import io
 import json
 import time
 import uuid
@@ -31,6 +33,7 @@ WEATHER: Any = {
 def serving(folder: Path) -> Iterator[ServerProcess]:
     environment = {
         "SEAWALL_SESSIONS__PATH": str(folder / "sessions.db"),
+        "SEAWALL_BLOBS__PATH": str(folder / "files"),
         "SEAWALL_SERVER__PORT": "0",
         "SEAWALL_SESSIONS__ORPHAN_SCAN_SECONDS": "0.2",
         "SEAWALL_IDENTITY__API_KEYS": keys_of_callers(),
@@ -428,6 +431,37 @@ def test_a_failure_ends_a_stream(client: Any) -> None:
     assert failed[:2] == (502, "upstream-failed")
 
 
+def test_another_server_has_it_too(client: Any, server: ServerProcess) -> None:
+    """A response of one server is shown, resumed and continued by another with the same store."""
+    asked = client.responses.create(model="open", input="weather?", tools=[WEATHER])
+    done = client.responses.create(
+        model="open", input=script([["done", {"order": "x"}]], "Known."), background=True
+    )
+    events = list(client.responses.retrieve(done.id, stream=True))
+    folder = Path(server.environment["SEAWALL_SESSIONS__PATH"]).parent
+    with serving(folder) as another, client_of(another, "ann") as elsewhere:
+        for after in (-1, events[3].sequence_number):
+            options: Any = {"starting_after": after} if after >= 0 else {}
+            again = list(elsewhere.responses.retrieve(done.id, stream=True, **options))
+            expected = [each.type for each in events if each.sequence_number > after]
+            assert [each.type for each in again] == expected
+            assert plain(again[-1].response) == plain(events[-1].response)
+        assert plain(elsewhere.responses.retrieve(asked.id)) == plain(asked)
+        second = elsewhere.responses.create(
+            model="open",
+            previous_response_id=asked.id,
+            input=[
+                {
+                    "type": "function_call_output",
+                    "call_id": asked.output[0].call_id,
+                    "output": "rain",
+                }
+            ],
+        )
+        assert second.output_text == "The tool says: rain"
+    assert plain(client.responses.retrieve(second.id)) == plain(second)
+
+
 def test_deletion(client: Any) -> None:
     first = client.responses.create(model="open", input="one")
     client.responses.delete(first.id)
@@ -465,6 +499,49 @@ def test_a_turn_that_waits_is_stored_until_it_is_done(client: Any) -> None:
     second = client.responses.create(model="open", input=items, tools=[WEATHER], store=False)
     assert second.output_text == "The tool says: sunny"
     assert refused(client.responses.retrieve, response_id=first.id)[0] == 404
+
+
+@pytest.fixture(scope="module")
+def picture() -> str:
+    """A data URL."""
+    pytest.importorskip("PIL", reason="the extra images is not installed")
+    from PIL import Image  # noqa: PLC0415 - an extra
+
+    made = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(made, "PNG")
+    return "data:image/png;base64," + base64.b64encode(made.getvalue()).decode()
+
+
+def test_files_are_attachments(client: Any, picture: str) -> None:
+    parts: Any = [
+        {"type": "input_text", "text": "What is this?"},
+        {"type": "input_image", "image_url": picture, "detail": "auto"},
+        {"type": "input_file", "filename": "a.txt", "file_data": "data:text/plain;base64,YWJj"},
+    ]
+    response = client.responses.create(model="open", input=[{"role": "user", "content": parts}])
+    assert response.output_text.startswith("I have read 1: What is this?")
+    (asked,) = client.responses.input_items.list(response.id)
+    assert [each.type for each in asked.content] == ["input_text", "input_image", "input_file"]
+    image = asked.content[1].file_id
+    again = [{"role": "user", "content": [{"type": "input_image", "file_id": image}]}]
+    client.responses.create(model="open", input=again, previous_response_id=response.id)
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ({"type": "input_image", "image_url": "https://example.com/a.png"}, "image_url"),
+        ({"type": "input_image", "file_id": "file_unknown"}, "file_id"),
+        ({"type": "input_file", "file_url": "https://example.com/a.pdf"}, "file_url"),
+        ({"type": "input_file", "file_data": "data:image/png;base64,iVBORw0KGgo="}, "file_data"),
+    ],
+)
+def test_files_that_are_not_taken(client: Any, part: Any, field: str) -> None:
+    content = [{"type": "input_text", "text": "x"}, part]
+    asked = [{"role": "user", "content": content}]
+    assert refused(client.responses.create, model="open", input=asked)[2] == (
+        f"input[0].content[1].{field}"
+    )
 
 
 class Party(BaseModel):

@@ -28,6 +28,7 @@ from seawall.hosts.http.bodies import decode, idempotency_key, identifier
 from seawall.hosts.http.chat_body import (
     answer_options,
     chat_request,
+    has_files,
     instructions_field,
     returned_contents,
 )
@@ -50,7 +51,7 @@ from seawall.hosts.http.responses_ids import ResponseKey, response_key, turn_key
 from seawall.hosts.http.responses_input import references
 from seawall.hosts.http.responses_stream import SILENT, ResponseStream
 from seawall.hosts.http.responses_turns import earlier_calls, find_items, own_tools
-from seawall.hosts.http.sessions import call_limit
+from seawall.hosts.http.sessions import authenticated_owner, erase_session
 from seawall.hosts.http.turns import EVENT_STREAM, check_capacity, run_turn, while_connected
 from seawall.requests import session_of
 from seawall.turn import AnswerOptions, SessionKey, TurnRecord, TurnRequest
@@ -156,6 +157,12 @@ class _Answer:
         named = body.conversation is not None
         request = structs.replace(request, opens=opens, named=named, background=self._background)
         request = exchange.with_deadline(request)
+        if any(map(has_files, self._asked.chat.messages)):
+            from seawall.hosts.http.attachments import with_attachments  # noqa: PLC0415 - seldom
+            from seawall.hosts.http.chat_files import chat_files  # noqa: PLC0415 - likewise
+
+            sent = chat_files(self._asked.chat, request)
+            request = await with_attachments(orchestrator, exchange, request, sent)
         self._keyed = key is not None
         self._stream = self._new_stream(ResponseKey(request.id), {})
 
@@ -346,13 +353,10 @@ class _Answer:
         stream.complete_at(time.time())
         if self._body.store is not False or stream.paused:
             return
-        engine = self._orchestrator.engine
         try:
-            async with call_limit(self._orchestrator):
-                owner = await engine.authenticator.authenticate(self._exchange.credential())
-                await engine.store.delete(
-                    SessionKey(owner.tenant, owner.subject, stream.key.session)
-                )
+            owner = await authenticated_owner(self._orchestrator, self._exchange)
+            key = SessionKey(owner.tenant, owner.subject, stream.key.session)
+            await erase_session(self._orchestrator, key)
         except Problem as problem:
             _log.warning("session %s is not deleted: %s", stream.key.session, problem)
 

@@ -293,7 +293,8 @@ def renamed(problem: Problem, asked: Asked | None) -> Problem:
         where, content = asked.paths[int(found[1])]
         rest = found[2]
         if rest.startswith("content"):
-            field = content + rest.removeprefix("content")
+            part = rest.removeprefix("content").replace(".image_url.url", ".image_url")
+            field = content + part.replace(".file", "", 1)
         elif rest == "tool_call_id":
             field = f"{where}.call_id"
         elif rest.startswith("tool_calls"):

@@ -32,7 +32,7 @@ from seawall.hosts.http.responses_turns import (
     replayed,
     response_stream,
 )
-from seawall.hosts.http.sessions import authenticated_owner, call_limit
+from seawall.hosts.http.sessions import authenticated_owner, call_limit, erase_session
 from seawall.hosts.http.turns import EVENT_STREAM, while_connected
 from seawall.storage.port import Begin
 from seawall.turn import Principal, SessionKey, TurnRecord
@@ -127,8 +127,7 @@ async def delete_response(orchestrator: "Orchestrator", exchange: Exchange, resp
             "deletes all of it.",
             field="response_id",
         )
-    async with call_limit(orchestrator):
-        await orchestrator.engine.store.delete(session)
+    await erase_session(orchestrator, session)
     await exchange.answer({"id": response, "object": "response", "deleted": True})
 
 

@@ -179,7 +179,7 @@ def input_items(turn: TurnRecord, key: ResponseKey) -> Iterator[dict[str, Any]]:
                 "type": "message",
                 "role": "user",
                 "status": "completed",
-                "content": [{"type": "input_text", "text": message.text}],
+                "content": list(_contents(message)),
             }
         return
     resumed = _resumption(turn, key)
@@ -206,6 +206,16 @@ def input_items(turn: TurnRecord, key: ResponseKey) -> Iterator[dict[str, Any]]:
                 "approve": request.decision.verdict in ("approve", "edit"),
                 "reason": request.decision.note or None,
             }
+
+
+def _contents(message: UserMessage) -> Iterator[dict[str, Any]]:
+    if message.text:
+        yield {"type": "input_text", "text": message.text}
+    for each in message.attachments:
+        if each.media_type.startswith("image/"):
+            yield {"type": "input_image", "file_id": each.id, "detail": "auto"}
+        else:
+            yield {"type": "input_file", "file_id": each.id, "filename": each.name}
 
 
 def _keys(turn: TurnRecord) -> Iterator[ResponseKey]:
