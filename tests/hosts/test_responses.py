@@ -1,5 +1,7 @@
 """OpenAI's Responses API by its own client, unmodified."""
 
+import base64
+import io
 import json
 import time
 import uuid
@@ -31,6 +33,7 @@ WEATHER: Any = {
 def serving(folder: Path) -> Iterator[ServerProcess]:
     environment = {
         "SEAWALL_SESSIONS__PATH": str(folder / "sessions.db"),
+        "SEAWALL_BLOBS__PATH": str(folder / "files"),
         "SEAWALL_SERVER__PORT": "0",
         "SEAWALL_SESSIONS__ORPHAN_SCAN_SECONDS": "0.2",
         "SEAWALL_IDENTITY__API_KEYS": keys_of_callers(),
@@ -96,7 +99,7 @@ def refused(call: Any, **arguments: Any) -> tuple[int, str, str | None]:
     return problem.value.status_code, str(problem.value.code), problem.value.param
 
 
-def test_it_answers(client: "openai.OpenAI") -> None:
+def test_it_answers(client: Any) -> None:
     raw = client.responses.with_raw_response.create(model="auto", input="Good morning")
     response = raw.parse()
     assert response.output_text == "I have read 1: Good morning"
@@ -113,7 +116,7 @@ def test_it_answers(client: "openai.OpenAI") -> None:
     assert asked.content[0].text == "Good morning"
 
 
-def test_it_streams(client: "openai.OpenAI") -> None:
+def test_it_streams(client: Any) -> None:
     with client.responses.stream(model="open", input="Good day") as stream:
         events = list(stream)
         final = stream.get_final_response()
@@ -124,7 +127,7 @@ def test_it_streams(client: "openai.OpenAI") -> None:
     assert plain(client.responses.retrieve(final.id)) == plain(final)
 
 
-def test_a_response_continues_another(client: "openai.OpenAI", other: "openai.OpenAI") -> None:
+def test_a_response_continues_another(client: Any, other: Any) -> None:
     first = client.responses.create(model="auto", input="one")
     second = client.responses.create(model="auto", input="two", previous_response_id=first.id)
     assert second.output_text == "I have read 3: one | two"
@@ -148,7 +151,7 @@ def test_a_response_continues_another(client: "openai.OpenAI", other: "openai.Op
     assert refused(other.responses.retrieve, response_id=third.id)[:2] == (404, "turn-not-found")
 
 
-def test_a_conversation_is_a_session(client: "openai.OpenAI", other: "openai.OpenAI") -> None:
+def test_a_conversation_is_a_session(client: Any, other: Any) -> None:
     made = client.conversations.create()
     assert client.conversations.retrieve(made.id).created_at == made.created_at
     assert list(client.conversations.items.list(made.id)) == []
@@ -169,7 +172,7 @@ def test_a_conversation_is_a_session(client: "openai.OpenAI", other: "openai.Ope
     assert refused(client.responses.retrieve, response_id=first.id)[0] == 404
 
 
-def test_what_conversations_do_not_have_is_refused(client: "openai.OpenAI") -> None:
+def test_what_conversations_do_not_have_is_refused(client: Any) -> None:
     create = client.conversations.create
     assert refused(create, metadata={"topic": "x"})[2] == "metadata"
     assert refused(create, items=[{"role": "user", "content": "x"}])[2] == "items"
@@ -187,7 +190,7 @@ def test_what_conversations_do_not_have_is_refused(client: "openai.OpenAI") -> N
     assert adding[0] == 405
 
 
-def test_without_a_session_the_input_is_the_history(client: "openai.OpenAI") -> None:
+def test_without_a_session_the_input_is_the_history(client: Any) -> None:
     items: Any = [
         {"role": "developer", "content": "Be brief."},
         {"role": "user", "content": [{"type": "input_text", "text": "one"}]},
@@ -215,7 +218,7 @@ def test_without_a_session_the_input_is_the_history(client: "openai.OpenAI") -> 
     assert refused(client.responses.create, model="open", input=without)[2] == "input[3]"
 
 
-def test_items_may_be_referred_to(client: "openai.OpenAI", other: "openai.OpenAI") -> None:
+def test_items_may_be_referred_to(client: Any, other: Any) -> None:
     first = client.responses.create(model="auto", input="one")
     items: Any = [
         {"role": "user", "content": "one"},
@@ -228,7 +231,7 @@ def test_items_may_be_referred_to(client: "openai.OpenAI", other: "openai.OpenAI
     assert theirs == (422, "invalid-field", "input[1].id")
 
 
-def test_instructions_by_policy(client: "openai.OpenAI") -> None:
+def test_instructions_by_policy(client: Any) -> None:
     raw = client.responses.with_raw_response.create(
         model="open", input="hi", instructions="Be brief.", stream=True
     )
@@ -242,9 +245,7 @@ def test_instructions_by_policy(client: "openai.OpenAI") -> None:
 
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize("stateless", [False, True])
-def test_the_client_runs_its_tool(
-    client: "openai.OpenAI", *, streamed: bool, stateless: bool
-) -> None:
+def test_the_client_runs_its_tool(client: Any, *, streamed: bool, stateless: bool) -> None:
     """With its items of before, or with the id of the response."""
 
     def run(**arguments: Any) -> Any:
@@ -283,7 +284,7 @@ def test_the_client_runs_its_tool(
     ] == (409, "session-conflict")
 
 
-def test_results_of_calls_come_together(client: "openai.OpenAI") -> None:
+def test_results_of_calls_come_together(client: Any) -> None:
     both = [["get_weather", {"location": "a"}], ["get_weather", {"location": "b"}]]
     first = client.responses.create(model="open", input=script(both, "Thank you."), tools=[WEATHER])
     one, two = first.output
@@ -310,7 +311,7 @@ def test_results_of_calls_come_together(client: "openai.OpenAI") -> None:
 
 
 @pytest.mark.parametrize("approve", [True, False])
-def test_an_approval_is_requested_and_given(client: "openai.OpenAI", *, approve: bool) -> None:
+def test_an_approval_is_requested_and_given(client: Any, *, approve: bool) -> None:
     arguments = {"order": order(), "amount": 50, "card": "4111"}
     first = client.responses.create(
         model="open", input=script([["refund", arguments]], "So it is.")
@@ -337,14 +338,12 @@ def test_an_approval_is_requested_and_given(client: "openai.OpenAI", *, approve:
     assert late[0] in (404, 409)
 
 
-def test_what_a_manager_decides_is_explained(
-    client: "openai.OpenAI", server: ServerProcess
-) -> None:
+def test_what_a_manager_decides_is_explained(client: Any, server: ServerProcess) -> None:
     first = client.responses.create(
         model="open", input=script([["grant", {"order": order()}]], "Granted.")
     )
     assert first.output_text.startswith("This waits for approval: grant (decide at /v1/turns/")
-    (waiting,) = first.model_extra["seawall"]["approvals"]  # type: ignore[index]
+    (waiting,) = first.model_extra["seawall"]["approvals"]
     done = httpx2.post(
         server.url + waiting["decide"],
         json={"decision": "approve"},
@@ -352,7 +351,7 @@ def test_what_a_manager_decides_is_explained(
         timeout=10,
     )
     assert done.status_code == 200
-    session = first.model_extra["seawall"]["session"]  # type: ignore[index]
+    session = first.model_extra["seawall"]["session"]
     deadline = time.monotonic() + 10
     while "Granted." not in (
         shown := [
@@ -365,7 +364,7 @@ def test_what_a_manager_decides_is_explained(
         time.sleep(0.05)
 
 
-def test_a_background_response_is_polled_and_resumed(client: "openai.OpenAI") -> None:
+def test_a_background_response_is_polled_and_resumed(client: Any) -> None:
     steps = script([["wait", {"seconds": 0.3}]], "It is done now.")
     first = client.responses.create(model="open", input=steps, background=True)
     assert (first.status, first.output) == ("in_progress", [])
@@ -389,7 +388,7 @@ def test_a_background_response_is_polled_and_resumed(client: "openai.OpenAI") ->
         assert "".join(pieces) == "It is done now."
 
 
-def test_a_background_stream_outlives_its_client(client: "openai.OpenAI") -> None:
+def test_a_background_stream_outlives_its_client(client: Any) -> None:
     steps = script([["wait", {"seconds": 0.3}]], "Still done.")
     stream = client.responses.create(model="open", input=steps, background=True, stream=True)
     begun = next(iter(stream))
@@ -401,7 +400,7 @@ def test_a_background_stream_outlives_its_client(client: "openai.OpenAI") -> Non
     assert rest[-1].response.output_text == "Still done."
 
 
-def test_a_response_is_cancelled(client: "openai.OpenAI") -> None:
+def test_a_response_is_cancelled(client: Any) -> None:
     first = client.responses.create(
         model="open", input=script([["wait", {"seconds": 30}]], "never"), background=True
     )
@@ -411,7 +410,7 @@ def test_a_response_is_cancelled(client: "openai.OpenAI") -> None:
     assert client.responses.cancel(done.id).output == done.output
 
 
-def test_a_failed_background_response_says_why(client: "openai.OpenAI") -> None:
+def test_a_failed_background_response_says_why(client: Any) -> None:
     first = client.responses.create(model="open", input=script("FAIL", order()), background=True)
     deadline = time.monotonic() + 10
     while (shown := client.responses.retrieve(first.id)).status == "in_progress":
@@ -422,7 +421,7 @@ def test_a_failed_background_response_says_why(client: "openai.OpenAI") -> None:
     assert (shown.error.code, shown.error.message) == ("upstream-failed", "The model failed.")
 
 
-def test_a_failure_ends_a_stream(client: "openai.OpenAI") -> None:
+def test_a_failure_ends_a_stream(client: Any) -> None:
     events = list(client.responses.create(model="open", input=script("FAIL", order()), stream=True))
     assert [each.type for each in events] == [
         "response.created", "response.in_progress", "response.failed",
@@ -432,7 +431,38 @@ def test_a_failure_ends_a_stream(client: "openai.OpenAI") -> None:
     assert failed[:2] == (502, "upstream-failed")
 
 
-def test_deletion(client: "openai.OpenAI") -> None:
+def test_another_server_has_it_too(client: Any, server: ServerProcess) -> None:
+    """A response of one server is shown, resumed and continued by another with the same store."""
+    asked = client.responses.create(model="open", input="weather?", tools=[WEATHER])
+    done = client.responses.create(
+        model="open", input=script([["done", {"order": "x"}]], "Known."), background=True
+    )
+    events = list(client.responses.retrieve(done.id, stream=True))
+    folder = Path(server.environment["SEAWALL_SESSIONS__PATH"]).parent
+    with serving(folder) as another, client_of(another, "ann") as elsewhere:
+        for after in (-1, events[3].sequence_number):
+            options: Any = {"starting_after": after} if after >= 0 else {}
+            again = list(elsewhere.responses.retrieve(done.id, stream=True, **options))
+            expected = [each.type for each in events if each.sequence_number > after]
+            assert [each.type for each in again] == expected
+            assert plain(again[-1].response) == plain(events[-1].response)
+        assert plain(elsewhere.responses.retrieve(asked.id)) == plain(asked)
+        second = elsewhere.responses.create(
+            model="open",
+            previous_response_id=asked.id,
+            input=[
+                {
+                    "type": "function_call_output",
+                    "call_id": asked.output[0].call_id,
+                    "output": "rain",
+                }
+            ],
+        )
+        assert second.output_text == "The tool says: rain"
+    assert plain(client.responses.retrieve(second.id)) == plain(second)
+
+
+def test_deletion(client: Any) -> None:
     first = client.responses.create(model="open", input="one")
     client.responses.delete(first.id)
     assert refused(client.responses.retrieve, response_id=first.id)[0] == 404
@@ -447,7 +477,7 @@ def test_deletion(client: "openai.OpenAI") -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_a_response_that_is_not_stored_is_gone(client: "openai.OpenAI", *, streamed: bool) -> None:
+def test_a_response_that_is_not_stored_is_gone(client: Any, *, streamed: bool) -> None:
     if streamed:
         events = list(client.responses.create(model="open", input="x", store=False, stream=True))
         response = events[-1].response
@@ -458,7 +488,7 @@ def test_a_response_that_is_not_stored_is_gone(client: "openai.OpenAI", *, strea
     assert refused(client.responses.retrieve, response_id=response.id)[0] == 404
 
 
-def test_a_turn_that_waits_is_stored_until_it_is_done(client: "openai.OpenAI") -> None:
+def test_a_turn_that_waits_is_stored_until_it_is_done(client: Any) -> None:
     first = client.responses.create(model="open", input="weather?", tools=[WEATHER], store=False)
     (call,) = first.output
     items: Any = [
@@ -471,12 +501,55 @@ def test_a_turn_that_waits_is_stored_until_it_is_done(client: "openai.OpenAI") -
     assert refused(client.responses.retrieve, response_id=first.id)[0] == 404
 
 
+@pytest.fixture(scope="module")
+def picture() -> str:
+    """A data URL."""
+    pytest.importorskip("PIL", reason="the extra images is not installed")
+    from PIL import Image  # noqa: PLC0415 - an extra
+
+    made = io.BytesIO()
+    Image.new("RGB", (8, 8), "red").save(made, "PNG")
+    return "data:image/png;base64," + base64.b64encode(made.getvalue()).decode()
+
+
+def test_files_are_attachments(client: Any, picture: str) -> None:
+    parts: Any = [
+        {"type": "input_text", "text": "What is this?"},
+        {"type": "input_image", "image_url": picture, "detail": "auto"},
+        {"type": "input_file", "filename": "a.txt", "file_data": "data:text/plain;base64,YWJj"},
+    ]
+    response = client.responses.create(model="open", input=[{"role": "user", "content": parts}])
+    assert response.output_text.startswith("I have read 1: What is this?")
+    (asked,) = client.responses.input_items.list(response.id)
+    assert [each.type for each in asked.content] == ["input_text", "input_image", "input_file"]
+    image = asked.content[1].file_id
+    again = [{"role": "user", "content": [{"type": "input_image", "file_id": image}]}]
+    client.responses.create(model="open", input=again, previous_response_id=response.id)
+
+
+@pytest.mark.parametrize(
+    ("part", "field"),
+    [
+        ({"type": "input_image", "image_url": "https://example.com/a.png"}, "image_url"),
+        ({"type": "input_image", "file_id": "file_unknown"}, "file_id"),
+        ({"type": "input_file", "file_url": "https://example.com/a.pdf"}, "file_url"),
+        ({"type": "input_file", "file_data": "data:image/png;base64,iVBORw0KGgo="}, "file_data"),
+    ],
+)
+def test_files_that_are_not_taken(client: Any, part: Any, field: str) -> None:
+    content = [{"type": "input_text", "text": "x"}, part]
+    asked = [{"role": "user", "content": content}]
+    assert refused(client.responses.create, model="open", input=asked)[2] == (
+        f"input[0].content[1].{field}"
+    )
+
+
 class Party(BaseModel):
     name: str
     guests: int
 
 
-def test_structured_output(client: "openai.OpenAI") -> None:
+def test_structured_output(client: Any) -> None:
     parsed = client.responses.parse(model="open", input="A party", text_format=Party)
     assert parsed.output_parsed == Party(name="fair", guests=3)
     loose = client.responses.create(
@@ -488,7 +561,7 @@ def test_structured_output(client: "openai.OpenAI") -> None:
     assert loose.text.format.type == "json_object"
 
 
-def test_what_is_repeated(client: "openai.OpenAI") -> None:
+def test_what_is_repeated(client: Any) -> None:
     raw = client.responses.with_raw_response.create(
         model="open",
         input="x",
@@ -509,7 +582,7 @@ def test_what_is_repeated(client: "openai.OpenAI") -> None:
     assert (shown.prompt_cache_key, shown.safety_identifier) == ("k", "s")
 
 
-def test_the_same_key_returns_the_first_response(client: "openai.OpenAI") -> None:
+def test_the_same_key_returns_the_first_response(client: Any) -> None:
     headers = {"idempotency-key": order()}
     made = [
         client.responses.create(model="open", input="x", extra_headers=headers) for _ in range(2)
@@ -575,7 +648,7 @@ def test_the_same_key_returns_the_first_response(client: "openai.OpenAI") -> Non
     ],
 )  # fmt: skip
 def test_what_is_not_offered_is_refused_by_name(
-    client: "openai.OpenAI", given: dict[str, Any], field: str
+    client: Any, given: dict[str, Any], field: str
 ) -> None:
     arguments: dict[str, Any] = {"model": "open", "input": "x", **given}
     known = {"extra_body": {"best_of": arguments.pop("best_of")}} if "best_of" in given else {}
@@ -603,9 +676,7 @@ def test_every_field_of_the_client_is_known() -> None:
         ("/input_items?after=x", "after"),
     ],
 )
-def test_parameters_are_checked(
-    client: "openai.OpenAI", server: ServerProcess, path: str, field: str
-) -> None:
+def test_parameters_are_checked(client: Any, server: ServerProcess, path: str, field: str) -> None:
     response = client.responses.create(model="open", input="x")
     got = httpx2.get(
         f"{server.url}/v1/responses/{response.id}{path}",

@@ -14,8 +14,9 @@ from msgspec import Struct
 from seawall.errors import InvalidField, NotFound, SessionNotFound
 from seawall.hosts.http.bodies import decode, is_identifier
 from seawall.hosts.http.exchange import Exchange
-from seawall.hosts.http.responses_stored import items_of, read_item_page
-from seawall.hosts.http.sessions import authenticated_owner, call_limit
+from seawall.hosts.http.responses_stored import read_item_page
+from seawall.hosts.http.responses_turns import items_of
+from seawall.hosts.http.sessions import authenticated_owner, call_limit, erase_session
 from seawall.requests import new_session_id, time_of
 from seawall.storage.port import Session
 from seawall.turn import Principal, SessionKey, TurnRecord
@@ -97,8 +98,7 @@ async def delete_conversation(
     """
     owner = await authenticated_owner(orchestrator, exchange)
     try:
-        async with call_limit(orchestrator):
-            await orchestrator.engine.store.delete(_key(owner, conversation))
+        await erase_session(orchestrator, _key(owner, conversation))
     except SessionNotFound:
         _created(conversation, None)
     await exchange.answer({"id": conversation, "object": "conversation.deleted", "deleted": True})

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import UNSET, structs
 
-from seawall.agents import HAND_OFF
 from seawall.agents.calls import Emit
 from seawall.errors import (
     InvalidField,
@@ -29,6 +28,7 @@ from seawall.hosts.http.bodies import decode, idempotency_key, identifier
 from seawall.hosts.http.chat_body import (
     answer_options,
     chat_request,
+    has_files,
     instructions_field,
     returned_contents,
 )
@@ -47,18 +47,19 @@ from seawall.hosts.http.conversations import (
 )
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.responses_body import Asked, ResponsesBody, asked, echo, renamed
-from seawall.hosts.http.responses_ids import ResponseKey, approval_id, response_key, turn_key
+from seawall.hosts.http.responses_ids import ResponseKey, response_key, turn_key
 from seawall.hosts.http.responses_input import references
 from seawall.hosts.http.responses_stream import SILENT, ResponseStream
-from seawall.hosts.http.sessions import call_limit
+from seawall.hosts.http.responses_turns import earlier_calls, find_items, own_tools
+from seawall.hosts.http.sessions import authenticated_owner, erase_session
 from seawall.hosts.http.turns import EVENT_STREAM, check_capacity, run_turn, while_connected
 from seawall.requests import session_of
-from seawall.turn import AnswerOptions, AssistantMessage, SessionKey, TurnRecord, TurnRequest
+from seawall.turn import AnswerOptions, SessionKey, TurnRecord, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
 
-__all__ = ["answer_response", "earlier_calls", "own_tools"]
+__all__ = ["answer_response"]
 
 _log = logging.getLogger("seawall.http")
 _decoder = msgspec.json.Decoder(ResponsesBody)
@@ -82,8 +83,6 @@ async def answer_response(orchestrator: "Orchestrator", exchange: Exchange) -> N
     try:
         referenced: dict[str, dict[str, Any]] = {}
         if (wanted := references(body.input)) and not body.in_session:
-            from seawall.hosts.http.responses_stored import find_items  # noqa: PLC0415 - seldom
-
             referenced = await find_items(orchestrator, exchange, wanted)
         read = asked(body, settings, referenced)
         await _Answer(orchestrator, exchange, body, read).give(key)
@@ -91,35 +90,6 @@ async def answer_response(orchestrator: "Orchestrator", exchange: Exchange) -> N
         if exchange.started:
             raise
         raise renamed(problem, read) from problem.__cause__
-
-
-def own_tools(orchestrator: "Orchestrator") -> set[str]:
-    """Names of the agents' own tools."""
-    agents = orchestrator.engine.agents.values()
-    return {HAND_OFF}.union(*(each.tools for each in agents))
-
-
-def earlier_calls(turn: TurnRecord) -> dict[str, dict[str, str]]:
-    """The calls of own tools of a turn so far, by their ids; see `ResponseStream`.
-
-    Args:
-        turn: The turn.
-    """
-    calls = {
-        call.id: {"arguments": call.arguments}
-        for message in turn.messages
-        if isinstance(message, AssistantMessage)
-        for call in message.tool_calls
-    }
-    for each in turn.journal.effects if turn.journal is not UNSET else ():
-        calls[each.call] = call = {"arguments": each.shown or each.arguments}
-        if each.request is None:
-            continue
-        if each.request.kind == "client":
-            del calls[each.call]
-        elif each.request.kind == "approval" and each.request.role is None:
-            call["approval_request_id"] = approval_id(turn.id, each.call)
-    return calls
 
 
 class _Answer:
@@ -187,6 +157,12 @@ class _Answer:
         named = body.conversation is not None
         request = structs.replace(request, opens=opens, named=named, background=self._background)
         request = exchange.with_deadline(request)
+        if any(map(has_files, self._asked.chat.messages)):
+            from seawall.hosts.http.attachments import with_attachments  # noqa: PLC0415 - seldom
+            from seawall.hosts.http.chat_files import chat_files  # noqa: PLC0415 - likewise
+
+            sent = chat_files(self._asked.chat, request)
+            request = await with_attachments(orchestrator, exchange, request, sent)
         self._keyed = key is not None
         self._stream = self._new_stream(ResponseKey(request.id), {})
 
@@ -377,13 +353,10 @@ class _Answer:
         stream.complete_at(time.time())
         if self._body.store is not False or stream.paused:
             return
-        engine = self._orchestrator.engine
         try:
-            async with call_limit(self._orchestrator):
-                owner = await engine.authenticator.authenticate(self._exchange.credential())
-                await engine.store.delete(
-                    SessionKey(owner.tenant, owner.subject, stream.key.session)
-                )
+            owner = await authenticated_owner(self._orchestrator, self._exchange)
+            key = SessionKey(owner.tenant, owner.subject, stream.key.session)
+            await erase_session(self._orchestrator, key)
         except Problem as problem:
             _log.warning("session %s is not deleted: %s", stream.key.session, problem)
 

@@ -18,7 +18,16 @@ from seawall.hosts.http.client_tools import ToolDefinition
 from seawall.hosts.http.conversations import Answer
 from seawall.hosts.http.responses_input import InputReader, converted
 
-__all__ = ["ACCEPTED_FIELDS", "DEFAULTS", "Asked", "ResponsesBody", "asked", "echo", "renamed"]
+__all__ = [
+    "ACCEPTED_FIELDS",
+    "DEFAULTS",
+    "INCLUDED",
+    "Asked",
+    "ResponsesBody",
+    "asked",
+    "echo",
+    "renamed",
+]
 
 # In JSON both 5 and 5.0 are integers.
 _Count = Annotated[float, Meta(ge=1, le=1_000_000_000, multiple_of=1)]
@@ -44,7 +53,7 @@ _UNSUPPORTED_FIELDS: tuple[tuple[str, tuple[object, ...], str], ...] = (
     ("truncation", (None, "auto"), "The agent's window decides what its model reads."),
     ("service_tier", (None, "auto", "default"), _OF_MODEL),
 )
-_INCLUDED = (
+INCLUDED = (
     "reasoning.encrypted_content",
     "web_search_call.action.sources",
     "web_search_call.results",
@@ -53,6 +62,8 @@ _INCLUDED = (
     "file_search_call.results",
     "message.input_image.image_url",
 )
+"""What a request may ask to be included: members of items that no response has here."""
+
 ACCEPTED_FIELDS = (
     *("frequency_penalty", "presence_penalty", "prompt_cache_options", "prompt_cache_retention"),
     *("reasoning", "temperature", "top_p"),
@@ -81,7 +92,7 @@ class StreamOptionsBody(Struct, frozen=True, forbid_unknown_fields=True):
     include_obfuscation: Literal[False] | None = None
 
 
-class ConversationBody(Struct, frozen=True):
+class NamedConversation(Struct, frozen=True):
     """A conversation."""
 
     id: _Id
@@ -98,7 +109,7 @@ class ResponsesBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     input: str | list[dict[str, Any]]
     instructions: str | None = None
     previous_response_id: _Id | None = None
-    conversation: _Id | ConversationBody | None = None
+    conversation: _Id | NamedConversation | None = None
     stream: bool | None = None
     stream_options: StreamOptionsBody | None = None
     background: bool | None = None
@@ -135,7 +146,7 @@ class ResponsesBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     def conversation_id(self) -> str | None:
         """Id of the conversation that is named."""
         named = self.conversation
-        return named.id if isinstance(named, ConversationBody) else named
+        return named.id if isinstance(named, NamedConversation) else named
 
     @property
     def in_session(self) -> bool:
@@ -282,7 +293,8 @@ def renamed(problem: Problem, asked: Asked | None) -> Problem:
         where, content = asked.paths[int(found[1])]
         rest = found[2]
         if rest.startswith("content"):
-            field = content + rest.removeprefix("content")
+            part = rest.removeprefix("content").replace(".image_url.url", ".image_url")
+            field = content + part.replace(".file", "", 1)
         elif rest == "tool_call_id":
             field = f"{where}.call_id"
         elif rest.startswith("tool_calls"):
@@ -307,7 +319,7 @@ def _reject_unsupported(body: ResponsesBody) -> None:
         if not any(type(value) is type(each) and value == each for each in accepted):
             raise InvalidField(reason, field=field)
     for index, each in enumerate(body.include or ()):
-        if each not in _INCLUDED:
+        if each not in INCLUDED:
             raise InvalidField("This is not offered.", field=f"include[{index}]")
     if body.previous_response_id is not None and body.conversation is not None:
         raise InvalidField(

@@ -13,7 +13,15 @@ from msgspec import Struct
 
 from seawall.errors import InvalidField
 from seawall.hosts.http.bodies import field_error
-from seawall.hosts.http.chat_body import ChatMessage, RefusalPart, TextPart
+from seawall.hosts.http.chat_body import (
+    ChatFile,
+    ChatMessage,
+    FilePart,
+    ImageAddress,
+    ImagePart,
+    RefusalPart,
+    TextPart,
+)
 from seawall.hosts.http.chat_tools import CalledFunction, ChatCall
 from seawall.hosts.http.conversations import Answer, wait_id
 from seawall.hosts.http.responses_ids import approval_wait
@@ -69,6 +77,25 @@ class RefusalContent(Struct, frozen=True):
     """An assistant's reason for not answering."""
 
     refusal: str
+
+
+class ImageContent(Struct, frozen=True):
+    """An image: a data URL, or the id of an upload."""
+
+    image_url: str | None = None
+    file_id: str | None = None
+
+
+class FileContent(Struct, frozen=True):
+    """A file by its bytes, or by the id of an upload."""
+
+    file_data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+    file_url: str | None = None
+
+
+Part = TextPart | RefusalPart | ImagePart | FilePart
 
 
 class InputReader:
@@ -150,7 +177,7 @@ class InputReader:
             )
         self._calling = False
         self.answers.clear()  # they were for a turn that is over
-        content: str | list[TextPart | RefusalPart]
+        content: str | list[Part]
         if isinstance(item.content, list):
             content = _contents(item.content, item.role, f"{path}.content")
         else:
@@ -185,7 +212,7 @@ class InputReader:
         self._calling = False
         content = item.output
         if isinstance(content, list):
-            parts = _contents(content, "user", f"{path}.output")
+            parts = _contents(content, "tool", f"{path}.output")
             content = "".join(each.text or "" for each in parts if isinstance(each, TextPart))
         self._add(ChatMessage("tool", content, tool_call_id=item.call_id), path, f"{path}.output")
 
@@ -251,9 +278,9 @@ def converted(value: object, kind: type[T], path: str) -> T:
         raise problem from error
 
 
-def _contents(content: list[dict[str, Any]], role: str, path: str) -> list[TextPart | RefusalPart]:
+def _contents(content: list[dict[str, Any]], role: str, path: str) -> list[Part]:
     """The parts of a content."""
-    parts: list[TextPart | RefusalPart] = []
+    parts: list[Part] = []
     for index, each in enumerate(content):
         kind, place = each.get("type"), f"{path}[{index}]"
         texts = ("output_text", "input_text") if role == "assistant" else ("input_text",)
@@ -261,6 +288,10 @@ def _contents(content: list[dict[str, Any]], role: str, path: str) -> list[TextP
             parts.append(TextPart(converted(each, TextContent, place).text))
         elif kind == "refusal" and role == "assistant":
             parts.append(RefusalPart(converted(each, RefusalContent, place).refusal))
+        elif kind == "input_image" and role == "user":
+            parts.append(_image(converted(each, ImageContent, place)))
+        elif kind == "input_file" and role == "user":
+            parts.append(_file(converted(each, FileContent, place), place))
         else:
             raise InvalidField(
                 f"Contents of this type are not offered in a message of the {role}.",
@@ -269,6 +300,21 @@ def _contents(content: list[dict[str, Any]], role: str, path: str) -> list[TextP
     return parts
 
 
-def _parts(message: ChatMessage) -> list[TextPart | RefusalPart]:
+def _image(image: ImageContent) -> Part:
+    if image.file_id is not None:
+        return FilePart(ChatFile(file_id=image.file_id))
+    return ImagePart(ImageAddress(image.image_url or ""))
+
+
+def _file(file: FileContent, path: str) -> Part:
+    if file.file_url is not None:
+        raise InvalidField(
+            "Addresses are not fetched: send file_data, or the file_id of an upload.",
+            field=f"{path}.file_url",
+        )
+    return FilePart(ChatFile(file.file_data, file.file_id, file.filename))
+
+
+def _parts(message: ChatMessage) -> list[Part]:
     content = message.content
     return content if isinstance(content, list) else [TextPart(content)]

@@ -3,8 +3,6 @@
 What is stored is the turn. What a request was repeated of, such as its metadata, is not.
 """
 
-import asyncio
-from collections.abc import Collection, Iterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +20,22 @@ from seawall.errors import (
     problem_from,
 )
 from seawall.events import Event, TurnQueued, TurnStarted
-from seawall.hosts.http.client_calls import public_call_id
 from seawall.hosts.http.exchange import Exchange
-from seawall.hosts.http.responses import earlier_calls, own_tools
-from seawall.hosts.http.responses_body import DEFAULTS
 from seawall.hosts.http.responses_ids import (
     ResponseKey,
-    approval_id,
     response_key,
-    turn_of_item,
 )
-from seawall.hosts.http.responses_stream import SILENT, ResponseStream
-from seawall.hosts.http.sessions import authenticated_owner, call_limit
+from seawall.hosts.http.responses_stream import ResponseStream
+from seawall.hosts.http.responses_turns import (
+    find_turn,
+    input_items,
+    replayed,
+    response_stream,
+)
+from seawall.hosts.http.sessions import authenticated_owner, call_limit, erase_session
 from seawall.hosts.http.turns import EVENT_STREAM, while_connected
-from seawall.pipeline.live import FailedTurn
-from seawall.pipeline.replay import events_after, find_older, paused, replay
-from seawall.storage.port import Begin, JobFailure, turn_of_lease_owner
-from seawall.turn import Principal, Resumption, SessionKey, TurnRecord, Usage, UserMessage
+from seawall.storage.port import Begin
+from seawall.turn import Principal, SessionKey, TurnRecord
 
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
@@ -46,17 +43,12 @@ if TYPE_CHECKING:
 __all__ = [
     "cancel_response",
     "delete_response",
-    "find_items",
-    "input_items",
-    "items_of",
     "list_input_items",
     "read_item_page",
     "show_response",
 ]
 
-_NEWEST_TURNS = 8
 _MAX_SEQUENCE_DIGITS = 12
-_READS_AT_ONCE = 8
 _PAGE = 20
 _MAX_PAGE = 100
 
@@ -95,7 +87,7 @@ async def cancel_response(orchestrator: "Orchestrator", exchange: Exchange, resp
     await exchange.body(limit=1_024, seconds=orchestrator.settings.server.body_seconds)
     key = response_key(response)
     if await orchestrator.engine.pipeline.live.cancel(key.turn, owner):
-        stream = _stream(orchestrator, key, None)
+        stream = response_stream(orchestrator, key, None)
         stream.begin()
         stream.fault(TurnCancelled("The turn was cancelled."))
         await exchange.answer(stream.response())
@@ -135,8 +127,7 @@ async def delete_response(orchestrator: "Orchestrator", exchange: Exchange, resp
             "deletes all of it.",
             field="response_id",
         )
-    async with call_limit(orchestrator):
-        await orchestrator.engine.store.delete(session)
+    await erase_session(orchestrator, session)
     await exchange.answer({"id": response, "object": "response", "deleted": True})
 
 
@@ -149,7 +140,7 @@ async def list_input_items(orchestrator: "Orchestrator", exchange: Exchange, res
     """
     owner = await authenticated_owner(orchestrator, exchange)
     key = response_key(response)
-    found = await _find(orchestrator, owner, key)
+    found = await find_turn(orchestrator, owner, key)
     items = list(input_items(found, key)) if isinstance(found, TurnRecord) else []
     await exchange.answer(read_item_page(exchange, items))
 
@@ -186,161 +177,18 @@ def read_item_page(exchange: Exchange, items: list[dict[str, Any]]) -> dict[str,
     }
 
 
-async def find_items(
-    orchestrator: "Orchestrator", exchange: Exchange, wanted: Collection[str]
-) -> dict[str, dict[str, Any]]:
-    """The items of these ids that are the caller's, by their ids.
-
-    Each turn is read from the store, a few at a time.
-
-    Args:
-        orchestrator: Has the store.
-        exchange: Of the caller, who is authenticated.
-        wanted: Their ids.
-
-    Raises:
-        InvalidField: There are too many.
-    """
-    turns = {turn_of_item(each) for each in wanted} - {""}
-    if len(turns) > orchestrator.settings.server.max_messages:
-        raise InvalidField("There are too many references to items.", field="input")
-    owner = await authenticated_owner(orchestrator, exchange)
-    found: dict[str, dict[str, Any]] = {}
-    places = asyncio.Semaphore(_READS_AT_ONCE)
-
-    async def read(turn: str) -> None:
-        try:
-            async with places:
-                record = await _find(orchestrator, owner, ResponseKey(turn))
-        except TurnNotFound:
-            return
-        if isinstance(record, TurnRecord):
-            found.update((each["id"], each) for each in items_of(orchestrator, record))
-
-    await asyncio.gather(*map(read, turns))
-    return found
-
-
-def items_of(orchestrator: "Orchestrator", turn: TurnRecord) -> list[dict[str, Any]]:
-    """All items of a turn, oldest first: those of its requests, and of its responses.
-
-    Args:
-        orchestrator: Whose agents it is of.
-        turn: The turn.
-    """
-    items: list[dict[str, Any]] = []
-    for key in _keys(turn):
-        items += input_items(turn, key)
-        stream = _replayed(orchestrator, turn, key)
-        stream.end()
-        items += stream.response()["output"]
-    return items
-
-
-def input_items(turn: TurnRecord, key: ResponseKey) -> Iterator[dict[str, Any]]:
-    """What was new in the request of a response.
-
-    Args:
-        turn: The turn.
-        key: The response.
-    """
-    if not key.attempt:
-        message = turn.messages[0] if turn.messages else None
-        if isinstance(message, UserMessage):
-            yield {
-                "id": f"msg_{key.suffix}-in",
-                "type": "message",
-                "role": "user",
-                "status": "completed",
-                "content": [{"type": "input_text", "text": message.text}],
-            }
-        return
-    resumed = _resumption(turn, key)
-    for each in turn.journal.effects if turn.journal is not UNSET and resumed else ():
-        request = each.request
-        if request is None or request.decision is None or each.call not in resumed.waited:
-            continue
-        if request.kind == "client":
-            call = public_call_id(each.id)
-            yield {
-                "id": f"fco_{call.removeprefix('call_')}",
-                "type": "function_call_output",
-                "call_id": call,
-                "output": request.decision.result,
-                "status": "completed",
-            }
-        elif request.kind == "approval":
-            asked = approval_id(turn.id, each.call)
-            yield {
-                "id": f"mcpa_{asked.removeprefix('mcpr_')}",
-                "type": "mcp_approval_response",
-                "approval_request_id": asked,
-                "approve": request.decision.verdict in ("approve", "edit"),
-                "reason": request.decision.note or None,
-            }
-
-
-def _keys(turn: TurnRecord) -> Iterator[ResponseKey]:
-    """The responses of a turn, in order."""
-    yield ResponseKey(turn.id)
-    for each in turn.journal.resumptions if turn.journal is not UNSET else ():
-        if each.waited:
-            yield ResponseKey(turn.id, each.attempt)
-
-
-def _resumption(turn: TurnRecord, key: ResponseKey) -> Resumption | None:
-    """The resumption with which a response began."""
-    resumptions = turn.journal.resumptions if turn.journal is not UNSET else ()
-    later = [each for each in resumptions if each.waited and each.attempt >= key.attempt > 0]
-    return later[0] if later else None
-
-
-async def _find(
-    orchestrator: "Orchestrator", owner: Principal, key: ResponseKey
-) -> TurnRecord | Problem | None:
-    """The turn of a response as it is stored, or why it failed; None while there is none.
-
-    Raises:
-        TurnNotFound: It is neither in progress nor stored.
-    """
-    engine = orchestrator.engine
-    live = engine.pipeline.live.find(key.turn, owner)
-    if isinstance(live, FailedTurn) and not live.problem.effects:
-        return live.problem
-    session = SessionKey(owner.tenant, owner.subject, key.session)
-    async with call_limit(orchestrator):
-        read = Begin(key=session, turn="", turns=_NEWEST_TURNS, until=None)
-        found = await engine.store.begin(read)
-    for each in found.turns:
-        if each.id == key.turn:
-            return each
-    lease = found.session_lease
-    if lease is not None and turn_of_lease_owner(lease.owner) == key.turn:
-        return None
-    async with call_limit(orchestrator):
-        job = await engine.store.find_job(owner, key.turn)
-    if isinstance(job, JobFailure):
-        return problem_from(job.problem)
-    if job is not None:
-        return None
-    try:
-        return await find_older(engine.store, session, key.turn, orchestrator.settings.turn.session)
-    except TurnNotFound:
-        raise TurnNotFound("There is no such response.", field="response_id") from None
-
-
 async def _shown(
     orchestrator: "Orchestrator", owner: Principal, key: ResponseKey
 ) -> dict[str, Any]:
     """A response as far as it is stored."""
-    found = await _find(orchestrator, owner, key)
+    found = await find_turn(orchestrator, owner, key)
     if not isinstance(found, TurnRecord):
-        stream = _stream(orchestrator, key, None)
+        stream = response_stream(orchestrator, key, None)
         stream.begin()
         if found is not None:
             stream.fault(found)
         return stream.response()
-    stream = _replayed(orchestrator, found, key)
+    stream = replayed(orchestrator, found, key)
     if stream.ended:
         stream.end()
     elif found.status == "interrupted" and found.journal is not UNSET:
@@ -348,37 +196,6 @@ async def _shown(
     elif found.status == "completed":
         raise TurnNotFound("There is no such response.", field="response_id")
     return stream.response()
-
-
-def _replayed(orchestrator: "Orchestrator", turn: TurnRecord, key: ResponseKey) -> ResponseStream:
-    """A response from what is stored of its turn."""
-    stream = _stream(orchestrator, key, turn)
-    stream.begin()
-    happened = False
-    for _, event in events_after(replay(turn, key.session), key.after, turn.attempt):
-        happened = True
-        stream.take(event)
-    if not happened and turn.status == "paused" and turn.journal is not UNSET:
-        waiting = tuple(each.call for each in turn.journal.effects if each.status == "waiting")
-        for event in paused(turn, key.session, waiting):
-            stream.take(event)
-    return stream
-
-
-def _stream(
-    orchestrator: "Orchestrator", key: ResponseKey, turn: TurnRecord | None, after: int = SILENT
-) -> ResponseStream:
-    created = {"created_at": int(turn.created_at), "model": turn.agent} if turn is not None else {}
-    resumed = _resumption(turn, key) if turn is not None else None
-    return ResponseStream(
-        key,
-        DEFAULTS | created,
-        own=own_tools(orchestrator),
-        calls=earlier_calls(turn) if turn is not None else None,
-        before=resumed.usage if resumed is not None else Usage(),
-        after=after,
-        reasoning=False,
-    )
 
 
 async def _follow(
@@ -390,9 +207,9 @@ async def _follow(
     after: int,
 ) -> None:
     """Stream the events of a response beyond a sequence number."""
-    found = await _find(orchestrator, owner, key)
+    found = await find_turn(orchestrator, owner, key)
     turn = found if isinstance(found, TurnRecord) else None
-    stream = _stream(orchestrator, key, turn, after)
+    stream = response_stream(orchestrator, key, turn, after)
 
     async def forward() -> None:
         begun = stream.begin() if key.attempt else b""
