@@ -9,8 +9,9 @@ its worker, whose stacks are printed.
 
 **In parallel** (`make test`), tests that share an expensive fixture stay on one worker
 (`tests/groups.py`); what several need and only read is made once (`tests/once.py`). Those of
-`_ALONE`, and others that are marked `alone`, run after all others, one at a time: they measure
-time, or fill the machine.
+`_FIRST` begin before other single tests, since they take longest. Those of `_ALONE`, and others
+that are marked `alone`, run after all others, one at a time: they measure time, or fill the
+machine.
 
 **Long forms** (`make test-long`) are properties with more examples, and the tests and cases that
 are marked `long` (`tests/properties.py`); both come with `--hypothesis-profile=long`.
@@ -70,6 +71,20 @@ _ALONE = {
     "hosts/test_rolling.py",
     "hosts/test_shutdown.py::test_a_second_signal_skips_the_waits",
     "lab/test_surge.py::test_a_stall_is_reported_in_full_by_the_open_loop_only",
+}
+# Tests of ten seconds and more, on no group's worker: they begin first, so that none is the last.
+_FIRST = {
+    "attack/test_servers_attacked.py::test_no_turn_is_lost_or_done_twice",
+    "aws_lambda/test_package.py::test_contents_of_the_package",
+    "cli/test_init.py::test_its_own_test_passes",
+    "docs/test_docs.py::test_every_code_block_without_a_server_has_the_documented_result",
+    "fuzz/test_openapi.py::test_no_check_fails",
+    "intents/test_embeddings.py::test_ten_examples_of_banking77",
+    "lab/test_compare.py::test_the_same_crowd_is_measured_and_predicted_on_both",
+    "models/test_local.py::test_a_real_conversation",
+    "store/test_oracle.py::test_tasks_elsewhere",
+    "store/test_turns.py::test_all_74_tasks",
+    "tools/openapi/test_prism.py::test_every_operation_is_called_as_its_document_says",
 }
 # Not among the fast tests: files whose text says that they start processes, these, and DynamoDB.
 _STARTS_PROCESSES = re.compile(
@@ -168,9 +183,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        file = item.path.relative_to(_HERE).as_posix()
-        if file in _ALONE or f"{file}::{getattr(item, 'originalname', '')}" in _ALONE:
+        if not _names(item).isdisjoint(_ALONE):
             item.add_marker(pytest.mark.alone)
+    items.sort(key=lambda item: _names(item).isdisjoint(_FIRST))
     if hypothesis.settings.get_current_profile_name() != "long":
         _deselect(config, items, {item for item in items if item.get_closest_marker("long")})
     if config.getoption("--fast"):
@@ -205,13 +220,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         write_groups(session.items)
 
 
+def _names(item: pytest.Item) -> set[str]:
+    """Of the test and its file, as in the tables above."""
+    file = item.path.relative_to(_HERE).as_posix()
+    return {file, f"{file}::{getattr(item, 'originalname', '')}"}
+
+
 def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
 
 
 def _check_tables() -> None:
     """Names of files and tests in the tables above that do not exist are mistakes."""
-    for name in _ALONE | _SLOW:
+    for name in _ALONE | _FIRST | _SLOW:
         file, _, test = name.partition("::")
         path = _HERE / file
         if not path.is_file() or (test and f"def {test}(" not in path.read_text(encoding="utf-8")):
