@@ -45,10 +45,12 @@ _OTHER_APIS = (
     "/v1/sessions",
     "/v1/approvals",
     "/v1/effects",
+    "/v1/handovers",
     "/v1/files",
 )
 _UI_PATHS = ("/v1/ui/", "/v1/ag-ui")
 _WIDGET_PATH = "/seawall-chat.js"
+_REFERENCE = "/docs"
 _CONSOLE = "/console"
 _SCRAPE_SECONDS = 1.0
 
@@ -231,6 +233,8 @@ class HttpApplication:
                 return endpoints_below(path.removeprefix(prefix))
         if path.startswith(_CONSOLE) and self._has_console:
             return self._console_endpoints(path.removeprefix(_CONSOLE))
+        if path.startswith(_REFERENCE) and self._orchestrator.settings.has_console:
+            return _reference_endpoints(path.removeprefix(_REFERENCE))
         if path == "/":
             return {"GET": self._root}
         if path == "*":  # the server as a whole, RFC 9110 §9.3.7
@@ -245,6 +249,7 @@ class HttpApplication:
         from seawall.hosts.http.chat import answer_chat, answer_models  # noqa: PLC0415
         from seawall.hosts.http.effects import list_approvals, list_effects  # noqa: PLC0415
         from seawall.hosts.http.files import list_files, upload_file  # noqa: PLC0415
+        from seawall.hosts.http.handover import list_handovers  # noqa: PLC0415
         from seawall.hosts.http.sessions import list_sessions  # noqa: PLC0415
 
         self._routes["/v1/chat/completions"] = {"POST": answer_chat}
@@ -252,6 +257,7 @@ class HttpApplication:
         self._routes["/v1/sessions"] = {"GET": list_sessions}
         self._routes["/v1/approvals"] = {"GET": list_approvals}
         self._routes["/v1/effects"] = {"GET": list_effects}
+        self._routes["/v1/handovers"] = {"GET": list_handovers}
         self._routes["/v1/files"] = {"POST": upload_file, "GET": list_files}
 
     def _import_ui(self) -> None:
@@ -431,6 +437,12 @@ def _session_endpoints(session: str) -> dict[str, Endpoint] | None:
         "GET": lambda orchestrator, exchange: show_session(orchestrator, exchange, session),
         "DELETE": lambda orchestrator, exchange: delete_session(orchestrator, exchange, session),
     }
+
+
+def _reference_endpoints(path: str) -> dict[str, Endpoint] | None:
+    from seawall.hosts.http.reference import show_reference  # noqa: PLC0415 - likewise
+
+    return {"GET": lambda _, exchange: show_reference(exchange, path)}
 
 
 _PREFIXES: dict[str, Callable[[str], dict[str, Endpoint] | None]] = {
