@@ -32,7 +32,7 @@ help: ## list the targets
 # --- using it
 
 demo: $(DEMO) $(if $(filter local,$(MODEL)),$(LOCAL_MODEL)) $(if $(filter mcp,$(TOOLS)),$(DEV)) ## a conversation and a crowd, on simulated models; MODEL=local: a real small one; TOOLS=openapi, TOOLS=mcp: tools elsewhere
-	$(BIN)/seawall demo $(if $(MODEL),--model $(MODEL)) $(if $(TOOLS),--tools $(TOOLS))
+	$(BIN)/seawall demo $(if $(MODEL),,$$([ -t 0 ] && [ -t 1 ] && echo --keep)) $(if $(MODEL),--model $(MODEL)) $(if $(TOOLS),--tools $(TOOLS))
 
 # --- changing it
 

@@ -1,8 +1,8 @@
 """Libraries of the console and of /docs: from npm packages of fixed versions, `make console`.
 
 They are committed below `src/seawall/console/assets/vendor`, each in one file and with its licence,
-so that neither an installation nor a server needs Node.js or npm. Swagger UI is beside, compressed: it
-is served as it is.
+so that neither an installation nor a server needs Node.js or npm. Swagger UI is beside them,
+compressed as it is served.
 """
 
 import gzip

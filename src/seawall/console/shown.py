@@ -252,7 +252,7 @@ def _shown_span(span: CourseSpan, started_at: float) -> ShownSpan:
     return ShownSpan(
         span.name,
         span.depth,
-        round((span.began_at - started_at) * 1e3, 2),
+        round(max(0.0, span.began_at - started_at) * 1e3, 2),
         None if ended is None else round((ended - started_at) * 1e3, 2),
         span.error,
         dict(span.attributes),

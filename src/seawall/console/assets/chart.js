@@ -17,7 +17,7 @@ function options(series, width, unit) {
     width, height: 170, cursor: { show: false }, legend: { show: false },
     padding: [8, 8, 0, 0],
     scales: { x: { time: true, auto: false }, y: { range: (_, low, high) => [0, Math.max(high * 1.08, unit === "%" ? 10 : 1)] } },
-    axes: [{ ...axis, space: 70 }, { ...axis, size: 58, values: (_, ticks) => ticks.map((tick) => (tick >= 10000 ? `${tick / 1000}k` : String(Math.round(tick * 100) / 100))) }],
+    axes: [{ ...axis, space: 80, size: 28, values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB")) }, { ...axis, size: 58, values: (_, ticks) => ticks.map((tick) => (tick >= 10000 ? `${tick / 1000}k` : String(Math.round(tick * 100) / 100))) }],
     series: [{}, ...series.map((each) => ({
       label: each.label, stroke: color(each.color), width: 1.6, points: { show: false },
       fill: each.fill ? `${color(each.color)}22` : undefined, dash: each.dash, spanGaps: true,

@@ -33,9 +33,9 @@ export function Events({ id, running, recorded }) {
       ${loaded && html`<${Replay} events=${loaded.events} />
         ${loaded.truncated && html`<p class="notice">Not all events were kept.</p>`}
         <div class="scroll" tabindex="0" role="region" aria-label="Events"><table class="events">
-          <thead><tr><th class="number">At</th><th class="number">Id</th><th>Event</th><th>Content</th></tr></thead>
+          <thead><tr><th class="number">At</th><th class="number id">Id</th><th>Event</th><th>Content</th></tr></thead>
           <tbody>${loaded.events.slice(0, SHOWN).map((each, index) => html`<tr key=${index}>
-            <td class="number">${duration(each.at)}</td><td class="number">${each.id}</td><td class="mono">${each.event.type}</td>
+            <td class="number">${duration(each.at)}</td><td class="number id">${each.id}</td><td class="mono">${each.event.type}</td>
             <td><details><summary class="mono clip">${summary(each.event)}</summary><pre>${pretty(JSON.stringify(each.event))}</pre></details></td></tr>`)}</tbody>
         </table></div>
         ${loaded.events.length > SHOWN && html`<p class="soft">The first ${SHOWN} of ${loaded.events.length}.</p>`}`}
@@ -74,6 +74,6 @@ function Replay({ events }) {
       <p><button onClick=${playing ? stop : play}>${playing ? "Stop" : "Replay"}</button>
         <label class="inline">Speed <select value=${speed} onChange=${(event) => setSpeed(Number(event.target.value))}>
           ${[1, 4, 10].map((each) => html`<option value=${each}>${each} x</option>`)}</select></label></p>
-      ${(text || marks.length > 0) && html`<div class="stage"><ol class="marks mono">${marks.map((each) => html`<li>${each}</li>`)}</ol><p class="said wrap">${text}</p></div>`}
+      ${(text || marks.length > 0) && html`<div class="played"><ol class="marks mono">${marks.map((each) => html`<li>${each}</li>`)}</ol><p class="said wrap">${text}</p></div>`}
     </div>`;
 }

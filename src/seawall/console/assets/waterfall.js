@@ -41,7 +41,7 @@ export function Waterfall({ turn }) {
       <h2 id="waterfall">Course <small class="soft">${duration(whole)}${recorded ? "" : "; only the lengths of its stages are known"}</small></h2>
       <div class="scroll" tabindex="0" role="region" aria-labelledby="waterfall">
       <table class="waterfall">
-        <thead><tr><th>Part</th><th class="track">Time${first != null && html` <span class="soft">the line is the first text</span>`}</th><th class="number">From</th><th class="number">Took</th></tr></thead>
+        <thead><tr><th>Part</th><th class="track">Time${first != null && html` <span class="soft">(line: first text)</span>`}</th><th class="number">From</th><th class="number">Took</th></tr></thead>
         <tbody>${spans.map((span, index) => {
           const ended = span.ended ?? whole;
           return html`<tr key=${index}>

@@ -50,7 +50,7 @@ _OTHER_APIS = (
 )
 _UI_PATHS = ("/v1/ui/", "/v1/ag-ui")
 _WIDGET_PATH = "/seawall-chat.js"
-_REFERENCE = "/docs"
+_REFERENCE = "/docs/"
 _CONSOLE = "/console"
 _SCRAPE_SECONDS = 1.0
 
@@ -120,6 +120,7 @@ class HttpApplication:
             "/readyz": {"GET": self._readyz},
             "/metrics": {"GET": self._metrics},
             "/openapi.json": {"GET": self._openapi_document},
+            "/": {"GET": self._root},
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -228,15 +229,17 @@ class HttpApplication:
             return {"GET": show_widget}
         if endpoints is not None:
             return endpoints
+        if path.startswith(_CONSOLE) and self._has_console:
+            return self._console_endpoints(path.removeprefix(_CONSOLE))
+        if (path + "/").startswith(_REFERENCE) and self._has_console:
+            return _reference_endpoints(path)
+        return self._endpoints_below(path)
+
+    def _endpoints_below(self, path: str) -> dict[str, Endpoint] | None:
+        """The endpoints of a path with an id in it, or of the server as a whole."""
         for prefix, endpoints_below in _PREFIXES.items():
             if path.startswith(prefix):
                 return endpoints_below(path.removeprefix(prefix))
-        if path.startswith(_CONSOLE) and self._has_console:
-            return self._console_endpoints(path.removeprefix(_CONSOLE))
-        if path.startswith(_REFERENCE) and self._orchestrator.settings.has_console:
-            return _reference_endpoints(path.removeprefix(_REFERENCE))
-        if path == "/":
-            return {"GET": self._root}
         if path == "*":  # the server as a whole, RFC 9110 §9.3.7
             return {"GET": _server_wide, "POST": _server_wide, "DELETE": _server_wide}
         return None

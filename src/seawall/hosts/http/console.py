@@ -1,6 +1,7 @@
 """`/console`: the files of the page, who is logged in, and the API as the page calls it."""
 
 import base64
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -10,11 +11,13 @@ from msgspec import Struct, structs
 
 from seawall.console.access import Permission, permissions
 from seawall.console.files import SECURITY_HEADERS, Asset, load_assets
+from seawall.console.issuer import BegunLogin, IssuerLogin
 from seawall.console.service import ConsoleService
-from seawall.errors import Forbidden, Unauthenticated
+from seawall.errors import Forbidden, NotFound, Unauthenticated
 from seawall.hosts.http.bodies import decode
-from seawall.hosts.http.console_access import COOKIE, ConsoleAccess, set_cookie
+from seawall.hosts.http.console_access import COOKIE, ConsoleAccess, read_cookie, set_cookie
 from seawall.hosts.http.console_data import ConsoleData
+from seawall.hosts.http.console_reports import ConsoleReports
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.sessions import call_limit
 from seawall.identity import Bearer, Trusted
@@ -25,8 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["PRIVATE", "ConsoleEndpoints"]
 
 PRIVATE = (b"cache-control", b"no-store")
+_LOGIN_COOKIE = "seawall_console_login"
 _API = "api/v1/"
 _TURNS = "/api/turns/"
+_REPORTS = "/reports/"
 _SESSIONS = "/api/sessions/"
 _CALLS = "/v1/turns/"
 _HANDED_OVER = "/v1/sessions/"
@@ -72,6 +77,8 @@ class ConsoleEndpoints:
         self._assets = load_assets()
         self.access = ConsoleAccess(orchestrator)
         self._data = data = ConsoleData(self.access, service)
+        self._reports = ConsoleReports(self.access)
+        self._issuer: IssuerLogin | None = None
         self._decoder = msgspec.json.Decoder(_LoginBody)
         self._routes: dict[str, Endpoints] = {
             "": {"GET": self._to_page},
@@ -79,9 +86,12 @@ class ConsoleEndpoints:
             "/api/me": {"GET": self._me},
             "/api/login": {"POST": self._login},
             "/api/logout": {"POST": self._logout},
+            "/api/login/issuer": {"GET": self._begin_login},
+            "/callback": {"GET": self._complete_login},
             "/api/now": {"GET": data.now},
             "/api/turns": {"GET": data.turns},
             "/api/sessions": {"GET": data.sessions},
+            "/api/reports": {"GET": self._reports.listing},
         }
 
     def find(self, path: str) -> Endpoints | None:
@@ -104,6 +114,9 @@ class ConsoleEndpoints:
             if below == "events":
                 return {"GET": lambda app, exchange: data.turn_events(app, exchange, turn)}
             return None if below or not turn else {"GET": lambda _, x: data.turn(x, turn)}
+        if path.startswith(_REPORTS):
+            name = path.removeprefix(_REPORTS)
+            return {"GET": lambda _, x: self._reports.show(x, name)}
         session = path.removeprefix(_SESSIONS)
         if session == path or not session or "/" in session:
             return None
@@ -189,6 +202,54 @@ class ConsoleEndpoints:
             exchange, COOKIE, self.access.seal.login(principal, lasts), seconds=lasts
         )
         await exchange.no_content([cookie, PRIVATE])
+
+    def _issuer_login(self) -> IssuerLogin:
+        """The login with the issuer.
+
+        Raises:
+            NotFound: None is configured.
+        """
+        settings = self._orchestrator.settings
+        if settings.console.login is None or settings.identity.jwt is None:
+            raise NotFound("There is no login with an issuer: see [console.login].")
+        if self._issuer is None:
+            client = self._orchestrator.engine.client
+            self._issuer = IssuerLogin(
+                settings.console.login, settings.identity.jwt, client, os.environ
+            )
+        return self._issuer
+
+    async def _begin_login(self, _: "Orchestrator", exchange: Exchange) -> None:
+        """`GET /console/api/login/issuer`: send the browser to the issuer."""
+        begun, address = await self._issuer_login().begin()
+        sealed = self.access.seal.close(begun, b"login")
+        # It must come back with the browser, which another site sends.
+        cookie = set_cookie(exchange, _LOGIN_COOKIE, sealed, seconds=600, same_site="Lax")
+        location = (b"location", address.encode("ascii", "ignore"))
+        await exchange.start(303, [location, cookie, PRIVATE, (b"content-length", b"0")])
+        await exchange.end()
+
+    async def _complete_login(self, _: "Orchestrator", exchange: Exchange) -> None:
+        """`GET /console/callback`: where the issuer sends the browser back to.
+
+        The answer is a page that goes on to the console by itself: a redirect would be part of the
+        other site's navigation, in which browsers do not send the new cookie.
+        """
+        login = self._issuer_login()
+        cookie = read_cookie(exchange, _LOGIN_COOKIE)
+        begun = self.access.seal.open(cookie, BegunLogin, b"login") if cookie else None
+        principal = await login.complete(begun, exchange.query())
+        if not permissions(self.access.settings, principal.roles):
+            raise Forbidden("Your roles have no permission in the console: see [console].")
+        lasts = self.access.settings.session_seconds
+        headers = [
+            set_cookie(exchange, COOKIE, self.access.seal.login(principal, lasts), seconds=lasts),
+            set_cookie(exchange, _LOGIN_COOKIE, "", seconds=0, same_site="Lax"),
+            PRIVATE,
+            *SECURITY_HEADERS,
+        ]
+        page = self._assets["return.html"]
+        await exchange.answer(page.body, headers=headers, content_type=page.content_type)
 
     async def _logout(self, _: "Orchestrator", exchange: Exchange) -> None:
         """`POST /console/api/logout`: forget the login."""

@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Struct, field
 
 from seawall.hosts.http.bodies import decode, idempotency_key
-from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.effects import shown_wait
+from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.sessions import authenticated_owner, read_page
 from seawall.pipeline.decisions import hand_back, list_waits, may_decide
 from seawall.pipeline.handover import add_message

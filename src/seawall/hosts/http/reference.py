@@ -1,7 +1,7 @@
 """`/docs`: the reference of the API, as Swagger UI shows `/openapi.json`.
 
-Where there is a console there is this page, without a login: what it shows is public as well. Its
-files are not part of Lambda packages.
+Where there is a console there is this page, without a login, as what it shows is public. Its files
+are not part of Lambda packages.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from seawall.hosts.http.exchange import Exchange, Header
 __all__ = ["show_reference"]
 
 _FILES = {
-    "": ("index.html", b"text/html; charset=utf-8"),
-    "/start.js": ("start.js", b"text/javascript; charset=utf-8"),
-    "/start.css": ("start.css", b"text/css; charset=utf-8"),
-    "/swagger-ui.js": ("swagger-ui.js.gz", b"text/javascript; charset=utf-8"),
-    "/swagger-ui.css": ("swagger-ui.css.gz", b"text/css; charset=utf-8"),
+    "/docs": ("index.html", b"text/html; charset=utf-8"),
+    "/docs/start.js": ("start.js", b"text/javascript; charset=utf-8"),
+    "/docs/start.css": ("start.css", b"text/css; charset=utf-8"),
+    "/docs/swagger-ui.js": ("swagger-ui.js.gz", b"text/javascript; charset=utf-8"),
+    "/docs/swagger-ui.css": ("swagger-ui.css.gz", b"text/css; charset=utf-8"),
 }
 
 
@@ -30,13 +30,13 @@ async def show_reference(exchange: Exchange, path: str) -> None:
 
     Args:
         exchange: The request.
-        path: Below `/docs`.
+        path: `/docs`, or one below.
 
     Raises:
         NotFound: There is no such file, or this installation does not have the page.
     """
     exchange.cors = None
-    if path == "/":
+    if path == "/docs/":
         location = (exchange.scope.get("root_path") or "") + "/docs"
         await exchange.start(307, [(b"location", location.encode()), (b"content-length", b"0")])
         await exchange.end()

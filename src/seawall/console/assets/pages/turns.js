@@ -58,11 +58,11 @@ function List({ query }) {
       <div class="scroll panel" tabindex="0" role="region" aria-label="Turns"><table class="rows">
         <thead><tr><th>Began</th><th>Outcome</th><th>Agent</th><th>Whose</th><th class="number">First text</th><th class="number">Whole turn</th><th class="number">Tokens</th><th class="number">Cost</th><th class="number">Tools</th><th>Turn</th></tr></thead>
         <tbody>${found.turns.map((row) => html`<tr key=${row.turn}>
-          <td class="mono">${time(row.began_at)}</td><td><${Outcome} row=${row} /></td><td>${row.agent}</td>
+          <td class="mono"><a href=${link("turns", [row.turn])} aria-label=${`Turn of ${time(row.began_at)}`}>${time(row.began_at)}</a></td><td><${Outcome} row=${row} /></td><td>${row.agent}</td>
           <td>${row.subject ? `${row.subject} of ${row.tenant}` : ""}</td>
           <td class="number">${duration(row.first_text)}</td><td class="number">${duration(row.milliseconds)}</td>
           <td class="number">${count(row.tokens)}</td><td class="number">${money(row.cost, row.currency)}</td><td class="number">${count(row.tool_calls)}</td>
-          <td class="id"><a class="mono" href=${link("turns", [row.turn])} title=${row.turn}>${"..." + row.turn.slice(-10)}</a>${row.course ? "" : html` <span class="soft" title="Only its report is kept">report</span>`}</td></tr>`)}
+          <td><span class="mono" title=${row.turn}>${"..." + row.turn.slice(-10)}</span>${row.course ? "" : html` <span class="soft" title="Only its report is kept">report</span>`}</td></tr>`)}
         </tbody></table></div>`}`}`;
 }
 
