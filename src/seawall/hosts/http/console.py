@@ -179,6 +179,7 @@ class ConsoleEndpoints:
                 "permissions": sorted(viewer.permissions),
                 "by": viewer.by,
                 "token": viewer.token,
+                "files": orchestrator.settings.blobs is not None,
                 "agents": [
                     {"name": name, "description": each.description}
                     for name, each in settings.agents.items()
