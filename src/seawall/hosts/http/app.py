@@ -45,12 +45,14 @@ _OTHER_APIS = (
     "/v1/sessions",
     "/v1/approvals",
     "/v1/effects",
+    "/v1/handovers",
     "/v1/files",
     "/v1/memory",
 )
 _UI_PATHS = ("/v1/ui/", "/v1/ag-ui")
 _RESPONSES_PATHS = ("/v1/responses", "/v1/conversations")
 _WIDGET_PATH = "/seawall-chat.js"
+_REFERENCE = "/docs/"
 _CONSOLE = "/console"
 _SCRAPE_SECONDS = 1.0
 
@@ -235,6 +237,8 @@ class HttpApplication:
             return endpoints
         if path.startswith(_CONSOLE) and self._has_console:
             return self._console_endpoints(path.removeprefix(_CONSOLE))
+        if (path + "/").startswith(_REFERENCE) and self._has_console:
+            return _reference_endpoints(path)
         return self._endpoints_below(path)
 
     def _endpoints_below(self, path: str) -> dict[str, Endpoint] | None:
@@ -254,6 +258,7 @@ class HttpApplication:
         from seawall.hosts.http.chat import answer_chat, answer_models  # noqa: PLC0415
         from seawall.hosts.http.effects import list_approvals, list_effects  # noqa: PLC0415
         from seawall.hosts.http.files import list_files, upload_file  # noqa: PLC0415
+        from seawall.hosts.http.handover import list_handovers  # noqa: PLC0415
         from seawall.hosts.http.memory import delete_memory, list_memory  # noqa: PLC0415
         from seawall.hosts.http.sessions import list_sessions  # noqa: PLC0415
 
@@ -262,6 +267,7 @@ class HttpApplication:
         self._routes["/v1/sessions"] = {"GET": list_sessions}
         self._routes["/v1/approvals"] = {"GET": list_approvals}
         self._routes["/v1/effects"] = {"GET": list_effects}
+        self._routes["/v1/handovers"] = {"GET": list_handovers}
         self._routes["/v1/files"] = {"POST": upload_file, "GET": list_files}
         self._routes["/v1/memory"] = {"GET": list_memory, "DELETE": delete_memory}
 
@@ -509,6 +515,12 @@ def _session_endpoints(session: str) -> dict[str, Endpoint] | None:
         "GET": lambda orchestrator, exchange: show_session(orchestrator, exchange, session),
         "DELETE": lambda orchestrator, exchange: delete_session(orchestrator, exchange, session),
     }
+
+
+def _reference_endpoints(path: str) -> dict[str, Endpoint] | None:
+    from seawall.hosts.http.reference import show_reference  # noqa: PLC0415 - likewise
+
+    return {"GET": lambda _, exchange: show_reference(exchange, path)}
 
 
 _PREFIXES: dict[str, Callable[[str], dict[str, Endpoint] | None]] = {
