@@ -93,7 +93,7 @@ package: $(RELEASE) ## wheel, source archive and software bill of materials: dis
 # Resolve for every supported Python and platform; needs uv (`pipx install uv`).
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 lock: ## resolve all dependencies anew
-	$(COMPILE) pyproject.toml --extra serve --extra tools --extra embeddings --extra onnx --extra local --extra plan --extra knowledge --group dev -o requirements/dev.lock
+	$(COMPILE) pyproject.toml --extra serve --extra tools --extra embeddings --extra onnx --extra local --extra plan --extra attachments --extra knowledge --group dev -o requirements/dev.lock
 	$(COMPILE) pyproject.toml --extra serve --extra tools --group build --constraint requirements/dev.lock -o requirements/demo.lock
 	$(COMPILE) pyproject.toml --extra serve --constraint requirements/dev.lock -o deploy/image/requirements.lock
 	$(COMPILE) pyproject.toml --extra local --constraint requirements/dev.lock -o requirements/local-model.lock
