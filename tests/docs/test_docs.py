@@ -37,6 +37,8 @@ from seawall.knowledge.settings import KnowledgeLimits, KnowledgeSettings
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
+    AttachmentSettings,
+    BlobSettings,
     BudgetLimits,
     CacheLimits,
     EffectSettings,
@@ -96,6 +98,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[tools.NAME.overrides.OPERATION]": OperationSettings,
     "[tools.NAME.limits]": SourceLimits,
     "[tools.NAME.tls]": TlsSettings,
+    "[blobs]": BlobSettings,
+    "[attachments]": AttachmentSettings,
     "[mcp]": McpServerSettings,
     "[knowledge.NAME]": KnowledgeSettings,
     "[knowledge.NAME.limits]": KnowledgeLimits,

@@ -16,10 +16,15 @@ import pytest
 from PIL import Image
 
 from seawall.config import parse_settings
+from seawall.errors import InvalidField
+from seawall.events import TurnFailed
 from seawall.orchestrator import Orchestrator
+from seawall.requests import new_request
+from seawall.turn import Principal
 from tests.attachments.pictures import SECRETS, data_url, pdf, photo
 from tests.models.player import Player, Recording, playing
 from tests.models.wire import OpenAIWire
+from tests.servers import running_model, running_server
 
 KEYS = {"ada": "sw_ada", "bob": "sw_bob", "eve": "sw_eve"}
 
@@ -49,7 +54,8 @@ class Served:
         )
 
     def received(self, request: int = -1) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = self.player.requests[request].document["messages"]
+        document: dict[str, Any] = self.player.requests[request].document
+        messages: list[dict[str, Any]] = document["messages"]
         return messages
 
 
@@ -304,7 +310,7 @@ async def test_the_streams_of_user_interfaces(tmp_path: Path) -> None:
             {"type": "image", "source": {"type": "file", "value": upload}},
             {"type": "text", "text": "Both?"},
         ]
-        run = {
+        run: dict[str, Any] = {
             "threadId": "t1",
             "runId": "r1",
             "messages": [{"id": "1", "role": "user", "content": parts}],
@@ -412,3 +418,52 @@ async def test_without_a_store_files_are_refused(tmp_path: Path) -> None:
             assert answer.status_code == 422
             assert "takes no files" in answer.json()["detail"]
             assert (await served.get("/v1/files")).status_code == 404
+
+
+def test_a_large_upload_by_a_server_process(tmp_path: Path) -> None:
+    """Larger than the body of any other request, and checked by a child of the worker."""
+    digest = hashlib.sha256(KEYS["ada"].encode()).hexdigest()
+    keys = f'[{{sha256 = "{digest}", tenant = "acme", subject = "ada"}}]'
+    target = BytesIO()
+    Image.effect_noise((1_500, 1_000), 80).convert("RGB").save(target, "PNG")
+    sent = target.getvalue()
+    assert len(sent) > 1_000_000
+    with (
+        running_model("--first-token", "0", "--duration", "0") as model,
+        running_server(
+            tmp_path,
+            model,
+            SERVER__WORKERS="2",
+            IDENTITY__API_KEYS=keys,
+            BLOBS__PATH=str(tmp_path / "files"),
+            MODELS__DEFAULT__VISION="true",
+        ) as server,
+        httpx2.Client(base_url=server.url, headers=credential("ada"), timeout=30) as client,
+    ):
+        made = client.post("/v1/files", files={"file": ("noise.png", sent, "image/png")})
+        assert made.status_code == 200, made.text
+        file = made.json()["id"]
+        for _ in range(4):  # on whichever worker
+            answer = client.post("/v1/turns", json={"text": "", "attachments": [{"file": file}]})
+            assert answer.status_code == 200, answer.text
+        assert client.get(f"/v1/files/{file}/content").status_code == 200
+        refused = client.post("/v1/turns", json={"text": "?" * 300_000})
+        assert refused.status_code == 413
+
+
+async def test_a_program_adds_files_to_its_requests(tmp_path: Path) -> None:
+    owner = Principal("acme", "ada")
+    async with serving(tmp_path) as served:
+        request = new_request("What is it?")
+        for _ in range(2):
+            request = await served.app.attach(request, photo(), principal=owner, name="a.jpg")
+        async for event in served.app.run(request, principal=owner):
+            assert not isinstance(event, TurnFailed)
+        kinds = [each["type"] for each in served.received()[-1]["content"]]
+        assert kinds == ["image_url", "image_url", "text"]
+        with pytest.raises(InvalidField):
+            await served.app.attach(request, b"\0", principal=owner)
+        for _ in range(2):
+            request = await served.app.attach(request, b"text", principal=owner)
+        with pytest.raises(InvalidField, match="at most"):
+            await served.app.attach(request, b"text", principal=owner)

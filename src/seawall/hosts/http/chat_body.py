@@ -373,10 +373,6 @@ def _history(messages: list[ChatMessage], settings: ServerSettings) -> tuple[Mes
     size = 0
     for index, message in enumerate(messages):
         field, text = f"messages[{index}]", message.text
-        if message.role != "user" and has_files(message):
-            raise InvalidField(
-                "Only messages of the user may have files.", field=f"{field}.content"
-            )
         if message.role in _INSTRUCTING:
             continue
         if message.role == "function":
