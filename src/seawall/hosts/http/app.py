@@ -383,7 +383,10 @@ def _conversation_endpoints(path: str) -> dict[str, Endpoint] | None:
 
     name, _, below = path.partition("/")
     if below == "items":
-        return {"GET": lambda app, exchange: made.list_conversation_items(app, exchange, name)}
+        return {
+            "GET": lambda app, exchange: made.list_conversation_items(app, exchange, name),
+            "POST": lambda app, exchange: made.add_conversation_items(app, exchange, name),
+        }
     if below or not name:
         return None
     return {

@@ -878,7 +878,13 @@ def _responses_paths() -> dict[str, Any]:
                 {"200": _answer("A page of items.", _json("ItemList"))},
                 _READ,
                 parameters=[conversation, *page],
-            )
+            ),
+            "post": _operation(
+                "Always refused: items come from responses alone",
+                {},
+                (*_OWNED, 422),
+                parameters=[conversation],
+            ),
         },
     }
 
