@@ -16,6 +16,7 @@ from seawall.attachments.checker import Checked, Checker
 from seawall.errors import InvalidField
 from seawall.settings import AttachmentSettings
 from tests.attachments.pictures import (
+    bomb_pdf,
     chunked_png,
     gif_of_frames,
     nested_pdf,
@@ -57,12 +58,13 @@ def _own_megabytes() -> float:
 REFUSED: dict[str, tuple[Callable[[], bytes], str]] = {
     "too many pixels": (lambda: png_of_size(20_000, 20_000), "pixels"),
     "a head alone, of four billion pixels": (
-        lambda: png_of_size(8, 8)[:16] + b"\xff\xff\0\0\xff\xff\0\0" + png_of_size(8, 8)[24:],
-        "damaged",
+        lambda: png_of_size(65_535, 65_535, rows=1),
+        "pixels",
     ),
     "a text that is 200 MB when decompressed": (lambda: chunked_png(200 << 20), "damaged"),
     "pages 20,000 levels down": (lambda: nested_pdf(20_000), "nested"),
     "a page that is compressed five times": (lambda: repeatedly_compressed_pdf(5), "several"),
+    "a table of objects that is 256 MB": (lambda: bomb_pdf(256 << 20), ""),
     "200 pages": (lambda: pdf(200), "200 pages"),
     "an encrypted document": (lambda: pdf(password="x"), "encrypted"),
     "half a photo": (lambda: photo(size=(900, 900))[:4_000], "damaged"),

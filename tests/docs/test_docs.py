@@ -36,6 +36,8 @@ from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSetti
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
+    AttachmentSettings,
+    BlobSettings,
     BudgetLimits,
     CacheLimits,
     EffectSettings,
@@ -94,6 +96,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[tools.NAME.overrides.OPERATION]": OperationSettings,
     "[tools.NAME.limits]": SourceLimits,
     "[tools.NAME.tls]": TlsSettings,
+    "[blobs]": BlobSettings,
+    "[attachments]": AttachmentSettings,
     "[mcp]": McpServerSettings,
     "[effects.tools.NAME]": ToolPolicySettings,
     "[turn]": StageLimits,

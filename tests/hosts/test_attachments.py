@@ -20,6 +20,7 @@ from seawall.orchestrator import Orchestrator
 from tests.attachments.pictures import SECRETS, data_url, pdf, photo
 from tests.models.player import Player, Recording, playing
 from tests.models.wire import OpenAIWire
+from tests.servers import running_model, running_server
 
 KEYS = {"ada": "sw_ada", "bob": "sw_bob", "eve": "sw_eve"}
 
@@ -412,3 +413,34 @@ async def test_without_a_store_files_are_refused(tmp_path: Path) -> None:
             assert answer.status_code == 422
             assert "takes no files" in answer.json()["detail"]
             assert (await served.get("/v1/files")).status_code == 404
+
+
+def test_a_large_upload_by_a_server_process(tmp_path: Path) -> None:
+    """Larger than the body of any other request, and checked by a child of the worker."""
+    digest = hashlib.sha256(KEYS["ada"].encode()).hexdigest()
+    keys = f'[{{sha256 = "{digest}", tenant = "acme", subject = "ada"}}]'
+    target = BytesIO()
+    Image.effect_noise((1_500, 1_000), 80).convert("RGB").save(target, "PNG")
+    sent = target.getvalue()
+    assert len(sent) > 1_000_000
+    with (
+        running_model("--first-token", "0", "--duration", "0") as model,
+        running_server(
+            tmp_path,
+            model,
+            SERVER__WORKERS="2",
+            IDENTITY__API_KEYS=keys,
+            BLOBS__PATH=str(tmp_path / "files"),
+            MODELS__DEFAULT__VISION="true",
+        ) as server,
+        httpx2.Client(base_url=server.url, headers=credential("ada"), timeout=30) as client,
+    ):
+        made = client.post("/v1/files", files={"file": ("noise.png", sent, "image/png")})
+        assert made.status_code == 200, made.text
+        file = made.json()["id"]
+        for _ in range(4):  # on whichever worker
+            answer = client.post("/v1/turns", json={"text": "?", "attachments": [{"file": file}]})
+            assert answer.status_code == 200, answer.text
+        assert client.get(f"/v1/files/{file}/content").status_code == 200
+        refused = client.post("/v1/turns", json={"text": "?" * 300_000})
+        assert refused.status_code == 413

@@ -180,6 +180,17 @@ async def test_a_conversation_that_the_client_keeps_has_its_calls(tmp_path: Any)
         assert last == UserMessage("And now?")
 
 
+async def test_long_answers_and_results_can_be_sent_back(tmp_path: Any) -> None:
+    async with asking(tmp_path) as clients:
+        messages = said(steps([KIEL]))
+        message = (await create(clients, messages)).choices[0].message
+        messages = followed(messages, message, "x" * 32_000)
+        answer = (await create(clients, messages)).choices[0].message
+        assert len(answer.content) > clients.app.settings.server.max_text_characters
+        messages = [*messages, answer.model_dump(exclude_none=True), *said("And now?")]
+        assert (await create(clients, messages)).choices[0].message.content == "You said And now?"
+
+
 CALL: dict[str, Any] = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 ASSISTANT = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 
@@ -415,7 +426,7 @@ async def test_no_tool_of_the_client_is_called_if_it_says_none(tmp_path: Any) ->
 
 async def test_one_call_at_a_time_if_the_client_says_so(tmp_path: Any) -> None:
     async with asking(tmp_path) as clients:
-        more = {"parallel_tool_calls": False}
+        more: dict[str, Any] = {"parallel_tool_calls": False}
         messages = said(steps([KIEL, ROME]))
         first = (await create(clients, messages, **more)).choices[0].message
         assert len(first.tool_calls) == 1

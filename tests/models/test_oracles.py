@@ -122,9 +122,10 @@ async def test_requests_match_the_documented_format(
 @each_wire
 async def test_the_choice_of_tools_is_each_providers(wire: Wire) -> None:
     """As the makers document it; the format is checked above."""
-    plain, required, named, uncalled = [
+    bodies: list[Any] = [
         (await sent(wire, each)).document for each in (TOOLLESS, REQUIRED, NAMED, UNCALLED)
     ]
+    plain, required, named, uncalled = bodies
     found = [each.get("tool_choice") for each in (required, named, uncalled)]
     one = required.get("parallel_tool_calls")
     if wire is BEDROCK:

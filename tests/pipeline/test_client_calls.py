@@ -150,7 +150,7 @@ async def test_a_server_dies_between_the_results_and_the_next_pause(
         await asyncio.wait((lost, dying))
 
 
-KINDS = {
+KINDS: dict[str, tuple[str, Any]] = {
     "client": ("weather", {"city": "Kiel"}),
     "other": ("weather", {"city": "Rome"}),
     "own": ORDER,

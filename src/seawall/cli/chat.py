@@ -331,6 +331,8 @@ def _requested(event: "ApprovalRequested") -> str:
     arguments = _short(event.arguments)
     if event.kind == "person":
         return f"handed over to a person with the role {event.role}: {arguments}"
+    if event.kind == "client":
+        return f"waits for the result of its client: {event.name} {arguments}"
     if event.question is not None:
         return f"waits for an answer: {event.name} {arguments}"
     by = f" by {event.role}" if event.role else ""

@@ -300,7 +300,10 @@ class HttpApplication:
 
             settings = self._orchestrator.settings
             self._openapi = openapi_document(
-                settings.server, settings.memory, mcp=settings.mcp is not None
+                settings.server,
+                settings.memory,
+                mcp=settings.mcp is not None,
+                files=settings.attachments if settings.blobs is not None else None,
             )
         await exchange.answer(self._openapi)
 

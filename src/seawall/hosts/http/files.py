@@ -21,6 +21,7 @@ __all__ = ["delete_file", "list_files", "show_content", "show_file", "upload_fil
 
 _PAGE = 50
 _MAX_PAGE = 100
+_MAX_LIMIT = 10_000  # as OpenAI's API accepts
 _BODY_SECONDS = 60.0
 # What a customer sent must not run in the origin of the API, whatever a browser takes it for.
 _SAFE = [
@@ -61,8 +62,8 @@ async def list_files(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     owner = await authenticated_owner(orchestrator, exchange)
     query = exchange.query()
     limit = query.get("limit", str(_PAGE))
-    if not (limit.isdecimal() and len(limit) <= 5 and int(limit) >= 1):
-        raise InvalidField(f"Must be a number from 1 to {_MAX_PAGE}.", field="limit")
+    if not (limit.isdecimal() and len(limit) <= 5 and 1 <= int(limit) <= _MAX_LIMIT):
+        raise InvalidField(f"Must be a number from 1 to {_MAX_LIMIT}.", field="limit")
     for name in query.keys() - {"limit", "after"}:
         raise InvalidField("Is not offered; there are limit and after.", field=name[:100])
     page = await attachments.files(
