@@ -64,6 +64,7 @@ const official = {
   },
 };
 
+const provider = createOpenAI({ baseURL: `${url}/v1`, apiKey: key });
 const waiting = { order: `${process.pid}-${Date.now()}`, amount: 50 };
 
 const sdk = (chosen) => ({
@@ -96,7 +97,8 @@ const sdk = (chosen) => ({
 const approvals = (chosen) => ({
   async approval() {
     const first = { role: 'user', content: script([['refund', waiting]], 'Refunded.') };
-    const asked = await generateText({ model: chosen, messages: [first] });
+    const tools = { own: provider.tools.mcp({ serverLabel: 'seawall', serverUrl: url }) };
+    const asked = await generateText({ model: chosen, tools, messages: [first] });
     const request = asked.content.find((part) => part.type === 'tool-approval-request');
     const response = {
       type: 'tool-approval-response',
@@ -105,13 +107,13 @@ const approvals = (chosen) => ({
       providerExecuted: true,
     };
     const messages = [first, ...asked.response.messages, { role: 'tool', content: [response] }];
-    const done = await generateText({ model: chosen, messages });
+    const done = await generateText({ model: chosen, tools, messages });
     return { text: done.text, types: done.content.map((part) => part.type) };
   },
 });
 
 const open = createOpenResponses({ name: 'seawall', url: `${url}/v1/responses`, apiKey: key });
-const openai = createOpenAI({ baseURL: `${url}/v1`, apiKey: key }).responses(model);
+const openai = provider.responses(model);
 const scenarios = {
   official,
   'open-responses': sdk(open(model)),

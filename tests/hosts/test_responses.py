@@ -21,6 +21,7 @@ from tests.servers import ServerProcess, running
 if TYPE_CHECKING:  # slow to import
     import openai
 
+OWN_TOOLS: Any = {"type": "mcp", "server_label": "seawall"}
 WEATHER: Any = {
     "type": "function",
     "name": "get_weather",
@@ -187,7 +188,7 @@ def test_what_conversations_do_not_have_is_refused(client: Any) -> None:
         conversation_id=made.id,
         items=[{"role": "user", "content": "x"}],
     )
-    assert adding[0] == 405
+    assert adding == (422, "invalid-field", "items")
 
 
 def test_without_a_session_the_input_is_the_history(client: Any) -> None:
@@ -314,7 +315,7 @@ def test_results_of_calls_come_together(client: Any) -> None:
 def test_an_approval_is_requested_and_given(client: Any, *, approve: bool) -> None:
     arguments = {"order": order(), "amount": 50, "card": "4111"}
     first = client.responses.create(
-        model="open", input=script([["refund", arguments]], "So it is.")
+        model="open", input=script([["refund", arguments]], "So it is."), tools=[OWN_TOOLS]
     )
     said, asked = first.output
     assert (said.type, asked.type) == ("message", "mcp_approval_request")
@@ -336,6 +337,14 @@ def test_an_approval_is_requested_and_given(client: Any, *, approve: bool) -> No
     late = refused(client.responses.create, model="open", input=[decision])
     assert late[2] in ("call", "turn", "input[0].approval_request_id", None)
     assert late[0] in (404, 409)
+
+
+def test_a_client_that_does_not_know_approvals_gets_a_text(client: Any) -> None:
+    steps = script([["refund", {"order": order(), "amount": 50}]], "So it is.")
+    response = client.responses.create(model="open", input=steps)
+    (said,) = response.output
+    assert said.content[0].text.startswith("This waits for approval: refund (decide at /v1/turns/")
+    assert len(client.responses.retrieve(response.id).output) == 2
 
 
 def test_what_a_manager_decides_is_explained(client: Any, server: ServerProcess) -> None:
@@ -617,7 +626,8 @@ def test_the_same_key_returns_the_first_response(client: Any) -> None:
             "input[0].content[0].type",
         ),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
-        ({"tools": [{"type": "mcp", "server_label": "x"}]}, "tools[0].type"),
+        ({"tools": [{"type": "mcp", "server_label": "x"}]}, "tools[0].server_label"),
+        ({"tools": [OWN_TOOLS | {"headers": {"a": "b"}}]}, "tools[0].headers"),
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
         ({"tools": [{"type": "function", "name": "refund", "parameters": {}}]}, "tools[0].name"),
         ({"tool_choice": "required"}, "tool_choice"),

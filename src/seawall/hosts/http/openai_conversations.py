@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
 
 __all__ = [
+    "add_conversation_items",
     "create_conversation",
     "delete_conversation",
     "list_conversation_items",
@@ -33,6 +34,7 @@ __all__ = [
 ]
 
 _MAX_TURNS = 200
+_ITEMS = "Items come from responses alone: those of the conversation that a response names."
 _minted = re.compile(r"conv_([0-9a-f]{32})\Z")
 
 
@@ -45,7 +47,7 @@ class ConversationBody(Struct, frozen=True, forbid_unknown_fields=True):
     def check(self) -> None:
         """Reject by name what is not offered."""
         if self.items:
-            raise InvalidField("Items come from responses alone.", field="items")
+            raise InvalidField(_ITEMS, field="items")
         if self.metadata:
             raise InvalidField("Metadata of conversations are not stored.", field="metadata")
 
@@ -107,7 +109,7 @@ async def delete_conversation(
 async def list_conversation_items(
     orchestrator: "Orchestrator", exchange: Exchange, conversation: str
 ) -> None:
-    """`GET /v1/conversations/{id}/items`: of its newest turns.
+    """`GET /v1/conversations/{id}/items`: those of its newest turns.
 
     Raises:
         NotFound: There is none of this name for this caller.
@@ -118,6 +120,19 @@ async def list_conversation_items(
     _created(conversation, session)
     items = [each for turn in reversed(turns) for each in items_of(orchestrator, turn)]
     await exchange.answer(read_item_page(exchange, items))
+
+
+async def add_conversation_items(
+    orchestrator: "Orchestrator", exchange: Exchange, conversation: str
+) -> None:
+    """`POST /v1/conversations/{id}/items`: always refused.
+
+    Raises:
+        InvalidField: Always.
+    """
+    del conversation
+    await authenticated_owner(orchestrator, exchange)
+    raise InvalidField(_ITEMS, field="items")
 
 
 async def _check_body(orchestrator: "Orchestrator", exchange: Exchange) -> None:

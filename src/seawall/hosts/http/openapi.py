@@ -19,7 +19,12 @@ from seawall.hosts.http.effects import ResultBody
 from seawall.hosts.http.memory import CorrectionBody
 from seawall.hosts.http.openai_conversations import ConversationBody
 from seawall.hosts.http.openapi_files import bound_attachments, file_paths, file_schemas
-from seawall.hosts.http.responses_body import INCLUDED, ResponsesBody
+from seawall.hosts.http.openapi_responses import (
+    bound_responses,
+    response_paths,
+    response_schemas,
+)
+from seawall.hosts.http.responses_body import ResponsesBody
 from seawall.hosts.http.sessions import SessionTurn
 from seawall.hosts.http.ui_body import UiBody
 from seawall.settings import AttachmentSettings, MemorySettings
@@ -169,7 +174,7 @@ def openapi_document(
     schemas["Event"] = event
     _bound_turn(schemas["TurnBody"]["properties"], settings)
     _bound_chat(schemas, settings)
-    _bound_responses(schemas, settings)
+    bound_responses(schemas, settings)
     _bound_ui(schemas, settings)
     schemas["CorrectionBody"]["properties"]["text"] = {
         "type": "string",
@@ -181,12 +186,13 @@ def openapi_document(
     schemas["ResolutionBody"] = _RESOLUTION
     schemas["PersonMessage"] = _PERSON_MESSAGE
     bound_attachments(schemas, files)
-    schemas |= _answers() | _responses() | (file_schemas() if files is not None else {})
+    schemas |= _answers() | response_schemas()
+    schemas |= file_schemas() if files is not None else {}
     document = {
         "openapi": "3.1.0",
         "info": {"title": "Seawall", "version": "1"},
         "paths": _paths()
-        | _responses_paths()
+        | response_paths()
         | (_mcp_paths() if mcp else {})
         | (file_paths() if files is not None else {}),
         "security": [{"bearer": []}, {"apiKey": []}],
@@ -245,27 +251,6 @@ def _bound_chat(schemas: dict[str, Schema], settings: ServerSettings) -> None:
     fields["logprobs"] = {"enum": [None, False]}
     fields["top_logprobs"] = {"enum": [None, 0]}
     fields["modalities"] = {"enum": [None, [], ["text"]]}
-
-
-def _bound_responses(schemas: dict[str, Schema], settings: ServerSettings) -> None:
-    fields = schemas["ResponsesBody"]["properties"]
-    items = _list_of(_OBJECT) | {"minItems": 1, "maxItems": settings.max_messages}
-    fields["input"] = {"anyOf": [_message_text(settings), items]}
-    fields["instructions"] = {"anyOf": [_message_text(settings), {"const": ""}, _NULL]}
-    fields["tools"] = _nullable(_list_of(_OBJECT) | {"maxItems": MAX_TOOLS})
-    fields["tool_choice"] = {"anyOf": [{"enum": ["none", "auto", "required"]}, _OBJECT, _NULL]}
-    fields["include"] = _nullable(_list_of({"enum": list(INCLUDED)}) | {"maxItems": 32})
-    for name in ("access_programs", "max_tool_calls", "moderation", "prompt"):
-        fields[name] = _NULL
-    for name in ("background_options", "image"):
-        fields[name] = {"enum": [None, {}]}
-    fields["context_management"] = {"enum": [None, []]}
-    fields["top_logprobs"] = {"enum": [None, 0]}
-    fields["truncation"] = {"enum": [None, "auto"]}
-    fields["service_tier"] = {"enum": [None, "auto", "default"]}
-    fields = schemas["ConversationBody"]["properties"]
-    fields["items"] = _nullable({"type": "array", "maxItems": 0})
-    fields["metadata"] = _nullable(_OBJECT | {"maxProperties": 0})
 
 
 def _bound_ui(schemas: dict[str, Schema], settings: ServerSettings) -> None:
@@ -749,179 +734,6 @@ def _paths() -> dict[str, Any]:
         "/openapi.json": _open(
             "This document", "The OpenAPI document.", {"application/json": {"schema": _OBJECT}}
         ),
-    }
-
-
-def _responses() -> dict[str, Schema]:
-    """The schemas of OpenAI's Responses API and its conversations."""
-    text_or_null: Schema = {"type": ["string", "null"]}
-    state = ["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
-    fields: dict[str, Schema] = {
-        "id": _TEXT,
-        "object": {"const": "response"},
-        "created_at": _COUNT,
-        "completed_at": _nullable(_COUNT),
-        "status": {"enum": state},
-        "background": {"type": "boolean"},
-        "conversation": _nullable(_closed({"id": _TEXT})),
-        "error": _nullable(_closed({"code": _TEXT, "message": _TEXT})),
-        "incomplete_details": _nullable(_closed({"reason": _TEXT})),
-        "instructions": text_or_null,
-        "max_output_tokens": _nullable(_COUNT),
-        "max_tool_calls": _NULL,
-        "metadata": _OBJECT,
-        "model": _TEXT,
-        "output": _list_of(_OBJECT),
-        "parallel_tool_calls": {"type": "boolean"},
-        "previous_response_id": text_or_null,
-        "prompt_cache_key": text_or_null,
-        "reasoning": _OBJECT,
-        "safety_identifier": text_or_null,
-        "service_tier": _TEXT,
-        "store": {"type": "boolean"},
-        "text": _OBJECT,
-        "tool_choice": {"type": ["string", "object"]},
-        "tools": _list_of(_OBJECT),
-        "top_logprobs": _COUNT,
-        "truncation": _TEXT,
-        "usage": _nullable(_OBJECT),
-        "user": text_or_null,
-        "seawall": _OBJECT,
-    }
-    for name in ("temperature", "top_p", "presence_penalty", "frequency_penalty"):
-        fields[name] = _NUMBER
-    deleted = {"id": _TEXT, "deleted": {"const": True}}
-    return {
-        "Response": _closed(fields),
-        "ResponseDeleted": _closed(deleted | {"object": {"const": "response"}}),
-        "ItemList": _closed(
-            {
-                "object": {"const": "list"},
-                "data": _list_of(_OBJECT),
-                "first_id": _TEXT,
-                "last_id": _TEXT,
-                "has_more": {"type": "boolean"},
-            }
-        ),
-        "Conversation": _closed(
-            {
-                "id": _TEXT,
-                "object": {"const": "conversation"},
-                "created_at": _COUNT,
-                "metadata": _OBJECT,
-            }
-        ),
-        "ConversationDeleted": _closed(deleted | {"object": {"const": "conversation.deleted"}}),
-    }
-
-
-def _responses_paths() -> dict[str, Any]:
-    """OpenAI's Responses API, and its conversations, which are sessions."""
-    identifier = {"type": "string", "minLength": 1}
-    response = _parameter("response", "path", "A response of the caller's own.", identifier)
-    conversation = _parameter("conversation", "path", "A conversation.", identifier)
-    name = {"type": "string", "pattern": KEY_PATTERN}
-    key = _parameter("Idempotency-Key", "header", "A retry with it returns the first answer.", name)
-    whole = _json("Response") | {
-        "text/event-stream": {"schema": _closed({"data": _TEXT}, event=_TEXT)}
-    }
-    size = {"type": "integer", "minimum": 1, "maximum": 100}
-    page = [
-        _parameter("limit", "query", "Size of the page; 20 by default.", size),
-        _parameter("order", "query", "desc by default.", {"enum": ["asc", "desc"]}),
-        _parameter("after", "query", "Id of the last item of the previous page.", _TEXT),
-    ]
-    flag = {"enum": ["true", "false"]}
-    number = {"type": "string", "pattern": "^[0-9]{1,12}$"}
-    optional = {"required": False, "content": _json("ConversationBody")}
-    return {
-        "/v1/responses": {
-            "post": _operation(
-                "A turn in the format of OpenAI's Responses API, or what continues one",
-                {
-                    "200": _answer(
-                        "A response, or its events.",
-                        whole,
-                        "Seawall-Session",
-                        "Seawall-Client-Instructions",
-                    )
-                },
-                (*_TURN, 403),
-                body="ResponsesBody",
-                parameters=[key],
-            )
-        },
-        "/v1/responses/{response}": {
-            "get": _operation(
-                "A response as far as it is, or its events as they happen",
-                {"200": _answer("The response, or its events.", whole)},
-                (*_READ, 409, 413, 415, 429, 502),
-                parameters=[
-                    response,
-                    _parameter("stream", "query", "Whether its events are streamed.", flag),
-                    _parameter("starting_after", "query", "The last known number.", number),
-                ],
-            ),
-            "delete": _operation(
-                "Delete the conversation of a response, if it has no other turn",
-                {"200": _answer("It was deleted.", _json("ResponseDeleted"))},
-                (*_OWNED, 404, 409),
-                parameters=[response],
-            ),
-        },
-        "/v1/responses/{response}/cancel": {
-            "post": _operation(
-                "End a response; one that has ended is shown as it is",
-                {"200": _answer("The response.", _json("Response"))},
-                (*_OWNED, 404, 409, 413, 415),
-                parameters=[response],
-            )
-        },
-        "/v1/responses/{response}/input_items": {
-            "get": _operation(
-                "What was new in the request of a response",
-                {"200": _answer("A page of items.", _json("ItemList"))},
-                _READ,
-                parameters=[response, *page],
-            )
-        },
-        "/v1/conversations": {
-            "post": _operation(
-                "The name of a new conversation",
-                {"200": _answer("The conversation.", _json("Conversation"))},
-                _POSTED,
-                requestBody=optional,
-            )
-        },
-        "/v1/conversations/{conversation}": {
-            "get": _operation(
-                "A conversation",
-                {"200": _answer("The conversation.", _json("Conversation"))},
-                (*_OWNED, 404),
-                parameters=[conversation],
-            ),
-            "post": _operation(
-                "A conversation; nothing of it can be changed",
-                {"200": _answer("The conversation.", _json("Conversation"))},
-                _POSTED,
-                parameters=[conversation],
-                requestBody=optional,
-            ),
-            "delete": _operation(
-                "Delete a conversation with all its turns",
-                {"200": _answer("It was deleted.", _json("ConversationDeleted"))},
-                (*_OWNED, 404),
-                parameters=[conversation],
-            ),
-        },
-        "/v1/conversations/{conversation}/items": {
-            "get": _operation(
-                "The items of a conversation's newest turns",
-                {"200": _answer("A page of items.", _json("ItemList"))},
-                _READ,
-                parameters=[conversation, *page],
-            )
-        },
     }
 
 

@@ -271,6 +271,7 @@ class _Answer:
             before=returned.before if returned is not None else None,
             after=-1 if self._body.stream else SILENT,
             reasoning=not self._background,
+            approves=self._asked.approves,
         )
 
     def _instruct(self, agent: str) -> None:

@@ -53,6 +53,9 @@ _UNSUPPORTED_FIELDS: tuple[tuple[str, tuple[object, ...], str], ...] = (
     ("truncation", (None, "auto"), "The agent's window decides what its model reads."),
     ("service_tier", (None, "auto", "default"), _OF_MODEL),
 )
+SERVER_LABEL = "seawall"
+"""Of the agents' own tools."""
+
 INCLUDED = (
     "reasoning.encrypted_content",
     "web_search_call.action.sources",
@@ -96,6 +99,19 @@ class NamedConversation(Struct, frozen=True):
     """A conversation."""
 
     id: _Id
+
+
+class OwnToolsBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """The declaration that a client shows requests for approval of calls of the agents' own tools.
+
+    Which tools there are, and which need approval, is decided by the agents.
+    """
+
+    type: Literal["mcp"]
+    server_label: str
+    server_url: str | None = None
+    server_description: str | None = None
+    require_approval: Any = None
 
 
 class ResponsesBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -158,11 +174,13 @@ class Asked(Struct, frozen=True):
     """What a body asks for.
 
     Attributes:
+        approves: Whether the client knows requests for approval.
         chat: The same as a chat completion.
         paths: Of each message, where it and its content are in the body.
         answers: Decisions about calls that wait; then there is nothing else but results.
     """
 
+    approves: bool
     chat: ChatBody
     paths: tuple[tuple[str, str], ...]
     answers: tuple[Answer, ...]
@@ -229,7 +247,8 @@ def asked(
         tool_choice=_tool_choice(body.tool_choice),
         parallel_tool_calls=body.parallel_tool_calls,
     )
-    return Asked(chat, tuple(reader.paths), tuple(reader.answers))
+    approves = any(each.get("type") == "mcp" for each in body.tools or ())
+    return Asked(approves, chat, tuple(reader.paths), tuple(reader.answers))
 
 
 def echo(body: ResponsesBody) -> dict[str, Any]:
@@ -237,8 +256,7 @@ def echo(body: ResponsesBody) -> dict[str, Any]:
     repeated = {
         "model": body.model,
         "previous_response_id": body.previous_response_id,
-        "tools": [{"description": None, "parameters": None, "strict": False} | each
-                  for each in body.tools or []],
+        "tools": list(map(_echoed_tool, body.tools or ())),
         "tool_choice": body.tool_choice or "auto",
         "parallel_tool_calls": body.parallel_tool_calls is not False,
         "text": {"format": _echoed_format(body)},
@@ -249,8 +267,13 @@ def echo(body: ResponsesBody) -> dict[str, Any]:
         "safety_identifier": body.safety_identifier,
         "prompt_cache_key": body.prompt_cache_key,
         "user": body.user,
-    }  # fmt: skip
+    }
     return DEFAULTS | repeated
+
+
+def _echoed_tool(tool: dict[str, Any]) -> dict[str, Any]:
+    function = {"description": None, "parameters": None, "strict": False}
+    return function | tool if tool.get("type") == "function" else tool
 
 
 def _echoed_format(body: ResponsesBody) -> dict[str, Any]:
@@ -344,6 +367,14 @@ def _tools(tools: list[dict[str, Any]]) -> list[ChatTool]:
     made = []
     for index, each in enumerate(tools):
         kind, path = each.get("type"), f"tools[{index}]"
+        if kind == "mcp":
+            declared = converted(each, OwnToolsBody, path)
+            if declared.server_label != SERVER_LABEL:
+                raise InvalidField(
+                    f"Only {SERVER_LABEL} is offered: the agents' own tools.",
+                    field=f"{path}.server_label",
+                )
+            continue
         if kind != "function":
             raise InvalidField(
                 "Only tools of the type function are offered; others belong to the agents.",

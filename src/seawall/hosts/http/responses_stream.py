@@ -30,6 +30,7 @@ from seawall.events import (
 )
 from seawall.hosts.http.client_calls import public_call_id
 from seawall.hosts.http.exchange import encode
+from seawall.hosts.http.responses_body import SERVER_LABEL
 from seawall.hosts.http.responses_ids import ResponseKey, approval_id
 from seawall.hosts.http.turns import Pause
 from seawall.turn import Usage
@@ -41,7 +42,6 @@ SILENT = 1 << 62
 """Sequence number behind which there are no events: of a response that is not streamed."""
 
 _QUEUED, _IN_PROGRESS = 1, 2  # numbers of these events; that of response.created is 0
-_SERVER_LABEL = "seawall"
 _INCOMPLETE = {"length": "max_output_tokens", "content_filter": "content_filter"}
 
 
@@ -55,6 +55,7 @@ class ResponseStream:
 
     __slots__ = (
         "_after",
+        "_approves",
         "_before",
         "_begun",
         "_calls",
@@ -86,6 +87,7 @@ class ResponseStream:
         before: Usage | None = None,
         after: int = -1,
         reasoning: bool = True,
+        approves: bool = True,
     ) -> None:
         """Begin a response.
 
@@ -98,6 +100,7 @@ class ResponseStream:
             before: Tokens of the turn before this response.
             after: Only events with larger sequence numbers have frames.
             reasoning: Whether reasoning is shown.
+            approves: Whether the client knows requests for approval.
         """
         self.key = key
         self.status = "in_progress"
@@ -107,6 +110,7 @@ class ResponseStream:
         self._before = before or Usage()
         self._after = after
         self._reasoning = reasoning
+        self._approves = approves
         self._sequence = 0
         self._begun = ""  # "", "created" or "in_progress"
         self._number = {"msg": 0, "rs": 0, "mcp": 0}
@@ -345,7 +349,7 @@ class ResponseStream:
         item = {
             "type": "mcp_call",
             "id": self._new_id("mcp"),
-            "server_label": _SERVER_LABEL,
+            "server_label": SERVER_LABEL,
             "name": event.name,
             "approval_request_id": None,
             **call,
@@ -398,11 +402,11 @@ class ResponseStream:
         """The items of the calls that the client may approve."""
         frames = b""
         for each in self._pause.waits():
-            if each.kind == "approval" and each.role is None:
+            if self._approves and each.kind == "approval" and each.role is None:
                 item = {
                     "type": "mcp_approval_request",
                     "id": approval_id(each.turn, each.id),
-                    "server_label": _SERVER_LABEL,
+                    "server_label": SERVER_LABEL,
                     "name": each.name,
                     "arguments": each.arguments,
                 }

@@ -166,6 +166,7 @@ def _chat() -> _Routes:
 @cache
 def _responses() -> _Routes:
     from seawall.hosts.http.openai_conversations import (  # noqa: PLC0415
+        add_conversation_items,
         create_conversation,
         delete_conversation,
         list_conversation_items,
@@ -191,7 +192,10 @@ def _responses() -> _Routes:
             "POST": update_conversation,
             "DELETE": delete_conversation,
         },
-        "/v1/conversations/{name}/items": {"GET": list_conversation_items},
+        "/v1/conversations/{name}/items": {
+            "GET": list_conversation_items,
+            "POST": add_conversation_items,
+        },
     }
 
 
