@@ -165,7 +165,8 @@ class FunctionTool(Tool, frozen=True, kw_only=True, eq=False):
         """A result for the model. A truncated read failed; a change was made."""
         sources: tuple[Source, ...] = ()
         if isinstance(result, Cited):
-            result, sources = result.content, shown_sources(result.sources)
+            sources = shown_sources(result.sources)
+            result = result.content
         text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
         content, whole = at_most(text, _MAX_RESULT_BYTES)
         failed = not (whole or self.mutating)
