@@ -131,11 +131,11 @@ class Reader:
         self._model = ""
         self._stack = ExitStack()
         commands = self._stack.enter_context(TemporaryDirectory())
-        server = shell_command(Path(commands), planner=planner)
+        inherited = shell_command(Path(commands), planner=planner)
         path = os.pathsep.join([commands, str(Path(sys.executable).parent), os.environ["PATH"]])
         self._environment = os.environ | {"PATH": path, "COLUMNS": "80"} | environment
         self._planner = planner
-        self._shell = Shell(folder, self._environment, server)
+        self._shell = Shell(folder, self._environment, inherited)
         self._stack.callback(self._shell.close)
 
     def __enter__(self) -> Self:
