@@ -335,7 +335,8 @@ def test_viewers_are_bounded_and_a_shutdown_does_not_wait_for_them(tmp_path: Pat
         ) as server,
         httpx2.stream("GET", f"{server.url}/console/api/now", timeout=20) as first,
     ):
-        next(first.iter_lines())
-        second = httpx2.get(f"{server.url}/console/api/now")
+        lines = first.iter_lines()  # dropping it would close the stream
+        assert next(lines) == "event: history"
+        second = httpx2.get(f"{server.url}/console/api/now", timeout=5)
         assert second.status_code == 503
         assert server.stop(10) == 0
