@@ -59,7 +59,7 @@ def test_a_call_is_approved_edited_or_rejected(
         for order in ("d-1", "d-2", "d-3")
     }
     with page_of(browser, server, "meg", "decide") as page:
-        expect(page.get_by_role("status").first).to_contain_text("3 calls wait")
+        expect(page.get_by_role("status").first).to_contain_text("Calls that wait: 3.")
         assert serious(page) == []
         page.screenshot(path=tmp_path / "decide.png", full_page=True)
         card(page, "d-1").get_by_role("button", name="Approve").click()
@@ -79,7 +79,7 @@ def test_a_call_is_approved_edited_or_rejected(
         edited.get_by_label("Arguments").fill('{"order": "d-4"}')
         edited.get_by_role("button", name="Approve as edited").click()
         expect(edited).to_contain_text("Decided: edit.")
-        expect(page.get_by_role("status").first).to_contain_text("0 calls wait")
+        expect(page.get_by_role("status").first).to_contain_text("Calls that wait: 0.")
     assert result(server, "ann", asked["d-1"]) == "granted"
     assert "Not this one." in result(server, "ann", asked["d-2"])
     assert result(server, "ann", asked["d-3"]).endswith("granted")
@@ -145,8 +145,7 @@ def test_a_conversation_is_answered_and_handed_back(
         conversation.get_by_label("Message").fill("Solved.")
         conversation.get_by_role("button", name="Hand back").click()
         expect(conversation).to_contain_text("The assistant continues.")
-    read = json.loads(result(server, "ann", waiting))
-    assert read["result"] == "Solved."
+    assert result(server, "ann", waiting) == "Solved."
 
 
 def test_roles_of_the_console_are_kept(server: ServerProcess) -> None:

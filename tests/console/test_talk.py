@@ -11,7 +11,7 @@ from tests.console.people import CONSOLE, page_of
 from tests.parts import browser as chromium
 from tests.parts.browser import DESKTOP, PHONE, serious
 from tests.servers import ServerProcess
-from tests.widget.conftest import serving
+from tests.widget.conftest import caller, serving
 
 SIZES = {"desktop": DESKTOP, "phone": PHONE}
 
@@ -102,6 +102,23 @@ def test_it_is_accessible_and_fits(
         assert page.evaluate("window.hacked") is None
         assert page.evaluate("document.scrollingElement.scrollWidth") <= SIZES[size][0]
         page.screenshot(path=tmp_path / f"talk-{size}.png", full_page=True)
+
+
+def test_an_image_is_sent_with_a_message(
+    browser: Browser, server: ServerProcess, tmp_path: Path
+) -> None:
+    picture = tmp_path / "box.png"
+    with page_of(browser, server, "meg", "talk") as page:
+        page.screenshot(path=picture, clip={"x": 0, "y": 0, "width": 32, "height": 32})
+        page.get_by_label("Files").set_input_files(picture)
+        say(page, "What is this?")
+        expect(page.locator(".said.assistant .rich")).to_have_text("What is this?")
+        expect(page.locator(".said.user")).to_contain_text("box.png")
+        href = page.get_by_role("link", name="session", exact=True).get_attribute("href")
+    session = str(href).split("/")[2].split("?")[0]
+    with caller(server, "meg") as meg:
+        (turn,) = meg.get(f"/v1/sessions/{session}").json()["turns"]
+    assert turn["messages"][0]["attachments"][0]["name"] == "box.png"
 
 
 def test_keyboard_only(browser: Browser, server: ServerProcess) -> None:

@@ -69,7 +69,7 @@ def test_a_rejected_call_is_not_made(chat: Chat, server: ServerProcess) -> None:
 def test_a_decision_of_others_is_waited_for(chat: Chat, server: ServerProcess) -> None:
     chat.run([["grant", {"order": "w-3"}]], "Granted, then.")
     card = chat.page.get_by_role("group", name="grant")
-    expect(card).to_contain_text("This waits for a decision of: manager.")
+    expect(card).to_contain_text("This waits for: manager.")
     expect(card.get_by_role("button", name="Approve")).to_have_count(0)
     with caller(server, "meg") as meg:
         (wait,) = meg.get("/v1/approvals").json()["approvals"]

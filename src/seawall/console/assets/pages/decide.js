@@ -33,7 +33,7 @@ export default function Decide() {
   const again = () => setTimeout(() => setAsked((count) => count + 1), 1500);
   if (!found) return html`<h1>Decide</h1>${problem ? html`<p class="notice bad" role="alert">${problem}</p>` : html`<p class="loading">Loading ...</p>`}`;
   const { approvals, effects, handovers } = found;
-  const counts = `${approvals.length} ${approvals.length === 1 ? "call waits" : "calls wait"}, ${effects.length} effects to reconcile, ${handovers.length} conversations`;
+  const counts = `Calls that wait: ${approvals.length}. Effects to reconcile: ${effects.length}. Conversations: ${handovers.length}.`;
   return html`
     <h1>Decide</h1>
     <p role="status" class="soft">${counts}</p>
@@ -76,7 +76,7 @@ function Card({ wait, live, children }) {
   return html`<article class="panel card" aria-labelledby=${id}>
     <h3 id=${id} class="wrap">${wait.tool}</h3>
     <p class="soft meta"><span>for <a href=${link("sessions", [wait.session], { subject: wait.subject })}>${wait.subject}</a></span>
-      <span>by ${wait.agent}</span> <span>since ${time(wait.created_at)}</span>
+      <span>agent ${wait.agent}</span> <span>since ${time(wait.created_at)}</span>
       ${wait.expires_at && html`<span>until ${time(wait.expires_at)}</span>`}
       <a href=${link("turns", [wait.turn])}>course</a></p>
     ${children}

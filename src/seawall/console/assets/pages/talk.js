@@ -52,7 +52,7 @@ export default function Talk() {
         </p>
         ${!kept.turns.length && html`<p class="soft">Write a message; what the agent does is shown as it happens.</p>`}
         ${kept.turns.map((turn) => html`<${Turn} key=${turn.request.key} turn=${turn} />`)}
-        <div ref=${end}></div>
+        <div class="end" ref=${end}></div>
         <form class="compose" onSubmit=${send}>
           <label>Message<textarea name="text" rows="2" maxlength="16384" onKeyDown=${key} disabled=${paused}
             placeholder=${paused ? "Please decide above first." : ""}></textarea></label>
@@ -98,7 +98,7 @@ function Part({ part, turn }) {
   if (part.kind === "text") return html`<div class="said assistant"><span class="by">Assistant</span><${Rich} text=${part.text} /></div>`;
   if (part.kind === "reasoning") return html`<details class="tool"><summary>reasoning</summary><p class="wrap">${part.text}</p></details>`;
   if (part.kind === "tool") {
-    const open = turn.running ? "is called ..." : "was called";
+    const open = { running: "is called ...", paused: "waits" }[turn.state.status] ?? "was called";
     const state = part.done ? (part.failed ? "failed" : "answered") : open;
     return html`<details class=${`tool ${part.failed ? "bad" : ""}`}><summary>${part.name} ${state}</summary>
       <${Arguments} text=${part.arguments} />${part.done && html`<pre>${pretty(part.content)}</pre>`}</details>`;
