@@ -27,11 +27,8 @@ from msgspec import Struct
 from seawall.config import parse_settings
 from seawall.lab.sim_model.faults import load_faults
 from seawall.plan.inputs.question_file import read_question
-<<<<<<< HEAD
-from tests.fork_server import run, shell_command
-=======
 from seawall.widget import module_text
->>>>>>> widget
+from tests.fork_server import run, shell_command
 from tests.parts import ui_clients
 from tests.servers import ROOT, running
 
