@@ -104,13 +104,20 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         raise InvalidRequest(f"The body is not valid JSON: {reason}") from error
 
 
-def turn_request(body: TurnBody, *, key: str | None, settings: ServerSettings) -> TurnRequest:
+def turn_request(
+    body: TurnBody,
+    *,
+    key: str | None,
+    settings: ServerSettings,
+    options: AnswerOptions | None = None,
+) -> TurnRequest:
     """The turn request of a body.
 
     Args:
         body: Of `POST /v1/turns`.
         key: The idempotency key.
         settings: Their limits apply.
+        options: What the client brings to the turn.
 
     Raises:
         InvalidField: A value is outside its limits.
@@ -121,27 +128,7 @@ def turn_request(body: TurnBody, *, key: str | None, settings: ServerSettings) -
         agent=identifier(body.agent, "agent"),
         idempotency_key=key,
         background=bool(body.background),
-        options=_client_options(body, settings),
-    )
-
-
-def _client_options(body: TurnBody, settings: ServerSettings) -> AnswerOptions | None:
-    """What the client brings to the turn; None for nothing."""
-    if (
-        not body.tools
-        and not body.instructions
-        and body.tool_choice in (None, "auto")
-        and body.parallel_tool_calls is not False
-    ):
-        return None
-    from seawall.hosts.http.client_tools import client_options  # noqa: PLC0415 - seldom
-
-    return client_options(
-        body.tools,
-        body.tool_choice,
-        parallel=body.parallel_tool_calls,
-        instructions=body.instructions,
-        settings=settings,
+        options=options,
     )
 
 

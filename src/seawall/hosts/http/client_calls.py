@@ -15,7 +15,7 @@ from msgspec import UNSET, Struct
 from seawall.agents.options import check_client_options
 from seawall.errors import AlreadyDecided, InvalidField, Problem, TurnNotFound, UnknownAgent
 from seawall.events import ApprovalRequested, Event, TurnPaused
-from seawall.hosts.http.conversations import next_attempt, resumed_at
+from seawall.hosts.http.conversations import next_attempt
 from seawall.hosts.http.sessions import call_limit
 from seawall.pipeline.decisions import MAX_RESULT_BYTES, return_result, same_result
 from seawall.pipeline.replay import attempt_offset, find_older
@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 _NEWEST_TURNS = 8
+_ATTEMPTS = 5
 _public = re.compile(r"call_([0-9]{1,6})_([0-9a-f]{1,64})_([A-Za-z0-9_-]{1,64})\Z")
 
 
@@ -140,9 +141,63 @@ async def return_results(
         if each.effect not in called:
             raise _unknown(each.named)
     _check_options(orchestrator, record.agent, options)
+    for _ in range(_ATTEMPTS):
+        try:
+            wait = await _take(
+                orchestrator, owner, record, results, options=options, all_at_once=all_at_once
+            )
+        except TurnNotFound:  # the turn went on behind a call since it was read
+            record = await find_turn(orchestrator, owner, turn, results[0].named)
+        else:
+            break
+    else:
+        raise AlreadyDecided("Its time is over.", field=results[0].field)
+    if wait is not None and wake:
+        await orchestrator.engine.pipeline.wake(wait)
+    called = _client_calls(record)
+    attempt, before = _continued_at(record, [called[each.effect] for each in results])
+    return ReturnedResults(
+        turn=turn,
+        session=session_of(turn) or "",
+        attempt=attempt,
+        agent=record.agent,
+        after=attempt_offset(attempt),
+        before=before,
+        calls=frozenset(called[each.effect].call for each in results),
+    )
+
+
+async def _take(
+    orchestrator: "Orchestrator",
+    owner: Principal,
+    record: TurnRecord,
+    results: Sequence[Result],
+    *,
+    options: AnswerOptions | None,
+    all_at_once: bool,
+) -> Wait | None:
+    """Record results that are waited for; check that others are those of before.
+
+    Args:
+        orchestrator: Whose turn it is.
+        owner: Who returns them.
+        record: The turn.
+        results: At least one.
+        options: As of `return_results`.
+        all_at_once: As of `return_results`.
+
+    Returns:
+        One of what the turn waited for; None if nothing was waited for.
+
+    Raises:
+        TurnNotFound: The turn does not wait for a call any more that waits in the record.
+        AlreadyDecided: Another result was returned before, or it is too late.
+        InvalidField: One is missing.
+    """
+    called = _client_calls(record)
     waiting = {name for name, each in called.items() if each.status == "waiting"}
     if all_at_once:
-        await _check_complete(orchestrator, owner, turn, waiting, results)
+        await _check_complete(orchestrator, owner, record.id, waiting, results)
     for each in results:  # before anything is recorded
         if each.effect not in waiting:
             _check_same(called[each.effect], each)
@@ -151,22 +206,7 @@ async def return_results(
         if each.effect in waiting:
             wait = await _record(orchestrator, owner, called[each.effect], each, options)
             options = None  # once
-    if wait is not None and wake:
-        await orchestrator.engine.pipeline.wake(wait)
-    calls = frozenset(called[each.effect].call for each in results)
-    attempt, before = next_attempt(record), record.usage
-    if wait is None:  # they were returned before, the newest of them last
-        resumed = [found for each in calls if (found := resumed_at(record, each)) is not None]
-        attempt, before = max(resumed, key=lambda each: each[0], default=(attempt, before))
-    return ReturnedResults(
-        turn=turn,
-        session=session_of(turn) or "",
-        attempt=attempt,
-        agent=record.agent,
-        after=attempt_offset(attempt),
-        before=before,
-        calls=calls,
-    )
+    return wait
 
 
 async def return_call_results(
@@ -247,6 +287,25 @@ def effect_of_call(record: TurnRecord | None, call: str) -> str:
         return ""
     calls = _client_calls(record)
     return next((name for name, each in reversed(calls.items()) if each.call == call), "")
+
+
+def _continued_at(record: TurnRecord, returned: Sequence[Effect]) -> tuple[int, Usage]:
+    """The attempt that was or will be the first to have results of the newest step of these calls.
+
+    Args:
+        record: The turn, as it was before they were returned.
+        returned: The calls; of earlier steps as well, if the client sends their results again.
+
+    Returns:
+        Its number, and the tokens of the turn before.
+    """
+    step = max(each.step for each in returned)
+    newest = {each.call for each in returned if each.step == step}
+    resumptions = record.journal.resumptions if record.journal is not UNSET else ()
+    for each in resumptions:
+        if newest.intersection(each.waited):
+            return each.attempt, each.usage
+    return next_attempt(record), record.usage
 
 
 def _checked_turn(results: Sequence[Result]) -> str:
@@ -351,21 +410,19 @@ async def _record(
     options: AnswerOptions | None,
 ) -> Wait:
     ports = orchestrator.engine.pipeline.ports
-    attempts = 2  # of two requests with the same result at once, the second finds it returned
+    turn, again = effect.id.rpartition(".")[0], True
     while True:
-        attempts -= 1
         try:
             return await return_result(
                 ports,
                 owner,
-                effect.id.rpartition(".")[0],
+                turn,
                 effect.call,
                 result.content,
                 failed=result.failed,
                 options=options,
             )
         except AlreadyDecided as problem:
-            if not attempts:
+            if not again:
                 raise AlreadyDecided(problem.detail, field=result.field) from problem
-        except TurnNotFound as problem:  # its turn has ended, or goes on behind this call
-            raise AlreadyDecided("Its time is over.", field=result.field) from problem
+            again = False  # of two requests with it at once, the second finds it returned

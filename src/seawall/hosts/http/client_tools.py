@@ -1,6 +1,8 @@
 """Tools that a client offers: their definitions in a request, checked and bounded."""
 
+import hashlib
 import re
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +30,10 @@ MAX_TOOLS = 128
 TOOL_NAME_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
 
 _MAX_BYTES = 65_536  # of all definitions of a request
+_MAX_USABLE = 2_048
+_usable: OrderedDict[bytes, None] = OrderedDict()
+"""Digests of schemas that were checked: a client sends the same with each of its requests."""
+
 _CHOICES = ("auto", "none", "required")
 _name = re.compile(TOOL_NAME_PATTERN[:-1] + r"\Z")
 
@@ -148,10 +154,18 @@ def _checked(definition: ToolDefinition, path: str) -> ClientTool:
 
     parameters = definition.parameters or {"type": "object", "properties": {}}
     strict = bool(definition.strict)
+    made = ClientTool(definition.name, definition.description or "", parameters, strict)
+    digest = hashlib.sha256(msgspec.json.encode((parameters, strict))).digest()
+    if digest in _usable:
+        _usable.move_to_end(digest)
+        return made
     try:
         check_parameters(parameters, strict=strict)
     except UnusableSchema as fault:
         raise InvalidField(fault.detail, field=f"{path}parameters.{fault.path}".rstrip(".")) from (
             fault
         )
-    return ClientTool(definition.name, definition.description or "", parameters, strict)
+    _usable[digest] = None
+    if len(_usable) > _MAX_USABLE:
+        _usable.popitem(last=False)
+    return made

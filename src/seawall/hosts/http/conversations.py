@@ -17,7 +17,7 @@ from seawall.pipeline.decisions import Verdict
 from seawall.pipeline.replay import attempt_offset, paused
 from seawall.requests import new_request, session_of
 from seawall.storage.port import Begin, turn_of_lease_owner
-from seawall.turn import AnswerOptions, Principal, SessionKey, TurnRecord, TurnRequest, Usage
+from seawall.turn import AnswerOptions, Principal, SessionKey, TurnRecord, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
@@ -30,7 +30,6 @@ __all__ = [
     "decide_calls",
     "next_attempt",
     "open_conversation",
-    "resumed_at",
     "still_waiting",
     "wait_id",
 ]
@@ -209,25 +208,11 @@ def continuation(conversation: Conversation, turn: str, call: str) -> int:
     last = conversation.last
     if last is None or last.id != turn:
         raise TurnNotFound
-    resumed = resumed_at(last, call)
-    return attempt_offset(next_attempt(last) if resumed is None else resumed[0])
-
-
-def resumed_at(turn: TurnRecord, call: str) -> tuple[int, Usage] | None:
-    """Where a turn continued that had paused for a call; None if it has not continued.
-
-    Args:
-        turn: The turn.
-        call: Id of the call.
-
-    Returns:
-        The number of the attempt that continued it, and its tokens before.
-    """
-    resumptions = turn.journal.resumptions if turn.journal is not UNSET else ()
+    resumptions = last.journal.resumptions if last.journal is not UNSET else ()
     for each in reversed(resumptions):
         if call in each.waited:
-            return each.attempt, each.usage
-    return None
+            return attempt_offset(each.attempt)
+    return attempt_offset(next_attempt(last))
 
 
 def still_waiting(conversation: Conversation, decided: Collection[str]) -> list[Event]:

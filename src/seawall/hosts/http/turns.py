@@ -41,9 +41,10 @@ from seawall.hosts.http.exchange import (
 )
 from seawall.identity import Credential
 from seawall.pipeline.replay import advance, width
-from seawall.turn import Principal, TurnRequest
+from seawall.turn import AnswerOptions, Principal, TurnRequest
 
 if TYPE_CHECKING:
+    from seawall.config import ServerSettings
     from seawall.orchestrator import Orchestrator
     from seawall.pipeline.live import LiveTurn
 
@@ -144,7 +145,10 @@ async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     key = idempotency_key(exchange.headers.get(b"idempotency-key"))
     raw = await exchange.body(limit=settings.max_body_bytes, seconds=settings.body_seconds)
     body = decode(_decoder, raw)
-    request = exchange.with_deadline(turn_request(body, key=key, settings=settings))
+    options = _client_options(body, settings)
+    request = exchange.with_deadline(
+        turn_request(body, key=key, settings=settings, options=options)
+    )
     if body.attachments:
         from seawall.hosts.http.attachments import with_turn_files  # noqa: PLC0415 - if there are
 
@@ -155,6 +159,26 @@ async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     if request.background and not stream:
         answer = _respond_accepted
     await answer(orchestrator, exchange, request, credential)
+
+
+def _client_options(body: TurnBody, settings: "ServerSettings") -> AnswerOptions | None:
+    """What the client brings to the turn; None for nothing."""
+    if (
+        not body.tools
+        and not body.instructions
+        and body.tool_choice in (None, "auto")
+        and body.parallel_tool_calls is not False
+    ):
+        return None
+    from seawall.hosts.http.client_tools import client_options  # noqa: PLC0415 - seldom
+
+    return client_options(
+        body.tools,
+        body.tool_choice,
+        parallel=body.parallel_tool_calls,
+        instructions=body.instructions,
+        settings=settings,
+    )
 
 
 async def answer_turn_events(orchestrator: "Orchestrator", exchange: Exchange, turn: str) -> None:

@@ -113,7 +113,8 @@ async def _continue(
         )
     turn, after = message.id, returned.after if returned is not None else 0
     if answers:
-        turn, after = await decide_calls(orchestrator, conversation, answers)
+        turn, decided = await decide_calls(orchestrator, conversation, answers)
+        after = min(after or decided, decided)
     events = _events(orchestrator, conversation, turn, after=after)
     if returned is not None:
         from seawall.hosts.http.client_calls import events_after_results  # noqa: PLC0415 - seldom
