@@ -227,7 +227,7 @@ async def open_tools(
         if catalog is not None:
             made |= catalog.tools
         yield OpenTools(
-            tools=_offered(settings, {}, toolsets, catalog),
+            tools=_offered(_without_memory_tools(settings), {}, toolsets, catalog),
             sources={tool.name: name for name, each in made.items() for tool in each},
             catalog=catalog,
         )
@@ -562,6 +562,17 @@ def _memory_tools(
                     f"agents.{name}.tools: {wanted} is a built-in tool; set agents.{name}.memory"
                 )
     return memory_tools(store.facts(), settings.memory)
+
+
+def _without_memory_tools(settings: Settings) -> Settings:
+    """The settings without what they declare of tools that are not opened for commands."""
+    if not any(each.memory for each in settings.agents.values()):
+        return settings
+    from seawall.tools.memory import MEMORY_TOOLS  # noqa: PLC0415 - only if configured
+
+    declared = settings.effects.tools.items()
+    tools = {name: each for name, each in declared if name not in MEMORY_TOOLS}
+    return structs.replace(settings, effects=structs.replace(settings.effects, tools=tools))
 
 
 def _offer_anew(offer: Callable[[], None], answers: "AnswerCache") -> None:

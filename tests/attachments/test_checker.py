@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from PIL import Image, ImageCms
 from seawall.attachments.checker import Checked, Checker
 from seawall.errors import InvalidField
 from seawall.settings import AttachmentSettings
+from seawall.turn import Principal
 from tests.attachments.pictures import (
     bomb_pdf,
     chunked_png,
@@ -176,7 +178,7 @@ async def test_garbage_never_breaks_it() -> None:
             content = bytearray(chance.choice(files))
             for _ in range(chance.randint(1, 12)):
                 content[chance.randrange(len(content))] = chance.randrange(256)
-            await _accepted_or_refused(lambda made=bytes(content): checker.check(made, "f"))
+            await _accepted_or_refused(partial(checker.check, bytes(content), "f"))
 
 
 async def _accepted_or_refused(check: Callable[[], Awaitable[Checked]]) -> None:
@@ -209,3 +211,22 @@ async def test_every_mode_of_pixels_is_read(mode: str) -> None:
     async with checking() as checker:
         checked = await checker.check(target.getvalue(), "f")
     assert Image.open(BytesIO(checked.content)).size == (30, 20)
+
+
+async def test_nobodys_many_files_hold_up_the_others() -> None:
+    """Six large files of one owner, then a small one of another: that is read second."""
+    large, small = _noise(2_000, 2_000), photo()
+    order: list[str] = []
+    async with checking() as checker:
+        await checker.check(small, "f")
+
+        async def check(content: bytes, who: str) -> None:
+            await checker.check(content, "f", Principal("acme", who))
+            order.append(who)
+
+        tasks = [asyncio.create_task(check(large, "ada")) for _ in range(6)]
+        await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(check(small, "bob")))
+        await asyncio.gather(*tasks)
+    assert order.index("bob") <= 1
+    assert checker._owners == {}

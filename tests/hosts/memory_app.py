@@ -5,7 +5,7 @@ import os
 from seawall import Orchestrator
 from seawall.config import parse_settings
 from seawall.models.scripted import ScriptedModel
-from tests.pipeline.test_memory import obedient
+from tests.pipeline.remembering import obedient
 
 CONFIGURATION = """
 [models.default]

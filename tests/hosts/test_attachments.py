@@ -15,8 +15,16 @@ import httpx2
 import pytest
 from PIL import Image
 
+from seawall.attachments.sweep import FileSweep
 from seawall.config import parse_settings
+from seawall.errors import InvalidField
+from seawall.events import TurnFailed
 from seawall.orchestrator import Orchestrator
+from seawall.requests import new_request
+from seawall.settings import BlobSettings, SessionSettings
+from seawall.storage.open import open_store
+from seawall.storage.open_blobs import open_blobs
+from seawall.turn import Principal
 from tests.attachments.pictures import SECRETS, data_url, pdf, photo
 from tests.models.player import Player, Recording, playing
 from tests.models.wire import OpenAIWire
@@ -50,7 +58,8 @@ class Served:
         )
 
     def received(self, request: int = -1) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = self.player.requests[request].document["messages"]
+        document: dict[str, Any] = self.player.requests[request].document
+        messages: list[dict[str, Any]] = document["messages"]
         return messages
 
 
@@ -305,7 +314,7 @@ async def test_the_streams_of_user_interfaces(tmp_path: Path) -> None:
             {"type": "image", "source": {"type": "file", "value": upload}},
             {"type": "text", "text": "Both?"},
         ]
-        run = {
+        run: dict[str, Any] = {
             "threadId": "t1",
             "runId": "r1",
             "messages": [{"id": "1", "role": "user", "content": parts}],
@@ -439,8 +448,77 @@ def test_a_large_upload_by_a_server_process(tmp_path: Path) -> None:
         assert made.status_code == 200, made.text
         file = made.json()["id"]
         for _ in range(4):  # on whichever worker
-            answer = client.post("/v1/turns", json={"text": "?", "attachments": [{"file": file}]})
+            answer = client.post("/v1/turns", json={"text": "", "attachments": [{"file": file}]})
             assert answer.status_code == 200, answer.text
         assert client.get(f"/v1/files/{file}/content").status_code == 200
         refused = client.post("/v1/turns", json={"text": "?" * 300_000})
         assert refused.status_code == 413
+
+
+async def test_a_program_adds_files_to_its_requests(tmp_path: Path) -> None:
+    owner = Principal("acme", "ada")
+    async with serving(tmp_path) as served:
+        request = new_request("What is it?")
+        for _ in range(2):
+            request = await served.app.attach(request, photo(), principal=owner, name="a.jpg")
+        async for event in served.app.run(request, principal=owner):
+            assert not isinstance(event, TurnFailed)
+        kinds = [each["type"] for each in served.received()[-1]["content"]]
+        assert kinds == ["image_url", "image_url", "text"]
+        with pytest.raises(InvalidField):
+            await served.app.attach(request, b"\0", principal=owner)
+        for _ in range(2):
+            request = await served.app.attach(request, b"text", principal=owner)
+        with pytest.raises(InvalidField, match="at most"):
+            await served.app.attach(request, b"text", principal=owner)
+
+
+async def _sweep(folder: Path) -> int:
+    """A sweep two hours later, over what a server has left."""
+    blobs = await open_blobs(BlobSettings(path=str(folder / "files")))
+    sessions = await open_store(SessionSettings(path=str(folder / "sessions.db")))
+    sweep = FileSweep(blobs, sessions, every_seconds=0, upload_seconds=3_600, grace_seconds=3_660)
+    try:
+        return await sweep.sweep(time.time() + 7_200)
+    finally:
+        await blobs.close()
+        await sessions.close()
+
+
+def test_a_kill_between_upload_and_commit_leaves_nothing_for_ever(tmp_path: Path) -> None:
+    """The files of a turn that was never stored are swept; those of one that was stay."""
+    digest = hashlib.sha256(KEYS["ada"].encode()).hexdigest()
+    more = {
+        "SERVER__WORKERS": "1",
+        "IDENTITY__API_KEYS": f'[{{sha256 = "{digest}", tenant = "acme", subject = "ada"}}]',
+        "BLOBS__PATH": str(tmp_path / "files"),
+    }
+    body = {"text": "?", "attachments": [{"data": data_url(photo())}]}
+    with (
+        running_model("--first-token", "0", "--duration", "0") as quick,
+        running_server(tmp_path, quick, **more) as server,
+    ):
+        done = httpx2.post(
+            f"{server.url}/v1/turns", json=body, headers=credential("ada"), timeout=30
+        )
+        assert done.status_code == 200
+    with (
+        running_model("--first-token", "60") as slow,
+        running_server(tmp_path, slow, **more) as server,
+        httpx2.stream(
+            "POST",
+            f"{server.url}/v1/turns",
+            json=body | {"stream": True},
+            headers=credential("ada"),
+            timeout=30,
+        ) as stream,
+    ):
+        next(stream.iter_bytes())
+        server.process.kill()
+        server.process.wait(20)
+    stored = [each for each in files_of(tmp_path / "files") if len(each.name) == 32]
+    assert len(stored) == 2
+    assert asyncio.run(_sweep(tmp_path)) == 1
+    (kept,) = [each for each in files_of(tmp_path / "files") if len(each.name) == 32]
+    with Image.open(kept) as picture:
+        assert picture.size == (400, 300)

@@ -18,43 +18,28 @@ from seawall.errors import ConfigError, Problem, StoreUnavailable
 from seawall.events import Event, ToolCalled, ToolReturned
 from seawall.identity import ANONYMOUS, Trusted
 from seawall.models import ModelRequest
+from seawall.pipeline.decisions import Verdict
 from seawall.requests import new_request
-from seawall.settings import MemorySettings, SessionSettings
+from seawall.settings import AnswerCacheSettings, MemorySettings, SessionSettings
 from seawall.storage.facts import Memory
 from seawall.storage.memory import Change, change_memory, correct, forget_all
 from seawall.storage.port import AuditRecord
-from seawall.turn import Message, Principal, SessionKey, ToolCall, TurnReport, UserMessage
+from seawall.turn import (
+    AssistantMessage,
+    Message,
+    Principal,
+    SessionKey,
+    ToolCall,
+    TurnReport,
+    UserMessage,
+)
+from tests.pipeline.remembering import obedient, remember
 from tests.pipeline.shop import RefundService
 from tests.pipeline.test_deaths import Death
 
 ANN = Principal("shop", "ann")
 BOB = Principal("shop", "bob")
 ELSEWHERE = Principal("other", "ann")
-
-
-def remember(key: str, fact: str, call: str = "c1", **more: object) -> ToolCall:
-    arguments = {"key": key, "fact": fact, "said_by_user": True, **more}
-    return ToolCall(call, "remember", msgspec.json.encode(arguments).decode())
-
-
-def forget(key: str, call: str = "c1") -> ToolCall:
-    return ToolCall(call, "forget", msgspec.json.encode({"key": key}).decode())
-
-
-def obedient(request: ModelRequest) -> str | tuple[ToolCall, ...]:
-    """Do what the last message says: `remember KEY FACT`, `forget KEY`; else say something."""
-    last = request.messages[-1]
-    if not isinstance(last, UserMessage):
-        return "Done."
-    word, _, rest = last.text.partition(" ")
-    if word == "remember":
-        key, _, fact = rest.partition(" ")
-        return (remember(key, fact, call=f"c-{len(request.messages)}"),)
-    if word == "forget":
-        return (forget(rest, call=f"c-{len(request.messages)}"),)
-    if word == "hand":
-        return (ToolCall("h1", "hand_off", json.dumps({"agent": rest})),)
-    return "I see."
 
 
 class Asked(ScriptedModel):
@@ -505,12 +490,44 @@ async def test_remembering_may_need_the_consent_of_the_user(place: SessionSettin
     app.model("m", Asked(obedient))
     app.agent("a", AgentSettings(instructions="a", model="m", memory=True))
     async with app:
-        said = await say(app, "remember a first")
-        assert said.problem is None
-        waits = (await app.engine.store.waits("shop", limit=5)).waits
-        assert [each.tool for each in waits] == ["remember"]
-        assert "first" not in waits[0].arguments
-        assert (await memory_of(app)).facts == ()
+        for verdict, facts in (("reject", []), ("approve", ["first"])):
+            said = await say(app, "remember a first")
+            assert said.problem is None
+            (wait,) = (await app.engine.store.waits("shop", limit=5)).waits
+            assert wait.tool == "remember"
+            assert "first" not in wait.arguments
+            assert (await memory_of(app)).facts == ()
+            pipeline = app.engine.pipeline
+            _, live = await pipeline.decide(
+                ANN, wait.turn, wait.call, msgspec.convert({"decision": verdict}, Verdict)
+            )
+            assert live is not None
+            async for _ in live.follow():
+                pass
+            assert [each.text for each in (await memory_of(app)).facts] == facts
+
+
+async def test_answers_of_an_agent_with_a_memory_are_not_reused(place: SessionSettings) -> None:
+    cache = {"memory": True, "cache": AnswerCacheSettings(seconds=60)}
+    with pytest.raises(ConfigError, match=r"agents\.a\.cache: tool remember"):
+        async with desk(place, agents={"a": cache}):
+            pass
+
+
+async def test_a_history_that_the_client_sends_is_preceded_by_facts(
+    place: SessionSettings,
+) -> None:
+    async with desk(place) as (app, model):
+        await converse(app, ["remember a first"])
+        history = (UserMessage("before"), AssistantMessage("yes"))
+        request = msgspec.structs.replace(new_request("hello"), history=history)
+        await app.engine.execute(request, Trusted(ANN), nothing)
+        assert shown(model.last) == {"a": "first"}
+        assert model.last[1:] == (*history, UserMessage("hello"))
+
+
+async def nothing(*_: Event) -> None:
+    """Events that are not looked at."""
 
 
 async def test_names_of_the_built_in_tools_are_refused(place: SessionSettings) -> None:

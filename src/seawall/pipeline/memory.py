@@ -59,6 +59,7 @@ class MemoryRead(Struct, frozen=True):
             visible: See `shown_revision`.
         """
         if agent not in self.agents:
+            self.reading.cancel()
             return None
         memory = await self.reading
         context.report.memory = "failed" if memory is None else "read"

@@ -42,6 +42,8 @@ _OF_KEY = "tenant = ? AND subject = ? AND session = ? AND name = ?"
 _OF_SESSION = "tenant = ? AND subject = ? AND session = ?"
 _OF_OWNER = "tenant = ? AND subject = ?"
 _BUSY_SECONDS = 10.0
+_OPEN_ATTEMPTS = 20
+_OPEN_SECONDS = 0.1
 _GRACE_SECONDS = 3_600.0  # a file that is being written is not in the index yet
 
 Row = tuple[str, str, str, str, str, str, int, int, float]
@@ -134,19 +136,32 @@ class FileBlobStore:
             raise StoreUnavailable(f"The store of files failed: {error}") from error
 
     def _open(self) -> None:
+        for left in range(_OPEN_ATTEMPTS, 0, -1):
+            try:
+                self._connect()
+            except (OSError, sqlite3.Error) as error:
+                # Another process that creates it now has it for itself.
+                if left > 1 and isinstance(error, sqlite3.OperationalError):
+                    time.sleep(_OPEN_SECONDS)
+                    continue
+                raise ConfigError(f"blobs.path: {self._folder}: cannot be used: {error}") from error
+            return
+
+    def _connect(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        index = sqlite3.connect(
+            self._folder / "index.db",
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            index = sqlite3.connect(
-                self._folder / "index.db",
-                timeout=_BUSY_SECONDS,
-                isolation_level=None,
-                check_same_thread=False,
-            )
             index.execute("PRAGMA journal_mode = WAL")
             index.execute("PRAGMA synchronous = FULL")
             index.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigError(f"blobs.path: {self._folder}: cannot be used: {error}") from error
+        except BaseException:
+            index.close()
+            raise
         self._index = index
 
     @property
