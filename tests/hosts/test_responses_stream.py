@@ -20,6 +20,7 @@ from seawall.events import (
     TurnCompleted,
     TurnPaused,
     TurnQueued,
+    TurnResumed,
     TurnStarted,
     UsageReported,
 )
@@ -220,6 +221,26 @@ def test_tokens_are_of_this_response() -> None:
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": 10,
     }
+
+
+def test_what_follows_an_interruption_is_not_taken_for_what_was_known() -> None:
+    cut_off, again = (TextDelta("One two thr"),), (TextDelta("Another text."),)
+    resumed = TurnResumed(TURN, 2, 30)
+    known = parsed(stream((STARTED, SELECTED, *OWN[3:5], *cut_off))[0])[-1]["sequence_number"]
+    events = (STARTED, SELECTED, *OWN[3:5], resumed, *again, USED, completed())
+    frames, made = stream(events, after=known)
+    rest = parsed(frames + made.end())
+    assert "".join(each.get("delta", "") for each in rest) == "Another text."
+    made = ResponseStream(KEY, DEFAULTS, own=(), after=known)  # run again from its beginning
+    frames = made.begin(first=attempt_offset(2)) + made.take(again[0])
+    assert [each["type"] for each in parsed(frames)][:2] == [
+        "response.created", "response.in_progress",
+    ]  # fmt: skip
+
+
+def test_a_continuation_is_numbered_from_its_beginning() -> None:
+    frames, made = stream((STARTED, TurnResumed(TURN, 2, 5), *TEXTS[2:]))
+    assert parsed(frames + made.end()) == whole((STARTED, *TEXTS[2:]))
 
 
 texts = st.text(min_size=1, max_size=6)

@@ -215,10 +215,10 @@ async def _follow(
         begun = stream.begin() if key.attempt else b""
         events = orchestrator.engine.events(owner, key.turn, after=key.after)
         async with aclosing(events):
-            async for _, event in events:
+            async for position, event in events:
                 if not exchange.started:
                     await exchange.start(200, EVENT_STREAM)
-                frames, begun = begun + _frames(stream, event), b""
+                frames, begun = begun + _frames(stream, event, position), b""
                 if frames:
                     await exchange.write(frames)
                 if stream.paused:
@@ -237,10 +237,12 @@ async def _follow(
     await exchange.end(stream.end())
 
 
-def _frames(stream: ResponseStream, event: Event) -> bytes:
+def _frames(stream: ResponseStream, event: Event, position: int) -> bytes:
     if type(event) is TurnQueued:
         return stream.queue(event)
-    return stream.begin() if type(event) is TurnStarted else stream.take(event)
+    if type(event) is TurnStarted:  # perhaps of an attempt after an interruption
+        return stream.begin(first=position - 1)
+    return stream.take(event)
 
 
 def _flag(query: dict[str, str], name: str) -> bool:

@@ -7,8 +7,8 @@ and a call that the client may approve is an `mcp_approval_request`.
 
 **Sequence numbers** do not depend on the pieces in which a text was streamed: a piece counts as
 many as it has characters, any other event 1. So a broken stream of a background response can be
-resumed anywhere, on any server. Reasoning is not stored: it is shown by streams that are not
-resumed.
+resumed anywhere, on any server. What follows an interruption has numbers beyond all before, since
+it may be another text. Reasoning is not stored: it is shown by streams that are not resumed.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -26,6 +26,7 @@ from seawall.events import (
     TurnCompleted,
     TurnPaused,
     TurnQueued,
+    TurnResumed,
     UsageReported,
 )
 from seawall.hosts.http.client_calls import public_call_id
@@ -33,6 +34,7 @@ from seawall.hosts.http.exchange import encode
 from seawall.hosts.http.responses_body import SERVER_LABEL
 from seawall.hosts.http.responses_ids import ResponseKey, approval_id
 from seawall.hosts.http.turns import Pause
+from seawall.pipeline.replay import attempt_offset
 from seawall.turn import Usage
 
 __all__ = ["DONE", "SILENT", "ResponseStream"]
@@ -61,6 +63,7 @@ class ResponseStream:
         "_calls",
         "_completed_at",
         "_done",
+        "_eventful",
         "_head",
         "_number",
         "_open",
@@ -123,6 +126,7 @@ class ResponseStream:
         self._problem: Problem | None = None
         self._completed_at: int | None = None
         self._done = False
+        self._eventful = _IN_PROGRESS + 1  # the sequence number behind the beginning
         self._response["output"] = []
 
     @property
@@ -140,20 +144,24 @@ class ResponseStream:
         """Whether the turn waits."""
         return self._pause.paused is not None
 
-    def begin(self, key: ResponseKey | None = None) -> bytes:
+    def begin(self, key: ResponseKey | None = None, *, first: int = 0) -> bytes:
         """The beginning of the response, once.
 
         Args:
             key: If it is of another turn than the one that was requested.
+            first: Sequence number of the first event.
         """
         if self._begun == "in_progress":
             return b""
         self.key = key or self.key
+        if not self._begun:
+            self._sequence = first
         frames = b""
         if not self._begun:
             frames = self._frame("response.created", response=self.response())
         self._begun = "in_progress"
-        self._sequence = _IN_PROGRESS
+        self._sequence = first + _IN_PROGRESS
+        self._eventful = first + _IN_PROGRESS + 1
         return frames + self._frame("response.in_progress", response=self.response())
 
     def queue(self, event: TurnQueued) -> bytes:
@@ -370,6 +378,11 @@ class ResponseStream:
         self._usage = event.usage
         return b""
 
+    def _resumed(self, event: TurnResumed) -> bytes:
+        if self._sequence > self._eventful:
+            self._sequence = max(self._sequence, attempt_offset(event.attempt))
+        return b""
+
     def _wanted(self, event: ApprovalRequested) -> bytes:
         self._calls.pop(event.id, None)  # it has an item of its own
         return b""
@@ -458,6 +471,7 @@ class ResponseStream:
         ToolReturned: _returned,
         ApprovalRequested: _wanted,
         TurnPaused: _paused,
+        TurnResumed: _resumed,
         UsageReported: _reported,
         TurnCompleted: _completed,
     }
