@@ -1,5 +1,6 @@
 """Searches of an index: what is found, in which order, by whom at once."""
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -131,6 +132,22 @@ def test_a_replaced_index_is_used_by_the_next_search(tmp_path: Path) -> None:
     Path(settings.index).unlink()
     with pytest.raises(OSError, match="No such file"):
         search.search("after", 1)
+    search.close()
+
+
+def test_an_index_that_is_overwritten_in_place_ends_no_process(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {f"{n}.txt": f"word{n} common text " * 50 for n in range(100)}
+    settings = built(tmp_path / "docs", files)
+    index = Path(settings.index)
+    whole = index.read_bytes()
+    search = IndexSearch(index)
+    assert search.search("word7", 1)[0].path == "7.txt"
+    for length in (0, 100, 4_096, len(whole) // 2):
+        index.write_bytes(whole[:length])
+        with pytest.raises((sqlite3.Error, OSError)):
+            search.search("word99 common text", 20)
+    index.write_bytes(whole)
+    assert search.search("word7", 1)[0].path == "7.txt"
     search.close()
 
 

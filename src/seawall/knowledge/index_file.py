@@ -44,7 +44,6 @@ TOKENIZERS = {
 """FTS5's names of the settings' tokenizers."""
 
 _APPLICATION = 0x5EA0A11  # marks the file as one of ours
-_MMAP_BYTES = 1 << 30
 _CACHE_KIB = 4_096
 
 SCHEMA = """
@@ -135,7 +134,7 @@ def connect(path: Path) -> sqlite3.Connection:
         if (found := opened.execute("PRAGMA user_version").fetchone()[0]) != FORMAT:
             raise sqlite3.DatabaseError(f"has the format {found}, and this version needs {FORMAT}")
         opened.execute("PRAGMA query_only = 1")
-        opened.execute(f"PRAGMA mmap_size = {_MMAP_BYTES}")
+        opened.execute("PRAGMA mmap_size = 0")  # of a file that shrinks, it would be a SIGBUS
         opened.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     except BaseException:
         opened.close()
