@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -181,8 +182,8 @@ def console_secret(
     if shared is None:
         return made
     path = shared / "console.key"
-    new = shared / f"console.key.{os.getpid()}"
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor, name = tempfile.mkstemp(dir=shared)  # for this user only
+    new = Path(name)
     with os.fdopen(descriptor, "wb") as file:
         file.write(made)
     try:

@@ -128,7 +128,7 @@ class TurnRecorder(Struct):
     _with_course: deque[str] = field(default_factory=deque)
     _characters: int = 0
     _allowed: float = _COURSES_AT_ONCE
-    _filled_at: float = 0.0
+    _filled_at: float = field(default_factory=time.monotonic)
 
     def model(self, label: str, model: Model, *, traced: bool) -> Model:
         """A model whose calls are parts of recorded turns; see `RecordedModel`."""
