@@ -1,7 +1,7 @@
 // <seawall-chat>: the chat as an element of any page.
 import { Client, newKey, sleep, tokenFrom } from "./client.js";
 import { TurnState } from "./events.js";
-import { LABELS, words } from "./labels.js";
+import { LABELS, PROBLEMS, words } from "./labels.js";
 import { Layout } from "./layout.js";
 import { make } from "./markdown.js";
 import { STYLE } from "./style.js";
@@ -13,8 +13,8 @@ const PERSON_POLL = 3000;
 /**
  * The chat element.
  *
- * Attributes: server, agent, token-url, title-text, greeting, theme, placement, inline, open, labels
- * (JSON). A token comes from the address token-url, from the global function that token-function
+ * Attributes: server, agent, token-url, title-text, greeting, theme, placement, inline, open, files,
+ * labels (JSON). A token comes from the address token-url, from the global function that token-function
  * names, or from the property `token`, an async function.
  */
 export class SeawallChat extends HTMLElement {
@@ -46,9 +46,9 @@ export class SeawallChat extends HTMLElement {
     sheet.replaceSync(STYLE);
     root.adoptedStyleSheets = [sheet];
     const inline = this.hasAttribute("inline");
-    this.#layout = new Layout(this.#labels, inline, {
+    this.#layout = new Layout(this.#labels, inline, this.hasAttribute("files"), {
       open: () => this.open(), close: () => this.close(), fresh: () => this.restart(),
-      send: (text) => this.send(text), stop: () => this.#stop(),
+      send: (text, files) => this.send(text, files), stop: () => this.#stop(),
     });
     root.append(this.#layout.launcher, this.#layout.panel);
     root.addEventListener("keydown", (event) => this.#layout.key(event, root.activeElement));
@@ -84,11 +84,26 @@ export class SeawallChat extends HTMLElement {
   }
 
   /** Send a message as if the user had written it; resolves when it is answered or waits. */
-  async send(text) {
+  async send(text, files = []) {
     await this.#ready;
-    if (!text.trim() || this.#layout.running) return;
+    if ((!text.trim() && !files.length) || this.#layout.running) return;
     const agent = this.getAttribute("agent") ?? "";
-    await this.#run({ key: newKey(), text, session: this.#session, agent });
+    const names = files.map((each) => each.name);
+    const pending = { key: newKey(), text, session: this.#session, agent, names };
+    if (files.length) {
+      this.#layout.compose(true);
+      try {
+        pending.attachments = await Promise.all(files.map((each) => this.#api().upload(each)));
+      } catch (error) {
+        const { problem = { code: "connection-lost" } } = error;
+        const known = problem.code in PROBLEMS && problem.code !== "invalid-field";
+        this.#layout.status.textContent = words(known ? problem : { code: "invalid-file" }, this.#labels);
+        this.#layout.input.value = text;
+        this.#layout.compose(false);
+        return;
+      }
+    }
+    await this.#run(pending);
   }
 
   /** Forget the conversation in this tab; the server keeps it. */
@@ -173,7 +188,7 @@ export class SeawallChat extends HTMLElement {
     state.turn = pending.turn ?? "";
     const { signal } = this.#conversation;
     const view = new TurnView(state, {
-      text: pending.text, labels: this.#labels,
+      text: pending.text, files: pending.names, labels: this.#labels,
       decide: (part, body) => this.#decide(view, part, body),
       retry: () => this.#retry(pending, view),
     });
@@ -323,8 +338,7 @@ export class SeawallChat extends HTMLElement {
     if (this.#layout.running) return;
     view.element.remove();
     this.#turns.delete(pending.turn);
-    const { text, session, agent } = pending;
-    this.#run({ key: pending.key || newKey(), text, session, agent });
+    this.#run({ ...pending, key: pending.key || newKey(), turn: "" });
     this.#layout.input.focus();
   }
 

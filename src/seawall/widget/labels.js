@@ -9,6 +9,8 @@ export const LABELS = {
   message: "Your message",
   placeholder: "Write a message…",
   first: "Please decide above first.",
+  attach: "Attach files",
+  drop: "Remove the files",
   send: "Send",
   stop: "Stop",
   retry: "Try again",
@@ -67,6 +69,7 @@ export const PROBLEMS = {
   "effect-unknown": "It is not certain whether this was done. Please do not repeat it; our staff will check.",
   "deadline-exceeded": "It took too long. Please try again.",
   "invalid-field": "This message cannot be sent as it is.",
+  "invalid-file": "A file cannot be sent.",
   "body-too-large": "This message is too long.",
   other: "Something went wrong. Please try again.",
 };

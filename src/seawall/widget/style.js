@@ -137,6 +137,7 @@ pre code { padding: 0; }
 }
 form { display: flex; gap: 8px; align-items: flex-end; padding: 10px 12px; border-top: 1px solid var(--line); }
 form textarea { flex: 1; resize: none; max-height: 140px; border-radius: 18px; padding: 8px 14px; }
+.chosen { padding: 0 16px; font-size: 0.9em; overflow-wrap: anywhere; }
 .status { padding: 0 16px; min-height: 0; font-size: 0.9em; color: var(--soft); }
 .status:not(:empty) { padding-bottom: 6px; }
 .aside { position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }

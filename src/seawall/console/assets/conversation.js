@@ -1,5 +1,5 @@
 // A conversation of the person who is logged in with the server's agents: its turns as they happen.
-import { me, address, Problem } from "./api.js";
+import { me, address } from "./api.js";
 import { Client, newKey, sleep } from "./widget/client.js";
 import { TurnState } from "./widget/events.js";
 
@@ -38,7 +38,7 @@ export class Conversation {
     this.turns = [...this.turns, turn];
     this.changed();
     try {
-      if (files.length) request.more = { attachments: await Promise.all(files.map(upload)) };
+      if (files.length) request.attachments = await Promise.all(files.map((each) => this.#client().upload(each)));
     } catch (error) {
       this.#end(turn, error);
       return;
@@ -122,15 +122,4 @@ export class Conversation {
     const headers = { "x-console-token": me.token || "" };
     return new Client(root, null, { headers, credentials: "same-origin" });
   }
-}
-
-async function upload(file) {
-  const form = new FormData();
-  form.append("purpose", "user_data");
-  form.append("file", file);
-  const headers = { "x-console-token": me.token || "" };
-  const response = await fetch(address("/v1/files"), { method: "POST", body: form, headers, credentials: "same-origin" });
-  const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Problem(response.status, answer);
-  return { file: answer.id };
 }
