@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         SessionBusy,
         SessionConflict,
         SessionNotFound,
+        StorageExhausted,
         StoreUnavailable,
         TurnAbandoned,
         TurnCancelled,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         TurnPostponed,
         Unauthenticated,
         UnknownAgent,
+        UnknownFile,
         UnsupportedEncoding,
         UpstreamFailed,
         UpstreamRefused,
@@ -209,6 +211,7 @@ __all__ = [
     "Settings",
     "Source",
     "StageLimits",
+    "StorageExhausted",
     "StoreUnavailable",
     "SubjectToken",
     "SubjectTokens",
@@ -246,6 +249,7 @@ __all__ = [
     "TurnStarted",
     "Unauthenticated",
     "UnknownAgent",
+    "UnknownFile",
     "UnsupportedEncoding",
     "UpstreamFailed",
     "UpstreamRefused",
@@ -273,9 +277,9 @@ _NAMES = {
         EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField
         InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
         QuotaExhausted RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
-        SessionNotFound StoreUnavailable TurnAbandoned TurnCancelled TurnInterrupted TurnIsPaused
-        TurnLimitReached TurnNotFound
-        TurnPostponed Unauthenticated UnknownAgent UnsupportedEncoding UpstreamFailed
+        SessionNotFound StorageExhausted StoreUnavailable TurnAbandoned TurnCancelled
+        TurnInterrupted TurnIsPaused TurnLimitReached TurnNotFound TurnPostponed Unauthenticated
+        UnknownAgent UnknownFile UnsupportedEncoding UpstreamFailed
         UpstreamRefused UpstreamThrottled UpstreamUnavailable
     """,
     "seawall.events": """

@@ -21,7 +21,6 @@ from seawall.hosts.http.exchange import (
     Scope,
     Send,
 )
-from seawall.hosts.http.routes import Endpoint, find_endpoints
 from seawall.hosts.http.shutdown import Shutdown
 from seawall.hosts.http.turns import answer_turn
 from seawall.requests import Request, current_request
@@ -31,6 +30,7 @@ from seawall.timers import TimingWheel
 if TYPE_CHECKING:
     from seawall.console.service import ConsoleService
     from seawall.hosts.http.console import ConsoleEndpoints
+    from seawall.hosts.http.routes import Endpoint
     from seawall.orchestrator import Orchestrator
 
 __all__ = ["HttpApplication"]
@@ -199,7 +199,7 @@ class HttpApplication:
         else:
             await exchange.problem(MethodNotAllowed(f"Allowed here: {allowed}."), allow)
 
-    def _endpoints(self, path: str) -> dict[str, Endpoint] | None:
+    def _endpoints(self, path: str) -> "dict[str, Endpoint] | None":
         """The endpoints of a path by method; None if there are none."""
         if (endpoints := self._routes.get(path)) is not None:
             return endpoints
@@ -212,6 +212,8 @@ class HttpApplication:
             return _reference_endpoints(path)
         if path == "*":  # the server as a whole, RFC 9110 §9.3.7
             return {"GET": _server_wide, "POST": _server_wide, "DELETE": _server_wide}
+        from seawall.hosts.http.routes import find_endpoints  # noqa: PLC0415 - not on a cold start
+
         return find_endpoints(path)
 
     def _import_mcp(self) -> None:
@@ -226,7 +228,7 @@ class HttpApplication:
         """Whether it is on; it is not in a process that may be frozen between requests."""
         return self._orchestrator.ready and self._orchestrator.engine.recorder is not None
 
-    def _console_endpoints(self, path: str) -> dict[str, Endpoint] | None:
+    def _console_endpoints(self, path: str) -> "dict[str, Endpoint] | None":
         """The endpoints of the console; pages of other origins may not read their answers."""
         if self._console is None:
             from seawall.console.service import open_service  # noqa: PLC0415 - as above
@@ -238,7 +240,7 @@ class HttpApplication:
         if endpoints is None:
             return None
 
-        def same_origin(endpoint: Endpoint) -> Endpoint:
+        def same_origin(endpoint: "Endpoint") -> "Endpoint":
             async def answer(orchestrator: "Orchestrator", exchange: Exchange) -> None:
                 exchange.cors = None
                 await endpoint(orchestrator, exchange)
@@ -310,7 +312,7 @@ async def _server_wide(_: "Orchestrator", __: Exchange) -> None:
     raise NotFound("Only OPTIONS is available for the server as a whole.")
 
 
-def _reference_endpoints(path: str) -> dict[str, Endpoint] | None:
+def _reference_endpoints(path: str) -> "dict[str, Endpoint] | None":
     from seawall.hosts.http.reference import show_reference  # noqa: PLC0415 - likewise
 
     return {"GET": lambda _, exchange: show_reference(exchange, path)}
