@@ -119,7 +119,7 @@ if TYPE_CHECKING:
         ToolPolicySettings,
     )
     from seawall.tools.policy import Approval
-    from seawall.tools.port import Tool, ToolContext, ToolError, ToolOutcome
+    from seawall.tools.port import Cited, Tool, ToolContext, ToolError, ToolOutcome
     from seawall.tools.toolset import Toolset, tool
     from seawall.turn import (
         AnswerOptions,
@@ -130,6 +130,7 @@ if TYPE_CHECKING:
         Message,
         OutputFormat,
         Principal,
+        Source,
         ToolCall,
         ToolMessage,
         TurnReport,
@@ -160,6 +161,7 @@ __all__ = [
     "BudgetLimits",
     "BudgetSettings",
     "CacheLimits",
+    "Cited",
     "ClientTool",
     "CommitUnknown",
     "ConfigError",
@@ -213,6 +215,7 @@ __all__ = [
     "SessionNotFound",
     "SessionSettings",
     "Settings",
+    "Source",
     "StageLimits",
     "StorageExhausted",
     "StoreUnavailable",
@@ -306,11 +309,11 @@ _NAMES = {
         ToolPolicySettings
     """,
     "seawall.tools.policy": "Approval",
-    "seawall.tools.port": "Tool ToolContext ToolError ToolOutcome",
+    "seawall.tools.port": "Cited Tool ToolContext ToolError ToolOutcome",
     "seawall.tools.toolset": "Toolset tool",
     "seawall.turn": """
         AnswerOptions AssistantMessage Attachment ClientTool Cost Message OutputFormat Principal
-        ToolCall ToolMessage TurnReport TurnRequest Usage UserMessage
+        Source ToolCall ToolMessage TurnReport TurnRequest Usage UserMessage
     """,
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}
