@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         AlreadyDecided,
         BodyTooLarge,
         BudgetExhausted,
+        ClientAbsent,
         CommitUnknown,
         ConfigError,
         DeadlineExceeded,
@@ -152,6 +153,7 @@ __all__ = [
     "BudgetLimits",
     "BudgetSettings",
     "CacheLimits",
+    "ClientAbsent",
     "ClientTool",
     "CommitUnknown",
     "ConfigError",
@@ -266,9 +268,9 @@ _NAMES = {
         ToolsetSettings load_settings parse_settings
     """,
     "seawall.errors": """
-        AlreadyDecided BodyTooLarge BudgetExhausted CommitUnknown ConfigError DeadlineExceeded
-        EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField
-        InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
+        AlreadyDecided BodyTooLarge BudgetExhausted ClientAbsent CommitUnknown ConfigError
+        DeadlineExceeded EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable
+        InternalError InvalidField InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
         QuotaExhausted RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
         SessionNotFound StoreUnavailable TurnAbandoned TurnCancelled TurnInterrupted TurnIsPaused
         TurnLimitReached TurnNotFound
