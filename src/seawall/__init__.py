@@ -270,12 +270,12 @@ _NAMES = {
     "seawall.errors": """
         AlreadyDecided BodyTooLarge BudgetExhausted ClientAbsent CommitUnknown ConfigError
         DeadlineExceeded EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable
-        InternalError InvalidField InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
-        QuotaExhausted RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
-        SessionNotFound StoreUnavailable TurnAbandoned TurnCancelled TurnInterrupted TurnIsPaused
-        TurnLimitReached TurnNotFound
-        TurnPostponed Unauthenticated UnknownAgent UnsupportedEncoding UpstreamFailed
-        UpstreamRefused UpstreamThrottled UpstreamUnavailable
+        InternalError InvalidField InvalidOutput InvalidRequest KeyReused MethodNotAllowed
+        NotFound Overloaded Problem QuotaExhausted RequestTimeout SeawallError ServerStopping
+        SessionBusy SessionConflict SessionNotFound StoreUnavailable TurnAbandoned TurnCancelled
+        TurnInterrupted TurnIsPaused TurnLimitReached TurnNotFound TurnPostponed Unauthenticated
+        UnknownAgent UnsupportedEncoding UpstreamFailed UpstreamRefused UpstreamThrottled
+        UpstreamUnavailable
     """,
     "seawall.events": """
         AgentSelected ApprovalRequested Event IntentDetected ReasoningDelta TextDelta ToolCalled
