@@ -268,14 +268,15 @@ _NAMES = {
         ToolsetSettings load_settings parse_settings
     """,
     "seawall.errors": """
-        AlreadyDecided BodyTooLarge BudgetExhausted ClientAbsent CommitUnknown ConfigError
-        DeadlineExceeded EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable
-        InternalError InvalidField InvalidOutput InvalidRequest KeyReused MethodNotAllowed
-        NotFound Overloaded Problem QuotaExhausted RequestTimeout SeawallError ServerStopping
-        SessionBusy SessionConflict SessionNotFound StoreUnavailable TurnAbandoned TurnCancelled
-        TurnInterrupted TurnIsPaused TurnLimitReached TurnNotFound TurnPostponed Unauthenticated
-        UnknownAgent UnsupportedEncoding UpstreamFailed UpstreamRefused UpstreamThrottled
-        UpstreamUnavailable
+        ClientAbsent
+        AlreadyDecided BodyTooLarge BudgetExhausted CommitUnknown ConfigError DeadlineExceeded
+        EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField
+        InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
+        QuotaExhausted RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
+        SessionNotFound StoreUnavailable TurnAbandoned TurnCancelled TurnInterrupted TurnIsPaused
+        TurnLimitReached TurnNotFound
+        TurnPostponed Unauthenticated UnknownAgent UnsupportedEncoding UpstreamFailed
+        UpstreamRefused UpstreamThrottled UpstreamUnavailable
     """,
     "seawall.events": """
         AgentSelected ApprovalRequested Event IntentDetected ReasoningDelta TextDelta ToolCalled
