@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         SessionBusy,
         SessionConflict,
         SessionNotFound,
+        StorageExhausted,
         StoreUnavailable,
         TurnAbandoned,
         TurnCancelled,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
         TurnPostponed,
         Unauthenticated,
         UnknownAgent,
+        UnknownFile,
         UnsupportedEncoding,
         UpstreamFailed,
         UpstreamRefused,
@@ -116,7 +118,7 @@ if TYPE_CHECKING:
         ToolPolicySettings,
     )
     from seawall.tools.policy import Approval
-    from seawall.tools.port import Tool, ToolContext, ToolError, ToolOutcome
+    from seawall.tools.port import Cited, Tool, ToolContext, ToolError, ToolOutcome
     from seawall.tools.toolset import Toolset, tool
     from seawall.turn import (
         AnswerOptions,
@@ -126,6 +128,7 @@ if TYPE_CHECKING:
         Message,
         OutputFormat,
         Principal,
+        Source,
         ToolCall,
         ToolMessage,
         TurnReport,
@@ -153,6 +156,7 @@ __all__ = [
     "BudgetLimits",
     "BudgetSettings",
     "CacheLimits",
+    "Cited",
     "ClientAbsent",
     "ClientTool",
     "CommitUnknown",
@@ -207,7 +211,9 @@ __all__ = [
     "SessionNotFound",
     "SessionSettings",
     "Settings",
+    "Source",
     "StageLimits",
+    "StorageExhausted",
     "StoreUnavailable",
     "SubjectToken",
     "SubjectTokens",
@@ -245,6 +251,7 @@ __all__ = [
     "TurnStarted",
     "Unauthenticated",
     "UnknownAgent",
+    "UnknownFile",
     "UnsupportedEncoding",
     "UpstreamFailed",
     "UpstreamRefused",
@@ -273,9 +280,9 @@ _NAMES = {
         EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField
         InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
         QuotaExhausted RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
-        SessionNotFound StoreUnavailable TurnAbandoned TurnCancelled TurnInterrupted TurnIsPaused
-        TurnLimitReached TurnNotFound
-        TurnPostponed Unauthenticated UnknownAgent UnsupportedEncoding UpstreamFailed
+        SessionNotFound StorageExhausted StoreUnavailable TurnAbandoned TurnCancelled
+        TurnInterrupted TurnIsPaused TurnLimitReached TurnNotFound TurnPostponed Unauthenticated
+        UnknownAgent UnknownFile UnsupportedEncoding UpstreamFailed
         UpstreamRefused UpstreamThrottled UpstreamUnavailable
     """,
     "seawall.events": """
@@ -298,11 +305,11 @@ _NAMES = {
         ToolPolicySettings
     """,
     "seawall.tools.policy": "Approval",
-    "seawall.tools.port": "Tool ToolContext ToolError ToolOutcome",
+    "seawall.tools.port": "Cited Tool ToolContext ToolError ToolOutcome",
     "seawall.tools.toolset": "Toolset tool",
     "seawall.turn": """
-        AnswerOptions AssistantMessage ClientTool Cost Message OutputFormat Principal ToolCall
-        ToolMessage TurnReport TurnRequest Usage UserMessage
+        AnswerOptions AssistantMessage ClientTool Cost Message OutputFormat Principal Source
+        ToolCall ToolMessage TurnReport TurnRequest Usage UserMessage
     """,
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

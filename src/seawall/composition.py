@@ -26,7 +26,7 @@ from seawall.identity import Authenticator, Credential
 from seawall.identity.authenticator import build_authenticator
 from seawall.intents import IntentDefinition
 from seawall.intents.cascade import IntentDetector, build_detector
-from seawall.models import Model, ModelRequest
+from seawall.models import Model, ModelRequest, TextSink
 from seawall.models.open import open_models, open_upstreams
 from seawall.models.resilient import ResilientModel
 from seawall.models.upstream import Upstream
@@ -42,9 +42,13 @@ from seawall.transport.http_client import Endpoint, HttpClient, Origin
 from seawall.turn import Principal, TurnReport, TurnRequest
 
 if TYPE_CHECKING:
+    from seawall.agents.attachments import TurnAttachments
+    from seawall.attachments.open import OpenAttachments
     from seawall.caches.answers import AnswerCache
+    from seawall.console.recording import TurnRecorder
     from seawall.pipeline.compaction import Compactions
     from seawall.pipeline.delivery import NotificationDelivery
+    from seawall.pipeline.memory import MemoryReads
     from seawall.pipeline.recovery import OrphanRecovery
     from seawall.storage.counters import Counters
     from seawall.telemetry.open import Telemetry
@@ -72,6 +76,8 @@ class Engine(Struct, frozen=True):
         catalog: Tools that live elsewhere; None without any.
         offer: Gives the agents the tools that there are now.
         frozen: Whether the process may be frozen between requests, so that nothing runs then.
+        recorder: Recent turns, for the console; None where it is off.
+        files: What takes, keeps and expires files of customers; None without `[blobs]`.
     """
 
     pipeline: Pipeline
@@ -90,10 +96,19 @@ class Engine(Struct, frozen=True):
     offer: Callable[[], None]
     telemetry: "Telemetry | None"
     frozen: bool
+    recorder: "TurnRecorder | None" = None
+    files: "OpenAttachments | None" = None
 
-    async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
+    async def execute(
+        self,
+        request: TurnRequest,
+        credential: Credential,
+        emit: Emit,
+        *,
+        sink: TextSink | None = None,
+    ) -> TurnReport:
         """Run a turn; see `Pipeline.execute`."""
-        return await self.pipeline.execute(request, credential, emit)
+        return await self.pipeline.execute(request, credential, emit, sink=sink)
 
     def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
         """Start a background turn, or one with an idempotency key; see `Pipeline.start`."""
@@ -116,6 +131,8 @@ class Engine(Struct, frozen=True):
             self.orphan_recovery.start()
         if self.catalog is not None:
             self.catalog.start(self.offer)
+        if self.files is not None and not self.frozen:
+            self.files.sweep.start()
         if self.telemetry is not None:
             self.telemetry.start()
 
@@ -155,6 +172,8 @@ class Engine(Struct, frozen=True):
         if self.pipeline.ports.compactions is not None:
             await self.pipeline.ports.compactions.settle(0.0)
         await self.metering.close()
+        if self.files is not None:
+            await self.files.close()
         await self.store.close()
         self.detector.close()
         for model in self.models.values():
@@ -213,13 +232,18 @@ async def open_tools(
     toolsets = tuple(opened.values())
     catalog = None
     try:
+        documents: tuple[Tool, ...] = ()
+        if settings.knowledge:
+            toolsets += (_open_knowledge(settings, light=True),)
+            documents = toolsets[-1].tools
         catalog = await _open_catalog(settings, {}, toolsets, environment, stateless=False)
         made = {name: each.tools for name, each in opened.items()}
         if catalog is not None:
             made |= catalog.tools
         yield OpenTools(
-            tools=_offered(settings, {}, toolsets, catalog, {}),
-            sources={tool.name: name for name, each in made.items() for tool in each},
+            tools=_offered(_without_memory_tools(settings), {}, toolsets, catalog),
+            sources={tool.name: name for name, each in made.items() for tool in each}
+            | {tool.name: "knowledge" for tool in documents},
             catalog=catalog,
         )
     finally:
@@ -265,7 +289,9 @@ async def compose(
         settings = _cap_warm_connections(settings, concurrency)
     client = open_client(settings)
     authenticator = build_authenticator(settings.identity, _fetcher(client))
-    store, toolsets = await _open_store_and_tools(settings, authenticator, environment)
+    store, toolsets = await _open_store_and_tools(
+        settings, authenticator, environment, light=cold_start
+    )
     catalog: ToolCatalog | None = None
     try:
         catalog = await _open_catalog(
@@ -348,9 +374,16 @@ async def _assemble(
     """Build everything that uses the open store."""
     metering = await open_metering(settings, partial(_open_counters, store))
     telemetry = _telemetry(settings, environment)
+    recorder = None
+    if settings.has_console and not light:
+        from seawall.console.recording import TurnRecorder  # noqa: PLC0415 - only where it is on
+
+        recorder = TurnRecorder(settings.console.turns)
 
     def trace_attempts(name: str, model: Model) -> Model:
         metered = _metered(metering, name, model)
+        if telemetry is None and recorder is not None:
+            return recorder.model(f"attempt {name}", metered, traced=False)
         return metered if telemetry is None else telemetry.trace_attempts(name, metered)
 
     upstreams = open_upstreams(
@@ -369,15 +402,28 @@ async def _assemble(
             name: _metered(metering, name, GuardedModel(name, each))
             for name, each in registered.models.items()
         }
+    if recorder is not None:
+        models = {
+            name: recorder.model(f"model {name}", each, traced=telemetry is not None)
+            for name, each in models.items()
+        }
     if telemetry is not None:
         models = {name: telemetry.trace_chat(name, each) for name, each in models.items()}
     notifications, built_in = None, dict[str, Tool]()
     if settings.handover.url:
         notifications, built_in = _open_handover(settings, store, client, environment)
+    remembering = _memory_tools(settings, registered.agents, store)
     agents: dict[str, Agent] = {}
 
     def offer() -> None:
-        tools = _offered(settings, registered.tools, toolsets, catalog, built_in)
+        tools = _offered(
+            settings,
+            registered.tools,
+            toolsets,
+            catalog,
+            built_in=built_in,
+            remembering=remembering,
+        )
         made = {
             name: _build_agent(name, each, models, tools, catalog)
             for name, each in registered.agents.items()
@@ -388,6 +434,7 @@ async def _assemble(
     offer()
     _check_exposed(settings, agents)
     answers = _open_answers(settings, registered, agents)
+    files = await _open_files(settings, store, environment)
     default = settings.routing.default_agent or next(iter(agents))
     detector = await _open_detector(settings, models, light=light)
     gate = open_gate(settings.admission, processes=settings.server.workers)
@@ -404,7 +451,7 @@ async def _assemble(
         gate=gate,
         limits=settings.turn,
         sessions=settings.sessions,
-        observe=_observers(registered.observe, telemetry),
+        observe=_observers(registered.observe, telemetry, recorder),
         answers=answers,
         spending=metering.spending,
         tracer=telemetry.recorder if telemetry is not None else None,
@@ -415,8 +462,10 @@ async def _assemble(
         person_notice=settings.handover.notice,
         check_quota=_quota_check(registered, resilient) if metering.quotas else None,
         compactions=_open_compactions(registered, store, metering),
+        attachments=_turn_attachments(settings, files),
+        memory=_open_memory(settings, registered, store),
     )
-    pipeline = Pipeline(ports)
+    pipeline = Pipeline(ports, recorder)
     orphan_recovery = None
     if not light or notifications is not None:
         from seawall.pipeline.recovery import OrphanRecovery  # noqa: PLC0415
@@ -445,6 +494,8 @@ async def _assemble(
         offer=offer if answers is None else partial(_offer_anew, offer, answers),
         telemetry=telemetry,
         frozen=frozen,
+        recorder=recorder,
+        files=files,
     )
 
 
@@ -453,6 +504,35 @@ def _check_exposed(settings: Settings, agents: Mapping[str, Agent]) -> None:
     for name in settings.mcp.agents if settings.mcp is not None else ():
         if name not in agents:
             raise ConfigError(f'mcp.agents: unknown agent "{name}"; known: {", ".join(agents)}')
+
+
+async def _open_files(
+    settings: Settings, store: SessionStore, environment: Mapping[str, str]
+) -> "OpenAttachments | None":
+    """What takes files of customers; None without `[blobs]`."""
+    if settings.blobs is None:
+        return None
+    from seawall.attachments.open import open_attachments  # noqa: PLC0415 - only if configured
+
+    return await open_attachments(
+        settings.blobs,
+        settings.attachments,
+        store,
+        grace_seconds=settings.sessions.background_seconds + settings.turn.turn,
+        environment=environment,
+    )
+
+
+def _turn_attachments(
+    settings: Settings, files: "OpenAttachments | None"
+) -> "TurnAttachments | None":
+    if files is None:
+        return None
+    from seawall.agents.attachments import ShownBounds, TurnAttachments  # noqa: PLC0415 - likewise
+
+    shown = settings.attachments
+    bounds = ShownBounds(shown.shown_images, shown.shown_documents, shown.shown_bytes)
+    return TurnAttachments(bounds, files.contents_of)
 
 
 def _open_answers(
@@ -478,6 +558,51 @@ def _open_compactions(
     from seawall.pipeline.compaction import Compactions  # noqa: PLC0415 - only if configured
 
     return Compactions(store, metering.spending)
+
+
+def _open_memory(
+    settings: Settings, registered: Registrations, store: SessionStore
+) -> "MemoryReads | None":
+    """What reads the memories of users; None if no agent has one."""
+    owners = frozenset(name for name, each in registered.agents.items() if each.memory)
+    if not owners:
+        return None
+    from seawall.pipeline.memory import MemoryReads  # noqa: PLC0415 - only if configured
+
+    return MemoryReads(
+        store.facts(),
+        owners=owners,
+        handoffs={name: each.handoffs for name, each in registered.agents.items()},
+        seconds=settings.memory.read_seconds,
+    )
+
+
+def _memory_tools(
+    settings: Settings, agents: Mapping[str, AgentSettings], store: SessionStore
+) -> dict[str, Tool]:
+    """The built-in tools of agents with a memory; none if there are no such agents."""
+    if not any(each.memory for each in agents.values()):
+        return {}
+    from seawall.tools.memory import MEMORY_TOOLS, memory_tools  # noqa: PLC0415 - if configured
+
+    for name, each in agents.items():
+        for wanted in MEMORY_TOOLS:
+            if wanted in each.tools:
+                raise ConfigError(
+                    f"agents.{name}.tools: {wanted} is a built-in tool; set agents.{name}.memory"
+                )
+    return memory_tools(store.facts(), settings.memory)
+
+
+def _without_memory_tools(settings: Settings) -> Settings:
+    """The settings without what they declare of tools that are not opened for commands."""
+    if not any(each.memory for each in settings.agents.values()):
+        return settings
+    from seawall.tools.memory import MEMORY_TOOLS  # noqa: PLC0415 - only if configured
+
+    declared = settings.effects.tools.items()
+    tools = {name: each for name, each in declared if name not in MEMORY_TOOLS}
+    return structs.replace(settings, effects=structs.replace(settings.effects, tools=tools))
 
 
 def _offer_anew(offer: Callable[[], None], answers: "AnswerCache") -> None:
@@ -526,9 +651,14 @@ def _offered(
     registered: Mapping[str, Tool],
     toolsets: tuple[Toolset, ...],
     catalog: "ToolCatalog | None",
-    built_in: dict[str, Tool],
+    *,
+    built_in: Mapping[str, Tool] = {},
+    remembering: Mapping[str, Tool] = {},
 ) -> dict[str, Tool]:
-    """All tools by name, with their caches and what the configuration declares of them."""
+    """All tools by name, with their caches and what the configuration declares of them.
+
+    `built_in`: that of the hand-over, of which nothing is declared. `remembering`: those of memory.
+    """
     elsewhere = catalog.tools.values() if catalog is not None else ()
     sets = (*(each.tools for each in toolsets), tuple(registered.values()), *elsewhere)
     if any(each.cache_seconds is not None for made in sets for each in made):
@@ -537,8 +667,13 @@ def _offered(
         share = share_of_limits(settings.caches, sets)
         sets = tuple(cached_tools(each, share) for each in sets)
     tools = {each.name: each for made in sets for each in made}
+    if settings.knowledge:
+        _check_searches(settings, [each.name for made in sets for each in made])
     for name in built_in.keys() & tools.keys():
         raise ConfigError(f"handover: the name of the tool {name} is that of the built-in one")
+    for name in remembering.keys() & tools.keys():
+        raise ConfigError(f"memory: the name of the tool {name} is that of the built-in one")
+    tools |= remembering
     declared = settings.effects.tools
     if declared:
         from seawall.tools.declared import apply_policies  # noqa: PLC0415 - only if configured
@@ -546,7 +681,14 @@ def _offered(
         if catalog is not None and catalog.unavailable:
             declared = {name: each for name, each in declared.items() if name in tools}
         tools = apply_policies(tools, declared)
-    return tools | built_in
+    return {**tools, **built_in}
+
+
+def _check_searches(settings: Settings, names: list[str]) -> None:
+    """Check that no other tool has the name of one that searches documents."""
+    for name in settings.knowledge:
+        if names.count(f"search_{name}") > 1:
+            raise ConfigError(f"knowledge.{name}: there is another tool search_{name}")
 
 
 def _open_handover(
@@ -617,9 +759,13 @@ def _telemetry(settings: Settings, environment: Mapping[str, str]) -> "Telemetry
     return open_telemetry(settings.telemetry, settings.models, environment)
 
 
-def _observers(observe: Observe, telemetry: "Telemetry | None") -> Observe:
+def _observers(
+    observe: Observe, telemetry: "Telemetry | None", recorder: "TurnRecorder | None"
+) -> Observe:
     observers = Observers()
     observers.add(observe)
+    if recorder is not None:
+        observers.add(recorder.observe)
     if telemetry is not None:
         observers.add(telemetry.observe)
     return observers
@@ -645,6 +791,13 @@ def _open_toolset(name: str, settings: ToolsetSettings, folder: str) -> Toolset:
     return opened
 
 
+def _open_knowledge(settings: Settings, *, light: bool) -> Toolset:
+    """The tools that search the folders of documents."""
+    from seawall.knowledge.tool import open_knowledge  # noqa: PLC0415 - only if configured
+
+    return open_knowledge(settings.knowledge, light=light)
+
+
 def _build_agent(
     name: str,
     settings: AgentSettings,
@@ -663,6 +816,10 @@ def _build_agent(
                 f"agents.{name}.handover: set handover.url, handover.role and a secret"
             )
         names = (*(each for each in names if each != HAND_OVER), HAND_OVER)
+    if settings.memory:
+        from seawall.tools.memory import MEMORY_TOOLS  # noqa: PLC0415 - only if configured
+
+        names = (*names, *MEMORY_TOOLS)
     output = None
     if settings.output is not None:
         from seawall.agents.output import build_output  # noqa: PLC0415 - only if configured
@@ -688,6 +845,7 @@ def _build_agent(
         compaction=_compaction(name, settings, models),
         client_tools=settings.client_tools,
         client_instructions=settings.client_instructions,
+        memory=settings.memory,
     )
 
 
@@ -751,7 +909,11 @@ def _check_agents(agents: Mapping[str, Agent], settings: Settings) -> None:
 
 
 async def _open_store_and_tools(
-    settings: Settings, authenticator: Authenticator, environment: Mapping[str, str]
+    settings: Settings,
+    authenticator: Authenticator,
+    environment: Mapping[str, str],
+    *,
+    light: bool,
 ) -> tuple[SessionStore, tuple[Toolset, ...]]:
     """Open the store, load the tools, and fetch keys, concurrently.
 
@@ -775,6 +937,8 @@ async def _open_store_and_tools(
             toolsets = tuple(
                 _open_toolset(name, each, settings.folder) for name, each in settings.tools.items()
             )
+            if settings.knowledge:
+                toolsets += (await asyncio.to_thread(_open_knowledge, settings, light=light),)
     except ExceptionGroup as failed:
         if opening is not None and not opening.cancelled() and opening.exception() is None:
             await opening.result().close()

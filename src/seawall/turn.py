@@ -12,6 +12,7 @@ __all__ = [
     "AnswerOptions",
     "ApprovalRequest",
     "AssistantMessage",
+    "Attachment",
     "ClientTool",
     "Cost",
     "Decision",
@@ -26,6 +27,7 @@ __all__ = [
     "Question",
     "Resumption",
     "SessionKey",
+    "Source",
     "ToolCall",
     "ToolMessage",
     "TurnRecord",
@@ -33,6 +35,7 @@ __all__ = [
     "TurnRequest",
     "Usage",
     "UserMessage",
+    "cited_title",
 ]
 
 
@@ -90,10 +93,42 @@ class ToolCall(Struct, frozen=True, omit_defaults=True):
     extra: str = ""
 
 
-class UserMessage(Struct, frozen=True, tag="user", tag_field="role"):
-    """The user's message."""
+class Attachment(Struct, frozen=True, omit_defaults=True):
+    """A file that a user sent with a message. Its bytes are in the blob store.
+
+    Attributes:
+        id: Names session and file; see `storage.blobs`.
+        media_type: Such as "image/png"; found from its bytes.
+        name: As the client calls it, bounded; empty for none.
+        bytes: Size of what is stored.
+        tokens: About how many tokens a model reads for it.
+    """
+
+    id: str
+    media_type: str
+    name: str
+    bytes: int
+    tokens: int = 0
+
+
+class UserMessage(Struct, frozen=True, tag="user", tag_field="role", omit_defaults=True):
+    """The user's message.
+
+    Attributes:
+        text: Its text; empty only with attachments.
+        attachments: Files that were sent with it.
+    """
 
     text: str
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def described(self) -> str:
+        """Its text, with the names of its attachments."""
+        if not self.attachments:
+            return self.text
+        names = (each.name or each.media_type for each in self.attachments)
+        return f"[{', '.join(names)}] {self.text}".rstrip()
 
 
 class AssistantMessage(Struct, frozen=True, tag="assistant", tag_field="role", omit_defaults=True):
@@ -122,6 +157,29 @@ class Image(Struct, frozen=True):
     data: str
 
 
+class Source(Struct, frozen=True, omit_defaults=True):
+    """What a part of a tool's result was taken from, for clients to show.
+
+    Attributes:
+        title: Of the document.
+        section: Its headings above the part, outermost first, joined by " > "; empty for none.
+        url: Where people find it; empty if it has no address.
+        path: Name of the document in its collection; empty for none.
+        media_type: Of the document; empty for unknown.
+    """
+
+    title: str
+    section: str = ""
+    url: str = ""
+    path: str = ""
+    media_type: str = ""
+
+
+def cited_title(source: Source) -> str:
+    """The title and the section of a source, as one line."""
+    return f"{source.title} > {source.section}" if source.section else source.title
+
+
 class ToolMessage(Struct, frozen=True, tag="tool", tag_field="role", omit_defaults=True):
     """The result of a tool call.
 
@@ -131,6 +189,7 @@ class ToolMessage(Struct, frozen=True, tag="tool", tag_field="role", omit_defaul
         content: The text, which names the images.
         failed: Whether it is an error for the model to read.
         images: For models that take them; not stored.
+        sources: What the parts of the text were taken from, for clients.
     """
 
     call_id: str
@@ -138,6 +197,7 @@ class ToolMessage(Struct, frozen=True, tag="tool", tag_field="role", omit_defaul
     content: str
     failed: bool = False
     images: tuple[Image, ...] = ()
+    sources: tuple[Source, ...] = ()
 
 
 Message = UserMessage | AssistantMessage | ToolMessage
@@ -265,6 +325,7 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
         background: Whether to complete the turn even if no client waits for it any more.
         options: None to leave everything to the agent.
         named: Whether the client has chosen the session's id, also that of a new one.
+        attachments: Files that were sent with the message.
     """
 
     id: str
@@ -278,6 +339,12 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     background: bool = False
     options: AnswerOptions | None = None
     named: bool = False
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def message(self) -> UserMessage:
+        """The user's message."""
+        return UserMessage(self.text, self.attachments)
 
 
 class Question(Struct, frozen=True, omit_defaults=True):
@@ -551,10 +618,14 @@ class TurnReport(Struct):
         currency: Of the costs.
         cached: Whether the answer was produced for another turn.
         tenant: Empty until it is verified.
+        subject: The same.
+        session: Id of the session.
         effects: Tool, status and decision ("none" for none) of each effect that has ended.
         compaction: How a compaction of the session ended, whose summary, if there is one, is
             stored with this turn: "summarised", "failed", "refused"; empty for none. Its cost is
             in `spent`.
+        memory: Whether what is remembered of the user was "read", or could not be: "failed"; empty
+            for an agent without a memory.
     """
 
     turn: str
@@ -570,8 +641,11 @@ class TurnReport(Struct):
     currency: str = ""
     cached: bool = False
     tenant: str = ""
+    subject: str = ""
+    session: str = ""
     effects: list[tuple[str, str, str]] = []
     compaction: str = ""
+    memory: str = ""
 
     @property
     def succeeded(self) -> bool:

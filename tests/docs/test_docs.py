@@ -33,14 +33,18 @@ from seawall.identity.outbound.settings import (
     TokenExchangeAuth,
 )
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
+from seawall.knowledge.settings import KnowledgeLimits, KnowledgeSettings
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
+    AttachmentSettings,
+    BlobSettings,
     BudgetLimits,
     CacheLimits,
     EffectSettings,
     HandoverSettings,
     McpServerSettings,
+    MemorySettings,
     ModelSettings,
     OutputSettings,
     PriceSettings,
@@ -72,7 +76,9 @@ BY_HAND = {
     "getting-started.md",
     "handover.md",
     "intents.md",
+    "knowledge.md",
     "lambda.md",
+    "memory.md",
     "mcp-server.md",
     "openapi-tools.md",
     "mcp-tools.md",
@@ -86,12 +92,17 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[server.cors]": CorsSettings,
     "[effects]": EffectSettings,
     "[handover]": HandoverSettings,
+    "[memory]": MemorySettings,
     "[tools.NAME]`: openapi": OpenApiSettings,
     "[tools.NAME]`: mcp": McpSettings,
     "[tools.NAME.overrides.OPERATION]": OperationSettings,
     "[tools.NAME.limits]": SourceLimits,
     "[tools.NAME.tls]": TlsSettings,
+    "[blobs]": BlobSettings,
+    "[attachments]": AttachmentSettings,
     "[mcp]": McpServerSettings,
+    "[knowledge.NAME]": KnowledgeSettings,
+    "[knowledge.NAME.limits]": KnowledgeLimits,
     "[effects.tools.NAME]": ToolPolicySettings,
     "[turn]": StageLimits,
     "[admission]": AdmissionSettings,
@@ -134,10 +145,16 @@ def pages(where: Callable[[Path], bool]) -> list[Any]:
     ]
 
 
+def follow(page: Path, folder: Path, server: str, environment: dict[str, str]) -> None:
+    blocks = blocks_of(page)
+    planner = any(re.search(r"seawall[ .]plan\b", block.text) for block in blocks)
+    with Reader(folder, server, environment, planner=planner) as reader:
+        reader.follow(blocks)
+
+
 @pytest.mark.parametrize("path", pages(lambda path: path.name in BY_HAND), ids=page_id)
 def test_every_code_block_by_hand_has_the_documented_result(path: Path, tmp_path: Path) -> None:
-    with Reader(tmp_path, "http://127.0.0.1:9", {}) as reader:
-        reader.follow(blocks_of(path))
+    follow(path, tmp_path, "http://127.0.0.1:9", {})
 
 
 @pytest.mark.parametrize("path", pages(lambda path: path.name in OFFLINE), ids=page_id)
@@ -145,16 +162,14 @@ def test_every_code_block_without_a_server_has_the_documented_result(
     path: Path, desk: Path
 ) -> None:
     own = {"XDG_STATE_HOME": str(desk / "state")}  # other fleets of the lab are not its own
-    with Reader(desk, "http://127.0.0.1:9", own) as reader:
-        reader.follow(blocks_of(path))
+    follow(path, desk, "http://127.0.0.1:9", own)
 
 
 @pytest.mark.parametrize(
     "path", pages(lambda path: path.name not in BY_HAND | OFFLINE), ids=page_id
 )
 def test_every_code_block_has_the_documented_result(path: Path, site: Site, desk: Path) -> None:
-    with Reader(desk, site.url, site.environment) as reader:
-        reader.follow(blocks_of(path))
+    follow(path, desk, site.url, site.environment)
 
 
 def anchors_of(path: Path) -> set[str]:

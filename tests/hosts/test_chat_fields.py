@@ -163,7 +163,7 @@ REFUSED: list[tuple[str, object, str]] = [
     ("stop", ["a"] * 5, "stop"),
     ("stop", "x" * 257, "stop"),
     ("stop", 5, "stop"),
-    ("messages", [{"role": "user", "content": [IMAGE]}], "messages[0].content[0].type"),
+    ("messages", [{"role": "user", "content": [IMAGE]}], "messages[0].content[0].image_url.url"),
     ("messages", [{"role": "alien", "content": "a"}], "messages[0].role"),
     ("response_format", {"type": "xml"}, "response_format.type"),
     ("response_format", {"type": "json_schema"}, "response_format.json_schema"),

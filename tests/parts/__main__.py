@@ -7,7 +7,16 @@ a part its tests are skipped; with SEAWALL_REQUIRE_ALL=1 a missing part is an er
 import os
 import sys
 
-from tests.parts import dynamodb_local, mcp_clients, mcp_parts, system, tools, ui_clients
+from tests.parts import (
+    browser,
+    dynamodb_local,
+    mcp_clients,
+    mcp_parts,
+    seaweedfs,
+    system,
+    tools,
+    ui_clients,
+)
 
 _MISSING = (
     dynamodb_local.missing,
@@ -15,12 +24,15 @@ _MISSING = (
     tools.missing_sam,
     tools.missing_locust,
     tools.missing_mcp_time,
+    tools.missing_openai_clients,
     tools.missing_crds,
     tools.missing_oidc,
     tools.missing_openapi,
     mcp_parts.missing,
     mcp_clients.missing,
     ui_clients.missing,
+    seaweedfs.missing,
+    browser.missing,
 )
 
 
@@ -31,13 +43,14 @@ def main() -> int:
         sys.stdout.write(" ".join(names) + "\n")
         return 0
     system.install_packages()
-    sys.stdout.write("Checking DynamoDB, SAM, Locust, validators, MCP, AI SDK under .venv ...\n")
-    failure = dynamodb_local.install()
+    sys.stdout.write("Checking DynamoDB, SeaweedFS, SAM, validators, clients ... under .venv ...\n")
+    failures = [dynamodb_local.install(), seaweedfs.install()]
     tools.install()
     mcp_parts.install()
     mcp_clients.install()
     ui_clients.install()
-    reasons = dict.fromkeys(filter(None, [failure, *(missing() for missing in _MISSING)]))
+    browser.install()
+    reasons = dict.fromkeys(filter(None, [*failures, *(missing() for missing in _MISSING)]))
     for reason in reasons:
         sys.stderr.write(f"{reason}; tests that need it are skipped\n")
     return int(bool(reasons) and os.environ.get("SEAWALL_REQUIRE_ALL") == "1")

@@ -3,14 +3,14 @@
 import asyncio
 import hashlib
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from msgspec import Struct
 
 from seawall.agents import HAND_OFF, Agent
 from seawall.events import Event
-from seawall.models import Meter
+from seawall.models import Meter, TextSink
 from seawall.spans import Span, within_span
 from seawall.tools.arguments import decode_arguments
 from seawall.tools.port import ToolContext, ToolError, ToolOutcome, truncate
@@ -23,6 +23,9 @@ from seawall.turn import (
     ToolCall,
     Usage,
 )
+
+if TYPE_CHECKING:
+    from seawall.models.attachments import Contents
 
 __all__ = [
     "AgentTurn",
@@ -128,6 +131,9 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
             among the answer's messages.
         approval_seconds: How long an approval is waited for, if the tool does not say.
         caller_token: See `ToolContext`.
+        contents: Where the bytes of attachments are found; None if no message has any.
+        sink: Takes text at once, in place of an event; None if all is to be emitted.
+        memory: Shown before the history to agents with a memory.
     """
 
     turn: str
@@ -144,6 +150,9 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
     interludes: Mapping[int, tuple[Message, ...]] = {}
     approval_seconds: float = 86_400.0
     caller_token: str = ""
+    contents: "Contents | None" = None
+    sink: TextSink | None = None
+    memory: tuple[Message, ...] = ()
 
     def __repr__(self) -> str:
         return f"AgentTurn(turn={self.turn!r}, session={self.session!r})"

@@ -1,7 +1,7 @@
 """Models. This is their port: requests, events and the interface that every provider implements."""
 
 from collections.abc import AsyncGenerator
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -14,7 +14,11 @@ from seawall.turn import (
     ToolCall,
     ToolMessage,
     Usage,
+    UserMessage,
 )
+
+if TYPE_CHECKING:
+    from seawall.models.attachments import Contents
 
 __all__ = [
     "CHARACTERS_PER_TOKEN",
@@ -29,6 +33,7 @@ __all__ = [
     "Progress",
     "Prompt",
     "Text",
+    "TextSink",
     "ToolCalls",
     "ToolSpec",
     "estimate_prompt_tokens",
@@ -111,6 +116,21 @@ class Caller(Protocol):
         ...
 
 
+class TextSink(Protocol):
+    """Takes pieces of an answer at once, where nothing has to be waited for."""
+
+    def __call__(self, text: str) -> bool:
+        """Take the next piece.
+
+        Args:
+            text: Not empty.
+
+        Returns:
+            Whether it was taken; if not, the model yields it, and waits until its reader goes on.
+        """
+        ...
+
+
 class ModelRequest(Struct, frozen=True):
     """One call: the agent's fixed prompt and the conversation so far.
 
@@ -122,9 +142,12 @@ class ModelRequest(Struct, frozen=True):
         meter: Of the turn; every attempt that is made for this call is charged to it.
         stop: Texts that end the answer. A provider may ignore them; see `StopSequenceModel`.
         caller: On whose behalf; None for no turn's.
+        contents: Where the bytes of attachments are found; None if no message has any.
         tool_choice: "auto", "none", "required", or the name of the tool that has to be called. A
             provider may not keep to it: the caller checks.
         parallel_tool_calls: Whether one answer may have several calls; as above.
+        sink: A model that has yielded text may pass what follows to it, in order, instead of
+            yielding it; None if all is to be yielded.
     """
 
     prompt: Prompt
@@ -134,8 +157,10 @@ class ModelRequest(Struct, frozen=True):
     meter: Meter | None = None
     stop: tuple[str, ...] = ()
     caller: Caller | None = None
+    contents: "Contents | None" = None
     tool_choice: str = "auto"
     parallel_tool_calls: bool = True
+    sink: TextSink | None = None
 
 
 class Text(Struct, frozen=True):
@@ -250,7 +275,7 @@ def _message_bytes(message: Message) -> int:
     if isinstance(message, AssistantMessage):
         called = sum(len(call.name) + _size(call.arguments) for call in message.tool_calls)
         return _MESSAGE_OVERHEAD + _size(message.text) + called
-    return _MESSAGE_OVERHEAD + _size(message.text)
+    return _MESSAGE_OVERHEAD + _size(message.text) + _attached(message)
 
 
 def _characters(message: Message) -> int:
@@ -260,4 +285,11 @@ def _characters(message: Message) -> int:
     if isinstance(message, AssistantMessage):
         called = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
         return _MESSAGE_OVERHEAD + len(message.text) + called
-    return _MESSAGE_OVERHEAD + len(message.text)
+    return _MESSAGE_OVERHEAD + len(message.text) + _attached(message)
+
+
+def _attached(message: UserMessage) -> int:
+    """Characters' worth of the tokens of attachments."""
+    if not message.attachments:
+        return 0
+    return sum(each.tokens for each in message.attachments) * CHARACTERS_PER_TOKEN

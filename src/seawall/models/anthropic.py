@@ -291,7 +291,8 @@ def _wire_tool(tool: ToolSpec) -> dict[str, object]:
 
 def _blocks(message: Message, ids: CallIds) -> Sequence[dict[str, object]]:
     if isinstance(message, UserMessage):
-        return [{"type": "text", "text": message.text}]
+        plain = type(message) is UserMessage
+        return [{"type": "text", "text": message.text}] if plain else _user_blocks(message)
     if isinstance(message, AssistantMessage):
         blocks: list[dict[str, object]] = []
         if message.text and not message.text.isspace():
@@ -312,6 +313,23 @@ def _blocks(message: Message, ids: CallIds) -> Sequence[dict[str, object]]:
         "is_error": message.failed,
     }
     return [result]
+
+
+def _user_blocks(message: UserMessage) -> list[dict[str, object]]:
+    """A message with files, which stand before its text."""
+    from seawall.models.attachments import files_of  # noqa: PLC0415 - only where there are
+
+    blocks: list[dict[str, object]] = []
+    for each in files_of(message):
+        if isinstance(each, Image):
+            blocks.append(_wire_image(each))
+        else:
+            source = {"type": "base64", "media_type": "application/pdf", "data": each.data}
+            title = {"title": each.name} if each.name else {}
+            blocks.append({"type": "document", "source": source, **title})
+    if message.text.strip():
+        blocks.append({"type": "text", "text": message.text})
+    return blocks
 
 
 def _wire_image(image: Image) -> dict[str, object]:

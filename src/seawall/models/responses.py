@@ -317,9 +317,27 @@ def _wire_tool(tool: ToolSpec) -> dict[str, object]:
     }
 
 
+def _user_parts(message: UserMessage) -> list[dict[str, object]]:
+    """A message with files, which stand before its text."""
+    from seawall.models.attachments import files_of  # noqa: PLC0415 - only where there are
+
+    parts: list[dict[str, object]] = []
+    for each in files_of(message):
+        if isinstance(each, Image):
+            parts.append(_wire_image(each))
+        else:
+            data = f"data:application/pdf;base64,{each.data}"
+            name = each.name or "document.pdf"
+            parts.append({"type": "input_file", "filename": name, "file_data": data})
+    if message.text.strip():
+        parts.append({"type": "input_text", "text": message.text})
+    return parts
+
+
 def _items(message: Message, ids: CallIds) -> Sequence[dict[str, object]]:
     if isinstance(message, UserMessage):
-        return [{"role": "user", "content": message.text}]
+        plain = type(message) is UserMessage
+        return [{"role": "user", "content": message.text if plain else _user_parts(message)}]
     if isinstance(message, AssistantMessage):
         items: list[dict[str, object]] = []
         if message.text and not message.text.isspace():

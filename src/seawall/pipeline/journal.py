@@ -50,7 +50,6 @@ from seawall.turn import (
     SessionKey,
     ToolMessage,
     TurnRecord,
-    UserMessage,
 )
 
 __all__ = [
@@ -182,7 +181,7 @@ class TurnJournal:
         """
         self._effects |= {each.id: each for each in step.effects}
         outcomes = tuple(
-            ToolMessage(call.id, call.name, outcome.content, outcome.failed, outcome.images)
+            outcome.message(call.id, call.name)
             for call in step.calls
             if (outcome := step.outcomes.get(call.id)) is not None
         )
@@ -443,13 +442,15 @@ class TurnJournal:
             revision = stored.journal.revision + 1
         number = (origin.session.version if origin.session is not None else 0) + 1
         done = status == "completed"
+        # A retry has stored the files of its message under other ids.
+        message = stored.messages[0] if stored is not None else self._context.request.message
         return TurnRecord(
             id=origin.turn,
             number=stored.number if stored is not None else number,
             created_at=stored.created_at if stored is not None else time.time(),
             agent=answer.agent,
             intent=origin.detection.intent,
-            messages=(UserMessage(self._context.request.text), *without_images(answer.messages)),
+            messages=(message, *without_images(answer.messages)),
             usage=answer.usage + origin.detection.usage,
             confidence=origin.detection.confidence,
             by=origin.detection.by,

@@ -77,7 +77,7 @@ async def answer_run(
         else:
             await _return(orchestrator, exchange, taken, stream)
         return
-    text = run_text(body, settings)
+    text, files = run_text(body, settings)
     conversation = await open_conversation(orchestrator, exchange, body.thread_id)
     props = body.forwarded_props
     request = conversation.request(
@@ -87,6 +87,20 @@ async def answer_run(
         background=bool(props and props.background),
         options=run_options(body),
     )
+    if files:
+        from seawall.hosts.http.attachments import (  # noqa: PLC0415 - only if there are
+            SentFile,
+            sent_file,
+            with_attachments,
+        )
+
+        sent = [
+            sent_file(each.url, each.field, name=each.name)
+            if each.url
+            else SentFile(each.field, each.data, each.file, each.name)
+            for each in files
+        ]
+        request = await with_attachments(orchestrator, exchange, request, sent)
     await _run(orchestrator, exchange, exchange.with_deadline(request), stream)
 
 

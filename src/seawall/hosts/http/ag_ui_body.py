@@ -14,6 +14,7 @@ from seawall.turn import AnswerOptions
 
 __all__ = [
     "AgUiBody",
+    "AgUiFile",
     "Resume",
     "check_run",
     "resumed",
@@ -41,6 +42,16 @@ class AgUiMessage(Struct, frozen=True, rename="camel"):
     content: Any = None
     tool_call_id: str | None = None
     error: str | None = None
+
+
+class AgUiFile(Struct, frozen=True):
+    """A file of a message: one of its bytes in Base64, the id of an upload, and an address."""
+
+    field: str
+    name: str
+    data: str = ""
+    file: str = ""
+    url: str = ""
 
 
 class Resume(Struct, frozen=True, rename="camel"):
@@ -152,15 +163,15 @@ def run_results(body: AgUiBody) -> dict[str, tuple[str, bool, str]]:
     return found
 
 
-def run_text(body: AgUiBody, settings: ServerSettings) -> str:
-    """The text of the last message, which is the user's.
+def run_text(body: AgUiBody, settings: ServerSettings) -> tuple[str, list[AgUiFile]]:
+    """The text of the last message, which is the user's, and its files.
 
     Args:
         body: Of the run.
         settings: Their limits apply.
 
     Raises:
-        InvalidField: There is none, or it has something else than text.
+        InvalidField: There is none, or it has something else than text and files.
     """
     if not body.messages:
         raise InvalidField("There must be a message.", field="messages")
@@ -169,15 +180,39 @@ def run_text(body: AgUiBody, settings: ServerSettings) -> str:
     if message.role != "user":
         raise InvalidField("The last message must be the user's.", field=f"{field}.role")
     content = message.content
+    files: list[AgUiFile] = []
     if isinstance(content, list):
+        texts: list[str] = []
         for index, part in enumerate(content):
+            where = f"{field}.content[{index}]"
             text = part.get("text") if isinstance(part, dict) else None
-            if not (isinstance(text, str) and part.get("type") == "text"):
-                raise InvalidField("Only text is offered.", field=f"{field}.content[{index}]")
-        content = "".join(part["text"] for part in content)
+            if isinstance(part, dict) and part.get("type") in ("image", "document"):
+                files.append(_file(part, where))
+            elif isinstance(text, str) and part.get("type") == "text":
+                texts.append(text)
+            else:
+                raise InvalidField("Must be text, an image or a document.", field=where)
+        content = "".join(texts)
     if not isinstance(content, str):
         raise InvalidField("Must be a text, or a list of parts.", field=f"{field}.content")
-    return checked_text(content, f"{field}.content", settings)
+    return checked_text(content, f"{field}.content", settings, required=not files), files
+
+
+def _file(part: dict[str, Any], field: str) -> AgUiFile:
+    """The file of a part: its bytes, a data URL, or the id of an upload."""
+    source = part.get("source")
+    value = source.get("value") if isinstance(source, dict) else None
+    if not isinstance(source, dict) or not isinstance(value, str):
+        raise InvalidField("Must have a value.", field=f"{field}.source")
+    where, kind = f"{field}.source.value", source.get("type")
+    metadata = part.get("metadata")
+    named = metadata.get("filename") if isinstance(metadata, dict) else None
+    name = named if isinstance(named, str) else ""
+    if kind == "data":
+        return AgUiFile(where, name, data=value)
+    if kind == "file":
+        return AgUiFile(where, name, file=value)
+    return AgUiFile(where, name, url=value)
 
 
 def resumed(resume: Resume, field: str) -> Answer | None:

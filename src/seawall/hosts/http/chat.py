@@ -31,6 +31,7 @@ from seawall.hosts.http.chat_body import (
     ReturnedContent,
     answer_options,
     chat_request,
+    has_files,
     instructions_field,
     returned_contents,
 )
@@ -111,6 +112,12 @@ async def _source(
     request = exchange.with_deadline(
         chat_request(body, session=session, key=key, settings=settings, instructed=instructed)
     )
+    if any(map(has_files, body.messages)):
+        from seawall.hosts.http.attachments import with_attachments  # noqa: PLC0415 - if there are
+        from seawall.hosts.http.chat_files import chat_files  # noqa: PLC0415 - likewise
+
+        sent = chat_files(body, request)
+        request = await with_attachments(orchestrator, exchange, request, sent)
     reply.begin(request)
 
     async def run(emit: Emit) -> None:

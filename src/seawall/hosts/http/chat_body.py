@@ -22,9 +22,13 @@ __all__ = [
     "IGNORED_FIELDS",
     "REFUSED_FIELDS",
     "ChatBody",
+    "ChatMessage",
+    "FilePart",
+    "ImagePart",
     "ReturnedContent",
     "answer_options",
     "chat_request",
+    "has_files",
     "instructions_field",
     "returned_contents",
 ]
@@ -74,14 +78,53 @@ class RefusalPart(Struct, frozen=True, tag="refusal", tag_field="type"):
     refusal: str | None = None
 
 
+class ImageAddress(Struct, frozen=True):
+    """A data URL; how closely a model looks at an image is not chosen by clients."""
+
+    url: str
+
+
+class ImagePart(Struct, frozen=True, tag="image_url", tag_field="type"):
+    """A part of a user's message: an image."""
+
+    image_url: ImageAddress
+
+
+class ChatFile(Struct, frozen=True):
+    """A file by its bytes, or by the id of an upload."""
+
+    file_data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+class FilePart(Struct, frozen=True, tag="file", tag_field="type"):
+    """A part of a user's message: a file."""
+
+    file: ChatFile
+
+
 class ChatMessage(Struct, frozen=True):
     """A message in OpenAI's format; `content` is text or a list of parts."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[TextPart | RefusalPart] | None = None
+    content: str | list[TextPart | RefusalPart | ImagePart | FilePart] | None = None
     refusal: str | None = None
     tool_calls: list[ChatCall] | None = None
     tool_call_id: str | None = None
+
+    @property
+    def text(self) -> str:
+        """The text of its content."""
+        content = self.content
+        if isinstance(content, list):
+            texts = (
+                each.text if isinstance(each, TextPart) else each.refusal
+                for each in content
+                if isinstance(each, TextPart | RefusalPart)
+            )
+            content = "".join(filter(None, texts))
+        return (content or "") + (self.refusal or "" if self.role == "assistant" else "")
 
 
 class StreamOptions(Struct, frozen=True):
@@ -169,15 +212,22 @@ def returned_contents(body: ChatBody, settings: ServerSettings) -> list[Returned
             raise InvalidField(
                 "Must be the id of a call that has no other result.", field=f"{field}.tool_call_id"
             )
-        returned = ReturnedContent(message.tool_call_id, _content(message), field)
+        returned = ReturnedContent(message.tool_call_id, message.text, field)
         found[message.tool_call_id] = returned
     return list(found.values())[::-1]
+
+
+def has_files(message: ChatMessage) -> bool:
+    """Whether a message has parts that are files."""
+    return isinstance(message.content, list) and any(
+        isinstance(each, ImagePart | FilePart) for each in message.content
+    )
 
 
 def instructions_field(body: ChatBody) -> str | None:
     """Path of the first message with instructions; None if there is none."""
     for index, message in enumerate(body.messages):
-        if message.role in _INSTRUCTING and _content(message).strip():
+        if message.role in _INSTRUCTING and message.text.strip():
             return f"messages[{index}].role"
     return None
 
@@ -213,7 +263,12 @@ def chat_request(
     session = identifier(session or (body.metadata or {}).get("session"), "session")
     history = () if session else _history(body.messages[:last], settings)
     return new_request(
-        checked_text(_content(body.messages[last]), f"messages[{last}].content", settings),
+        checked_text(
+            body.messages[last].text,
+            f"messages[{last}].content",
+            settings,
+            required=not has_files(body.messages[last]),
+        ),
         session=session,
         agent=None if body.model == "auto" else _agent(body.model),
         idempotency_key=key,
@@ -275,7 +330,7 @@ def answer_options(
 def _instructions(body: ChatBody, settings: ServerSettings) -> str:
     texts: list[str] = []
     for index, message in enumerate(body.messages):
-        text = _content(message)
+        text = message.text
         if message.role in _INSTRUCTING and text.strip():
             texts.append(checked_text(text, f"messages[{index}].content", settings))
     return checked_text("\n\n".join(texts), "messages", settings) if texts else ""
@@ -317,7 +372,7 @@ def _history(messages: list[ChatMessage], settings: ServerSettings) -> tuple[Mes
     calls = History()
     size = 0
     for index, message in enumerate(messages):
-        field, text = f"messages[{index}]", _content(message)
+        field, text = f"messages[{index}]", message.text
         if message.role in _INSTRUCTING:
             continue
         if message.role == "function":
@@ -338,15 +393,7 @@ def _history(messages: list[ChatMessage], settings: ServerSettings) -> tuple[Mes
         if message.role == "assistant" and message.tool_calls:
             made = calls.called(message.tool_calls, f"{field}.tool_calls")
             history.append(AssistantMessage(text, made))
-        elif text.strip():
+        elif text.strip() or (message.role == "user" and has_files(message)):
             history.append(UserMessage(text) if message.role == "user" else AssistantMessage(text))
     calls.end()
     return tuple(history)
-
-
-def _content(message: ChatMessage) -> str:
-    content = message.content
-    if isinstance(content, list):
-        parts = [each.text if isinstance(each, TextPart) else each.refusal for each in content]
-        content = "".join(filter(None, parts))
-    return (content or "") + (message.refusal or "" if message.role == "assistant" else "")

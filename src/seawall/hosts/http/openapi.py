@@ -16,8 +16,18 @@ from seawall.hosts.http.bodies import IDENTIFIER_PATTERN, KEY_PATTERN, TurnBody
 from seawall.hosts.http.chat_body import ChatBody
 from seawall.hosts.http.client_tools import MAX_TOOLS, TOOL_NAME_PATTERN, OwnToolDefinition
 from seawall.hosts.http.effects import ResultBody
+from seawall.hosts.http.memory import CorrectionBody
+from seawall.hosts.http.openai_conversations import ConversationBody
+from seawall.hosts.http.openapi_files import bound_attachments, file_paths, file_schemas
+from seawall.hosts.http.openapi_responses import (
+    bound_responses,
+    response_paths,
+    response_schemas,
+)
+from seawall.hosts.http.responses_body import ResponsesBody
 from seawall.hosts.http.sessions import SessionTurn
 from seawall.hosts.http.ui_body import UiBody
+from seawall.settings import AttachmentSettings, MemorySettings
 
 __all__ = ["openapi_document"]
 
@@ -136,32 +146,55 @@ _SESSION_FIELDS: dict[str, Schema] = {
 }
 
 
-def openapi_document(settings: ServerSettings, *, mcp: bool = False) -> bytes:
+def openapi_document(
+    settings: ServerSettings,
+    memory: MemorySettings,
+    *,
+    mcp: bool = False,
+    files: AttachmentSettings | None = None,
+) -> bytes:
     """Build the OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0).
 
     Args:
         settings: Their limits become part of the schemas.
+        memory: Likewise.
         mcp: Whether there is the endpoint of the Model Context Protocol.
+        files: Likewise; None where no files are taken.
 
     Returns:
         JSON.
     """
     (*_, event), schemas = msgspec.json.schema_components(
-        [TurnBody, ChatBody, UiBody, AgUiBody, SessionTurn, OwnToolDefinition, ResultBody, Event],
+        [
+            *(TurnBody, ChatBody, ResponsesBody, ConversationBody, UiBody, AgUiBody),
+            *(CorrectionBody, SessionTurn, OwnToolDefinition, ResultBody, Event),
+        ],
         ref_template="#/components/schemas/{name}",
     )
     schemas["Event"] = event
     _bound_turn(schemas["TurnBody"]["properties"], settings)
     _bound_chat(schemas, settings)
+    bound_responses(schemas, settings)
     _bound_ui(schemas, settings)
+    schemas["CorrectionBody"]["properties"]["text"] = {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": memory.characters,
+        "pattern": "^[^\\u0000]*\\S[^\\u0000]*$",
+    }
     schemas["Verdict"] = _VERDICT
     schemas["ResolutionBody"] = _RESOLUTION
     schemas["PersonMessage"] = _PERSON_MESSAGE
-    schemas |= _answers()
+    bound_attachments(schemas, files)
+    schemas |= _answers() | response_schemas()
+    schemas |= file_schemas() if files is not None else {}
     document = {
         "openapi": "3.1.0",
         "info": {"title": "Seawall", "version": "1"},
-        "paths": _paths() | (_mcp_paths() if mcp else {}),
+        "paths": _paths()
+        | response_paths()
+        | (_mcp_paths() if mcp else {})
+        | (file_paths() if files is not None else {}),
         "security": [{"bearer": []}, {"apiKey": []}],
         "components": {
             "schemas": schemas,
@@ -273,7 +306,10 @@ def _answers() -> dict[str, Schema]:
                 "text": _TEXT,
                 "tool_calls": {
                     "type": "array",
-                    "items": _closed({"name": _TEXT, "failed": {"type": "boolean"}}),
+                    "items": _closed(
+                        {"name": _TEXT, "failed": {"type": "boolean"}},
+                        sources={"type": "array", "items": _ref("Source")},
+                    ),
                 },
                 "replayed": {"type": "boolean"},
             },
@@ -330,7 +366,28 @@ def _answers() -> dict[str, Schema]:
         ),
         "UnknownEffect": _closed(_CALL_FIELDS | {"effect": _TEXT}),
         "EffectList": _closed(
-            {"effects": _list_of(_ref("UnknownEffect")), "cursor": {"type": ["string", "null"]}}
+            {
+                "effects": _list_of(
+                    _closed(_CALL_FIELDS | {"effect": _TEXT, "may_resolve": {"type": "boolean"}})
+                ),
+                "cursor": {"type": ["string", "null"]},
+            }
+        ),
+        "HandoverList": _closed(
+            {
+                "handovers": _list_of(
+                    _closed(
+                        _CALL_FIELDS
+                        | {
+                            "role": {"type": ["string", "null"]},
+                            "expires_at": _NUMBER,
+                            "may_answer": {"type": "boolean"},
+                            "messages": _TEXT,
+                        }
+                    )
+                ),
+                "cursor": {"type": ["string", "null"]},
+            }
         ),
         "Resolved": _closed({"effect": _TEXT, "turn": _TEXT, "decision": decision}),
         "ChatCompletion": _closed(
@@ -356,6 +413,16 @@ def _answers() -> dict[str, Schema]:
         "SessionTurns": _closed(
             _SESSION_FIELDS | {"turns": _list_of(record), "cursor": {"type": ["string", "null"]}}
         ),
+        "Fact": _closed(
+            {
+                **dict.fromkeys(("id", "key", "text", "agent", "session", "turn"), _TEXT),
+                "said": {"type": "boolean"},
+                "by": {"enum": ["agent", "subject"]},
+                "version": _COUNT,
+                **dict.fromkeys(("created_at", "updated_at", "expires_at"), _NUMBER),
+            }
+        ),
+        "Memory": _closed({"facts": _list_of(_ref("Fact"))}),
         "Health": _closed({"status": {"enum": ["alive", "ready"]}}),
     }
 
@@ -366,6 +433,7 @@ def _paths() -> dict[str, Any]:
     session = _parameter("session", "path", "A session of the caller's own.", identifier)
     turn = _parameter("turn", "path", "A turn of the caller's own.", identifier)
     effect = _parameter("effect", "path", "An effect of unknown outcome.", identifier)
+    fact = _parameter("fact", "path", "A fact about the caller.", identifier)
     page = [
         _parameter(
             "limit",
@@ -475,6 +543,14 @@ def _paths() -> dict[str, Any]:
                 _DECIDED,
                 body="PersonMessage",
                 parameters=[session, key],
+            )
+        },
+        "/v1/handovers": {
+            "get": _operation(
+                "Conversations that wait for a person: the caller's, and those it may answer",
+                {"200": _answer("A page of conversations.", _json("HandoverList"))},
+                (*_OWNED, 422),
+                parameters=page,
             )
         },
         "/v1/effects": {
@@ -615,6 +691,39 @@ def _paths() -> dict[str, Any]:
                 {"204": _answer("The session was deleted.")},
                 (*_OWNED, 404),
                 parameters=[session],
+            ),
+        },
+        "/v1/memory": {
+            "get": _operation(
+                "What is remembered of the caller",
+                {"200": _answer("All facts.", _json("Memory"))},
+                (*_OWNED, 403),
+            ),
+            "delete": _operation(
+                "Delete all that is remembered of the caller",
+                {"204": _answer("It was deleted.")},
+                (*_OWNED, 403),
+            ),
+        },
+        "/v1/memory/{fact}": {
+            "get": _operation(
+                "A fact that is remembered of the caller",
+                {"200": _answer("The fact.", _json("Fact"))},
+                (*_OWNED, 403, 404),
+                parameters=[fact],
+            ),
+            "patch": _operation(
+                "Correct a fact",
+                {"200": _answer("The corrected fact.", _json("Fact"))},
+                (*_POSTED, 403),
+                body="CorrectionBody",
+                parameters=[fact],
+            ),
+            "delete": _operation(
+                "Delete a fact",
+                {"204": _answer("The fact was deleted.")},
+                (*_OWNED, 403, 404),
+                parameters=[fact],
             ),
         },
         "/livez": _open("Liveness probe", "The process is alive.", health),

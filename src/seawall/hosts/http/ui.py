@@ -52,7 +52,7 @@ async def answer_ui_chat(orchestrator: "Orchestrator", exchange: Exchange) -> No
     if message.role == "assistant":
         await _continue(orchestrator, exchange, body, index)
         return
-    text, own = text_of(message, index, settings)
+    text, own, files = text_of(message, index, settings)
     conversation = await open_conversation(orchestrator, exchange, body.id)
     request = conversation.request(
         text,
@@ -61,6 +61,14 @@ async def answer_ui_chat(orchestrator: "Orchestrator", exchange: Exchange) -> No
         background=bool(body.background),
         options=body.options(settings),
     )
+    if files:
+        from seawall.hosts.http.attachments import (  # noqa: PLC0415 - only if there are
+            file_at,
+            with_attachments,
+        )
+
+        sent = [file_at(each.url, each.field, name=each.name) for each in files]
+        request = await with_attachments(orchestrator, exchange, request, sent)
     await _run(orchestrator, exchange, exchange.with_deadline(request))
 
 

@@ -13,7 +13,15 @@ from seawall.hosts.http.conversations import Answer
 from seawall.pipeline.decisions import Verdict
 from seawall.turn import AnswerOptions
 
-__all__ = ["UiBody", "UiMessage", "answers_of", "newest_message", "results_of", "text_of"]
+__all__ = [
+    "UiBody",
+    "UiFile",
+    "UiMessage",
+    "answers_of",
+    "newest_message",
+    "results_of",
+    "text_of",
+]
 
 _MAX_MESSAGE_ID_CHARACTERS = 128
 
@@ -46,6 +54,8 @@ class UiPart(
         output: Its result, any JSON.
         error: Its error.
         executed: Whether it was executed here, not by the client.
+        url: Of a file: a data URL, or the id of an upload.
+        filename: Of a file.
     """
 
     type: str
@@ -56,6 +66,16 @@ class UiPart(
     output: Any = None
     error: str | None = None
     executed: bool | None = None
+    url: str | None = None
+    filename: str | None = None
+
+
+class UiFile(Struct, frozen=True):
+    """A file of a message: its path in the body, its data URL or the id of an upload, its name."""
+
+    field: str
+    url: str
+    name: str
 
 
 class UiMessage(Struct, frozen=True):
@@ -132,8 +152,10 @@ def newest_message(body: UiBody, settings: ServerSettings) -> tuple[int, UiMessa
     return index, message
 
 
-def text_of(message: UiMessage, index: int, settings: ServerSettings) -> tuple[str, str]:
-    """The text of a user's message, and the idempotency key that is made of its id.
+def text_of(
+    message: UiMessage, index: int, settings: ServerSettings
+) -> tuple[str, str, list[UiFile]]:
+    """The text of a user's message, the idempotency key that is made of its id, and its files.
 
     Args:
         message: Of the user.
@@ -141,20 +163,26 @@ def text_of(message: UiMessage, index: int, settings: ServerSettings) -> tuple[s
         settings: Their limits apply.
 
     Raises:
-        InvalidField: It has something else than text, or no id.
+        InvalidField: It has something else than text and files, or no id.
     """
     field = f"messages[{index}]"
     parts: list[str] = []
+    files: list[UiFile] = []
     for number, part in enumerate(message.parts):
-        if part.type != "text":
-            raise InvalidField("Only text is offered.", field=f"{field}.parts[{number}].type")
-        parts.append(part.text or "")
+        where = f"{field}.parts[{number}]"
+        if part.type == "file":
+            files.append(UiFile(f"{where}.url", part.url or "", part.filename or ""))
+        elif part.type == "text":
+            parts.append(part.text or "")
+        else:
+            raise InvalidField("Must be text, or a file.", field=f"{where}.type")
     if len(message.id) > _MAX_MESSAGE_ID_CHARACTERS:
         raise InvalidField(
             f"Must be at most {_MAX_MESSAGE_ID_CHARACTERS} characters.", field=f"{field}.id"
         )
     key = checked_key(message.id, f"{field}.id")
-    return checked_text("".join(parts), f"{field}.parts", settings), key
+    text = checked_text("".join(parts), f"{field}.parts", settings, required=not files)
+    return text, key, files
 
 
 def results_of(message: UiMessage, index: int) -> dict[str, tuple[str, bool, str]]:
