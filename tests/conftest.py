@@ -94,6 +94,7 @@ _STARTS_PROCESSES = re.compile(
     r"|tests\.(servers|fork_server|attack|aws_lambda\.running|hosts\.conftest|lab\.conftest|plan\.browser|parts\.browser))\b"
 )
 _STARTING = {  # by fixtures and commands, which their text does not show
+    "attachments/test_checker.py",
     "cli/test_tools.py",
     "hosts/test_chat_fields.py",
     "hosts/test_client_tools.py",
@@ -111,6 +112,7 @@ _SLOW = {
     "knowledge/test_index.py",
     "knowledge/test_search.py",
     "knowledge/test_tool.py",
+    "models/test_attachments.py",
     "models/test_hostile_servers.py",
     "models/test_local.py",
     "models/test_oracles.py",
