@@ -373,7 +373,7 @@ def _response_endpoints(path: str) -> dict[str, Endpoint] | None:
         return {"POST": lambda app, exchange: stored.cancel_response(app, exchange, response)}
     if below == "input_items":
         return {"GET": lambda app, exchange: stored.list_input_items(app, exchange, response)}
-    if below or not response.startswith("resp_"):
+    if below or not response:
         return None
     return {
         "GET": lambda app, exchange: stored.show_response(app, exchange, response),
