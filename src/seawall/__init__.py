@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         SessionBusy,
         SessionConflict,
         SessionNotFound,
+        StorageExhausted,
         StoreUnavailable,
         TurnAbandoned,
         TurnCancelled,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         TurnPostponed,
         Unauthenticated,
         UnknownAgent,
+        UnknownFile,
         UnsupportedEncoding,
         UpstreamFailed,
         UpstreamRefused,
@@ -115,7 +117,7 @@ if TYPE_CHECKING:
         ToolPolicySettings,
     )
     from seawall.tools.policy import Approval
-    from seawall.tools.port import Tool, ToolContext, ToolError, ToolOutcome
+    from seawall.tools.port import Cited, Tool, ToolContext, ToolError, ToolOutcome
     from seawall.tools.toolset import Toolset, tool
     from seawall.turn import (
         AnswerOptions,
@@ -125,6 +127,7 @@ if TYPE_CHECKING:
         Message,
         OutputFormat,
         Principal,
+        Source,
         ToolCall,
         ToolMessage,
         TurnReport,
@@ -152,6 +155,7 @@ __all__ = [
     "BudgetLimits",
     "BudgetSettings",
     "CacheLimits",
+    "Cited",
     "ClientTool",
     "CommitUnknown",
     "ConfigError",
@@ -205,7 +209,9 @@ __all__ = [
     "SessionNotFound",
     "SessionSettings",
     "Settings",
+    "Source",
     "StageLimits",
+    "StorageExhausted",
     "StoreUnavailable",
     "SubjectToken",
     "SubjectTokens",
@@ -243,6 +249,7 @@ __all__ = [
     "TurnStarted",
     "Unauthenticated",
     "UnknownAgent",
+    "UnknownFile",
     "UnsupportedEncoding",
     "UpstreamFailed",
     "UpstreamRefused",
@@ -270,9 +277,9 @@ _NAMES = {
         EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField
         InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
         QuotaExhausted RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
-        SessionNotFound StoreUnavailable TurnAbandoned TurnCancelled TurnInterrupted TurnIsPaused
-        TurnLimitReached TurnNotFound
-        TurnPostponed Unauthenticated UnknownAgent UnsupportedEncoding UpstreamFailed
+        SessionNotFound StorageExhausted StoreUnavailable TurnAbandoned TurnCancelled
+        TurnInterrupted TurnIsPaused TurnLimitReached TurnNotFound TurnPostponed Unauthenticated
+        UnknownAgent UnknownFile UnsupportedEncoding UpstreamFailed
         UpstreamRefused UpstreamThrottled UpstreamUnavailable
     """,
     "seawall.events": """
@@ -295,11 +302,11 @@ _NAMES = {
         ToolPolicySettings
     """,
     "seawall.tools.policy": "Approval",
-    "seawall.tools.port": "Tool ToolContext ToolError ToolOutcome",
+    "seawall.tools.port": "Cited Tool ToolContext ToolError ToolOutcome",
     "seawall.tools.toolset": "Toolset tool",
     "seawall.turn": """
-        AnswerOptions AssistantMessage ClientTool Cost Message OutputFormat Principal ToolCall
-        ToolMessage TurnReport TurnRequest Usage UserMessage
+        AnswerOptions AssistantMessage ClientTool Cost Message OutputFormat Principal Source
+        ToolCall ToolMessage TurnReport TurnRequest Usage UserMessage
     """,
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -20,6 +20,8 @@ __all__ = [
     "BudgetLimits",
     "BudgetSettings",
     "CacheLimits",
+    "ConsoleLoginSettings",
+    "ConsoleSettings",
     "EffectSettings",
     "HandoverSettings",
     "McpServerSettings",
@@ -182,6 +184,73 @@ class McpServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError("url must begin with https://, or be http to a loopback address")
         if not parts.hostname or parts.username or parts.query or parts.fragment:
             raise ValueError("url must be an address without user name, query and fragment")
+
+
+class ConsoleLoginSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Login to the console with the issuer of `[identity.jwt]`: OpenID Connect with PKCE.
+
+    Attributes:
+        client_id: As registered with the issuer; the audience of its ID tokens.
+        client_secret_env: Environment variable with the client's secret; empty for a public client.
+        url: The address of the console as browsers use it, such as
+            `https://agents.example.com/console`; the issuer sends browsers back to it with
+            `/callback` appended.
+        scopes: Requested besides `openid`.
+    """
+
+    client_id: Annotated[str, Meta(min_length=1, max_length=256)]
+    client_secret_env: str = ""
+    url: str
+    scopes: Annotated[tuple[str, ...], Meta(max_length=16)] = ("profile",)
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if not _is_safe(parts):
+            raise ValueError("url must begin with https://, or be http to a loopback address")
+        if parts.query or parts.fragment or parts.username or not parts.path.endswith("/console"):
+            raise ValueError("url must be an address that ends in /console")
+        if not all(
+            each.isascii() and each.isprintable() and " " not in each for each in self.scopes
+        ):
+            raise ValueError("scopes must be of printable ASCII characters without spaces")
+
+
+_TokenRoles = Annotated[tuple[str, ...], Meta(max_length=64)]
+
+
+class ConsoleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The page for people who run the server, at `/console`, and who may do what there.
+
+    The lists name roles of tokens and API keys. Whoever may do anything may look.
+
+    Attributes:
+        enabled: None for where requests from this machine need no credential
+            (`identity.anonymous`); they may do everything there.
+        look: Figures, lists and the times of turns, without their contents.
+        read: Contents of turns and sessions, of all tenants; each reading is recorded.
+        approve: Decisions about calls that wait, as far as the approval names a role of the caller.
+        operate: Effects to reconcile, conversations handed over, load from the page.
+        login: Login with the issuer; None for login with an API key or a token only.
+        secret_env: Environment variable with the secret that seals cookies, 32 characters or more.
+            Servers behind one address need the same; without it, a login is for one server and
+            ends with it.
+        session_seconds: How long a login lasts.
+        turns: Recent turns that each worker keeps in memory.
+        viewers: Pages per worker that show what happens now, at the same time.
+        reports: Folder with HTML reports of `seawall plan` and `seawall surge`; empty for none.
+    """
+
+    enabled: bool | None = None
+    look: _TokenRoles = ()
+    read: _TokenRoles = ()
+    approve: _TokenRoles = ()
+    operate: _TokenRoles = ()
+    login: ConsoleLoginSettings | None = None
+    secret_env: str = ""
+    session_seconds: Annotated[float, Meta(ge=60, le=604_800)] = 28_800.0
+    turns: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    viewers: Annotated[int, Meta(ge=1, le=1_000)] = 32
+    reports: str = ""
 
 
 class ResilienceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

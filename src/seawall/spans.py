@@ -32,7 +32,10 @@ class Span(Protocol):
 
     @property
     def traceparent(self) -> bytes:
-        """The header `traceparent` for a callee, so that its spans belong to this one (W3C)."""
+        """The header `traceparent` for a callee, so that its spans belong to this one (W3C).
+
+        Empty for a span that is recorded in this process only.
+        """
         ...
 
     @property

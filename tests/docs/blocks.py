@@ -5,7 +5,8 @@ next is what it printed: for JSON the same shape and the same words, for text th
 far as they are shown. Numbers and ids may differ; `…` stands for what is left out. A block of
 `toml` or `python` whose first line is a comment with a file's name is that file. Other `toml`
 must be a configuration (faults.toml: a fault script; plan.toml: a question to the planner), other
-`python` is run, and so is `javascript` where its packages are installed.
+`python` is run, and so is `javascript` where its packages are installed. `html` embeds the
+widget, with attributes that it reads.
 """
 
 import json
@@ -16,7 +17,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from html.parser import HTMLParser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from msgspec import Struct
@@ -24,6 +27,8 @@ from msgspec import Struct
 from seawall.config import parse_settings
 from seawall.lab.sim_model.faults import load_faults
 from seawall.plan.inputs.question_file import read_question
+from seawall.widget import module_text
+from tests.fork_server import run, shell_command
 from tests.parts import ui_clients
 from tests.servers import ROOT, running
 
@@ -74,7 +79,7 @@ def blocks_of(path: Path) -> list[Block]:
 class Shell:
     """One bash that is given a piece of script at a time."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], inherited: int) -> None:
         script, self._script = os.pipe()
         self._process = subprocess.Popen(
             ["bash", f"/dev/fd/{script}"],
@@ -83,7 +88,7 @@ class Shell:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=[script],
+            pass_fds=[script, inherited],
         )
         os.close(script)
         os.write(self._script, _PROLOGUE.encode())
@@ -112,16 +117,28 @@ class Shell:
 
 
 class Reader:
-    """Follows one page in a folder of its own, with a server to talk to."""
+    """Follows one page in a folder of its own, with a server to talk to.
 
-    def __init__(self, folder: Path, server: str, environment: dict[str, str]) -> None:
+    Args:
+        folder: Where its commands run.
+        server: Its URL.
+        environment: Added to the current one.
+        planner: Whether its commands start with the planner loaded.
+    """
+
+    def __init__(
+        self, folder: Path, server: str, environment: dict[str, str], *, planner: bool = False
+    ) -> None:
         self._folder = folder
         self._server = server
         self._model = ""
         self._stack = ExitStack()
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        commands = self._stack.enter_context(TemporaryDirectory())
+        inherited = shell_command(Path(commands), planner=planner)
+        path = os.pathsep.join([commands, str(Path(sys.executable).parent), os.environ["PATH"]])
         self._environment = os.environ | {"PATH": path, "COLUMNS": "80"} | environment
-        self._shell = Shell(folder, self._environment)
+        self._planner = planner
+        self._shell = Shell(folder, self._environment, inherited)
         self._stack.callback(self._shell.close)
 
     def __enter__(self) -> Self:
@@ -146,8 +163,6 @@ class Reader:
             (self._folder / block.file).write_text(self._with_addresses(text))
         if block.file in _READ_BY:
             _READ_BY[block.file](self._folder / block.file)
-        elif block.language == "toml":
-            parse_settings(text)
         elif block.language == "bash" and text.startswith(_SERVING):
             for line in text.splitlines():
                 self._serve(line)
@@ -156,8 +171,8 @@ class Reader:
             printed = self._shell.do(self._with_addresses(text), strict=not failing)
         elif block.language in _PROGRAMS and not block.file:
             printed = self._program(block.language, text)
-        elif block.language == "json":
-            json.loads(text)
+        elif block.language in _CHECKS:
+            _CHECKS[block.language](text)
         else:
             assert block.file or block.language == "text", f"unknown language {block.language!r}"
         if printed is not None and shown is not None:
@@ -187,17 +202,34 @@ class Reader:
         """What it printed; None where its packages are not installed."""
         if language == "javascript":
             return None if ui_clients.missing() else ui_clients.run_text(text)
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", text],
-            cwd=self._folder,
-            env=self._environment | {"PYTHONPATH": f"{self._folder}{os.pathsep}{ROOT}"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_SECONDS,
-        )
+        environment = self._environment | {"PYTHONPATH": f"{self._folder}{os.pathsep}{ROOT}"}
+        done = run(["-c", text], environment, self._folder, seconds=_SECONDS, planner=self._planner)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+
+def _check_embedding(text: str) -> None:
+    """Scripts and elements of the widget have the attributes that it reads, and no others."""
+    source = module_text("start") + module_text("element")
+    read = set(re.findall(r'"([a-z-]+)"', source))
+    seen: list[str] = []
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            seen.append(tag)
+            names = {name.removeprefix("data-") for name, _ in attrs}
+            names -= {"src", "integrity", "crossorigin"} if tag == "script" else set()
+            assert tag == "style" or names <= read, f"<{tag}> has {sorted(names - read)}"
+
+    Tags().feed(text)
+    assert seen, "it is no HTML"
+
+
+_CHECKS: dict[str, Callable[[str], object]] = {
+    "toml": parse_settings,
+    "json": json.loads,
+    "html": _check_embedding,
+}
 
 
 def same_json(shown: str, printed: str) -> None:

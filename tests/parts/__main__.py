@@ -8,6 +8,7 @@ import os
 import sys
 
 from tests.parts import (
+    browser,
     dynamodb_local,
     mcp_clients,
     mcp_parts,
@@ -23,6 +24,7 @@ _MISSING = (
     tools.missing_sam,
     tools.missing_locust,
     tools.missing_mcp_time,
+    tools.missing_openai_clients,
     tools.missing_crds,
     tools.missing_oidc,
     tools.missing_openapi,
@@ -30,6 +32,7 @@ _MISSING = (
     mcp_clients.missing,
     ui_clients.missing,
     seaweedfs.missing,
+    browser.missing,
 )
 
 
@@ -40,14 +43,13 @@ def main() -> int:
         sys.stdout.write(" ".join(names) + "\n")
         return 0
     system.install_packages()
-    sys.stdout.write(
-        "Checking DynamoDB, SeaweedFS, SAM, Locust, validators, MCP, AI SDK under .venv ...\n"
-    )
+    sys.stdout.write("Checking DynamoDB, SeaweedFS, SAM, validators, clients ... under .venv ...\n")
     failures = [dynamodb_local.install(), seaweedfs.install()]
     tools.install()
     mcp_parts.install()
     mcp_clients.install()
     ui_clients.install()
+    browser.install()
     reasons = dict.fromkeys(filter(None, [*failures, *(missing() for missing in _MISSING)]))
     for reason in reasons:
         sys.stderr.write(f"{reason}; tests that need it are skipped\n")

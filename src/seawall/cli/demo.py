@@ -1,7 +1,9 @@
 """`seawall demo`: one conversation to read, then a measured surge."""
 
 import argparse
+import asyncio
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from seawall.cli.arguments import Commands, Parser, add_json, integer, store_example
@@ -48,6 +50,11 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         default=0,
         metavar="N",
         help="seed of the simulated model (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep the server with its console after the surge, until Ctrl-C",
     )
     add_json(parser, "print only the figures, as one JSON object")
     parser.set_defaults(run=_run)
@@ -100,6 +107,11 @@ def _run_simulated(arguments: argparse.Namespace) -> int:
             sys.stdout.write(text)
             sys.stdout.flush()
 
+    async def keep(figures: "DemoResult") -> None:
+        write(_table(figures) + "\nThe server goes on; Ctrl-C ends it.\n")
+        with suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+
     result = run(
         run_demo(
             Demo(
@@ -110,12 +122,13 @@ def _run_simulated(arguments: argparse.Namespace) -> int:
                 write_line=lambda line: write(line + "\n"),
                 write=write,
                 progress=show_progress(),
+                keep=keep if arguments.keep else None,
             )
         )
     )
     if arguments.json:
         sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
-    else:
+    elif not arguments.keep:
         write(_table(result))
     return 0 if result.completed == result.durable == result.turns else 1
 

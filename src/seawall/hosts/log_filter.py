@@ -8,7 +8,7 @@ __all__ = ["FloodFilter"]
 
 _MESSAGES = 256  # that are counted at the same time
 _MAX_CHARACTERS = 500  # that are compared
-_ACCESS_LOG = "seawall.access"  # never limited: one line a request is its purpose
+_UNLIMITED = ("seawall.access", "seawall.audit")  # one line for each event is their purpose
 
 
 class FloodFilter(logging.Filter):
@@ -26,7 +26,7 @@ class FloodFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """See `logging.Filter.filter`."""
-        if record.name == _ACCESS_LOG:
+        if record.name in _UNLIMITED:
             return True
         key = (record.name, record.levelno, str(record.msg)[:_MAX_CHARACTERS])
         now = time.monotonic()

@@ -5,7 +5,7 @@ import re
 import sqlite3
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Literal
@@ -88,6 +88,7 @@ class Demo(Struct, frozen=True, kw_only=True):
         write_line: Called with lines of text.
         write: Called with pieces of text.
         progress: Called with the progress of the surge.
+        keep: Awaited after the surge, while the server goes on; None to stop it at once.
     """
 
     example: Path
@@ -97,6 +98,7 @@ class Demo(Struct, frozen=True, kw_only=True):
     write_line: Callable[[str], None]
     write: Callable[[str], None]
     progress: Callable[[Progress], None]
+    keep: Callable[["DemoResult"], Awaitable[None]] | None = None
 
 
 async def run_demo(demo: Demo) -> DemoResult:
@@ -117,13 +119,15 @@ async def run_demo(demo: Demo) -> DemoResult:
             )
         )
         config, environment = demo.example / "seawall.toml", server_environment(folder, model)
+        environment["SEAWALL_IDENTITY__ANONYMOUS"] = "true"  # for the console on this machine
         if demo.tools != "python":
             config = await _tools_elsewhere(demo, stack, folder)
             del environment[_STORE_DATABASE]
         server = await stack.enter_async_context(
             run_service(*("serve", str(config), "--port", "0", "--json"), environment=environment)
         )
-        demo.write_line(f"simulated model at {model.url}, server at {server.url}\n")
+        demo.write_line(f"simulated model at {model.url}, server at {server.url}")
+        demo.write_line(f"the console, in a browser: {server.url}/console/\n")
         await _show_conversation(demo, server, issuer, questions)
         demo.write_line(f"{demo.turns} tokens are being signed ...")
         tokens = await asyncio.to_thread(
@@ -138,7 +142,10 @@ async def run_demo(demo: Demo) -> DemoResult:
         demo.write_line(f"{demo.turns} turns are sent at once.\n")
         result, use = await drive_watched(scenario, [server.pid], demo.progress)
         durable = _count_durable(folder / "sessions.db", result)
-    return _result(result, use, durable)
+        figures = _result(result, use, durable)
+        if demo.keep is not None:
+            await demo.keep(figures)
+    return figures
 
 
 async def _tools_elsewhere(demo: Demo, stack: AsyncExitStack, folder: Path) -> Path:

@@ -71,7 +71,8 @@ async def run_local_demo(
             async with run_service(
                 *("serve", str(path), "--port", "0", "--json"), seconds=_LOAD_SECONDS
             ) as server:
-                write_line(f"server with a local model at {server.url}\n")
+                write_line(f"server with a local model at {server.url}")
+                write_line(f"the console, in a browser: {server.url}/console/\n")
                 session: str | None = None
                 for text in _MESSAGES:
                     write_line(f"User:      {text}")

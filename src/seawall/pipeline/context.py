@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from msgspec import Struct
 
@@ -30,7 +30,7 @@ from seawall.turn import TurnReport, TurnRequest
 if TYPE_CHECKING:
     from seawall.agents.attachments import TurnAttachments
     from seawall.caches.answers import AnswerCache
-    from seawall.models import ModelRequest
+    from seawall.models import ModelRequest, TextSink
     from seawall.pipeline.compaction import Compactions
     from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.live import LiveTurn
@@ -40,6 +40,7 @@ __all__ = [
     "Observe",
     "Observers",
     "Ports",
+    "Recorder",
     "Stage",
     "StageTimings",
     "TurnContext",
@@ -55,6 +56,31 @@ _MAX_CAUSE_CHARACTERS = 300
 
 Observe = Callable[[TurnReport], None]
 """Receives the report of a finished turn; must not block. Its exceptions are logged only."""
+
+
+class Recorder(Protocol):
+    """Records the course of turns for the console."""
+
+    def begin(self, request: TurnRequest, tracer: Tracer | None) -> "RecordedCourse | None":
+        """A turn begins; its course, if it is to be recorded.
+
+        Args:
+            request: What was asked for.
+            tracer: Of telemetry; the course passes on to it what it is given.
+        """
+        ...
+
+
+class RecordedCourse(Tracer, Protocol):
+    """Traces the turn, and records its events."""
+
+    def recording(self, emit: Emit) -> Emit:
+        """The function that records events and passes them on."""
+        ...
+
+    def recording_text(self, sink: "TextSink") -> "TextSink":
+        """The sink that records the text that another takes."""
+        ...
 
 
 class Observers:
@@ -295,6 +321,7 @@ class TurnContext(Struct):
         recovered_job: The background job that this turn continues, claimed from another process.
         live: The turn, if it can be found by id.
         queued: Whether its client was informed that it waits for a slot.
+        sink: Takes text at once, in place of `emit`; None if its host has none.
         memory: Reads what is remembered of its user; None for nothing.
     """
 
@@ -308,4 +335,5 @@ class TurnContext(Struct):
     recovered_job: BackgroundJob | None = None
     live: "LiveTurn | None" = None
     queued: bool = False
+    sink: "TextSink | None" = None
     memory: "MemoryRead | None" = None

@@ -56,6 +56,7 @@ __all__ = [
     "find_effect",
     "hand_back",
     "list_waits",
+    "may_decide",
     "resolve_effect",
     "return_result",
     "same_result",
@@ -376,6 +377,14 @@ async def list_waits(
         if cursor is None or len(found) >= limit:
             break
     return WaitPage(tuple(found), cursor)
+
+
+def may_decide(caller: Principal, wait: Wait) -> bool:
+    """Whether a caller whom it concerns may decide about a call, or answer in its place."""
+    own = caller.subject == wait.key.subject
+    if wait.role is None:
+        return own
+    return wait.role in caller.roles and (wait.own or not own)
 
 
 def _concerns(caller: Principal, wait: Wait, operator: str) -> bool:

@@ -25,6 +25,7 @@ from seawall.identity import Credential, Trusted
 from seawall.pipeline.answering import answer_turn
 from seawall.pipeline.context import (
     Ports,
+    Recorder,
     Stage,
     StageTimings,
     TurnContext,
@@ -42,6 +43,7 @@ from seawall.storage.port import BackgroundJob, Lease, Replay, turn_of_lease_own
 from seawall.turn import Principal, TurnReport, TurnRequest
 
 if TYPE_CHECKING:
+    from seawall.models import TextSink
     from seawall.pipeline.decisions import Verdict
     from seawall.storage.port import Wait
 
@@ -52,10 +54,17 @@ _MAX_RELOADS = 3  # when a turn that was to be joined has ended
 
 
 class Pipeline:
-    """Runs turns. A turn's state is in its context; only those in `live` can be found by id."""
+    """Runs turns. A turn's state is in its context; only those in `live` can be found by id.
 
-    def __init__(self, ports: Ports) -> None:
+    Attributes:
+        ports: What it runs turns with.
+        live: Turns that can be followed.
+        recorder: Records turns for the console; None without one.
+    """
+
+    def __init__(self, ports: Ports, recorder: Recorder | None = None) -> None:
         self.ports = ports
+        self.recorder = recorder
         self.live = LiveTurns()
         self._store_in_doubt = False
 
@@ -65,6 +74,8 @@ class Pipeline:
         credential: Credential,
         emit: Emit,
         recovered_job: BackgroundJob | None = None,
+        *,
+        sink: "TextSink | None" = None,
     ) -> TurnReport:
         """Run one turn and emit its events as they happen, `turn.completed` last.
 
@@ -76,16 +87,23 @@ class Pipeline:
             credential: Proves the identity of the sender.
             emit: Called with each event, or several.
             recovered_job: The background job that this turn continues; it has been claimed.
+            sink: Takes text at once, in place of `emit`, where nothing has to be waited for.
 
         Raises:
             CommitUnknown: it may be stored or not.
             Problem: the turn has failed; nothing of it is stored.
         """
-        if self.ports.tracer is None:
-            return await self._execute(request, credential, emit, recovered_job)
-        with turn_span(self.ports.tracer, request) as span:
+        tracer = self.ports.tracer
+        if self.recorder is not None:
+            course = self.recorder.begin(request, tracer)
+            if course is not None:
+                tracer, emit = course, course.recording(emit)
+                sink = course.recording_text(sink) if sink is not None else None
+        if tracer is None:
+            return await self._execute(request, credential, emit, recovered_job, sink)
+        with turn_span(tracer, request) as span:
             try:
-                report = await self._execute(request, credential, emit, recovered_job)
+                report = await self._execute(request, credential, emit, recovered_job, sink)
             except BaseException as failure:
                 span.end(error_type(failure))
                 raise
@@ -98,6 +116,7 @@ class Pipeline:
         credential: Credential,
         emit: Emit,
         recovered_job: BackgroundJob | None,
+        sink: "TextSink | None",
     ) -> TurnReport:
         clock = asyncio.get_running_loop().time
         started = clock()
@@ -105,7 +124,7 @@ class Pipeline:
         if request.deadline is not None:
             deadline = min(deadline, request.deadline)
         timings = StageTimings(started)
-        report = TurnReport(request.id)
+        report = TurnReport(request.id, session=request.session)
         spending = self.ports.spending()
         context = TurnContext(
             request,
@@ -117,6 +136,7 @@ class Pipeline:
             spending,
             recovered_job,
             self.live.get(request.id),
+            sink=sink,
         )
         answered = current_request.get()
         try:
@@ -126,7 +146,7 @@ class Pipeline:
             else:
                 timings.record("authenticate", took := clock() - started)
                 record_span("authenticate", took)
-            report.tenant = principal.tenant
+            report.tenant, report.subject = principal.tenant, principal.subject
             if answered is not None:
                 answered.tenant = principal.tenant
             await self._admit(context, principal)
@@ -187,7 +207,9 @@ class Pipeline:
 
     def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
         """Run a turn that can be followed, and that may outlive the request it came with."""
-        return self.live.start(request, lambda live: self.execute(request, credential, live.emit))
+        return self.live.start(
+            request, lambda live: self.execute(request, credential, live.emit, sink=live.take)
+        )
 
     def run_job(self, job: BackgroundJob) -> LiveTurn:
         """Run a background turn that was claimed, perhaps from another process."""
@@ -198,7 +220,7 @@ class Pipeline:
 
         async def execute(live: LiveTurn) -> None:
             try:
-                await self.execute(request, Trusted(owner), live.emit, job)
+                await self.execute(request, Trusted(owner), live.emit, job, sink=live.take)
             except Overloaded as problem:  # it was not admitted
                 await best_effort(self.ports.store.hand_over_job(job))
                 raise TurnPostponed(str(problem), retry_after=problem.retry_after) from problem
@@ -256,20 +278,21 @@ class Pipeline:
             TurnNotFound: it is not the owner's, or is not known (any more).
             Problem: the turn failed.
         """
-        live = self.live.find(turn, owner)
-        if isinstance(live, FailedTurn) and live.problem.effects:
-            live = None  # the session has it, with the events before its failure
-        source = (
-            live.follow(after)
-            if live is not None
-            else stored_events(
-                self.ports.store,
-                owner,
-                turn,
-                after=after,
-                seconds=self.ports.limits.turn,
-                call_seconds=self.ports.limits.session,
-            )
+
+        def follow() -> AsyncGenerator[tuple[int, Event], None] | None:
+            live = self.live.find(turn, owner)
+            if isinstance(live, FailedTurn) and live.problem.effects:
+                return None  # the session has it, with the events before its failure
+            return live.follow(after) if live is not None else None
+
+        source = follow() or stored_events(
+            self.ports.store,
+            owner,
+            turn,
+            after=after,
+            seconds=self.ports.limits.turn,
+            call_seconds=self.ports.limits.session,
+            follow=follow,
         )
         async with aclosing(source):
             async for position, event in source:

@@ -13,8 +13,8 @@ beyond those of the attempt before, so a client that knows only that one receive
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import aclosing, asynccontextmanager
 
 from msgspec import UNSET
 
@@ -141,7 +141,9 @@ def _replay(turn: TurnRecord, session: str) -> Iterator[Event]:
         results = messages[index + 1 : index + 1 + len(message.tool_calls)]
         for count, result in enumerate((None, *results), index + 1):
             if isinstance(result, ToolMessage):
-                yield ToolReturned(result.call_id, result.name, result.content, result.failed)
+                yield ToolReturned(
+                    result.call_id, result.name, result.content, result.failed, result.sources
+                )
             yield from _resumed(turn, session, resumptions, count)
         successor = _successor(results) if len(results) == len(message.tool_calls) else None
         if successor is not None and (completed or index + 1 + len(results) < len(messages)):
@@ -263,10 +265,12 @@ async def stored_events(
     after: int,
     seconds: float,
     call_seconds: float,
+    follow: Callable[[], AsyncGenerator[tuple[int, Event], None] | None] = lambda: None,
 ) -> AsyncGenerator[tuple[int, Event], None]:
     """The events of a turn of another process, or that is done, with positions.
 
-    A turn in progress is waited for; a background turn until it is done or has failed.
+    A turn in progress is waited for; a background turn until it is done or has failed. One that is
+    about to go on, as it was decided about, is followed if it goes on in this process.
 
     Args:
         store: The session store.
@@ -275,6 +279,7 @@ async def stored_events(
         after: Only events beyond this position.
         seconds: How long a turn in progress is waited for.
         call_seconds: The longest that one call of the store may take.
+        follow: Its events as they happen; None while it is not in progress in this process.
 
     Raises:
         TurnNotFound: there is no such turn of this owner, or it ended without a commit.
@@ -293,6 +298,11 @@ async def stored_events(
                 raise TurnNotFound
             latest += seconds
         await asyncio.sleep(pause)
+        if (live := follow()) is not None:
+            async with aclosing(live):
+                async for position, event in live:
+                    yield position, event
+            return
         pause = min(pause * 1.5, _MAX_PAUSE_SECONDS)
     for position, event in events_after(replay(record, session), after, record.attempt):
         yield position, event

@@ -12,7 +12,7 @@ from seawall.events import ApprovalRequested
 from seawall.hosts.http.bodies import decode
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.sessions import authenticated_owner, call_limit, read_page
-from seawall.pipeline.decisions import Verdict, find_effect, list_waits, resolve_effect
+from seawall.pipeline.decisions import Verdict, find_effect, list_waits, may_decide, resolve_effect
 from seawall.storage.port import Wait
 from seawall.turn import Decision, Principal, Question
 
@@ -31,6 +31,7 @@ __all__ = [
     "resolve",
     "return_call_result",
     "show_effect",
+    "shown_wait",
 ]
 
 _MAX_NOTE_CHARACTERS = 2_000
@@ -129,7 +130,7 @@ async def list_approvals(orchestrator: "Orchestrator", exchange: Exchange) -> No
         limit=limit,
         cursor=cursor,
     )
-    listed = [_shown(each) | _asked(each, caller) for each in page.waits]
+    listed = [shown_wait(each) | _asked(each, caller) for each in page.waits]
     await exchange.answer({"approvals": listed, "cursor": page.cursor})
 
 
@@ -144,11 +145,12 @@ async def list_effects(orchestrator: "Orchestrator", exchange: Exchange) -> None
         orchestrator.engine.pipeline.ports,
         caller,
         kinds=("unknown",),
-        operator=orchestrator.settings.effects.operator_role,
+        operator=(role := orchestrator.settings.effects.operator_role),
         limit=limit,
         cursor=cursor,
     )
-    listed = [_effect(each) for each in page.waits]
+    may = bool(role) and role in caller.roles
+    listed = [_effect(each) | {"may_resolve": may} for each in page.waits]
     await exchange.answer({"effects": listed, "cursor": page.cursor})
 
 
@@ -240,7 +242,8 @@ async def _found(orchestrator: "Orchestrator", caller: Principal, effect: str) -
     return await find_effect(ports, caller, effect, operator=role)
 
 
-def _shown(wait: Wait) -> dict[str, object]:
+def shown_wait(wait: Wait) -> dict[str, object]:
+    """What waits, whatever it waits for."""
     return {
         "turn": wait.turn,
         "session": wait.key.session,
@@ -254,19 +257,17 @@ def _shown(wait: Wait) -> dict[str, object]:
 
 
 def _asked(wait: Wait, caller: Principal) -> dict[str, object]:
-    own = caller.subject == wait.key.subject
-    may = own if wait.role is None else wait.role in caller.roles and (wait.own or not own)
     return {
         "role": wait.role,
         "kind": wait.kind,
         "expires_at": wait.expires_at,
         "decide": _decide_path(wait.turn, wait.call),
-        "may_decide": may,
+        "may_decide": may_decide(caller, wait),
     } | _question(wait.question)
 
 
 def _effect(wait: Wait) -> dict[str, object]:
-    return {"effect": wait.id, **_shown(wait)}
+    return {"effect": wait.id, **shown_wait(wait)}
 
 
 def _decide_path(turn: str, call: str) -> str:

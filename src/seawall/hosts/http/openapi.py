@@ -306,7 +306,10 @@ def _answers() -> dict[str, Schema]:
                 "text": _TEXT,
                 "tool_calls": {
                     "type": "array",
-                    "items": _closed({"name": _TEXT, "failed": {"type": "boolean"}}),
+                    "items": _closed(
+                        {"name": _TEXT, "failed": {"type": "boolean"}},
+                        sources={"type": "array", "items": _ref("Source")},
+                    ),
                 },
                 "replayed": {"type": "boolean"},
             },
@@ -363,7 +366,28 @@ def _answers() -> dict[str, Schema]:
         ),
         "UnknownEffect": _closed(_CALL_FIELDS | {"effect": _TEXT}),
         "EffectList": _closed(
-            {"effects": _list_of(_ref("UnknownEffect")), "cursor": {"type": ["string", "null"]}}
+            {
+                "effects": _list_of(
+                    _closed(_CALL_FIELDS | {"effect": _TEXT, "may_resolve": {"type": "boolean"}})
+                ),
+                "cursor": {"type": ["string", "null"]},
+            }
+        ),
+        "HandoverList": _closed(
+            {
+                "handovers": _list_of(
+                    _closed(
+                        _CALL_FIELDS
+                        | {
+                            "role": {"type": ["string", "null"]},
+                            "expires_at": _NUMBER,
+                            "may_answer": {"type": "boolean"},
+                            "messages": _TEXT,
+                        }
+                    )
+                ),
+                "cursor": {"type": ["string", "null"]},
+            }
         ),
         "Resolved": _closed({"effect": _TEXT, "turn": _TEXT, "decision": decision}),
         "ChatCompletion": _closed(
@@ -519,6 +543,14 @@ def _paths() -> dict[str, Any]:
                 _DECIDED,
                 body="PersonMessage",
                 parameters=[session, key],
+            )
+        },
+        "/v1/handovers": {
+            "get": _operation(
+                "Conversations that wait for a person: the caller's, and those it may answer",
+                {"200": _answer("A page of conversations.", _json("HandoverList"))},
+                (*_OWNED, 422),
+                parameters=page,
             )
         },
         "/v1/effects": {

@@ -34,8 +34,10 @@ __all__ = [
     "delete_session",
     "erase_session",
     "list_sessions",
+    "public_fields",
     "read_page",
     "show_session",
+    "shown_turn",
 ]
 
 _PAGE = 50
@@ -96,7 +98,7 @@ async def list_sessions(orchestrator: "Orchestrator", exchange: Exchange) -> Non
     limit, cursor = read_page(exchange)
     async with call_limit(orchestrator):
         page = await orchestrator.engine.store.sessions(owner, limit=limit, cursor=cursor)
-    listed = [_public_fields(session) for session in page.sessions]
+    listed = [public_fields(session) for session in page.sessions]
     await exchange.answer({"sessions": listed, "cursor": page.cursor})
 
 
@@ -108,8 +110,8 @@ async def show_session(orchestrator: "Orchestrator", exchange: Exchange, session
         page = await orchestrator.engine.store.turns(
             _key(owner, session), limit=limit, cursor=cursor
         )
-    turns = [_shown(each) for each in page.turns]
-    await exchange.answer(_public_fields(page.session) | {"turns": turns, "cursor": page.cursor})
+    turns = [shown_turn(each) for each in page.turns]
+    await exchange.answer(public_fields(page.session) | {"turns": turns, "cursor": page.cursor})
 
 
 async def delete_session(orchestrator: "Orchestrator", exchange: Exchange, session: str) -> None:
@@ -181,7 +183,8 @@ def read_page(exchange: Exchange) -> tuple[int, str | None]:
     return int(limit), query.get("cursor")
 
 
-def _shown(turn: TurnRecord) -> SessionTurn:
+def shown_turn(turn: TurnRecord) -> SessionTurn:
+    """A turn as its owner may see it."""
     journal = turn.journal if turn.journal is not UNSET else None
     stored = turn.messages if journal is None else (*turn.messages, *journal.outcomes)
     return SessionTurn(
@@ -238,7 +241,7 @@ def _without_provider_data(message: Message) -> Message:
     return msgspec.structs.replace(message, tool_calls=calls)
 
 
-def _public_fields(session: Session) -> dict[str, object]:
+def public_fields(session: Session) -> dict[str, object]:
     """A session as its owner may see it; notes of tools are internal."""
     return {
         "session": session.key.session,

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from errno import EADDRINUSE
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 from msgspec import structs
@@ -36,6 +37,9 @@ from seawall.orchestrator import Orchestrator
 from seawall.timers import TimingWheel
 from seawall.turn import TurnReport
 from seawall.user_code import find_object
+
+if TYPE_CHECKING:
+    from seawall.console.service import ConsoleService
 
 __all__ = [
     "COMPLETED",
@@ -253,12 +257,14 @@ class _Worker:
         self._parent = parent
         self._counts: TurnCounts = [0, 0, 0] if counts is None else counts
         self._ready = False
+        self._console: ConsoleService | None = None
         self._metrics = Metrics(index)
         self._scraper = ThreadPoolExecutor(1, thread_name_prefix="metrics")
         orchestrator.observe(self._metrics.observe)
         orchestrator.observe(self._count)
         settings = orchestrator.settings.server
-        application = HttpApplication(
+        self._index = index
+        self._application = HttpApplication(
             orchestrator,
             all_ready=lambda: self._ready and all_ready(),
             scrape=self._scrape,
@@ -266,7 +272,7 @@ class _Worker:
             shutdown=self._shutdown,
         )
         config = uvicorn.Config(
-            application,
+            self._application,
             http=functools.partial(  # type: ignore[arg-type]
                 HttpServerProtocol,
                 limits=settings,
@@ -311,6 +317,7 @@ class _Worker:
                 gc.freeze()
                 gc.set_threshold(_COLLECT_EVERY, 20, 100)
                 self._ready = True
+                console = self._console = await self._open_console()
                 if not self._shutdown.requested:
                     self._on_ready()
                 ticking = group.create_task(self._tick())
@@ -325,6 +332,8 @@ class _Worker:
                 deadline = await drain(self._server, self._sockets, self._shutdown, settings)
                 ticking.cancel()
                 watching.cancel()
+                if console is not None:
+                    await console.close()
             self._server.should_exit = True
         left = 0.0 if self._shutdown.immediate else max(0.0, deadline - loop.time())
         await self._orchestrator.close(left)
@@ -353,6 +362,17 @@ class _Worker:
         await self._orchestrator.open()
         if self._orchestrator.settings.server.warm_up:
             await warm_up(self._orchestrator)
+
+    async def _open_console(self) -> "ConsoleService | None":
+        """What the console of this worker shows; None where it is off."""
+        if self._orchestrator.engine.recorder is None:
+            return None
+        from seawall.console.service import open_service  # noqa: PLC0415 - only where it is on
+
+        service = open_service(self._orchestrator, self._index)
+        await service.open()
+        self._application.console_service = service
+        return service
 
     def _request_shutdown(self) -> None:
         if not self._shutdown.requested:
@@ -416,6 +436,8 @@ class _Worker:
                 self._metrics.sample_quotas(quotas)
             if (catalog := self._orchestrator.engine.catalog) is not None:
                 self._metrics.sample_sources(catalog.upstreams)
+            if self._console is not None:
+                self._console.sample()
 
     async def _scrape(self) -> tuple[bytes, bytes]:
         self._sample()

@@ -1,0 +1,2 @@
+// Goes on from the issuer's answer to the console, without the answer in the history.
+window.location.replace("./");

@@ -1,0 +1,217 @@
+"""Recording of recent turns, in the memory of each worker.
+
+Every turn leaves its report. Of a bounded number of turns a second the course is recorded as well:
+the spans of its stages, calls of models and tools, and its events with their times. In a crowd that
+is a sample; recording all of it would cost more than a per cent of what a turn costs.
+"""
+
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from msgspec import Struct, field
+
+from seawall.agents.calls import Emit
+from seawall.console.models import RecordedModel
+from seawall.console.spans import CourseSpan, SpanList
+from seawall.events import Event, ReasoningDelta, TextDelta
+from seawall.models import Model, TextSink
+from seawall.spans import Span, Tracer
+from seawall.turn import TurnReport, TurnRequest
+
+__all__ = ["Course", "FinishedTurn", "TurnRecorder"]
+
+_COURSES_A_SECOND = 20.0
+_COURSES_AT_ONCE = 100
+_MAX_EVENTS = 4_000
+_MAX_TURN_CHARACTERS = 262_144
+_MAX_CHARACTERS = 33_554_432  # of all courses
+
+
+class Course:
+    """The course of one turn while it is recorded; implements `Tracer` for it.
+
+    Attributes:
+        turn: Id of the turn.
+        session: Id of its session.
+        began_at: Unix seconds.
+        started_at: Seconds on the monotonic clock.
+        spans: In the order in which they began.
+        events: With seconds since the turn's arrival.
+        characters: Of text in the events.
+        truncated: Whether events are missing at the end.
+        clock: Monotonic seconds.
+    """
+
+    __slots__ = (
+        "_tracer",
+        "began_at",
+        "characters",
+        "clock",
+        "events",
+        "session",
+        "spans",
+        "started_at",
+        "truncated",
+        "turn",
+    )
+
+    def __init__(self, request: TurnRequest, tracer: Tracer | None) -> None:
+        self.clock: Callable[[], float] = time.monotonic
+        self.turn = request.id
+        self.session = request.session
+        self.began_at = time.time()
+        self.started_at = self.clock()
+        self.spans = SpanList(self.clock)
+        self.events: list[tuple[float, Event]] = []
+        self.characters = 0
+        self.truncated = False
+        self._tracer = tracer
+
+    def begin(self, incoming: bytes) -> Span:
+        """See `Tracer.begin`."""
+        inner = self._tracer.begin(incoming) if self._tracer is not None else None
+        return CourseSpan(
+            self.spans, inner, "turn", kind="server", began_at=self.started_at, depth=0
+        )
+
+    def recording(self, emit: Emit) -> Emit:
+        """The function that records events and passes them on."""
+
+        async def recorded(*events: Event) -> None:
+            at = self.clock() - self.started_at
+            for event in events:
+                self._take(at, event)
+            await emit(*events)
+
+        return recorded
+
+    def recording_text(self, sink: TextSink) -> TextSink:
+        """The sink that records the text that another takes."""
+
+        def take(text: str) -> bool:
+            taken = sink(text)
+            if taken:
+                self._take(self.clock() - self.started_at, TextDelta(text))
+            return taken
+
+        return take
+
+    def _take(self, at: float, event: Event) -> None:
+        size = len(event.text) if isinstance(event, TextDelta | ReasoningDelta) else 200
+        self.characters += size
+        if len(self.events) >= _MAX_EVENTS or self.characters > _MAX_TURN_CHARACTERS:
+            self.truncated = True
+            return
+        self.events.append((at, event))
+
+
+class FinishedTurn(Struct):
+    """A turn that has ended or paused.
+
+    Attributes:
+        report: Of the turn.
+        ended_at: Unix seconds.
+        course: None if it was not recorded, or is not kept any more.
+    """
+
+    report: TurnReport
+    ended_at: float
+    course: Course | None = None
+
+
+class TurnRecorder(Struct):
+    """Recent turns of this process.
+
+    Attributes:
+        turns: How many are kept.
+        began: Turns so far that have begun.
+        ended: Turns so far that have ended, by whether they succeeded.
+        first_text: Seconds to the first text, of turns that ended since this was last taken.
+    """
+
+    turns: int
+    began: int = 0
+    ended: list[int] = field(default_factory=lambda: [0, 0])
+    first_text: list[float] = field(default_factory=list)
+    _kept: OrderedDict[str, FinishedTurn] = field(default_factory=OrderedDict)
+    _running: dict[str, Course] = field(default_factory=dict)
+    _with_course: deque[str] = field(default_factory=deque)
+    _characters: int = 0
+    _allowed: float = _COURSES_AT_ONCE
+    _filled_at: float = field(default_factory=time.monotonic)
+
+    def model(self, label: str, model: Model, *, traced: bool) -> Model:
+        """A model whose calls are parts of recorded turns; see `RecordedModel`."""
+        return RecordedModel(label, model, traced=traced)
+
+    def begin(self, request: TurnRequest, tracer: Tracer | None) -> Course | None:
+        """Count a turn; its course is returned if it is to be recorded.
+
+        Args:
+            request: What was asked for.
+            tracer: Of telemetry, which goes on to trace the turn.
+        """
+        self.began += 1
+        if self._allowed < 1.0 and not self._refill():
+            return None
+        self._allowed -= 1.0
+        course = self._running[request.id] = Course(request, tracer)
+        return course
+
+    def observe(self, report: TurnReport) -> None:
+        """Keep the report of a turn; see `Observe`."""
+        self.ended[not report.succeeded] += 1
+        if (first := report.timings.get("first_text")) is not None:
+            self.first_text.append(first / 1e3)
+        kept = self._kept
+        finished = FinishedTurn(report, time.time())
+        if (course := self._running.pop(report.turn, None)) is not None:
+            finished.course = course
+            self._with_course.append(report.turn)
+            self._characters += course.characters
+        before = kept.pop(report.turn, None)  # of an earlier attempt
+        if before is not None and before.course is not None:
+            self._characters -= before.course.characters
+        kept[report.turn] = finished
+        if len(kept) > self.turns:
+            _, oldest = kept.popitem(last=False)
+            if oldest.course is not None:
+                self._characters -= oldest.course.characters
+        if self._characters > _MAX_CHARACTERS:
+            self._drop_courses()
+
+    def find(self, turn: str) -> FinishedTurn | Course | None:
+        """A turn that has ended, or the course of one that runs; None if neither is known."""
+        return self._running.get(turn) or self._kept.get(turn)
+
+    def running(self) -> list[Course]:
+        """The recorded turns that run now."""
+        return list(self._running.values())
+
+    def finished(self) -> list[FinishedTurn]:
+        """The turns that are kept, newest first."""
+        return list(reversed(self._kept.values()))
+
+    def take_first_texts(self) -> list[float]:
+        """Seconds to the first text of the turns that ended since the last call."""
+        taken, self.first_text = self.first_text, []
+        return taken
+
+    def _refill(self) -> bool:
+        """Whether another course may be recorded."""
+        now = time.monotonic()
+        passed = now - self._filled_at
+        if passed * _COURSES_A_SECOND < 1.0:
+            return False
+        self._filled_at = now
+        self._allowed = min(_COURSES_AT_ONCE, self._allowed + passed * _COURSES_A_SECOND)
+        return True
+
+    def _drop_courses(self) -> None:
+        """Forget the oldest courses; the reports of their turns stay."""
+        while self._characters > _MAX_CHARACTERS and self._with_course:
+            finished = self._kept.get(self._with_course.popleft())
+            if finished is not None and finished.course is not None:
+                self._characters -= finished.course.characters
+                finished.course = None

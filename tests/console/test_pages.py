@@ -1,0 +1,218 @@
+"""The pages Now, Turns, Sessions and Reports in a browser: each at two widths, light and dark."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.console.conftest import Console
+from tests.parts import browser as chromium
+
+LOOKS = [
+    (chromium.DESKTOP, False),
+    (chromium.DESKTOP, True),
+    (chromium.PHONE, False),
+    (chromium.PHONE, True),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium.started() as browser:
+        yield browser
+
+
+@pytest.fixture(params=LOOKS, ids=["desktop", "desktop-dark", "phone", "phone-dark"])
+def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
+    size, dark = request.param
+    with chromium.new_context(browser, size, dark=dark) as context:
+        page = context.new_page()
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on(
+            "console",
+            lambda message: faults.append(message.text) if message.type == "error" else None,
+        )
+        yield page
+        assert faults == []
+
+
+@pytest.fixture
+def desktop(browser: Browser) -> Iterator[Page]:
+    with chromium.new_context(browser) as context:
+        yield context.new_page()
+
+
+def check(page: Page) -> None:
+    """Nothing is wider than the window, and axe-core finds nothing serious."""
+    size = page.viewport_size
+    assert size is not None
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    assert chromium.serious(page) == []
+
+
+def open_page(page: Page, console: Console, address: str) -> None:
+    page.goto(f"{console.url}/console/#/{address}")
+
+
+def test_now_shows_a_turn_within_seconds(page: Page, local: Console) -> None:
+    open_page(page, local, "now")
+    expect(page.get_by_role("heading", name="Now")).to_contain_text("live")
+    expect(page.locator(".plot canvas")).to_have_count(6)
+    local.turn(key="")
+    first = page.locator(".figure", has_text="First text p50").locator("dd")
+    expect(first).not_to_have_text("-")
+    expect(page.locator("tbody tr", has_text="default model")).to_contain_text("closed")
+    expect(page.get_by_role("img", name="Turns a second: begun")).to_be_visible()
+    check(page)
+
+
+def test_a_turn_is_found_and_shown_as_a_waterfall(page: Page, local: Console) -> None:
+    made = local.turn(key="", text="What does a waterfall look like?")
+    open_page(page, local, "turns")
+    page.get_by_label("Session").fill(made["session"])
+    page.get_by_role("button", name="Find").click()
+    expect(page.locator("table.rows tbody tr")).to_have_count(1)
+    check(page)
+    page.locator("table.rows tbody a").first.click()
+    bars = page.locator("table.waterfall tbody tr")
+    expect(bars.filter(has_text="model default")).to_have_count(2)
+    expect(bars.filter(has_text="tool look_up")).to_have_count(1)
+    bar = bars.filter(has_text="agent only").locator(".span").bounding_box()
+    assert bar is not None
+    assert (bar["width"], bar["height"]) > (20, 10)
+    page.get_by_role("button", name="Show contents").click()
+    expect(page.locator("table.events tbody tr").first).to_contain_text("turn.started")
+    check(page)
+    page.get_by_role("button", name="Replay").click()
+    expect(page.locator(".played .said")).to_contain_text("Found: tide <img")
+    assert page.evaluate("window.stolen") is None
+
+
+def test_a_session_is_a_conversation(page: Page, local: Console) -> None:
+    made = local.turn(key="", text="What does a conversation look like?")
+    open_page(page, local, "sessions")
+    page.get_by_role("link", name=made["session"]).click()
+    page.get_by_role("button", name="Show the conversation").click()
+    expect(page.locator(".said.user")).to_contain_text("What does a conversation look like?")
+    expect(page.locator(".said.assistant")).to_contain_text("Found: tide")
+    page.get_by_text("look_up answered").click()
+    check(page)
+    assert page.evaluate("window.stolen") is None
+
+
+def test_a_report_opens_in_a_frame_that_reaches_nothing(desktop: Page, console: Console) -> None:
+    page = desktop
+    script = """<p id="said">none</p><script>
+    fetch("/console/api/me").then(() => "read", () => "kept out").then((text) => {
+      document.getElementById("said").textContent = text + " " + (() => {
+        try { return document.cookie; } catch { return "no cookies"; } })();
+    });</script>"""
+    (console.folder / "reports" / "spy.html").write_text(script)
+    log_in(page, console, "sw_looks")
+    open_page(page, console, "reports")
+    page.get_by_role("link", name="spy.html").click()
+    frame = page.frame_locator("iframe.report")
+    expect(frame.locator("#said")).to_have_text("kept out no cookies")
+    check(page)
+
+
+def log_in(page: Page, console: Console, key: str) -> None:
+    page.goto(f"{console.url}/console/")
+    page.get_by_label("API key or token").fill(key)
+    page.get_by_role("button", name="Log in with it").click()
+    expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+
+
+def test_a_login_by_key_and_what_it_may_not_do(page: Page, console: Console) -> None:
+    made = console.turn(text="For some eyes only")
+    page.goto(f"{console.url}/console/")
+    check(page)
+    log_in(page, console, "sw_looks")
+    expect(page.get_by_text("leo of ops")).to_be_visible()
+    open_page(page, console, f"turns/{made['turn']}")
+    expect(page.locator("table.waterfall")).to_be_visible()
+    expect(page.get_by_text("need the permission to read")).to_be_visible()
+    expect(page.get_by_role("button", name="Show contents")).to_have_count(0)
+    open_page(page, console, f"sessions/{made['session']}?tenant=acme&subject=ada")
+    expect(page.get_by_text("need the permission to read")).to_be_visible()
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_label("API key or token")).to_be_visible()
+
+
+def test_names_of_tenants_stay_text(desktop: Page, console: Console) -> None:
+    made = console.turn(key="sw_hostile", text="<b onmouseover=alert(1)>bold</b>")
+    log_in(desktop, console, "sw_reads")
+    for address in ("turns", f"turns/{made['turn']}", "sessions"):
+        open_page(desktop, console, address)
+        expect(desktop.locator("h1")).to_be_visible()
+        if address != "sessions":
+            expect(desktop.get_by_text("onerror=").first).to_be_visible()
+    desktop.get_by_label("Tenant").fill("<img src=x onerror=alert(1)>")
+    desktop.get_by_label("Subject").fill("<script>alert(1)</script>")
+    desktop.get_by_role("button", name="Find").click()
+    expect(desktop.locator(".notice")).to_contain_text("<script>alert(1)</script> of <img")
+    assert desktop.evaluate("window.stolen") is None
+
+
+def test_all_flows_by_keyboard_alone(desktop: Page, local: Console) -> None:
+    made = local.turn(key="", text="By keyboard")
+    open_page(desktop, local, "now")
+    expect(desktop.get_by_role("heading", name="Now")).to_be_visible()
+
+    def tab_to(what: str, *, most: int = 80) -> None:
+        for _ in range(most):
+            desktop.keyboard.press("Tab")
+            focused = desktop.evaluate(
+                "() => { const e = document.activeElement;"
+                " return `${e.ariaLabel || ''} ${e.name || ''} ${e.textContent}`; }"
+            )
+            if what in focused:
+                return
+        raise AssertionError(f"{what} cannot be reached")
+
+    tab_to("Skip to the content")
+    tab_to("Turns")
+    desktop.keyboard.press("Enter")
+    expect(desktop.get_by_role("heading", name="Turns")).to_be_visible()
+    tab_to("session")
+    desktop.keyboard.type(made["session"])
+    desktop.keyboard.press("Enter")
+    expect(desktop.locator("table.rows tbody tr")).to_have_count(1)
+    tab_to("Turn of")
+    desktop.keyboard.press("Enter")
+    expect(desktop.locator("table.waterfall")).to_be_visible()
+    tab_to("Show contents")
+    desktop.keyboard.press("Enter")
+    expect(desktop.locator("table.events")).to_be_visible()
+    tab_to("Replay")
+    desktop.keyboard.press("Enter")
+    expect(desktop.locator(".played .said")).to_contain_text("Found")
+
+
+def test_nothing_is_fetched_from_elsewhere(desktop: Page, local: Console) -> None:
+    asked: set[str] = set()
+    desktop.on("request", lambda request: asked.add(request.url))
+    for address in ("now", "turns", "sessions", "reports"):
+        open_page(desktop, local, address)
+        expect(desktop.locator("h1")).to_be_visible()
+    assert all(each.startswith(local.url + "/console/") for each in asked), json.dumps(list(asked))
+
+
+def test_the_page_connects_again_when_the_stream_ends(desktop: Page, local: Console) -> None:
+    streams: list[str] = []
+    desktop.on(
+        "request",
+        lambda request: streams.append(request.url) if request.url.endswith("/now") else None,
+    )
+    cut = "event: history\ndata: {}\n\n"
+    desktop.route(
+        "**/api/now",
+        lambda route: route.fulfill(content_type="text/event-stream", body=cut),
+        times=2,
+    )
+    open_page(desktop, local, "now")
+    expect(desktop.get_by_role("heading", name="Now")).to_contain_text("live")
+    expect(desktop.locator(".plot canvas")).to_have_count(6)
+    assert len(streams) == 3

@@ -1,0 +1,140 @@
+"""Samples of workers, asked over sockets; one sampler for all viewers; and what the page makes of
+them, by another implementation of quantiles."""
+
+import asyncio
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from seawall.console.feed import NowFeed, Samples
+from seawall.console.now import Sample, bucket
+from seawall.console.peers import Peers, Question
+from tests.parts import require
+from tests.parts.system import missing_node
+
+TIMELINE = Path("src/seawall/console/assets/timeline.js").resolve()
+
+
+def sample(at: int, **changes: object) -> Sample:
+    fields: dict[str, object] = {
+        "at": at, "in_flight": 1, "limit": 10, "queued": 0, "begun": 2, "completed": 1, "failed": 0,
+        "refused": 0, "first_text": {}, "cpu": 0.5, "memory": 1, "lag": 0.0,
+    }  # fmt: skip
+    return msgspec.convert(fields | changes, Sample)
+
+
+async def no_budgets() -> list[msgspec.Struct]:
+    return []
+
+
+async def test_workers_answer_each_other_and_one_that_is_gone_is_left_out(tmp_path: Path) -> None:
+    def worker(index: int) -> Peers:
+        return Peers(index, tmp_path, lambda _: Samples([sample(100 + index)]))
+
+    workers = [worker(index) for index in range(3)]
+    for each in workers:
+        await each.open()
+    (tmp_path / "console-7.sock").touch()  # of a worker that was killed
+    try:
+        for each in workers:
+            answers = await each.ask(Question(after=0), Samples)
+            assert {n: a.samples[0].at for n, a in answers.items()} == {0: 100, 1: 101, 2: 102}
+        await workers[2].close()
+        assert set(await workers[0].ask(Question(after=0), Samples)) == {0, 1}
+    finally:
+        for each in workers:
+            await each.close()
+
+
+async def test_hostile_questions_are_not_answered(tmp_path: Path) -> None:
+    peers = Peers(0, tmp_path, lambda _: Samples([]))
+    await peers.open()
+    try:
+        for question in (b"x\n", b"{}" * 100_000 + b"\n", b'{"after": "x"}\n', b"\n"):
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "console-0.sock")
+            writer.write(question)
+            assert await reader.read() == b"", question[:20]
+            writer.close()
+    finally:
+        await peers.close()
+
+
+async def test_viewers_share_one_sampler_and_it_ends_with_the_last() -> None:
+    asked = 0
+
+    def answer(_: Question) -> Samples:
+        nonlocal asked
+        asked += 1
+        return Samples([sample(int(time.time()))])
+
+    feed = NowFeed(Peers(0, None, answer), viewers=8, sample=lambda: None, read_budgets=no_budgets)
+
+    async def watch() -> list[bytes]:
+        frames: list[bytes] = []
+        async for frame in feed.watch():
+            frames.append(frame)
+            if len(frames) == 3:
+                break
+        return frames
+
+    everyone = await asyncio.gather(*(watch() for _ in range(8)))
+    assert asked <= 8 + 4, "history for each, and one question a second"
+    for frames in everyone:
+        assert frames[0].startswith(b"event: history\n")
+        assert all(each.startswith(b"event: second\n") for each in frames[1:])
+    await asyncio.sleep(0.05)
+    before = asked
+    await asyncio.sleep(1.2)
+    assert asked == before, "nobody watches"
+
+
+def in_node(script: str) -> object:
+    """What a script prints as JSON, with everything of the timeline imported."""
+    require(missing_node())
+    program = f'import * as t from "{TIMELINE.as_uri()}";\nconsole.log(JSON.stringify({script}));'
+    done = subprocess.run(
+        [shutil.which("node") or "", "--input-type=module"],
+        input=program,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    found: object = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_quantiles_are_those_of_numpy_within_a_bucket(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    seconds = random.lognormal(-1, 1.2, 3_000)
+    counts: dict[int, int] = {}
+    for each in seconds:
+        counts[bucket(each)] = counts.get(bucket(each), 0) + 1
+    histogram = json.dumps(list(counts.items()))
+    found = in_node(f"t.percentiles([new Map({histogram})], [0.5, 0.95, 0.99])")
+    expected = np.quantile(seconds * 1e3, [0.5, 0.95, 0.99])
+    assert found == pytest.approx(expected, rel=0.06)
+
+
+def test_the_page_adds_workers_up_and_carries_a_late_one() -> None:
+    samples = {
+        "0": [sample(at, in_flight=3, first_text={10: 1}) for at in range(100, 110)],
+        "1": [sample(at, in_flight=4) for at in range(100, 107)],
+    }
+    encoded = msgspec.json.encode(samples).decode()
+    found = in_node(
+        "(() => { const line = new t.Timeline(); "
+        f"line.add({encoded}); line.add({encoded}); return line.columns(); }})()"
+    )
+    assert isinstance(found, dict)
+    assert found["at"] == list(range(100, 110))
+    assert found["in_flight"] == [7] * 10, "the late worker is as it was seen last"
+    assert found["begun"] == [4] * 7 + [2] * 3, "but nothing is counted twice"
+    assert found["lagBy"] == [[0] * 10, [0] * 10]

@@ -1,0 +1,106 @@
+"""Chromium driven by Playwright, for tests of pages; axe-core, which checks accessibility.
+
+Playwright's synchronous interface has an event loop of its own: start it in a fixture of a module
+whose tests are all synchronous.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.parts import require
+from tests.parts.system import missing_browser, missing_node, require_browser
+
+__all__ = ["DESKTOP", "PHONE", "install", "missing", "new_context", "serious", "started"]
+
+DESKTOP = (1280, 800)
+PHONE = (390, 844)
+
+_FOLDER = Path(__file__).resolve().parents[2] / ".venv/.browser"
+_AXE = _FOLDER / "node_modules/axe-core/axe.min.js"
+_PACKAGES = {"axe-core": "4.14.1"}
+_OPTIONS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextmanager
+def started() -> Iterator[Browser]:
+    """A browser with a fresh profile; without one the test is skipped."""
+    program = require_browser()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=list(_OPTIONS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def new_context(
+    browser: Browser, size: tuple[int, int] = DESKTOP, *, dark: bool = False
+) -> Iterator[BrowserContext]:
+    """A context of its own storage.
+
+    Args:
+        browser: Where it is opened.
+        size: Of the window, in pixels.
+        dark: Whether the user prefers a dark page.
+    """
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme="dark" if dark else "light",
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(15_000)
+    try:
+        yield context
+    finally:
+        context.close()
+
+
+def serious(page: Page) -> list[str]:
+    """The serious and critical violations that axe-core finds in a page, one a line."""
+    require("" if _AXE.exists() else "axe-core is not installed: make parts")
+    if not page.evaluate("() => Boolean(window.axe)"):
+        # As text of the debugger's, not of the page's: the page's policy does not apply.
+        page.evaluate(_AXE.read_text(encoding="utf-8"))
+    found: dict[str, Any] = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{each['id']}: {each['help']}: {node['target']} {node['html'][:200]}"
+        for each in found["violations"]
+        if each["impact"] in ("serious", "critical")
+        for node in each["nodes"]
+    ]
+
+
+def missing() -> str:
+    """Why they cannot run here; empty if they can."""
+    there = "" if _AXE.exists() else "axe-core is not installed: make parts"
+    return missing_browser() or missing_node() or there
+
+
+def install() -> None:
+    """Install what is missing."""
+    npm = shutil.which("npm")
+    if _AXE.exists() or npm is None:
+        return
+    _FOLDER.mkdir(parents=True, exist_ok=True)
+    wanted = [f"{name}@{version}" for name, version in _PACKAGES.items()]
+    options = ("--silent", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save")
+    subprocess.run(
+        (npm, "install", *options, "--prefix", str(_FOLDER), *wanted),
+        check=False,
+        stdout=subprocess.DEVNULL,
+    )
