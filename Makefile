@@ -53,7 +53,7 @@ test-fast: $(KERNELS) ## tests that start no process and take little time
 	$(BIN)/python -m pytest -n auto --fast
 
 test-long: setup ## the long form of property tests and matrices
-	$(BIN)/python -m pytest -n auto -m "hypothesis or long" --hypothesis-profile long
+	$(BIN)/python -m pytest -n auto -m "hypothesis or long" --hypothesis-profile long -o faulthandler_timeout=3600
 
 fuzz: $(DEV) ## coverage-guided fuzzing of all targets for FUZZ_SECONDS, an hour by default
 	$(BIN)/python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),3600)
