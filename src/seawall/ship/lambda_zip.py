@@ -102,7 +102,7 @@ def build_package(
         report("downloading wheels for Lambda's platform ...")
         _install(tree, Path(made), architecture, python, requirements)
         report("copying code ...")
-        _copy(Path(seawall.__file__).parent, tree / "seawall", (*_LEFT_OUT, "deploy", "demo_files"))
+        _copy(Path(seawall.__file__).parent, tree / "seawall", (*_LEFT_OUT, "assets", "deploy", "demo_files"))
         _copy_files(folder, own, tree)
         shutil.copy(tree / "seawall/hosts/aws_lambda/bootstrap", tree / "bootstrap")
         _check_machine(tree, architecture)
