@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from seawall.console.recording import TurnRecorder
     from seawall.pipeline.compaction import Compactions
     from seawall.pipeline.delivery import NotificationDelivery
+    from seawall.pipeline.memory import MemoryReads
     from seawall.pipeline.recovery import OrphanRecovery
     from seawall.storage.counters import Counters
     from seawall.telemetry.open import Telemetry
@@ -229,7 +230,7 @@ async def open_tools(
         if catalog is not None:
             made |= catalog.tools
         yield OpenTools(
-            tools=_offered(settings, {}, toolsets, catalog, {}),
+            tools=_offered(_without_memory_tools(settings), {}, toolsets, catalog),
             sources={tool.name: name for name, each in made.items() for tool in each},
             catalog=catalog,
         )
@@ -397,10 +398,18 @@ async def _assemble(
     notifications, built_in = None, dict[str, Tool]()
     if settings.handover.url:
         notifications, built_in = _open_handover(settings, store, client, environment)
+    remembering = _memory_tools(settings, registered.agents, store)
     agents: dict[str, Agent] = {}
 
     def offer() -> None:
-        tools = _offered(settings, registered.tools, toolsets, catalog, built_in)
+        tools = _offered(
+            settings,
+            registered.tools,
+            toolsets,
+            catalog,
+            built_in=built_in,
+            remembering=remembering,
+        )
         made = {
             name: _build_agent(name, each, models, tools, catalog)
             for name, each in registered.agents.items()
@@ -440,6 +449,7 @@ async def _assemble(
         check_quota=_quota_check(registered, resilient) if metering.quotas else None,
         compactions=_open_compactions(registered, store, metering),
         attachments=_turn_attachments(settings, files),
+        memory=_open_memory(settings, registered, store),
     )
     pipeline = Pipeline(ports, recorder)
     orphan_recovery = None
@@ -536,6 +546,51 @@ def _open_compactions(
     return Compactions(store, metering.spending)
 
 
+def _open_memory(
+    settings: Settings, registered: Registrations, store: SessionStore
+) -> "MemoryReads | None":
+    """What reads the memories of users; None if no agent has one."""
+    owners = frozenset(name for name, each in registered.agents.items() if each.memory)
+    if not owners:
+        return None
+    from seawall.pipeline.memory import MemoryReads  # noqa: PLC0415 - only if configured
+
+    return MemoryReads(
+        store.facts(),
+        owners=owners,
+        handoffs={name: each.handoffs for name, each in registered.agents.items()},
+        seconds=settings.memory.read_seconds,
+    )
+
+
+def _memory_tools(
+    settings: Settings, agents: Mapping[str, AgentSettings], store: SessionStore
+) -> dict[str, Tool]:
+    """The built-in tools of agents with a memory; none if there are no such agents."""
+    if not any(each.memory for each in agents.values()):
+        return {}
+    from seawall.tools.memory import MEMORY_TOOLS, memory_tools  # noqa: PLC0415 - if configured
+
+    for name, each in agents.items():
+        for wanted in MEMORY_TOOLS:
+            if wanted in each.tools:
+                raise ConfigError(
+                    f"agents.{name}.tools: {wanted} is a built-in tool; set agents.{name}.memory"
+                )
+    return memory_tools(store.facts(), settings.memory)
+
+
+def _without_memory_tools(settings: Settings) -> Settings:
+    """The settings without what they declare of tools that are not opened for commands."""
+    if not any(each.memory for each in settings.agents.values()):
+        return settings
+    from seawall.tools.memory import MEMORY_TOOLS  # noqa: PLC0415 - only if configured
+
+    declared = settings.effects.tools.items()
+    tools = {name: each for name, each in declared if name not in MEMORY_TOOLS}
+    return structs.replace(settings, effects=structs.replace(settings.effects, tools=tools))
+
+
 def _offer_anew(offer: Callable[[], None], answers: "AnswerCache") -> None:
     offer()
     answers.follow_agents()
@@ -582,9 +637,14 @@ def _offered(
     registered: Mapping[str, Tool],
     toolsets: tuple[Toolset, ...],
     catalog: "ToolCatalog | None",
-    built_in: dict[str, Tool],
+    *,
+    built_in: Mapping[str, Tool] = {},
+    remembering: Mapping[str, Tool] = {},
 ) -> dict[str, Tool]:
-    """All tools by name, with their caches and what the configuration declares of them."""
+    """All tools by name, with their caches and what the configuration declares of them.
+
+    `built_in`: that of the hand-over, of which nothing is declared. `remembering`: those of memory.
+    """
     elsewhere = catalog.tools.values() if catalog is not None else ()
     sets = (*(each.tools for each in toolsets), tuple(registered.values()), *elsewhere)
     if any(each.cache_seconds is not None for made in sets for each in made):
@@ -595,6 +655,9 @@ def _offered(
     tools = {each.name: each for made in sets for each in made}
     for name in built_in.keys() & tools.keys():
         raise ConfigError(f"handover: the name of the tool {name} is that of the built-in one")
+    for name in remembering.keys() & tools.keys():
+        raise ConfigError(f"memory: the name of the tool {name} is that of the built-in one")
+    tools |= remembering
     declared = settings.effects.tools
     if declared:
         from seawall.tools.declared import apply_policies  # noqa: PLC0415 - only if configured
@@ -602,7 +665,7 @@ def _offered(
         if catalog is not None and catalog.unavailable:
             declared = {name: each for name, each in declared.items() if name in tools}
         tools = apply_policies(tools, declared)
-    return tools | built_in
+    return {**tools, **built_in}
 
 
 def _open_handover(
@@ -723,6 +786,10 @@ def _build_agent(
                 f"agents.{name}.handover: set handover.url, handover.role and a secret"
             )
         names = (*(each for each in names if each != HAND_OVER), HAND_OVER)
+    if settings.memory:
+        from seawall.tools.memory import MEMORY_TOOLS  # noqa: PLC0415 - only if configured
+
+        names = (*names, *MEMORY_TOOLS)
     output = None
     if settings.output is not None:
         from seawall.agents.output import build_output  # noqa: PLC0415 - only if configured
@@ -748,6 +815,7 @@ def _build_agent(
         compaction=_compaction(name, settings, models),
         client_tools=settings.client_tools,
         client_instructions=settings.client_instructions,
+        memory=settings.memory,
     )
 
 

@@ -35,6 +35,7 @@ from seawall.settings import (
     EffectSettings,
     HandoverSettings,
     McpServerSettings,
+    MemorySettings,
     ModelSettings,
     OutputSettings,
     QuotaSettings,
@@ -102,7 +103,7 @@ class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     origins: tuple[str, ...]
-    methods: tuple[str, ...] = ("GET", "POST", "DELETE")
+    methods: tuple[str, ...] = ("GET", "POST", "PATCH", "DELETE")
     headers: tuple[str, ...] = (
         "accept",
         "authorization",
@@ -264,6 +265,8 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         client_tools: Whether clients may offer tools of their own, which they run themselves.
         client_instructions: What becomes of system and developer messages of clients: "ignore",
             "append" them to the instructions, or "refuse" the request.
+        memory: Whether it is shown what is remembered of the user, and may remember more; see
+            `[memory]`.
     """
 
     instructions: str
@@ -282,6 +285,7 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     summary_tokens: Annotated[int, Meta(ge=100, le=8_000)] = 1_000
     client_tools: bool = False
     client_instructions: Literal["ignore", "append", "refuse"] = "ignore"
+    memory: bool = False
 
 
 class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -330,6 +334,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     routing: RoutingSettings = RoutingSettings()
     effects: EffectSettings = EffectSettings()
     handover: HandoverSettings = HandoverSettings()
+    memory: MemorySettings = MemorySettings()
     mcp: McpServerSettings | None = None
     console: ConsoleSettings = ConsoleSettings()
     blobs: BlobSettings | None = None
@@ -565,6 +570,7 @@ _plain_sections: dict[str, type[Struct]] = {
     "routing": RoutingSettings,
     "effects": EffectSettings,
     "handover": HandoverSettings,
+    "memory": MemorySettings,
     "mcp": McpServerSettings,
     "console": ConsoleSettings,
     "blobs": BlobSettings,

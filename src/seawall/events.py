@@ -101,12 +101,20 @@ class ReasoningDelta(Struct, frozen=True, tag="reasoning.delta", tag_field="type
     text: str
 
 
-class ToolCalled(Struct, frozen=True, tag="tool.called", tag_field="type"):
-    """A tool call starts; `arguments` is JSON text."""
+class ToolCalled(Struct, frozen=True, tag="tool.called", tag_field="type", omit_defaults=True):
+    """A tool call starts.
+
+    Attributes:
+        id: Id of the call.
+        name: Name of the tool.
+        arguments: JSON text.
+        by_client: Whether the client runs it; the turn then pauses for its result.
+    """
 
     id: str
     name: str
     arguments: str
+    by_client: bool = False
 
 
 class ToolReturned(Struct, frozen=True, tag="tool.returned", tag_field="type"):

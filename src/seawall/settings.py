@@ -25,6 +25,7 @@ __all__ = [
     "EffectSettings",
     "HandoverSettings",
     "McpServerSettings",
+    "MemorySettings",
     "ModelSettings",
     "OutputSettings",
     "PriceSettings",
@@ -140,6 +141,25 @@ class HandoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("secret_env or secret_file must say where the secret is")
         if self.ca_file and parts.scheme != "https":
             raise ValueError("ca_file has no effect: url is not https")
+
+
+class MemorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What agents with `memory` may remember of a subject.
+
+    Attributes:
+        facts: Of a subject, at most.
+        characters: Of a fact, at most.
+        bytes: Of all facts of a subject, at most; as JSON in UTF-8, with their names.
+        ttl_seconds: When a fact expires after it was written last, unless it was written for a
+            shorter time.
+        read_seconds: How long a turn waits for what is remembered; then it goes on without.
+    """
+
+    facts: Annotated[int, Meta(ge=1, le=200)] = 50
+    characters: Annotated[int, Meta(ge=1, le=4_000)] = 300
+    bytes: Annotated[int, Meta(ge=100, le=131_072)] = 16_384
+    ttl_seconds: Annotated[float, Meta(ge=60, le=_CENTURY_SECONDS)] = 365 * 86_400.0
+    read_seconds: Annotated[float, Meta(gt=0, le=60)] = 1.0
 
 
 class McpServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

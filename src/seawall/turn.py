@@ -597,6 +597,8 @@ class TurnReport(Struct):
         compaction: How a compaction of the session ended, whose summary, if there is one, is
             stored with this turn: "summarised", "failed", "refused"; empty for none. Its cost is
             in `spent`.
+        memory: Whether what is remembered of the user was "read", or could not be: "failed"; empty
+            for an agent without a memory.
     """
 
     turn: str
@@ -616,6 +618,7 @@ class TurnReport(Struct):
     session: str = ""
     effects: list[tuple[str, str, str]] = []
     compaction: str = ""
+    memory: str = ""
 
     @property
     def succeeded(self) -> bool:

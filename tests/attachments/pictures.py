@@ -17,6 +17,7 @@ from pypdf.generic import (
 
 __all__ = [
     "SECRETS",
+    "bomb_pdf",
     "chunked_png",
     "data_url",
     "gif_of_frames",
@@ -76,14 +77,21 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
-def png_of_size(width: int, height: int) -> bytes:
-    """A black PNG of one bit a pixel; its size in bytes is that of zeros, compressed."""
+def png_of_size(width: int, height: int, *, rows: int | None = None) -> bytes:
+    """A black PNG of one bit a pixel; its size in bytes is that of zeros, compressed.
+
+    Args:
+        width: Of the image.
+        height: Of the image.
+        rows: How many there are; None for all.
+    """
     head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     packer = zlib.compressobj(9)
     line = bytes(1 + -(-width // 8))
-    rows = b"".join(packer.compress(line) for _ in range(height)) + packer.flush()
+    count = height if rows is None else rows
+    data = b"".join(packer.compress(line) for _ in range(count)) + packer.flush()
     return (
-        b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", rows) + _chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
     )
 
 
@@ -103,7 +111,7 @@ def chunked_png(text_bytes: int) -> bytes:
 
 def gif_of_frames(frames: int, size: tuple[int, int] = (64, 64)) -> bytes:
     """An animation."""
-    shown = [Image.new("P", size, index % 255) for index in range(frames)]
+    shown = [Image.new("RGB", size, (index % 256, index // 256, 7)) for index in range(frames)]
     target = BytesIO()
     shown[0].save(target, "GIF", save_all=True, append_images=shown[1:], duration=20)
     return target.getvalue()
@@ -143,6 +151,16 @@ def nested_pdf(depth: int) -> bytes:
     return bytes(written)
 
 
+def bomb_pdf(size: int) -> bytes:
+    """A document whose table of objects is so many bytes when it is decompressed."""
+    packer = zlib.compressobj(9)
+    zeros = bytes(1 << 20)
+    data = b"".join(packer.compress(zeros) for _ in range(size >> 20)) + packer.flush()
+    head = b"<< /Type /XRef /Size 9 /W [1 2 1] /Root 2 0 R /Filter /FlateDecode /Length %d >>"
+    table = b"1 0 obj\n" + head % len(data) + b"\nstream\n" + data + b"\nendstream\nendobj\n"
+    return b"%PDF-1.7\n" + table + b"startxref\n9\n%%EOF\n"
+
+
 def repeatedly_compressed_pdf(times: int, size: int = 1 << 24) -> bytes:
     """A document whose page is compressed again and again: kilobytes become what it was."""
     content = bytes(size)
@@ -151,10 +169,10 @@ def repeatedly_compressed_pdf(times: int, size: int = 1 << 24) -> bytes:
     writer = PdfWriter()
     page = writer.add_blank_page(200, 200)
     stream = StreamObject()
-    stream._data = content  # noqa: SLF001 - as it is, with several filters
+    stream._data = content
     stream[NameObject("/Filter")] = ArrayObject([NameObject("/FlateDecode")] * times)
     stream[NameObject("/Length")] = NumberObject(len(content))
-    page[NameObject("/Contents")] = writer._add_object(stream)  # noqa: SLF001 - likewise
+    page[NameObject("/Contents")] = writer._add_object(stream)
     assert isinstance(page, DictionaryObject)
     target = BytesIO()
     writer.write(target)

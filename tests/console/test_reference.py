@@ -13,7 +13,6 @@ from tests.parts.browser import DESKTOP, PHONE, new_context, serious
 from tests.servers import ServerProcess
 from tests.widget.conftest import serving
 
-
 # In the structure of an operation that is unfolded; docs/decisions has what that means.
 _OF_SWAGGER_UI = {"nested-interactive", "scrollable-region-focusable"}
 

@@ -35,11 +35,11 @@ WEATHER = {
 }
 
 
-def steps(*calls: list[tuple[str, dict[str, Any]]], text: str = "") -> str:
+def steps(*calls: list[tuple[str, Any]], text: str = "") -> str:
     """A message that makes the model call tools, step by step.
 
     Args:
-        calls: Of each step: names of tools and arguments.
+        calls: Of each step: names of tools and arguments; a text is written as it is.
         text: Part of the answer.
     """
     return msgspec.json.encode({"steps": calls, "text": text}).decode()
@@ -145,7 +145,6 @@ async def serving(
             },
         )
     )
-    app.settings  # noqa: B018 - made above
     app.model("default", model)
 
     async def look_up(order: str) -> str:

@@ -15,11 +15,23 @@ import httpx2
 import pytest
 from PIL import Image
 
+from seawall.attachments.sweep import FileSweep
 from seawall.config import parse_settings
+from seawall.errors import InvalidField
+from seawall.events import TurnCompleted, TurnFailed, TurnPaused
+from seawall.models import ModelRequest
+from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator
+from seawall.pipeline.decisions import Verdict
+from seawall.requests import new_request
+from seawall.settings import BlobSettings, SessionSettings
+from seawall.storage.open import open_store
+from seawall.storage.open_blobs import open_blobs
+from seawall.turn import Principal, SessionKey, ToolCall, ToolMessage, UserMessage
 from tests.attachments.pictures import SECRETS, data_url, pdf, photo
 from tests.models.player import Player, Recording, playing
 from tests.models.wire import OpenAIWire
+from tests.servers import running_model, running_server
 
 KEYS = {"ada": "sw_ada", "bob": "sw_bob", "eve": "sw_eve"}
 
@@ -49,7 +61,8 @@ class Served:
         )
 
     def received(self, request: int = -1) -> list[dict[str, Any]]:
-        messages: list[dict[str, Any]] = self.player.requests[request].document["messages"]
+        document: dict[str, Any] = self.player.requests[request].document
+        messages: list[dict[str, Any]] = document["messages"]
         return messages
 
 
@@ -97,6 +110,10 @@ async def serving(folder: Path, *, vision: bool = True, more: str = "") -> Async
             yield Served(app, http, player)
 
 
+def files_of(folder: Path) -> list[Path]:
+    return [each for each in folder.rglob("*") if each.is_file()]
+
+
 def shown_image(message: dict[str, Any]) -> bytes:
     """The bytes of the one image of a message, in OpenAI's format."""
     (part,) = [each for each in message["content"] if each["type"] == "image_url"]
@@ -122,11 +139,13 @@ async def test_a_photo_arrives_without_its_metadata(tmp_path: Path, kind: str) -
     assert picture.size == (400, 300)
     assert not {"comment", "xmp", "exif", "icc_profile", "XML:com.adobe.xmp"} & picture.info.keys()
     red, _, blue = picture.convert("RGB").getpixel((50, 150))  # type: ignore[misc] # of RGB
-    assert red > 150 > 100 > blue
+    assert red > 150
+    assert blue < 100
     (attachment,) = shown["turns"][0]["messages"][0]["attachments"]
     assert attachment["name"] == "photo.jpg"
     assert attachment["bytes"] == len(received)
-    assert all(each not in Path(tmp_path, "sessions.db").read_bytes() for each in SECRETS)
+    stored = b"".join(each.read_bytes() for each in files_of(tmp_path))
+    assert not any(each in stored for each in SECRETS)
 
 
 async def test_its_orientation_is_applied(tmp_path: Path) -> None:
@@ -165,7 +184,7 @@ async def test_a_file_is_uploaded_used_listed_and_deleted(tmp_path: Path) -> Non
         session = answer.json()["session"]
         await served.http.delete(f"/v1/sessions/{session}", headers=credential("ada"))
         assert (await served.get("/v1/files")).json()["data"] == []
-    assert [each for each in Path(tmp_path, "files").rglob("*") if len(each.name) == 32] == []
+    assert not [each for each in files_of(tmp_path) if len(each.name) == 32]
 
 
 async def test_nobody_uses_a_file_of_another(tmp_path: Path) -> None:
@@ -298,7 +317,7 @@ async def test_the_streams_of_user_interfaces(tmp_path: Path) -> None:
             {"type": "image", "source": {"type": "file", "value": upload}},
             {"type": "text", "text": "Both?"},
         ]
-        run = {
+        run: dict[str, Any] = {
             "threadId": "t1",
             "runId": "r1",
             "messages": [{"id": "1", "role": "user", "content": parts}],
@@ -406,3 +425,151 @@ async def test_without_a_store_files_are_refused(tmp_path: Path) -> None:
             assert answer.status_code == 422
             assert "takes no files" in answer.json()["detail"]
             assert (await served.get("/v1/files")).status_code == 404
+
+
+def test_a_large_upload_by_a_server_process(tmp_path: Path) -> None:
+    """Larger than the body of any other request, and checked by a child of the worker."""
+    digest = hashlib.sha256(KEYS["ada"].encode()).hexdigest()
+    keys = f'[{{sha256 = "{digest}", tenant = "acme", subject = "ada"}}]'
+    target = BytesIO()
+    Image.effect_noise((1_500, 1_000), 80).convert("RGB").save(target, "PNG")
+    sent = target.getvalue()
+    assert len(sent) > 1_000_000
+    with (
+        running_model("--first-token", "0", "--duration", "0") as model,
+        running_server(
+            tmp_path,
+            model,
+            SERVER__WORKERS="2",
+            IDENTITY__API_KEYS=keys,
+            BLOBS__PATH=str(tmp_path / "files"),
+            MODELS__DEFAULT__VISION="true",
+        ) as server,
+        httpx2.Client(base_url=server.url, headers=credential("ada"), timeout=30) as client,
+    ):
+        made = client.post("/v1/files", files={"file": ("noise.png", sent, "image/png")})
+        assert made.status_code == 200, made.text
+        file = made.json()["id"]
+        for _ in range(4):  # on whichever worker
+            answer = client.post("/v1/turns", json={"text": "", "attachments": [{"file": file}]})
+            assert answer.status_code == 200, answer.text
+        assert client.get(f"/v1/files/{file}/content").status_code == 200
+        refused = client.post("/v1/turns", json={"text": "?" * 300_000})
+        assert refused.status_code == 413
+
+
+async def test_a_program_adds_files_to_its_requests(tmp_path: Path) -> None:
+    owner = Principal("acme", "ada")
+    async with serving(tmp_path) as served:
+        request = new_request("What is it?")
+        for _ in range(2):
+            request = await served.app.attach(request, photo(), principal=owner, name="a.jpg")
+        async for event in served.app.run(request, principal=owner):
+            assert not isinstance(event, TurnFailed)
+        kinds = [each["type"] for each in served.received()[-1]["content"]]
+        assert kinds == ["image_url", "image_url", "text"]
+        with pytest.raises(InvalidField):
+            await served.app.attach(request, b"\0", principal=owner)
+        for _ in range(2):
+            request = await served.app.attach(request, b"text", principal=owner)
+        with pytest.raises(InvalidField, match="at most"):
+            await served.app.attach(request, b"text", principal=owner)
+
+
+async def _sweep(folder: Path) -> int:
+    """A sweep two hours later, over what a server has left."""
+    blobs = await open_blobs(BlobSettings(path=str(folder / "files")))
+    sessions = await open_store(SessionSettings(path=str(folder / "sessions.db")))
+    sweep = FileSweep(blobs, sessions, every_seconds=0, upload_seconds=3_600, grace_seconds=3_660)
+    try:
+        return await sweep.sweep(time.time() + 7_200)
+    finally:
+        await blobs.close()
+        await sessions.close()
+
+
+def test_a_kill_between_upload_and_commit_leaves_nothing_for_ever(tmp_path: Path) -> None:
+    """The files of a turn that was never stored are swept; those of one that was stay."""
+    digest = hashlib.sha256(KEYS["ada"].encode()).hexdigest()
+    more = {
+        "SERVER__WORKERS": "1",
+        "IDENTITY__API_KEYS": f'[{{sha256 = "{digest}", tenant = "acme", subject = "ada"}}]',
+        "BLOBS__PATH": str(tmp_path / "files"),
+    }
+    body = {"text": "?", "attachments": [{"data": data_url(photo())}]}
+    with (
+        running_model("--first-token", "0", "--duration", "0") as quick,
+        running_server(tmp_path, quick, **more) as server,
+    ):
+        done = httpx2.post(
+            f"{server.url}/v1/turns", json=body, headers=credential("ada"), timeout=30
+        )
+        assert done.status_code == 200
+    with (
+        running_model("--first-token", "60") as slow,
+        running_server(tmp_path, slow, **more) as server,
+        httpx2.stream(
+            "POST",
+            f"{server.url}/v1/turns",
+            json=body | {"stream": True},
+            headers=credential("ada"),
+            timeout=30,
+        ) as stream,
+    ):
+        next(stream.iter_bytes())
+        server.process.kill()
+        server.process.wait(20)
+    stored = [each for each in files_of(tmp_path / "files") if len(each.name) == 32]
+    assert len(stored) == 2
+    assert asyncio.run(_sweep(tmp_path)) == 1
+    (kept,) = [each for each in files_of(tmp_path / "files") if len(each.name) == 32]
+    with Image.open(kept) as picture:
+        assert picture.size == (400, 300)
+
+
+async def test_a_turn_that_waited_for_approval_still_sees_its_files(tmp_path: Path) -> None:
+    """Also in another process, whose request for the decision has no files."""
+    owner = Principal("acme", "ada")
+
+    def answer(request: ModelRequest) -> str | tuple[ToolCall, ...]:
+        last = request.messages[-1]
+        return "Done." if isinstance(last, ToolMessage) else (ToolCall("1", "refund", "{}"),)
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[tuple[Orchestrator, ScriptedModel]]:
+        text = configuration(tmp_path, "http://127.0.0.1:9", vision=True, more="")
+        app = Orchestrator(parse_settings(text + 'tools = ["refund"]\n'))
+        model = ScriptedModel(answer)
+        app.model("default", model)
+
+        async def refund() -> str:
+            """Refund."""
+            return "refunded"
+
+        app.tool(refund, mutating=True, approve="always")
+        async with app:
+            yield app, model
+
+    async with opened() as (app, model):
+        request = await app.attach(new_request("Broken."), photo(), principal=owner, name="a.jpg")
+        events = [each async for each in app.run(request, principal=owner)]
+        assert isinstance(events[-1], TurnPaused)
+    async with opened() as (app, model):
+        verdict = Verdict(decision="approve")
+        _, live = await app.engine.pipeline.decide(owner, request.id, "1", verdict)
+        assert live is not None
+        events = [event async for _, event in live.follow()]
+        assert isinstance(events[-1], TurnCompleted)
+        asked = model.requests[-1]
+        user = asked.messages[0]
+        assert isinstance(user, UserMessage)
+        assert user.attachments == request.attachments
+        assert asked.contents is not None
+        deadline = asyncio.get_running_loop().time() + 5
+        loaded = await asked.contents.load(user.attachments, deadline=deadline)
+        assert len(loaded.found[user.attachments[0].id]) == user.attachments[0].bytes
+        loaded.release()
+        key = SessionKey("acme", "ada", request.session)
+        (turn,) = (await app.engine.store.turns(key, limit=5)).turns
+        assert turn.status == "completed"
+        assert turn.messages[0] == user

@@ -86,6 +86,7 @@ class Agent(Struct, frozen=True, eq=False):
             "refuse".
         tool_choice: Of the first model call of a request; as in `ModelRequest`.
         parallel_tool_calls: As in `ModelRequest`.
+        memory: Whether it is shown what is remembered of the user.
     """
 
     name: str
@@ -105,6 +106,7 @@ class Agent(Struct, frozen=True, eq=False):
     client_instructions: str = "ignore"
     tool_choice: str = "auto"
     parallel_tool_calls: bool = True
+    memory: bool = False
 
 
 def build_agent(
@@ -122,6 +124,7 @@ def build_agent(
     compaction: Compaction | None = None,
     client_tools: bool = False,
     client_instructions: str = "ignore",
+    memory: bool = False,
 ) -> Agent:
     """Build an agent and its prompt; the arguments are the attributes of `Agent`.
 
@@ -152,6 +155,7 @@ def build_agent(
         compaction=compaction,
         client_tools=client_tools,
         client_instructions=client_instructions,
+        memory=memory,
     )
 
 

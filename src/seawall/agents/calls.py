@@ -132,6 +132,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
         approval_seconds: How long an approval is waited for, if the tool does not say.
         caller_token: See `ToolContext`.
         contents: Where the bytes of attachments are found; None if no message has any.
+        memory: Shown before the history to agents with a memory.
     """
 
     turn: str
@@ -149,6 +150,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
     approval_seconds: float = 86_400.0
     caller_token: str = ""
     contents: "Contents | None" = None
+    memory: tuple[Message, ...] = ()
 
     def __repr__(self) -> str:
         return f"AgentTurn(turn={self.turn!r}, session={self.session!r})"

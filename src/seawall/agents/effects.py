@@ -90,9 +90,16 @@ async def run_step(
     else:
         await run.plan()
         shown = {each.call: each.shown for each in step.effects if each.shown}
+        theirs = {
+            each.call
+            for each in step.effects
+            if each.request is not None and each.request.kind == "client"
+        }
         await emit(
             *(
-                ToolCalled(each.id, each.name, shown.get(each.id, each.arguments))
+                ToolCalled(
+                    each.id, each.name, shown.get(each.id, each.arguments), each.id in theirs
+                )
                 for each in step.calls
             )
         )

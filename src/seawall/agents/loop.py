@@ -314,6 +314,8 @@ def _request(
 
         said = with_interludes(said, turn.interludes)
     messages = turn.history + said + repair
+    if turn.memory and agent.memory:
+        messages = turn.memory + messages
     prompt = agent.closing_prompt if last else agent.prompt
     caller = _Caller(turn, emit)
     request = ModelRequest(

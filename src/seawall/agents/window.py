@@ -191,11 +191,14 @@ class Window(Struct, frozen=True, omit_defaults=True):
         start: Number of the first turn that is shown.
         summary: Of turns before; shown.
         ready: Of more turns; it replaces the summary when they leave the window.
+        memory: Revision of the user's memory up to which facts are shown, since the window begins
+            there; None if that is to be decided.
     """
 
     start: int = 1
     summary: Summary | None = None
     ready: Summary | None = None
+    memory: int | None = None
 
     @property
     def latest(self) -> Summary | None:

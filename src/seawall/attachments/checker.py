@@ -10,7 +10,8 @@ import asyncio
 import logging
 import os
 import sys
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 from msgspec import Struct
@@ -18,6 +19,7 @@ from msgspec import Struct
 from seawall.attachments.media import PDF, TEXT, recognise, text_tokens
 from seawall.errors import InternalError, InvalidField, Overloaded
 from seawall.settings import AttachmentSettings
+from seawall.turn import Principal
 
 __all__ = ["Checked", "Checker", "Inspected", "Inspection"]
 
@@ -73,6 +75,16 @@ class Inspected(Struct, frozen=True):
     size: int = 0
 
 
+class _Queue:
+    """The files of one owner that wait, and the one that is being read."""
+
+    __slots__ = ("files", "lock")
+
+    def __init__(self) -> None:
+        self.files = 0
+        self.lock = asyncio.Lock()
+
+
 class Checker:
     """Checks files, one at a time."""
 
@@ -83,17 +95,19 @@ class Checker:
             settings: Bounds of files.
         """
         self._settings = settings
-        self._turn = asyncio.Lock()
+        self._process = asyncio.Lock()
+        self._owners: dict[Principal | None, _Queue] = {}
         self._child: asyncio.subprocess.Process | None = None
         self._files = 0
         self._idle: asyncio.TimerHandle | None = None
 
-    async def check(self, content: bytes, field: str) -> Checked:
-        """Check a file.
+    async def check(self, content: bytes, field: str, owner: Principal | None = None) -> Checked:
+        """Check a file. Each owner has one file in the queue: nobody's many hold up the others.
 
         Args:
             content: Its bytes.
             field: For errors.
+            owner: Whose file it is; None for no owner's.
 
         Raises:
             InvalidField: It is not accepted.
@@ -115,7 +129,8 @@ class Checker:
             seconds=self._settings.decode_seconds,
             size=len(content),
         )
-        answer, made = await self._inspect(asked, content)
+        async with self._turn_of(owner):
+            answer, made = await self._inspect(asked, content)
         if answer.fault:
             raise InvalidField(answer.fault, field=field)
         if media_type == PDF:
@@ -134,23 +149,38 @@ class Checker:
         return Checked(content, TEXT, text_tokens(len(content)))
 
     async def _inspect(self, asked: Inspection, content: bytes) -> tuple[Inspected, bytes]:
-        patience = 4 * self._settings.decode_seconds
+        if self._idle is not None:
+            self._idle.cancel()
+            self._idle = None
         try:
-            async with asyncio.timeout(patience):
-                await self._turn.acquire()
-        except TimeoutError as error:
-            raise Overloaded("Too many files are being read.", retry_after=2.0) from error
-        try:
-            if self._idle is not None:
-                self._idle.cancel()
-                self._idle = None
             return await self._exchange(asked, content)
         finally:
             if self._files >= _MAX_FILES:
                 await self._end()
             elif self._child is not None:
                 self._idle = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._kill)
-            self._turn.release()
+
+    @asynccontextmanager
+    async def _turn_of(self, owner: Principal | None) -> AsyncGenerator[None, None]:
+        """The process, for one file; in the order in which owners came."""
+        own = self._owners.setdefault(owner, _Queue())
+        own.files += 1
+        held: list[asyncio.Lock] = []
+        try:
+            try:
+                async with asyncio.timeout(4 * self._settings.decode_seconds):
+                    for lock in (own.lock, self._process):
+                        await lock.acquire()
+                        held.append(lock)
+            except TimeoutError as error:
+                raise Overloaded("Too many files are being read.", retry_after=2.0) from error
+            yield
+        finally:
+            for lock in reversed(held):
+                lock.release()
+            own.files -= 1
+            if not own.files:
+                del self._owners[owner]
 
     async def _exchange(self, asked: Inspection, content: bytes) -> tuple[Inspected, bytes]:
         child = await self._started()
@@ -214,9 +244,11 @@ class Checker:
         return self._child
 
     def _kill(self) -> None:
-        if self._child is not None and self._child.returncode is None:
+        """End a child that has nothing to do; the event loop reaps it."""
+        child, self._child = self._child, None
+        if child is not None and child.returncode is None:
             with suppress(ProcessLookupError):
-                self._child.kill()
+                child.kill()
 
     async def _end(self) -> None:
         if self._idle is not None:

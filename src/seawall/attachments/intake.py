@@ -30,7 +30,7 @@ from seawall.turn import Attachment, Principal
 
 __all__ = ["Attachments"]
 
-_NAME_DIGITS = 32
+_COPIES = 2  # as it was sent, and as it is stored
 _MAX_FILES = 32  # of one request, with those of a history that the client keeps
 
 
@@ -118,18 +118,24 @@ class Attachments:
             return await self._claim(owner, session, file, field)
         if len(data) > 4 * self.settings.max_bytes // 3 + 4:
             raise self._too_large(field)
-        async with self._memory.held(2 * self.settings.max_bytes, seconds=self._blobs.seconds):
+        async with self.holding(len(data)):
             try:
-                content = b64decode(data, validate=True)
+                content = await asyncio.to_thread(b64decode, data, validate=True)
             except (binascii.Error, ValueError) as error:
                 raise InvalidField("Is not Base64.", field=field) from error
-            # The same file of the same message again, as in a retry, gets the same id.
-            digest = hashlib.sha256(content + b"\0" + name.encode("utf-8", "replace")).hexdigest()
-            key = BlobKey(owner, session, digest[:_NAME_DIGITS])
-            async with self._limit():
-                known = await self.store.find(key)
-            if known is None:
-                known = await self._store(key, content, name, field)
+            return await self.attach_content(owner, session, content, name=name, field=field)
+
+    async def attach_content(
+        self, owner: Principal, session: str, content: bytes, *, name: str, field: str
+    ) -> Attachment:
+        """Make the bytes of a file part of a session, as `attach`, for who has them in memory."""
+        # The same file of the same message again, as in a retry, gets the same id.
+        digest = await asyncio.to_thread(_digest, content, name)
+        key = BlobKey(owner, session, digest)
+        async with self._limit():
+            known = await self.store.find(key)
+        if known is None:
+            known = await self._store(key, content, name, field)
         return _attachment(known)
 
     async def upload(self, owner: Principal, content: bytes, name: str, field: str) -> BlobInfo:
@@ -148,13 +154,18 @@ class Attachments:
         return await self._store(BlobKey(owner, "", new_name()), content, name, field)
 
     @asynccontextmanager
-    async def receiving(self) -> AsyncGenerator[None, None]:
-        """The memory for one upload; held while the block runs.
+    async def holding(self, size: int | None) -> AsyncGenerator[None, None]:
+        """The memory for one file; held while the block runs.
+
+        Args:
+            size: Bytes of the file; None for the largest that is accepted.
 
         Raises:
             Overloaded: There is none.
         """
-        async with self._memory.held(2 * self.settings.max_bytes, seconds=self._blobs.seconds):
+        most = self.settings.max_bytes
+        amount = _COPIES * (most if size is None else min(size, most))
+        async with self._memory.held(amount, seconds=self._blobs.seconds):
             yield
 
     async def find(self, owner: Principal, file: str) -> BlobInfo:
@@ -171,12 +182,11 @@ class Attachments:
         return found
 
     async def content(self, owner: Principal, file: str) -> Blob:
-        """A file with its bytes.
+        """A file with its bytes, for who holds the memory for it.
 
         Raises:
             UnknownFile: There is no such file for this owner.
         """
-        await self.find(owner, file)
         async with self._limit():
             found = await self.store.get(_key(owner, file))
         if found is None:
@@ -229,12 +239,13 @@ class Attachments:
         target = BlobKey(owner, session, key.name)
         async with self._limit():
             known = await self.store.find(target)
-            if known is None and not key.session:
-                async with self._memory.held(self.settings.max_bytes, seconds=self._blobs.seconds):
-                    upload = await self.store.get(key)
-                    if upload is not None and not self._expired(upload.info):
-                        known = _renamed(upload.info, target)
-                        await self.store.put(Blob(known, upload.content))
+            sent = await self.store.find(key) if known is None and not key.session else None
+        if sent is not None and not self._expired(sent):
+            async with self.holding(sent.bytes), self._limit():
+                upload = await self.store.get(key)
+                if upload is not None:
+                    known = _renamed(upload.info, target)
+                    await self.store.put(Blob(known, upload.content))
         if known is None:
             raise UnknownFile("There is no such upload; it may have expired.", field=field)
         return _attachment(known)
@@ -242,7 +253,7 @@ class Attachments:
     async def _store(self, key: BlobKey, content: bytes, name: str, field: str) -> BlobInfo:
         if len(content) > self.settings.max_bytes:
             raise self._too_large(field)
-        checked = await self._checker.check(content, field)
+        checked = await self._checker.check(content, field, key.owner)
         info = BlobInfo(
             key=key,
             media_type=checked.media_type,
@@ -273,6 +284,10 @@ class Attachments:
             raise DeadlineExceeded(
                 f"The store of files did not answer after {seconds:g} s.", field="files"
             ) from error
+
+
+def _digest(content: bytes, name: str) -> str:
+    return hashlib.sha256(content + b"\0" + name.encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def _key(owner: Principal, file: str) -> BlobKey:

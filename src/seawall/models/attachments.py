@@ -5,8 +5,10 @@ texts are part of the message for every model. What a model does not take is nam
 that it can say so.
 """
 
+import asyncio
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -29,6 +31,7 @@ __all__ = [
 
 _IMAGE = "image/"
 _PDF = "application/pdf"
+_LARGE = 200_000  # bytes that are encoded in a thread
 
 
 class LoadedContents(Protocol):
@@ -122,17 +125,27 @@ async def load_request(
     wanted = [each for each in attached if _taken(each, vision=vision, documents=documents)]
     loaded = await contents.load(wanted, deadline=deadline)
     try:
-        messages = tuple(
-            _shown(each, loaded.found, vision=vision, documents=documents)
-            if isinstance(each, UserMessage) and each.attachments
-            else each
-            for each in request.messages
+        show = partial(
+            _all_shown, request.messages, loaded.found, vision=vision, documents=documents
         )
+        large = sum(map(len, loaded.found.values())) > _LARGE
+        messages = await asyncio.to_thread(show) if large else show()
         shown = msgspec.structs.replace(request, messages=messages, contents=None)
     except BaseException:
         loaded.release()
         raise
     return LoadedRequest(shown, loaded)
+
+
+def _all_shown(
+    messages: Sequence[Message], found: Mapping[str, bytes], *, vision: bool, documents: bool
+) -> tuple[Message, ...]:
+    return tuple(
+        _shown(each, found, vision=vision, documents=documents)
+        if isinstance(each, UserMessage) and each.attachments
+        else each
+        for each in messages
+    )
 
 
 def _taken(attachment: Attachment, *, vision: bool, documents: bool) -> bool:

@@ -303,8 +303,14 @@ class BedrockModel(HttpModel[BedrockSettings]):
             blocks: list[dict[str, object]] = messages[-1]["content"]  # type: ignore[assignment]
             blocks.append(_CACHE_POINT)
         parts = [head, encode(messages)]
-        if tools := declared_tools(request.prompt, request.messages):
-            parts += [b',"toolConfig":', encode({"tools": [_wire_tool(each) for each in tools]})]
+        if tools := _declared(request):
+            config: dict[str, object] = {"tools": [_wire_tool(each) for each in tools]}
+            if request.prompt.tools and request.tool_choice not in ("auto", "none"):
+                required = request.tool_choice == "required"
+                config["toolChoice"] = (
+                    {"any": {}} if required else {"tool": {"name": request.tool_choice}}
+                )
+            parts += [b',"toolConfig":', encode(config)]
         bounds: dict[str, object] = {}
         if request.max_tokens is not None:
             bounds["maxTokens"] = request.max_tokens
@@ -316,6 +322,17 @@ class BedrockModel(HttpModel[BedrockSettings]):
             parts += [b',"inferenceConfig":', encode(bounds)]
         parts.append(b"}")
         return b"".join(parts)
+
+
+def _declared(request: ModelRequest) -> tuple[ToolSpec, ...]:
+    """The tools that a request declares.
+
+    This API has no choice "none" (API_runtime_ToolChoice.html): then only those that were called
+    before are declared, as not available.
+    """
+    if request.tool_choice == "none":
+        return declared_tools(Prompt(""), request.messages)
+    return declared_tools(request.prompt, request.messages)
 
 
 def _wire_tool(tool: ToolSpec) -> dict[str, object]:

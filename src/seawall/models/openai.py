@@ -281,10 +281,28 @@ class OpenAIModel(HttpModel[OpenAISettings]):
             parts.append(b',"temperature":' + encode(request.temperature))
         if stop := (*settings.stop, *request.stop):
             parts += [b',"stop":', encode(stop)]
+        if request.prompt.tools:
+            parts.append(_tool_fields(request))
         if settings.cache != "off":
             parts.append(b',"prompt_cache_key":' + encode(self._cache_key(head, request)))
         parts.append(b"}")
         return b"".join(parts)
+
+
+def _tool_fields(request: ModelRequest) -> bytes:
+    """The choice of tools, where it is not the default.
+
+    https://platform.openai.com/docs/api-reference/chat/create#chat-create-tool_choice
+    """
+    choice: object = request.tool_choice
+    fields = b""
+    if choice not in ("auto", "none", "required"):
+        choice = {"type": "function", "function": {"name": choice}}
+    if choice != "auto":
+        fields = b',"tool_choice":' + encode(choice)
+    if not request.parallel_tool_calls:
+        fields += b',"parallel_tool_calls":false'
+    return fields
 
 
 def _wire_messages(messages: Sequence[Message], ids: CallIds) -> list[dict[str, object]]:

@@ -282,10 +282,28 @@ class ResponsesModel(HttpModel[ResponsesSettings]):
             parts.append(b',"max_output_tokens":%d' % max(_LEAST_TOKENS, request.max_tokens))
         if request.temperature is not None:
             parts.append(b',"temperature":' + encode(request.temperature))
+        if request.prompt.tools:
+            parts.append(_tool_fields(request))
         if self._settings.cache != "off":
             parts.append(b',"prompt_cache_key":' + encode(self._cache_key(head, request)))
         parts.append(b"}")
         return b"".join(parts)
+
+
+def _tool_fields(request: ModelRequest) -> bytes:
+    """The choice of tools, where it is not the default.
+
+    https://platform.openai.com/docs/api-reference/responses/create#responses-create-tool_choice
+    """
+    choice: object = request.tool_choice
+    fields = b""
+    if choice not in ("auto", "none", "required"):
+        choice = {"type": "function", "name": choice}
+    if choice != "auto":
+        fields = b',"tool_choice":' + encode(choice)
+    if not request.parallel_tool_calls:
+        fields += b',"parallel_tool_calls":false'
+    return fields
 
 
 def _wire_tool(tool: ToolSpec) -> dict[str, object]:
@@ -295,7 +313,7 @@ def _wire_tool(tool: ToolSpec) -> dict[str, object]:
         "name": tool.name,
         "description": tool.description,
         "parameters": tool.parameters,
-        "strict": False,
+        "strict": tool.strict,
     }
 
 

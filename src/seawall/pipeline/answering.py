@@ -100,10 +100,7 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
             if each not in ports.agents:
                 raise UnknownAgent(f"The agent {each} of this turn is not configured any more.")
         opened = msgspec.structs.replace(opened, detection=detection)
-    context.report.agent = route.agent
-    context.report.intent, context.report.intent_by = detection.intent, detection.by
-    if (span := current_span.get()) is not None:
-        span.put("gen_ai.conversation.id", opened.key.session)
+    _report_route(context, opened, route)
     window = stored_window(session.state) if session else Window()
     source = _JournalSource(ports, context, opened, route, state, window, options)
     if left is None:
@@ -113,6 +110,8 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
 
         await emit(*continued_events(left, opened.key.session, source.open().attempt))
     turn = _agent_turn(source)
+    if context.memory is not None:
+        turn = await _with_memory(source, turn)
     try:
         answer = await _run(source, turn, answer)
         await _finish(source, answer)
@@ -151,6 +150,14 @@ def _route(ports: Ports, context: TurnContext, opened: Opened) -> Route:
 
         check_client_options(ports.agents, route.agent, options)
     return route
+
+
+def _report_route(context: TurnContext, opened: Opened, route: Route) -> None:
+    context.report.agent = route.agent
+    context.report.intent = opened.detection.intent
+    context.report.intent_by = opened.detection.by
+    if (span := current_span.get()) is not None:
+        span.put("gen_ai.conversation.id", opened.key.session)
 
 
 def _ending(context: TurnContext, failure: BaseException) -> BaseException:
@@ -384,6 +391,21 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         contents=contents,
         caller_token=_caller_token(ports.authenticator, context.credential, principal),
     )
+
+
+async def _with_memory(source: _JournalSource, turn: AgentTurn) -> AgentTurn:
+    """The turn with what is remembered of its user, if its agent has a memory."""
+    context, window, snapshot = source.context, source.window, source.opened.snapshot
+    assert context.memory is not None  # noqa: S101 - its caller has checked
+    first = snapshot.session is None or context.request.history
+    shown = None if first else window.memory
+    visible = {each.id for each in snapshot.turns if each.number >= window.start} | {turn.turn}
+    remembered = await context.memory.shown(context, source.route.agent, shown, visible)
+    if remembered is None:
+        return turn
+    if remembered.revision != window.memory:
+        source.window = msgspec.structs.replace(window, memory=remembered.revision)
+    return msgspec.structs.replace(turn, memory=remembered.messages)
 
 
 def _window_messages(

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from seawall.pipeline.compaction import Compactions
     from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.live import LiveTurn
+    from seawall.pipeline.memory import MemoryRead, MemoryReads
 
 __all__ = [
     "Observe",
@@ -275,7 +276,8 @@ class Ports(Struct, frozen=True, kw_only=True):
     empty for no answer.
     `check_quota` raises if the quotas of an agent's model leave no room for a request before a
     deadline, for a tenant; None where there are none. `compactions`: None where no agent has
-    summaries. `attachments`: None where no store for files is configured.
+    summaries. `attachments`: None where no store for files is configured. `memory`: None where no
+    agent has one.
     """
 
     authenticator: Authenticator
@@ -298,6 +300,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     check_quota: "Callable[[str, ModelRequest, float, str], None] | None" = None
     compactions: "Compactions | None" = None
     attachments: "TurnAttachments | None" = None
+    memory: "MemoryReads | None" = None
 
 
 class TurnContext(Struct):
@@ -314,6 +317,7 @@ class TurnContext(Struct):
         recovered_job: The background job that this turn continues, claimed from another process.
         live: The turn, if it can be found by id.
         queued: Whether its client was informed that it waits for a slot.
+        memory: Reads what is remembered of its user; None for nothing.
     """
 
     request: TurnRequest
@@ -326,3 +330,4 @@ class TurnContext(Struct):
     recovered_job: BackgroundJob | None = None
     live: "LiveTurn | None" = None
     queued: bool = False
+    memory: "MemoryRead | None" = None

@@ -128,6 +128,7 @@ def _replay(turn: TurnRecord, session: str) -> Iterator[Event]:
     resumptions = list(turn.journal.resumptions) if turn.journal is not UNSET else []
     effects = turn.journal.effects if turn.journal is not UNSET else ()
     shown = {each.call: each.asked or each.shown for each in effects if each.shown}
+    theirs = {e.call for e in effects if e.request is not None and e.request.kind == "client"}
     for index in range(len(messages)):
         message = messages[index]
         if not isinstance(message, AssistantMessage):
@@ -135,7 +136,8 @@ def _replay(turn: TurnRecord, session: str) -> Iterator[Event]:
         if message.text:
             yield TextDelta(message.text)
         for call in message.tool_calls:
-            yield ToolCalled(call.id, call.name, shown.get(call.id, call.arguments))
+            arguments = shown.get(call.id, call.arguments)
+            yield ToolCalled(call.id, call.name, arguments, call.id in theirs)
         results = messages[index + 1 : index + 1 + len(message.tool_calls)]
         for count, result in enumerate((None, *results), index + 1):
             if isinstance(result, ToolMessage):

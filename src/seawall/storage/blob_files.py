@@ -42,6 +42,8 @@ _OF_KEY = "tenant = ? AND subject = ? AND session = ? AND name = ?"
 _OF_SESSION = "tenant = ? AND subject = ? AND session = ?"
 _OF_OWNER = "tenant = ? AND subject = ?"
 _BUSY_SECONDS = 10.0
+_OPEN_ATTEMPTS = 20
+_OPEN_SECONDS = 0.1
 _GRACE_SECONDS = 3_600.0  # a file that is being written is not in the index yet
 
 Row = tuple[str, str, str, str, str, str, int, int, float]
@@ -134,19 +136,32 @@ class FileBlobStore:
             raise StoreUnavailable(f"The store of files failed: {error}") from error
 
     def _open(self) -> None:
+        for left in range(_OPEN_ATTEMPTS, 0, -1):
+            try:
+                self._connect()
+            except (OSError, sqlite3.Error) as error:
+                # Another process that creates it now has it for itself.
+                if left > 1 and isinstance(error, sqlite3.OperationalError):
+                    time.sleep(_OPEN_SECONDS)
+                    continue
+                raise ConfigError(f"blobs.path: {self._folder}: cannot be used: {error}") from error
+            return
+
+    def _connect(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        index = sqlite3.connect(
+            self._folder / "index.db",
+            timeout=_BUSY_SECONDS,
+            isolation_level=None,
+            check_same_thread=False,
+        )
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            index = sqlite3.connect(
-                self._folder / "index.db",
-                timeout=_BUSY_SECONDS,
-                isolation_level=None,
-                check_same_thread=False,
-            )
             index.execute("PRAGMA journal_mode = WAL")
             index.execute("PRAGMA synchronous = FULL")
             index.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as error:
-            raise ConfigError(f"blobs.path: {self._folder}: cannot be used: {error}") from error
+        except BaseException:
+            index.close()
+            raise
         self._index = index
 
     @property
@@ -171,7 +186,8 @@ class FileBlobStore:
 
     def _put(self, blob: Blob) -> None:
         info, index = blob.info, self._open_index
-        self._check_room(info)
+        known = self._infos(_OF_KEY, _key(info.key))
+        self._check_room(info, sum(each.bytes for each in known))
         file = os.urandom(16).hex()
         self._write(file, blob.content)
         replaced: list[str] = []
@@ -217,14 +233,15 @@ class FileBlobStore:
         finally:
             os.close(folder)
 
-    def _check_room(self, info: BlobInfo) -> None:
+    def _check_room(self, info: BlobInfo, replaced: int = 0) -> None:
+        """Check that a file fits, in the place of so many bytes."""
         owner = info.key.owner
         scopes = ((owner.tenant, owner.subject), (owner.tenant, ""), ("", ""))
         whose = ("you", "your tenant", "all")
         for scope, limit, of in zip(scopes, self._limits, whose, strict=True):
             query = "SELECT bytes FROM totals WHERE tenant = ? AND subject = ?"
             found = self._open_index.execute(query, scope).fetchone()
-            if (found[0] if found else 0) + info.bytes > limit:
+            if (found[0] if found else 0) - replaced + info.bytes > limit:
                 raise StorageExhausted(f"There is no room for the file: of {of}, {limit} bytes.")
 
     def _count(self, tenant: str, subject: str, amount: int) -> None:

@@ -80,7 +80,7 @@ class Blob(Struct, frozen=True):
 
 
 class BlobPage(Struct, frozen=True):
-    """Files of an owner: uploads, then those of sessions, by session and name."""
+    """Files of an owner: uploads, then those of sessions."""
 
     files: tuple[BlobInfo, ...]
     has_more: bool

@@ -32,11 +32,11 @@ class ClientSideTool(Tool, frozen=True, kw_only=True, eq=False):
 
     Attributes:
         properties: Names of its parameters.
-        check: Of the arguments; None if they are only checked to be an object.
+        schema_check: Of the arguments; None if they are only checked to be an object.
     """
 
     properties: tuple[str, ...]
-    check: ValueCheck | None
+    schema_check: ValueCheck | None
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -58,8 +58,8 @@ class ClientSideTool(Tool, frozen=True, kw_only=True, eq=False):
             values = msgspec.json.decode(text)
             if not isinstance(values, dict):
                 raise ToolError(f"Invalid arguments for {self.name}: they must be an object.")
-            if self.check is not None:
-                self.check(values)
+            if self.schema_check is not None:
+                self.schema_check(values)
         except (msgspec.DecodeError, UnicodeError, SchemaFault) as error:
             raise ToolError(truncate(f"Invalid arguments for {self.name}: {error}")) from error
         except RecursionError:
@@ -88,7 +88,7 @@ def client_side_tool(offered: ClientTool, *, seconds: float) -> ClientSideTool:
             waits_for="client",
         ),
         properties=tuple(properties) if isinstance(properties, dict) else (),
-        check=ValueCheck(offered.parameters) if offered.strict else None,
+        schema_check=ValueCheck(offered.parameters) if offered.strict else None,
     )
 
 

@@ -7,21 +7,41 @@ from msgspec import Struct
 from seawall.config import ServerSettings
 from seawall.errors import InvalidField
 from seawall.hosts.http.bodies import checked_key, checked_text, identifier
+from seawall.hosts.http.client_tools import client_tools, tool_definitions
 from seawall.hosts.http.conversations import Answer
 from seawall.pipeline.decisions import Verdict
+from seawall.turn import AnswerOptions
 
-__all__ = ["AgUiBody", "AgUiFile", "Resume", "check_run", "resumed", "run_text"]
+__all__ = [
+    "AgUiBody",
+    "AgUiFile",
+    "Resume",
+    "check_run",
+    "resumed",
+    "run_options",
+    "run_results",
+    "run_text",
+]
 
 _MAX_RUN_CHARACTERS = 128
 _MAX_RESUME = 100
 _MAX_NOTE_CHARACTERS = 2_000
 
 
-class AgUiMessage(Struct, frozen=True):
-    """A message; of those before the last, only the role is read."""
+class AgUiMessage(Struct, frozen=True, rename="camel"):
+    """A message; of those before the last, only the role is read.
+
+    Attributes:
+        role: Whose it is.
+        content: A text, or a list of parts.
+        tool_call_id: Of the result of a tool.
+        error: What went wrong with the tool.
+    """
 
     role: str
     content: Any = None
+    tool_call_id: str | None = None
+    error: str | None = None
 
 
 class AgUiFile(Struct, frozen=True):
@@ -59,7 +79,7 @@ class AgUiBody(Struct, frozen=True, rename="camel"):
         thread_id: That of the session.
         run_id: Makes a retry return the first answer.
         messages: The last one counts: the history comes from the session.
-        tools: Empty: tools belong to the agents.
+        tools: Tools that the client runs, for agents that take them.
         context: Empty: instructions belong to the agents.
         state: Empty: the session has it.
         forwarded_props: Of this server.
@@ -92,14 +112,55 @@ def check_run(body: AgUiBody, settings: ServerSettings) -> None:
     checked_key(body.run_id, "runId")
     if len(body.messages) > settings.max_messages:
         raise InvalidField(f"There must be at most {settings.max_messages}.", field="messages")
-    if body.tools:
-        raise InvalidField("Tools belong to the agents; a client cannot bring any.", field="tools")
     if body.context:
         raise InvalidField("Instructions belong to the agents.", field="context")
     if body.state not in (None, {}, [], ""):
         raise InvalidField("A client has no state here: the session has it.", field="state")
     if len(body.resume or ()) > _MAX_RESUME:
         raise InvalidField(f"There must be at most {_MAX_RESUME}.", field="resume")
+
+
+def run_options(body: AgUiBody) -> AnswerOptions | None:
+    """What the client brings to the turn; None for nothing.
+
+    Args:
+        body: Of the run.
+
+    Raises:
+        InvalidField: A tool is not valid.
+    """
+    if not body.tools:
+        return None
+    return AnswerOptions(tools=client_tools(tool_definitions(body.tools, "tools"), "tools"))
+
+
+def run_results(body: AgUiBody) -> dict[str, tuple[str, bool, str]]:
+    """The results with which the messages end, of calls that the client has run.
+
+    Args:
+        body: Of the run.
+
+    Returns:
+        By id of the call: its content, whether it is an error, and its path in the body.
+
+    Raises:
+        InvalidField: A result names no call, or is no text.
+    """
+    found: dict[str, tuple[str, bool, str]] = {}
+    for index in range(len(body.messages) - 1, -1, -1):
+        message = body.messages[index]
+        if message.role != "tool":
+            break
+        field = f"messages[{index}]"
+        if not message.tool_call_id or message.tool_call_id in found:
+            raise InvalidField(
+                "Must be the id of a call that has no other result.", field=f"{field}.toolCallId"
+            )
+        content = message.error or message.content
+        if not isinstance(content, str):
+            raise InvalidField("Must be a text.", field=f"{field}.content")
+        found[message.tool_call_id] = (content, bool(message.error), f"{field}.content")
+    return found
 
 
 def run_text(body: AgUiBody, settings: ServerSettings) -> tuple[str, list[AgUiFile]]:

@@ -1,7 +1,7 @@
 """Request bodies: decodes and validates them; errors name the field."""
 
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -9,7 +9,7 @@ from msgspec import Struct
 from seawall.config import ServerSettings
 from seawall.errors import InvalidField, InvalidRequest
 from seawall.requests import new_request
-from seawall.turn import TurnRequest
+from seawall.turn import AnswerOptions, TurnRequest
 
 __all__ = [
     "IDENTIFIER_PATTERN",
@@ -64,6 +64,10 @@ class TurnBody(Struct, frozen=True, forbid_unknown_fields=True):
         background: The turn is completed even if the client disconnects; without `stream` the
             response is 202, and the events are available at /v1/turns/{id}/events.
         attachments: Files of the message.
+        tools: Tools that the client runs, for agents that take them.
+        tool_choice: Of the first model call: "auto", "none", "required", or the name of a tool.
+        parallel_tool_calls: Whether one step may have several calls.
+        instructions: Of the client, for agents that take them.
     """
 
     text: str
@@ -72,6 +76,10 @@ class TurnBody(Struct, frozen=True, forbid_unknown_fields=True):
     stream: bool | None = None
     background: bool | None = None
     attachments: list[AttachedFile] | None = None
+    tools: list[Any] | None = None
+    tool_choice: str | None = None
+    parallel_tool_calls: bool | None = None
+    instructions: str | None = None
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
@@ -96,13 +104,20 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         raise InvalidRequest(f"The body is not valid JSON: {reason}") from error
 
 
-def turn_request(body: TurnBody, *, key: str | None, settings: ServerSettings) -> TurnRequest:
+def turn_request(
+    body: TurnBody,
+    *,
+    key: str | None,
+    settings: ServerSettings,
+    options: AnswerOptions | None = None,
+) -> TurnRequest:
     """The turn request of a body.
 
     Args:
         body: Of `POST /v1/turns`.
         key: The idempotency key.
         settings: Their limits apply.
+        options: What the client brings to the turn.
 
     Raises:
         InvalidField: A value is outside its limits.
@@ -113,6 +128,7 @@ def turn_request(body: TurnBody, *, key: str | None, settings: ServerSettings) -
         agent=identifier(body.agent, "agent"),
         idempotency_key=key,
         background=bool(body.background),
+        options=options,
     )
 
 

@@ -10,10 +10,9 @@ far, or a sentence that says what it waits for; the member `seawall` has what a 
 decide.
 """
 
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,12 +22,8 @@ from seawall.events import (
     AgentSelected,
     Event,
     TextDelta,
-    TurnCompleted,
-    TurnPaused,
     TurnQueued,
     TurnResumed,
-    TurnStarted,
-    UsageReported,
 )
 from seawall.hosts.http.bodies import decode, idempotency_key
 from seawall.hosts.http.chat_body import (
@@ -40,20 +35,19 @@ from seawall.hosts.http.chat_body import (
     instructions_field,
     returned_contents,
 )
+from seawall.hosts.http.chat_reply import ChatReply
 from seawall.hosts.http.exchange import Exchange, encode, problem_body
 from seawall.hosts.http.sessions import authenticated_owner
 from seawall.hosts.http.turns import (
     EVENT_STREAM,
-    Pause,
     check_capacity,
     run_turn,
     while_connected,
 )
 from seawall.requests import session_of
-from seawall.turn import AnswerOptions, TurnRequest, Usage
+from seawall.turn import AnswerOptions
 
 if TYPE_CHECKING:
-    from seawall.hosts.http.client_calls import ReturnedResults
     from seawall.orchestrator import Orchestrator
 
 __all__ = ["answer_chat", "answer_model", "answer_models"]
@@ -77,7 +71,7 @@ async def answer_chat(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     body = decode(_decoder, raw)
     instructed = instructions_field(body)
     try:
-        reply = _Reply(orchestrator, instructed=instructed is not None)
+        reply = ChatReply(orchestrator, instructed=instructed is not None)
         answer = await _source(orchestrator, exchange, body, reply, key)
         await (_respond_stream if body.stream else _respond_json)(exchange, body, reply, answer)
     except (UnknownAgent, InvalidField) as problem:
@@ -102,7 +96,7 @@ async def _source(
     orchestrator: "Orchestrator",
     exchange: Exchange,
     body: ChatBody,
-    reply: "_Reply",
+    reply: ChatReply,
     key: str | None,
 ) -> "_Source":
     """What the request asks for: a new turn, or more of one that waits for results."""
@@ -148,7 +142,7 @@ async def _continue(
     orchestrator: "Orchestrator",
     exchange: Exchange,
     returned: list[ReturnedContent],
-    reply: "_Reply",
+    reply: ChatReply,
     options: AnswerOptions,
 ) -> "_Source":
     """Return the results; what the turn does then."""
@@ -205,7 +199,7 @@ def _model(name: str) -> dict[str, object]:
 
 
 async def _respond_stream(
-    exchange: Exchange, body: ChatBody, reply: "_Reply", answer: "_Source"
+    exchange: Exchange, body: ChatBody, reply: ChatReply, answer: "_Source"
 ) -> None:
     async def emit(*events: Event) -> None:
         for event in events:
@@ -225,7 +219,7 @@ async def _respond_stream(
     await exchange.end(reply.end(with_usage=with_usage))
 
 
-async def _stream_event(exchange: Exchange, reply: "_Reply", event: Event) -> None:
+async def _stream_event(exchange: Exchange, reply: ChatReply, event: Event) -> None:
     if type(event) is TextDelta:
         await _open_stream(exchange, reply)
         await exchange.write_text(reply.delta({"content": event.text}))
@@ -235,7 +229,7 @@ async def _stream_event(exchange: Exchange, reply: "_Reply", event: Event) -> No
         await _open_stream(exchange, reply)
 
 
-async def _open_stream(exchange: Exchange, reply: "_Reply") -> None:
+async def _open_stream(exchange: Exchange, reply: ChatReply) -> None:
     """Send the headers, and the beginning of the message, once its agent is known."""
     if not exchange.started:
         await exchange.start(200, [*EVENT_STREAM, *reply.headers()])
@@ -244,7 +238,7 @@ async def _open_stream(exchange: Exchange, reply: "_Reply") -> None:
         await exchange.write(reply.delta({"role": "assistant", "content": ""}))
 
 
-async def _show_queue(exchange: Exchange, reply: "_Reply", event: TurnQueued) -> None:
+async def _show_queue(exchange: Exchange, reply: ChatReply, event: TurnQueued) -> None:
     """Send a comment, which clients ignore, if the headers are known while the turn waits."""
     if not exchange.started:
         if not reply.headers_known:
@@ -256,7 +250,7 @@ async def _show_queue(exchange: Exchange, reply: "_Reply", event: TurnQueued) ->
 async def _respond_json(
     exchange: Exchange,
     body: ChatBody,  # noqa: ARG001 - as of `_respond_stream`
-    reply: "_Reply",
+    reply: ChatReply,
     answer: "_Source",
 ) -> None:
     text: list[str] = []
@@ -278,193 +272,3 @@ async def _respond_json(
     answered = reply.body("chat.completion", [choice]) | {"usage": reply.usage()}
     answered |= reply.extension()
     await exchange.answer(answered, headers=reply.headers())
-
-
-class _Reply:
-    """Builds the parts of one completion.
-
-    Attributes:
-        called: The calls of the client's tools with which it ends.
-        finish_reason: Why it ends.
-        headers_known: Whether the headers can be sent before the first event.
-        opened: Whether the beginning of the message was sent.
-    """
-
-    __slots__ = (
-        "_before",
-        "_created",
-        "_head",
-        "_id",
-        "_instructed",
-        "_instructions",
-        "_model",
-        "_orchestrator",
-        "_pause",
-        "_session",
-        "_text",
-        "_usage",
-        "_with_person",
-        "called",
-        "finish_reason",
-        "headers_known",
-        "opened",
-    )
-
-    def __init__(self, orchestrator: "Orchestrator", *, instructed: bool) -> None:
-        self._orchestrator = orchestrator
-        self._instructed = instructed
-        self._instructions = ""  # what becomes of them
-        self._id = ""
-        self._created = int(time.time())
-        self._model = ""
-        self._session = ""
-        self._usage = self._before = Usage()
-        self._head = b""
-        self._pause = Pause()
-        self._text = False
-        self._with_person = False
-        self.called: list[dict[str, Any]] = []
-        self.finish_reason = "stop"
-        self.headers_known = False
-        self.opened = False
-
-    def begin(self, request: TurnRequest) -> None:
-        """Before a new turn."""
-        self._id, self._session = request.id, request.session
-        # The session to name may be that of an earlier request.
-        self.headers_known = not self._instructed and request.idempotency_key is None
-
-    def resume(self, returned: "ReturnedResults") -> None:
-        """Before a turn goes on."""
-        self._id, self._session, self._before = returned.turn, returned.session, returned.before
-        self._select(returned.agent)
-        self._instruct(returned.agent)
-        self.headers_known = True
-
-    def _select(self, agent: str) -> None:
-        self._model, self._head = agent, b""
-
-    def _instruct(self, agent: str) -> None:
-        if self._instructed:
-            policy = self._orchestrator.engine.agents[agent].client_instructions
-            self._instructions = "appended" if policy == "append" else "ignored"
-
-    def take(self, event: Event) -> None:
-        """Record what later parts repeat."""
-        if type(event) is TextDelta:
-            self._text = True
-        elif type(event) is TurnStarted:
-            self._id, self._session = event.turn, event.session
-        elif type(event) is AgentSelected:
-            self._select(event.agent)
-            if event.reason != "handoff":
-                self._instruct(event.agent)
-        elif type(event) is UsageReported:
-            self._usage = event.usage
-        elif type(event) is TurnCompleted:
-            self._model = event.agent
-            self._with_person = event.finish_reason == "person"
-            self.finish_reason = "stop" if self._with_person else event.finish_reason or "stop"
-        else:
-            self._pause.take(event)
-            if type(event) is TurnPaused:
-                self._paused(event)
-
-    def _paused(self, event: TurnPaused) -> None:
-        self._usage = event.usage
-        calls = [each for each in self._pause.waits() if each.kind == "client"]
-        if not calls:
-            return
-        from seawall.hosts.http.client_calls import public_call_id  # noqa: PLC0415 - only here
-
-        self.finish_reason = "tool_calls"
-        self.called = [
-            {
-                "id": public_call_id(each.effect),
-                "type": "function",
-                "function": {"name": each.name, "arguments": each.arguments},
-            }
-            for each in calls
-        ]
-
-    def explanation(self) -> str:
-        """Of a turn that has paused without a text: what it waits for, and where that is decided.
-
-        Empty for any other.
-        """
-        if self._pause.paused is None or self._text or self.called:
-            return ""
-        kinds = self._pause.kinds()
-        waits = ", ".join(
-            f"{each['tool']} (decide at {each['decide']})" for each in self._pause.approvals()
-        )
-        if waits:
-            waited = "an answer" if "input" in kinds else "approval"
-            return f"This waits for {waited}: {waits}."
-        return "A person has this conversation now."
-
-    def extension(self) -> dict[str, object]:
-        """The member `seawall` of a turn that has paused, or while a person has the conversation.
-
-        Empty for any other.
-        """
-        paused = self._pause.paused
-        if paused is None:
-            return {"seawall": {"status": "person", "turn": self._id}} if self._with_person else {}
-        approvals = self._pause.approvals()
-        return {"seawall": {"status": "paused", "turn": paused.turn, "approvals": approvals}}
-
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        """Headers that name the session, and what became of the client's instructions."""
-        named = [(b"seawall-session", self._session.encode())]
-        if self._instructions:
-            named.append((b"seawall-client-instructions", self._instructions.encode()))
-        return named
-
-    def body(self, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
-        """A completion, or a chunk of one."""
-        return {
-            "id": self._id,
-            "object": kind,
-            "created": self._created,
-            "model": self._model,
-            "choices": choices,
-        }
-
-    def chunk(self, choices: list[dict[str, object]], **more: object) -> bytes:
-        """A frame of the stream."""
-        return b"data: %b\n\n" % encode(self.body("chat.completion.chunk", choices) | more)
-
-    def end(self, *, with_usage: bool) -> bytes:
-        """The last frames of the stream.
-
-        Args:
-            with_usage: Whether one of them has the usage.
-        """
-        parts = []
-        if explanation := self.explanation():
-            parts.append(self.delta({"content": explanation}))
-        for index, call in enumerate(self.called):
-            function = call["function"]
-            begun = call | {"index": index, "function": function | {"arguments": ""}}
-            rest = {"index": index, "function": {"arguments": function["arguments"]}}
-            parts += [self.delta({"tool_calls": [each]}) for each in (begun, rest)]
-        last = {"index": 0, "delta": {}, "finish_reason": self.finish_reason}
-        parts.append(self.chunk([last], **self.extension()))
-        if with_usage:
-            parts.append(self.chunk([], usage=self.usage()))
-        return b"".join([*parts, b"data: [DONE]\n\n"])
-
-    def delta(self, delta: dict[str, object]) -> bytes:
-        """A frame with a piece of the message; their common beginning is encoded once."""
-        if not self._head:
-            encoded = encode(self.body("chat.completion.chunk", []))
-            self._head = b"data: %b" % encoded.removesuffix(b"]}")
-        return b'%b{"index":0,"delta":%b,"finish_reason":null}]}\n\n' % (self._head, encode(delta))
-
-    def usage(self) -> dict[str, int]:
-        """Token counts in OpenAI's format, of this answer: not of what the turn did before."""
-        usage, before = self._usage, self._before
-        read = max(0, usage.prompt_tokens - before.prompt_tokens)
-        written = max(0, usage.completion_tokens - before.completion_tokens)
-        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}

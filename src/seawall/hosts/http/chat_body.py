@@ -373,16 +373,16 @@ def _history(messages: list[ChatMessage], settings: ServerSettings) -> tuple[Mes
     size = 0
     for index, message in enumerate(messages):
         field, text = f"messages[{index}]", message.text
-        if message.role != "user" and has_files(message):
-            raise InvalidField(
-                "Only messages of the user may have files.", field=f"{field}.content"
-            )
         if message.role in _INSTRUCTING:
             continue
         if message.role == "function":
             raise InvalidField(_LEGACY, field=f"{field}.role")
-        if text.strip():
+        if message.role == "user" and text.strip():
             text = checked_text(text, f"{field}.content", settings)
+        elif "\0" in text:
+            raise InvalidField(
+                "The text must not contain NUL characters.", field=f"{field}.content"
+            )
         size += len(text)
         if size > settings.max_body_bytes:
             raise BodyTooLarge("The messages are too long together.")

@@ -25,8 +25,13 @@ def chat_files(body: ChatBody, request: TurnRequest) -> list[SentFile]:
         request: Made from it.
 
     Raises:
-        InvalidField: A part has no file, or the address of one.
+        InvalidField: A part has no file, or the address of one, or is not the user's.
     """
+    for index, each in enumerate(body.messages):
+        if each.role != "user" and has_files(each):
+            raise InvalidField(
+                "Only messages of the user may have files.", field=f"messages[{index}].content"
+            )
     places = [_Place(len(body.messages) - 1, None)]
     if request.history:
         users = [at for at, each in enumerate(request.history) if isinstance(each, UserMessage)]

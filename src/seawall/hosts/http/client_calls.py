@@ -6,7 +6,7 @@ the turn did then.
 """
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,10 @@ from msgspec import UNSET, Struct
 from seawall.agents.options import check_client_options
 from seawall.errors import AlreadyDecided, InvalidField, Problem, TurnNotFound, UnknownAgent
 from seawall.events import ApprovalRequested, Event, TurnPaused
-from seawall.hosts.http.conversations import next_attempt, resumed_at
+from seawall.hosts.http.conversations import next_attempt
 from seawall.hosts.http.sessions import call_limit
 from seawall.pipeline.decisions import MAX_RESULT_BYTES, return_result, same_result
-from seawall.pipeline.replay import find_older
+from seawall.pipeline.replay import attempt_offset, find_older
 from seawall.requests import session_of
 from seawall.storage.port import Wait
 from seawall.turn import (
@@ -37,13 +37,16 @@ __all__ = [
     "Result",
     "ReturnedResults",
     "effect_of",
+    "effect_of_call",
     "events_after_results",
+    "find_turn",
     "public_call_id",
+    "return_call_results",
     "return_results",
-    "turn_with_call",
 ]
 
 _NEWEST_TURNS = 8
+_ATTEMPTS = 5
 _public = re.compile(r"call_([0-9]{1,6})_([0-9a-f]{1,64})_([A-Za-z0-9_-]{1,64})\Z")
 
 
@@ -71,6 +74,7 @@ class ReturnedResults(Struct, frozen=True):
     Attributes:
         turn: Its id.
         session: Its session.
+        attempt: Number of the attempt that goes on.
         agent: The agent that had called.
         after: The position behind which its further events are.
         before: Tokens of the turn until then.
@@ -79,6 +83,7 @@ class ReturnedResults(Struct, frozen=True):
 
     turn: str
     session: str
+    attempt: int
     agent: str
     after: int
     before: Usage
@@ -111,6 +116,7 @@ async def return_results(
     *,
     options: AnswerOptions | None = None,
     all_at_once: bool = False,
+    wake: bool = True,
 ) -> ReturnedResults:
     """Return results of calls that a turn waits for; the turn continues.
 
@@ -120,6 +126,7 @@ async def return_results(
         results: At least one; all of one turn.
         options: Of the answer, from here on; None for those of before.
         all_at_once: Whether it is an error to leave out one that the turn waits for.
+        wake: Whether the turn continues now; decisions that follow at once continue it else.
 
     Raises:
         TurnNotFound: No such call waits, or not for this caller.
@@ -128,15 +135,69 @@ async def return_results(
             the options.
     """
     turn = _checked_turn(results)
-    record = await _stored(orchestrator, owner, turn, results[0].named)
+    record = await find_turn(orchestrator, owner, turn, results[0].named)
     called = _client_calls(record)
     for each in results:
         if each.effect not in called:
             raise _unknown(each.named)
     _check_options(orchestrator, record.agent, options)
+    for _ in range(_ATTEMPTS):
+        try:
+            wait = await _take(
+                orchestrator, owner, record, results, options=options, all_at_once=all_at_once
+            )
+        except TurnNotFound:  # the turn went on behind a call since it was read
+            record = await find_turn(orchestrator, owner, turn, results[0].named)
+        else:
+            break
+    else:
+        raise AlreadyDecided("Its time is over.", field=results[0].field)
+    if wait is not None and wake:
+        await orchestrator.engine.pipeline.wake(wait)
+    called = _client_calls(record)
+    attempt, before = _continued_at(record, [called[each.effect] for each in results])
+    return ReturnedResults(
+        turn=turn,
+        session=session_of(turn) or "",
+        attempt=attempt,
+        agent=record.agent,
+        after=attempt_offset(attempt),
+        before=before,
+        calls=frozenset(called[each.effect].call for each in results),
+    )
+
+
+async def _take(
+    orchestrator: "Orchestrator",
+    owner: Principal,
+    record: TurnRecord,
+    results: Sequence[Result],
+    *,
+    options: AnswerOptions | None,
+    all_at_once: bool,
+) -> Wait | None:
+    """Record results that are waited for; check that others are those of before.
+
+    Args:
+        orchestrator: Whose turn it is.
+        owner: Who returns them.
+        record: The turn.
+        results: At least one.
+        options: As of `return_results`.
+        all_at_once: As of `return_results`.
+
+    Returns:
+        One of what the turn waited for; None if nothing was waited for.
+
+    Raises:
+        TurnNotFound: The turn does not wait for a call any more that waits in the record.
+        AlreadyDecided: Another result was returned before, or it is too late.
+        InvalidField: One is missing.
+    """
+    called = _client_calls(record)
     waiting = {name for name, each in called.items() if each.status == "waiting"}
     if all_at_once:
-        await _check_complete(orchestrator, owner, turn, waiting, results)
+        await _check_complete(orchestrator, owner, record.id, waiting, results)
     for each in results:  # before anything is recorded
         if each.effect not in waiting:
             _check_same(called[each.effect], each)
@@ -145,18 +206,41 @@ async def return_results(
         if each.effect in waiting:
             wait = await _record(orchestrator, owner, called[each.effect], each, options)
             options = None  # once
-    if wait is not None:
-        await orchestrator.engine.pipeline.wake(wait)
-    first = called[results[0].effect].call
-    resumption = resumed_at(record, first) if wait is None else None
-    return ReturnedResults(
-        turn=turn,
-        session=session_of(turn) or "",
-        agent=record.agent,
-        after=next_attempt(record) if resumption is None else resumption[0],
-        before=record.usage if resumption is None else resumption[1],
-        calls=frozenset(called[each.effect].call for each in results),
-    )
+    return wait
+
+
+async def return_call_results(
+    orchestrator: "Orchestrator",
+    owner: Principal,
+    turn: str,
+    results: Mapping[str, tuple[str, bool, str]],
+    *,
+    options: AnswerOptions | None = None,
+    wake: bool = True,
+    named: str,
+) -> ReturnedResults:
+    """As `return_results`, of calls by their ids in a turn.
+
+    Args:
+        orchestrator: Whose turn it is.
+        owner: Who returns them.
+        turn: Id of the turn.
+        results: By id of the call: the content, whether it is an error, and its path in the body.
+        options: As of `return_results`.
+        wake: As of `return_results`.
+        named: Path of the turn's id in the body.
+
+    Raises:
+        Problem: As `return_results`.
+    """
+    record = await find_turn(orchestrator, owner, turn, named)
+    made: list[Result] = []
+    for call, (content, failed, field) in results.items():
+        effect = effect_of_call(record, call)
+        if not effect:
+            raise TurnNotFound("No such call waits for its client.", field=field)
+        made.append(Result(effect, content, field, failed=failed, named=field))
+    return await return_results(orchestrator, owner, made, options=options, wake=wake)
 
 
 async def events_after_results(
@@ -192,17 +276,36 @@ async def events_after_results(
                     return
 
 
-def turn_with_call(record: TurnRecord | None, call: str) -> str:
-    """The effect of a turn by the id of its call; empty for none that a client runs.
+def effect_of_call(record: TurnRecord | None, call: str) -> str:
+    """The id of a call that is unique in the tenant; empty for none that a client runs.
 
     Args:
-        record: The turn.
-        call: Id of the call.
+        record: The turn; None for none.
+        call: Id of the call in it.
     """
     if record is None:
         return ""
     calls = _client_calls(record)
-    return next((name for name, each in calls.items() if each.call == call), "")
+    return next((name for name, each in reversed(calls.items()) if each.call == call), "")
+
+
+def _continued_at(record: TurnRecord, returned: Sequence[Effect]) -> tuple[int, Usage]:
+    """The attempt that was or will be the first to have results of the newest step of these calls.
+
+    Args:
+        record: The turn, as it was before they were returned.
+        returned: The calls; of earlier steps as well, if the client sends their results again.
+
+    Returns:
+        Its number, and the tokens of the turn before.
+    """
+    step = max(each.step for each in returned)
+    newest = {each.call for each in returned if each.step == step}
+    resumptions = record.journal.resumptions if record.journal is not UNSET else ()
+    for each in resumptions:
+        if newest.intersection(each.waited):
+            return each.attempt, each.usage
+    return next_attempt(record), record.usage
 
 
 def _checked_turn(results: Sequence[Result]) -> str:
@@ -237,9 +340,21 @@ def _unknown(field: str) -> TurnNotFound:
     return TurnNotFound("No call of this id was made for this caller.", field=field)
 
 
-async def _stored(
+async def find_turn(
     orchestrator: "Orchestrator", owner: Principal, turn: str, field: str
 ) -> TurnRecord:
+    """A turn as it is stored.
+
+    Args:
+        orchestrator: Whose turn it is.
+        owner: The turn's own subject.
+        turn: Id of the turn.
+        field: Path of the id in the body, for the error.
+
+    Raises:
+        TurnNotFound: There is none for this caller.
+        DeadlineExceeded: The store did not answer in time.
+    """
     session = session_of(turn)
     if session is None:
         raise _unknown(field)
@@ -295,21 +410,19 @@ async def _record(
     options: AnswerOptions | None,
 ) -> Wait:
     ports = orchestrator.engine.pipeline.ports
-    attempts = 2  # of two requests with the same result at once, the second finds it returned
+    turn, again = effect.id.rpartition(".")[0], True
     while True:
-        attempts -= 1
         try:
             return await return_result(
                 ports,
                 owner,
-                effect.id.rpartition(".")[0],
+                turn,
                 effect.call,
                 result.content,
                 failed=result.failed,
                 options=options,
             )
         except AlreadyDecided as problem:
-            if not attempts:
+            if not again:
                 raise AlreadyDecided(problem.detail, field=result.field) from problem
-        except TurnNotFound as problem:  # its turn has ended, or goes on behind this call
-            raise AlreadyDecided("Its time is over.", field=result.field) from problem
+            again = False  # of two requests with it at once, the second finds it returned

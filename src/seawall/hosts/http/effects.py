@@ -21,18 +21,33 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ResolutionBody",
+    "ResultBody",
     "cancel_turn",
     "decide_call",
     "list_approvals",
     "list_effects",
     "requested_approval",
+    "requested_result",
     "resolve",
+    "return_call_result",
     "show_effect",
     "shown_wait",
 ]
 
 _MAX_NOTE_CHARACTERS = 2_000
 _MAX_RESULT_CHARACTERS = 16_384
+
+
+class ResultBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The result of a call that the client runs.
+
+    Attributes:
+        content: For the model.
+        failed: Whether it is an error.
+    """
+
+    content: str
+    failed: bool = False
 
 
 class ResolutionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -58,6 +73,7 @@ class ResolutionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 _verdict_decoder = msgspec.json.Decoder(Verdict)
+_result_decoder = msgspec.json.Decoder(ResultBody)
 _resolution_decoder = msgspec.json.Decoder(ResolutionBody)
 
 
@@ -81,6 +97,25 @@ async def decide_call(
             "events": f"/v1/turns/{quote(wait.turn, safe='')}/events",
         }
     )
+
+
+async def return_call_result(
+    orchestrator: "Orchestrator", exchange: Exchange, turn: str, call: str
+) -> None:
+    """`POST /v1/turns/{turn}/tools/{call}`: the result of a call that the client runs.
+
+    The turn continues once it waits for nothing else. The same again changes nothing.
+
+    See `return_call_results` for what it raises.
+    """
+    from seawall.hosts.http.client_calls import return_call_results  # noqa: PLC0415 - seldom
+
+    caller = await authenticated_owner(orchestrator, exchange)
+    body = decode(_result_decoder, await _body(orchestrator, exchange))
+    results = {call: (body.content, body.failed, "content")}
+    await return_call_results(orchestrator, caller, turn, results, named="turn")
+    events = f"/v1/turns/{quote(turn, safe='')}/events"
+    await exchange.answer({"turn": turn, "call": call, "events": events})
 
 
 async def list_approvals(orchestrator: "Orchestrator", exchange: Exchange) -> None:
@@ -178,6 +213,18 @@ def requested_approval(event: ApprovalRequested) -> dict[str, object]:
         "expires_at": event.expires_at,
         "decide": _decide_path(event.turn, event.id),
     } | _question(event.question)
+
+
+def requested_result(event: ApprovalRequested) -> dict[str, object]:
+    """A call that the client runs, as in the answer to a turn that pauses."""
+    path = f"/v1/turns/{quote(event.turn, safe='')}/tools/{quote(event.id, safe='')}"
+    return {
+        "call": event.id,
+        "tool": event.name,
+        "arguments": event.arguments,
+        "expires_at": event.expires_at,
+        "return": path,
+    }
 
 
 def _question(question: Question | None) -> dict[str, object]:

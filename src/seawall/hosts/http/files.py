@@ -21,7 +21,9 @@ __all__ = ["delete_file", "list_files", "show_content", "show_file", "upload_fil
 
 _PAGE = 50
 _MAX_PAGE = 100
+_MAX_LIMIT = 10_000  # as OpenAI's API accepts
 _BODY_SECONDS = 60.0
+_LENGTH_DIGITS = 12
 # What a customer sent must not run in the origin of the API, whatever a browser takes it for.
 _SAFE = [
     (b"x-content-type-options", b"nosniff"),
@@ -44,7 +46,9 @@ async def upload_file(orchestrator: "Orchestrator", exchange: Exchange) -> None:
 
     attachments = _attachments(orchestrator)
     owner = await authenticated_owner(orchestrator, exchange)
-    async with attachments.receiving():
+    announced = exchange.headers.get(b"content-length", b"")
+    size = int(announced) if announced.isdigit() and len(announced) <= _LENGTH_DIGITS else None
+    async with attachments.holding(size):
         body = await exchange.body(
             limit=attachments.settings.max_bytes + FORM_BYTES, seconds=_BODY_SECONDS
         )
@@ -61,8 +65,8 @@ async def list_files(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     owner = await authenticated_owner(orchestrator, exchange)
     query = exchange.query()
     limit = query.get("limit", str(_PAGE))
-    if not (limit.isdecimal() and len(limit) <= 5 and int(limit) >= 1):
-        raise InvalidField(f"Must be a number from 1 to {_MAX_PAGE}.", field="limit")
+    if not (limit.isdecimal() and len(limit) <= 5 and 1 <= int(limit) <= _MAX_LIMIT):
+        raise InvalidField(f"Must be a number from 1 to {_MAX_LIMIT}.", field="limit")
     for name in query.keys() - {"limit", "after"}:
         raise InvalidField("Is not offered; there are limit and after.", field=name[:100])
     page = await attachments.files(
@@ -91,7 +95,8 @@ async def show_content(orchestrator: "Orchestrator", exchange: Exchange, file: s
     """`GET /v1/files/{id}/content`: the bytes of a file, as they are stored."""
     attachments = _attachments(orchestrator)
     owner = await authenticated_owner(orchestrator, exchange)
-    async with attachments.receiving():
+    info = await attachments.find(owner, file)
+    async with attachments.holding(info.bytes):
         found = await attachments.content(owner, file)
         media_type = found.info.media_type.encode()
         if media_type == b"text/plain":

@@ -1,16 +1,27 @@
 """The body of a request of the AI SDK's chat transport: decoded, validated."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from seawall.config import ServerSettings
 from seawall.errors import InvalidField
 from seawall.hosts.http.bodies import checked_key, checked_text, identifier
+from seawall.hosts.http.client_tools import client_options
 from seawall.hosts.http.conversations import Answer
 from seawall.pipeline.decisions import Verdict
+from seawall.turn import AnswerOptions
 
-__all__ = ["UiBody", "UiFile", "UiMessage", "answers_of", "newest_message", "text_of"]
+__all__ = [
+    "UiBody",
+    "UiFile",
+    "UiMessage",
+    "answers_of",
+    "newest_message",
+    "results_of",
+    "text_of",
+]
 
 _MAX_MESSAGE_ID_CHARACTERS = 128
 
@@ -23,16 +34,38 @@ class UiApproval(Struct, frozen=True):
     reason: Annotated[str, Meta(max_length=2_000)] | None = None
 
 
-class UiPart(Struct, frozen=True):
+class UiPart(
+    Struct,
+    frozen=True,
+    rename={
+        "call": "toolCallId",
+        "error": "errorText",
+        "executed": "providerExecuted",
+    },
+):
     """A part of a message: what is read of any kind of part.
 
-    `url` and `filename` are those of a file; the URL is a data URL, or the id of an upload.
+    Attributes:
+        type: Its kind.
+        text: Of a text.
+        state: Of a call, among others.
+        approval: Of a call that needs one.
+        call: Id of a call.
+        output: Its result, any JSON.
+        error: Its error.
+        executed: Whether it was executed here, not by the client.
+        url: Of a file: a data URL, or the id of an upload.
+        filename: Of a file.
     """
 
     type: str
     text: str | None = None
     state: str | None = None
     approval: UiApproval | None = None
+    call: str | None = None
+    output: Any = None
+    error: str | None = None
+    executed: bool | None = None
     url: str | None = None
     filename: str | None = None
 
@@ -63,6 +96,10 @@ class UiBody(Struct, frozen=True, rename={"message_id": "messageId"}):
         message_id: Of an answer whose calls were decided.
         agent: The agent that answers.
         background: The turn is completed even if the client disconnects.
+        tools: As in `TurnBody`; so are the following.
+        tool_choice: Of the first model call.
+        parallel_tool_calls: Whether one step may have several calls.
+        instructions: Of the client.
     """
 
     id: str
@@ -71,6 +108,24 @@ class UiBody(Struct, frozen=True, rename={"message_id": "messageId"}):
     message_id: str | None = None
     agent: str | None = None
     background: bool | None = None
+    tools: list[Any] | None = None
+    tool_choice: str | None = None
+    parallel_tool_calls: bool | None = None
+    instructions: str | None = None
+
+    def options(self, settings: ServerSettings) -> AnswerOptions | None:
+        """What the client brings to the turn; None for nothing.
+
+        Raises:
+            InvalidField: It is not valid.
+        """
+        return client_options(
+            self.tools,
+            self.tool_choice,
+            parallel=self.parallel_tool_calls,
+            instructions=self.instructions,
+            settings=settings,
+        )
 
 
 def newest_message(body: UiBody, settings: ServerSettings) -> tuple[int, UiMessage]:
@@ -130,15 +185,42 @@ def text_of(
     return text, key, files
 
 
+def results_of(message: UiMessage, index: int) -> dict[str, tuple[str, bool, str]]:
+    """Results of calls that the client has run, in an answer that it sends back.
+
+    Args:
+        message: Of the assistant.
+        index: Its index.
+
+    Returns:
+        By id of the call: its content, whether it is an error, and its path in the body.
+    """
+    found: dict[str, tuple[str, bool, str]] = {}
+    for number, part in enumerate(message.parts):
+        if part.call is None or part.executed:
+            continue
+        path = f"messages[{index}].parts[{number}]"
+        if part.state == "output-error":
+            found[part.call] = (part.error or "It failed.", True, f"{path}.errorText")
+        elif part.state == "output-available":
+            found[part.call] = (_text_of_output(part.output), False, f"{path}.output")
+    return found
+
+
+def _text_of_output(output: object) -> str:
+    """A text as it is, anything else as JSON."""
+    return output if isinstance(output, str) else msgspec.json.encode(output).decode()
+
+
 def answers_of(message: UiMessage, index: int) -> list[Answer]:
-    """The decisions in an answer that the client sends back.
+    """The decisions in an answer that the client sends back; empty for none.
 
     Args:
         message: Of the assistant.
         index: Its index.
 
     Raises:
-        InvalidField: There are none.
+        InvalidField: A decision is missing.
     """
     field = f"messages[{index}]"
     answers: list[Answer] = []
@@ -153,9 +235,4 @@ def answers_of(message: UiMessage, index: int) -> list[Answer]:
             decision="approve" if approval.approved else "reject", note=approval.reason or ""
         )
         answers.append(Answer(approval.id, verdict, f"{where}.id"))
-    if not answers:
-        raise InvalidField(
-            "The last message must be the user's, or have a decision about a call.",
-            field=f"{field}.role",
-        )
     return answers

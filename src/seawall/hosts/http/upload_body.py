@@ -119,5 +119,5 @@ def _upload(form: _Form) -> Upload:
     purpose = found["purpose"][0][:100].decode("utf-8", "replace") if "purpose" in found else ""
     if purpose not in ("", *_PURPOSES):
         raise InvalidField(f"Must be one of: {', '.join(_PURPOSES)}.", field="purpose")
-    content, name = found["file"]
-    return Upload(content, name, purpose)
+    file, shown = found["file"]
+    return Upload(file, shown, purpose)
