@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         AlreadyDecided,
         BodyTooLarge,
         BudgetExhausted,
+        ClientAbsent,
         CommitUnknown,
         ConfigError,
         DeadlineExceeded,
@@ -162,6 +163,7 @@ __all__ = [
     "BudgetSettings",
     "CacheLimits",
     "Cited",
+    "ClientAbsent",
     "ClientTool",
     "CommitUnknown",
     "ConfigError",
@@ -279,6 +281,7 @@ _NAMES = {
         ToolsetSettings load_settings parse_settings
     """,
     "seawall.errors": """
+        ClientAbsent
         AlreadyDecided BodyTooLarge BudgetExhausted CommitUnknown ConfigError DeadlineExceeded
         EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField
         InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem

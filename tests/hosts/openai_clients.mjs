@@ -30,6 +30,12 @@ const chatTools = [{ type, function: definition }];
 const weatherIn = (args) => `sunny in ${JSON.parse(args).city}`;
 const asked = "weather in Oslo and Rome";
 
+// Two by two pixels, red.
+const png =
+  "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR4nGP8z8DAwMDAxMDAwMDAAAAN" +
+  "HQEDasKb6QAAAABJRU5ErkJggg==";
+const image = `data:image/png;base64,${png}`;
+
 const client = new OpenAI({ baseURL, apiKey: key, maxRetries: 0 });
 
 async function answeredTools(first, create) {
@@ -81,6 +87,14 @@ const chat = {
       response_format: zodResponseFormat(Person, "person"),
     });
     return made.choices[0].message.parsed;
+  },
+  async image() {
+    const parts = [
+      { type: "text", text: "look" },
+      { type: "image_url", image_url: { url: image } },
+    ];
+    const made = await client.chat.completions.create({ model, messages: [user(parts)] });
+    return made.choices[0].message.content;
   },
   async usage() {
     const made = await client.chat.completions.create({ model, messages: [user("hi")] });
@@ -137,6 +151,13 @@ const responses = {
     return (await client.responses.parse({ model, input: "person", text: { format } }))
       .output_parsed;
   },
+  async image() {
+    const parts = [
+      { type: "input_text", text: "look" },
+      { type: "input_image", image_url: image, detail: "auto" },
+    ];
+    return (await client.responses.create({ model, input: [user(parts)] })).output_text;
+  },
   async usage() {
     return (await client.responses.create({ model, input: "hi" })).usage.total_tokens;
   },
@@ -181,6 +202,13 @@ function sdk(language) {
         output: Output.object({ schema: Person }),
       });
       return made.output;
+    },
+    async image() {
+      const parts = [
+        { type: "text", text: "look" },
+        { type: "file", data: Buffer.from(png, "base64"), mediaType: "image/png" },
+      ];
+      return (await generateText({ ...common, messages: [user(parts)] })).text;
     },
     async usage() {
       return (await generateText({ ...common, prompt: "hi" })).usage.totalTokens;

@@ -5,6 +5,7 @@ client and feature, as JSON. What failed is the text of its error.
 """
 
 import asyncio
+import base64
 import inspect
 import json
 import sys
@@ -51,11 +52,26 @@ WEATHER: Any = {
 }
 
 
+# Two by two pixels, red.
+PNG = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR4nGP8z8DAwMDAxMDAwMDAAAAN"
+    "HQEDasKb6QAAAABJRU5ErkJggg=="
+)
+IMAGE = f"data:image/png;base64,{PNG}"
+
+
 def user(text: str) -> dict[str, str]:
     """A message of the user."""
     return {"role": "user", "content": text}
 
 
+LOOK: Any = {
+    "role": "user",
+    "content": [
+        {"type": "text", "text": "look"},
+        {"type": "image_url", "image_url": {"url": IMAGE}},
+    ],
+}
 DIALOGUE: Any = [user("one"), {"role": "assistant", "content": "said"}, user("history")]
 
 
@@ -104,6 +120,9 @@ class OpenAI:
     def structured(self) -> Any:
         made = self.chat.parse(model=MODEL, messages=[user("person")], response_format=Person)
         return made.choices[0].message.parsed
+
+    def image(self) -> Any:
+        return self.chat.create(model=MODEL, messages=[LOOK]).choices[0].message.content
 
     def usage(self) -> Any:
         used = self.chat.create(model=MODEL, messages=[user("hi")]).usage
@@ -167,6 +186,14 @@ class OpenAIResponses:
     def structured(self) -> Any:
         return self.responses.parse(model=MODEL, input="person", text_format=Person).output_parsed
 
+    def image(self) -> Any:
+        parts = [
+            {"type": "input_text", "text": "look"},
+            {"type": "input_image", "image_url": IMAGE, "detail": "auto"},
+        ]
+        asked: Any = [{"role": "user", "content": parts}]
+        return self.responses.create(model=MODEL, input=asked).output_text
+
     def usage(self) -> Any:
         used = self.responses.create(model=MODEL, input="hi").usage
         return used and used.total_tokens
@@ -227,6 +254,14 @@ class Agents:
             await self.agents.Runner.run(self._agent(output_type=Person), "person")
         ).final_output
 
+    async def image(self) -> Any:
+        parts = [
+            {"type": "input_text", "text": "look"},
+            {"type": "input_image", "image_url": IMAGE, "detail": "auto"},
+        ]
+        asked = [{"role": "user", "content": parts}]
+        return (await self.agents.Runner.run(self._agent(), asked)).final_output
+
     async def usage(self) -> Any:
         run = await self.agents.Runner.run(self._agent(), "hi")
         return run.context_wrapper.usage.total_tokens
@@ -283,6 +318,9 @@ class LangChain:
 
     def structured_by_tool(self) -> Any:
         return self.chat.with_structured_output(Person, method="function_calling").invoke("person")
+
+    def image(self) -> Any:
+        return self.chat.invoke([LOOK]).text
 
     def usage(self) -> Any:
         return self.chat.invoke("hi").usage_metadata["total_tokens"]
@@ -347,6 +385,13 @@ class LlamaIndex:
 
         return self.llm.structured_predict(Person, PromptTemplate("person"))
 
+    def image(self) -> Any:
+        from llama_index.core.llms import ImageBlock, TextBlock
+
+        image = ImageBlock(image=base64.b64decode(PNG), image_mimetype="image/png")
+        asked = self.message(role="user", blocks=[TextBlock(text="look"), image])
+        return self.llm.chat([asked]).message.content
+
 
 class LiteLLM:
     """`litellm`."""
@@ -388,6 +433,9 @@ class LiteLLM:
     def structured(self) -> Any:
         made = self._ask([user("person")], response_format=Person).choices[0].message.content
         return Person.model_validate_json(made)
+
+    def image(self) -> Any:
+        return self._ask([LOOK]).choices[0].message.content
 
     def usage(self) -> Any:
         return self._ask([user("hi")]).usage.total_tokens
@@ -464,6 +512,10 @@ class PydanticAI:
     async def structured_by_tool(self) -> Any:
         return (await self._agent(output_type=Person).run("person")).output
 
+    async def image(self) -> Any:
+        image = self.library.BinaryContent(base64.b64decode(PNG), media_type="image/png")
+        return (await self._agent().run(["look", image])).output
+
     async def usage(self) -> Any:
         used = (await self._agent().run("hi")).usage
         return (used() if callable(used) else used).total_tokens
@@ -483,7 +535,12 @@ class Llm:
         from llm.default_plugins.openai_models import Chat
 
         self.model = Chat(
-            MODEL, model_name=MODEL, api_base=URL, supports_tools=True, supports_schema=True
+            MODEL,
+            model_name=MODEL,
+            api_base=URL,
+            supports_tools=True,
+            supports_schema=True,
+            vision=True,
         )
         self.model.key = KEY
 
@@ -506,6 +563,12 @@ class Llm:
         return Person.model_validate_json(
             self.model.prompt("person", schema=Person, stream=False).text()
         )
+
+    def image(self) -> Any:
+        import llm
+
+        image = llm.Attachment(content=base64.b64decode(PNG), type="image/png")
+        return self.model.prompt("look", attachments=[image], stream=False).text()
 
 
 CLIENTS: dict[str, type] = {

@@ -13,6 +13,8 @@ CONFIGURATION = """
 [models.default]
 base_url = "http://127.0.0.1:9/v1"
 model = "none"
+vision = true
+documents = true
 [agents.shop]
 instructions = "Help."
 tools = ["stock"]
@@ -37,6 +39,8 @@ def answer(request: ModelRequest) -> str | tuple[ToolCall, ...]:  # noqa: PLR091
     said = [each.text for each in request.messages if isinstance(each, UserMessage)]
     last = request.messages[-1]
     asked = said[-1]
+    if isinstance(last, UserMessage) and last.attachments:
+        return f"I see {', '.join(each.media_type for each in last.attachments)}."
     if isinstance(last, ToolMessage):
         *_, at = (at for at, each in enumerate(request.messages) if isinstance(each, UserMessage))
         results = [each.content for each in request.messages[at:] if isinstance(each, ToolMessage)]

@@ -252,7 +252,7 @@ def decision(wait: str, **approval: object) -> Happened:
         ({"id": "c", "messages": [user(parts=[7])]}, "messages[0].parts[0]"),
         (
             {"id": "c", "messages": [user(parts=[{"type": "file", "url": "data:,x"}])]},
-            "messages[0].parts[0].type",
+            "messages[0].parts[0].url",
         ),
         ({"id": "c", "messages": [user(role="system")]}, "messages[0].role"),
         ({"id": "c", "messages": [user(role="assistant")]}, "messages[0].role"),

@@ -397,6 +397,29 @@ def test_a_background_response_is_polled_and_resumed(client: Any) -> None:
         assert "".join(pieces) == "It is done now."
 
 
+def test_a_continuation_in_the_background_is_polled(client: Any) -> None:
+    steps = script(
+        [["get_weather", {"location": "a"}]], [["wait", {"seconds": 0.5}]], "Now it is done."
+    )
+    first = client.responses.create(model="open", input=steps, tools=[WEATHER])
+    (call,) = first.output
+    result = {"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}
+    second = client.responses.create(model="open", input=[result], tools=[WEATHER], background=True)
+    assert (second.status, second.output) == ("in_progress", [])
+    seen = {second.status}
+    deadline = time.monotonic() + 10
+    while (shown := client.responses.retrieve(second.id)).status == "in_progress":
+        assert time.monotonic() < deadline
+        assert all(each.type == "mcp_call" for each in shown.output)
+        seen.add(shown.status)
+        time.sleep(0.02)
+    assert seen == {"in_progress"}
+    assert (shown.status, shown.output_text) == ("completed", "Now it is done.")
+    assert client.responses.retrieve(first.id).output == first.output
+    later = f"{first.id}.7"
+    assert refused(client.responses.retrieve, response_id=later)[0] == 404
+
+
 def test_a_background_stream_outlives_its_client(client: Any) -> None:
     steps = script([["wait", {"seconds": 0.3}]], "Still done.")
     stream = client.responses.create(model="open", input=steps, background=True, stream=True)

@@ -20,6 +20,7 @@ from seawall.errors import (
     problem_from,
 )
 from seawall.events import Event, TurnQueued, TurnStarted
+from seawall.hosts.http.conversations import next_attempt, waiting_calls
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.responses_ids import (
     ResponseKey,
@@ -34,6 +35,7 @@ from seawall.hosts.http.responses_turns import (
 )
 from seawall.hosts.http.sessions import authenticated_owner, call_limit, erase_session
 from seawall.hosts.http.turns import EVENT_STREAM, while_connected
+from seawall.pipeline.replay import paused
 from seawall.storage.port import Begin
 from seawall.turn import Principal, SessionKey, TurnRecord
 
@@ -49,6 +51,7 @@ __all__ = [
 ]
 
 _MAX_SEQUENCE_DIGITS = 12
+_MAX_WAITS = 1_000
 _PAGE = 20
 _MAX_PAGE = 100
 
@@ -193,9 +196,21 @@ async def _shown(
         stream.end()
     elif found.status == "interrupted" and found.journal is not UNSET:
         stream.fault(problem_from(found.journal.problem))
-    elif found.status == "completed":
+    elif found.status == "completed" or key.attempt > next_attempt(found):
         raise TurnNotFound("There is no such response.", field="response_id")
+    elif found.status == "paused" and await _waits(orchestrator, owner, found):
+        for event in paused(found, key.session, waiting_calls(found)):  # one of several decisions
+            stream.take(event)
+        stream.end()
     return stream.response()
+
+
+async def _waits(orchestrator: "Orchestrator", owner: Principal, turn: TurnRecord) -> bool:
+    """Whether a turn that has paused still waits; if not, it is about to continue, or does."""
+    calls = waiting_calls(turn)
+    async with call_limit(orchestrator):
+        page = await orchestrator.engine.store.waits(owner.tenant, turn=turn.id, limit=_MAX_WAITS)
+    return any(each.decision is None and each.call in calls for each in page.waits)
 
 
 async def _follow(

@@ -15,7 +15,7 @@ from seawall.hosts.http.responses_ids import ResponseKey, approval_id, turn_of_i
 from seawall.hosts.http.responses_stream import SILENT, ResponseStream
 from seawall.hosts.http.sessions import authenticated_owner, call_limit
 from seawall.pipeline.live import FailedTurn
-from seawall.pipeline.replay import events_after, find_older, paused, replay
+from seawall.pipeline.replay import events_after, find_older, replay
 from seawall.storage.port import Begin, JobFailure, turn_of_lease_owner
 from seawall.turn import (
     AssistantMessage,
@@ -243,14 +243,8 @@ def replayed(orchestrator: "Orchestrator", turn: TurnRecord, key: ResponseKey) -
     """
     stream = response_stream(orchestrator, key, turn)
     stream.begin()
-    happened = False
     for _, event in events_after(replay(turn, key.session), key.after, turn.attempt):
-        happened = True
         stream.take(event)
-    if not happened and turn.status == "paused" and turn.journal is not UNSET:
-        waiting = tuple(each.call for each in turn.journal.effects if each.status == "waiting")
-        for event in paused(turn, key.session, waiting):
-            stream.take(event)
     return stream
 
 
