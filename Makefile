@@ -53,7 +53,7 @@ test-fast: $(KERNELS) ## tests that start no process and take little time
 	$(BIN)/python -m pytest -n auto --fast
 
 test-long: setup ## the long form of property tests and matrices
-	$(BIN)/python -m pytest -n auto -m "hypothesis or long" --hypothesis-profile long
+	$(BIN)/python -m pytest -n auto -m "hypothesis or long" --hypothesis-profile long -o faulthandler_timeout=3600
 
 regression: $(DEV) ## instructions of a turn, counted by valgrind: more than 15 % above the last ones is an error
 	$(BIN)/python bench/regression/run.py --quick

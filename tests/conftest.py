@@ -3,7 +3,7 @@
 **Async tests** are plain `async def test_x()`. anyio's plugin runs each on an asyncio loop of its
 own; a test that leaves a task running fails.
 
-**No test hangs**: after `_MOST_SECONDS` it fails where it waits, and the run goes on. What that
+**No test hangs**: after `_most_seconds` it fails where it waits, and the run goes on. What that
 does not end, a hang in C or in an async fixture, `faulthandler_timeout` (pyproject.toml) ends with
 its worker, whose stacks are printed.
 
@@ -51,6 +51,7 @@ from seawall.hosts.log_filter import FloodFilter
 from tests.dynamodb_local import require_dynamodb, shared_dynamodb
 from tests.groups import GroupScheduling, write_groups
 from tests.parts import DATA
+from tests.properties import number_of_examples
 from tests.servers import RUN_FOLDER
 
 # How long an example takes says nothing: machines that test are busy. `--hypothesis-profile=long`
@@ -94,6 +95,7 @@ _STARTS_PROCESSES = re.compile(
     r"|tests\.(servers|fork_server|attack|aws_lambda\.running|hosts\.conftest|lab\.conftest|plan\.browser|parts\.browser))\b"
 )
 _STARTING = {  # by fixtures and commands, which their text does not show
+    "attachments/test_checker.py",
     "cli/test_tools.py",
     "hosts/test_chat_fields.py",
     "hosts/test_client_tools.py",
@@ -111,6 +113,7 @@ _SLOW = {
     "knowledge/test_index.py",
     "knowledge/test_search.py",
     "knowledge/test_tool.py",
+    "models/test_attachments.py",
     "models/test_hostile_servers.py",
     "models/test_local.py",
     "models/test_oracles.py",
@@ -138,7 +141,8 @@ _SLOW = {
 }
 _FAST_CPU_SECONDS = 5.0  # of a file; machines that are shared count more than it takes alone
 
-_MOST_SECONDS = 300  # of a set-up, test or clean-up; several times what the longest takes
+# Of a set-up, test or clean-up, in the short form and the long: several times what they take.
+_MOST_SECONDS = (300, 3_000)
 _ENDING_SECONDS = 1.0
 _HERE = Path(__file__).parent
 _took: defaultdict[Path, float] = defaultdict(float)  # CPU time, by files
@@ -251,16 +255,20 @@ class TookTooLong(BaseException):
     """Raised where a test waits. No Exception: what handles those, as hypothesis does, goes on."""
 
 
+def _most_seconds() -> int:
+    return number_of_examples(*_MOST_SECONDS)
+
+
 @contextmanager
 def _bounded(what: str) -> Iterator[None]:
     def end(*_: object) -> None:
         with suppress(RuntimeError):
             asyncio.get_running_loop()
             return  # raising would end the loop, not what it runs
-        raise TookTooLong(f"{what} took more than {_MOST_SECONDS} s")
+        raise TookTooLong(f"{what} took more than {_most_seconds()} s")
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, _MOST_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, _most_seconds())
     try:
         yield
     finally:
@@ -314,7 +322,7 @@ def _without_leftovers(
     async def run(*arguments: object, **named: object) -> None:
         before = asyncio.all_tasks()
         try:
-            async with asyncio.timeout(_MOST_SECONDS - 5) as bound:  # so that it can clean up
+            async with asyncio.timeout(_most_seconds() - 5) as bound:  # so that it can clean up
                 await test(*arguments, **named)
         except TimeoutError as error:
             if bound.expired():

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         AlreadyDecided,
         BodyTooLarge,
         BudgetExhausted,
+        ClientAbsent,
         CommitUnknown,
         ConfigError,
         DeadlineExceeded,
@@ -101,6 +102,8 @@ if TYPE_CHECKING:
     from seawall.settings import (
         AdmissionSettings,
         AnswerCacheSettings,
+        AttachmentSettings,
+        BlobSettings,
         BudgetLimits,
         BudgetSettings,
         CacheLimits,
@@ -122,6 +125,7 @@ if TYPE_CHECKING:
     from seawall.turn import (
         AnswerOptions,
         AssistantMessage,
+        Attachment,
         ClientTool,
         Cost,
         Message,
@@ -150,12 +154,16 @@ __all__ = [
     "Approval",
     "ApprovalRequested",
     "AssistantMessage",
+    "Attachment",
+    "AttachmentSettings",
+    "BlobSettings",
     "BodyTooLarge",
     "BudgetExhausted",
     "BudgetLimits",
     "BudgetSettings",
     "CacheLimits",
     "Cited",
+    "ClientAbsent",
     "ClientTool",
     "CommitUnknown",
     "ConfigError",
@@ -273,14 +281,15 @@ _NAMES = {
         ToolsetSettings load_settings parse_settings
     """,
     "seawall.errors": """
+        ClientAbsent
         AlreadyDecided BodyTooLarge BudgetExhausted CommitUnknown ConfigError DeadlineExceeded
         EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField
         InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
         QuotaExhausted RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
         SessionNotFound StorageExhausted StoreUnavailable TurnAbandoned TurnCancelled
         TurnInterrupted TurnIsPaused TurnLimitReached TurnNotFound TurnPostponed Unauthenticated
-        UnknownAgent UnknownFile UnsupportedEncoding UpstreamFailed
-        UpstreamRefused UpstreamThrottled UpstreamUnavailable
+        UnknownAgent UnknownFile UnsupportedEncoding UpstreamFailed UpstreamRefused
+        UpstreamThrottled UpstreamUnavailable
     """,
     "seawall.events": """
         AgentSelected ApprovalRequested Event IntentDetected ReasoningDelta TextDelta ToolCalled
@@ -296,7 +305,8 @@ _NAMES = {
     "seawall.orchestrator": "Orchestrator",
     "seawall.requests": "new_request",
     "seawall.settings": """
-        AdmissionSettings AnswerCacheSettings BudgetLimits BudgetSettings CacheLimits
+        AdmissionSettings AnswerCacheSettings AttachmentSettings BlobSettings BudgetLimits
+        BudgetSettings CacheLimits
         ModelSettings OutputSettings PriceSettings QuotaSettings ResilienceSettings
         EffectSettings SessionSettings StageLimits TelemetrySettings TenantSettings
         ToolPolicySettings
@@ -305,8 +315,8 @@ _NAMES = {
     "seawall.tools.port": "Cited Tool ToolContext ToolError ToolOutcome",
     "seawall.tools.toolset": "Toolset tool",
     "seawall.turn": """
-        AnswerOptions AssistantMessage ClientTool Cost Message OutputFormat Principal Source
-        ToolCall ToolMessage TurnReport TurnRequest Usage UserMessage
+        AnswerOptions AssistantMessage Attachment ClientTool Cost Message OutputFormat Principal
+        Source ToolCall ToolMessage TurnReport TurnRequest Usage UserMessage
     """,
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -148,6 +148,19 @@ def test_a_conversation_is_answered_and_handed_back(
     assert result(server, "ann", waiting) == "Solved."
 
 
+def test_keyboard_only(browser: Browser, server: ServerProcess) -> None:
+    asked = ask(server, "ann", [["grant", {"order": "d-9"}]], "ok")
+    with page_of(browser, server, "meg", "decide") as page:
+        expect(card(page, "d-9")).to_be_visible()
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.textContent") == "Approve":
+                break
+        page.keyboard.press("Enter")
+        expect(card(page, "d-9")).to_contain_text("Decided: approve.")
+    assert result(server, "ann", asked) == "granted"
+
+
 def test_roles_of_the_console_are_kept(server: ServerProcess) -> None:
     """Somebody without a permission does not decide by a role that the API would accept."""
     waiting = ask(server, "ann", [["grant", {"order": "d-8"}]], "ok")

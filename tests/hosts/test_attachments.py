@@ -18,13 +18,16 @@ from PIL import Image
 from seawall.attachments.sweep import FileSweep
 from seawall.config import parse_settings
 from seawall.errors import InvalidField
-from seawall.events import TurnFailed
+from seawall.events import TurnCompleted, TurnFailed, TurnPaused
+from seawall.models import ModelRequest
+from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator
+from seawall.pipeline.decisions import Verdict
 from seawall.requests import new_request
 from seawall.settings import BlobSettings, SessionSettings
 from seawall.storage.open import open_store
 from seawall.storage.open_blobs import open_blobs
-from seawall.turn import Principal
+from seawall.turn import Principal, SessionKey, ToolCall, ToolMessage, UserMessage
 from tests.attachments.pictures import SECRETS, data_url, pdf, photo
 from tests.models.player import Player, Recording, playing
 from tests.models.wire import OpenAIWire
@@ -522,3 +525,51 @@ def test_a_kill_between_upload_and_commit_leaves_nothing_for_ever(tmp_path: Path
     (kept,) = [each for each in files_of(tmp_path / "files") if len(each.name) == 32]
     with Image.open(kept) as picture:
         assert picture.size == (400, 300)
+
+
+async def test_a_turn_that_waited_for_approval_still_sees_its_files(tmp_path: Path) -> None:
+    """Also in another process, whose request for the decision has no files."""
+    owner = Principal("acme", "ada")
+
+    def answer(request: ModelRequest) -> str | tuple[ToolCall, ...]:
+        last = request.messages[-1]
+        return "Done." if isinstance(last, ToolMessage) else (ToolCall("1", "refund", "{}"),)
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[tuple[Orchestrator, ScriptedModel]]:
+        text = configuration(tmp_path, "http://127.0.0.1:9", vision=True, more="")
+        app = Orchestrator(parse_settings(text + 'tools = ["refund"]\n'))
+        model = ScriptedModel(answer)
+        app.model("default", model)
+
+        async def refund() -> str:
+            """Refund."""
+            return "refunded"
+
+        app.tool(refund, mutating=True, approve="always")
+        async with app:
+            yield app, model
+
+    async with opened() as (app, model):
+        request = await app.attach(new_request("Broken."), photo(), principal=owner, name="a.jpg")
+        events = [each async for each in app.run(request, principal=owner)]
+        assert isinstance(events[-1], TurnPaused)
+    async with opened() as (app, model):
+        verdict = Verdict(decision="approve")
+        _, live = await app.engine.pipeline.decide(owner, request.id, "1", verdict)
+        assert live is not None
+        events = [event async for _, event in live.follow()]
+        assert isinstance(events[-1], TurnCompleted)
+        asked = model.requests[-1]
+        user = asked.messages[0]
+        assert isinstance(user, UserMessage)
+        assert user.attachments == request.attachments
+        assert asked.contents is not None
+        deadline = asyncio.get_running_loop().time() + 5
+        loaded = await asked.contents.load(user.attachments, deadline=deadline)
+        assert len(loaded.found[user.attachments[0].id]) == user.attachments[0].bytes
+        loaded.release()
+        key = SessionKey("acme", "ada", request.session)
+        (turn,) = (await app.engine.store.turns(key, limit=5)).turns
+        assert turn.status == "completed"
+        assert turn.messages[0] == user

@@ -328,7 +328,7 @@ def _transcript(page: "TurnPage") -> list[str]:
         ]
         for message in turn.messages:
             if isinstance(message, UserMessage):
-                lines.append(f"   {color('user:', 'cyan')} {printable(message.text)}")
+                lines.append(f"   {color('user:', 'cyan')} {printable(message.described)}")
             elif isinstance(message, AssistantMessage):
                 if message.text:
                     speaker = f"{printable(message.by)}:" if message.by else "agent:"

@@ -18,7 +18,7 @@ from seawall.admission.gate import AdmissionGate
 from seawall.agents import Agent, Routing
 from seawall.agents.calls import Emit
 from seawall.budgets import Spending
-from seawall.errors import DeadlineExceeded, Problem
+from seawall.errors import ClientAbsent, DeadlineExceeded, Problem
 from seawall.identity import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
 from seawall.requests import current_request
@@ -126,8 +126,10 @@ def log_failed_turn(
         problem: What ended it. The detail of an upstream's failure names the upstream.
         seconds: From the turn's arrival to its failure.
     """
-    # Requests that are not authenticated are no failed turns; they could fill the log.
-    level = logging.WARNING if report.tenant else logging.INFO
+    # Requests that are not authenticated are no failed turns; they could fill the log. Nor are
+    # turns that their clients have left, as those do that only want a call.
+    expected = not report.tenant or isinstance(problem, ClientAbsent)
+    level = logging.INFO if expected else logging.WARNING
     if not _log.isEnabledFor(level):
         return
     cause = _describe_cause(problem.__cause__)

@@ -249,7 +249,10 @@ async def settle_left_turn(ports: Ports, context: TurnContext, opened: Opened) -
     user = left.messages[0]
     assert isinstance(user, UserMessage)  # noqa: S101 - every turn begins with one
     left_context = msgspec.structs.replace(
-        context, request=msgspec.structs.replace(context.request, text=user.text)
+        context,
+        request=msgspec.structs.replace(
+            context.request, text=user.text, attachments=user.attachments
+        ),
     )
     origin = JournalOrigin(
         turn=left.id,

@@ -59,7 +59,9 @@ async def answer_silently(ports: Ports, context: TurnContext, opened: Opened) ->
         said += (AssistantMessage(ports.person_notice),)
     turn = conversation.turn(said)
     added = (
-        (message_notification(turn, request.text, wait),) if ports.notifications is not None else ()
+        (message_notification(turn, request.message.described, wait),)
+        if ports.notifications is not None
+        else ()
     )
     latest = min(context.deadline, asyncio.get_running_loop().time() + ports.limits.commit)
     try:

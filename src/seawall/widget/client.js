@@ -208,7 +208,8 @@ export class Client {
         ? error
         : new ApiError({ code: "no-token", detail: String(error) });
     }
-    const { token, expires_in: seconds } = typeof answer === "string" ? { token: answer } : answer ?? {};
+    const given = typeof answer === "string" ? { token: answer } : answer ?? {};
+    const { token, expires_in: seconds } = given;
     if (!token) throw new ApiError({ code: "no-token", detail: "The page gave no token." });
     this.#token = token;
     this.#expires = seconds ? Date.now() + Math.max(seconds * 500, seconds * 1000 - EARLY) : Infinity;

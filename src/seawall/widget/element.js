@@ -345,12 +345,15 @@ export class SeawallChat extends HTMLElement {
   async #stop() {
     const { status, stop } = this.#layout;
     const pending = this.#pending;
+    const { signal } = this.#conversation;
     if (stop.getAttribute("aria-disabled") === "true") return;
     stop.setAttribute("aria-disabled", "true"); // a disabled one would lose the focus
     status.textContent = this.#labels.stopping;
     let stopped = false;
     try {
-      stopped = pending?.turn ? await this.#api().cancel(pending.turn) : false;
+      // It has no id before it has begun, which may be after a wait in the queue.
+      while (!pending.turn && this.#layout.running) await sleep(100, signal);
+      if (this.#layout.running) stopped = await this.#api().cancel(pending.turn);
     } catch {
       // said below
     }
