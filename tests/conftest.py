@@ -81,6 +81,7 @@ _SLOW = {
     "cli/test_tools.py",
     "fuzz/test_http_server.py",
     "hosts/test_chat_fields.py",
+    "hosts/test_client_tools.py",
     "identity/outbound/test_subject_store.py",
     "identity/outbound/test_token_exchange.py",
     "identity/outbound/test_turns.py",

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         SessionBusy,
         SessionConflict,
         SessionNotFound,
+        StorageExhausted,
         StoreUnavailable,
         TurnAbandoned,
         TurnCancelled,
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
         TurnPostponed,
         Unauthenticated,
         UnknownAgent,
+        UnknownFile,
         UnsupportedEncoding,
         UpstreamFailed,
         UpstreamRefused,
@@ -99,6 +101,8 @@ if TYPE_CHECKING:
     from seawall.settings import (
         AdmissionSettings,
         AnswerCacheSettings,
+        AttachmentSettings,
+        BlobSettings,
         BudgetLimits,
         BudgetSettings,
         CacheLimits,
@@ -120,6 +124,8 @@ if TYPE_CHECKING:
     from seawall.turn import (
         AnswerOptions,
         AssistantMessage,
+        Attachment,
+        ClientTool,
         Cost,
         Message,
         OutputFormat,
@@ -146,11 +152,15 @@ __all__ = [
     "Approval",
     "ApprovalRequested",
     "AssistantMessage",
+    "Attachment",
+    "AttachmentSettings",
+    "BlobSettings",
     "BodyTooLarge",
     "BudgetExhausted",
     "BudgetLimits",
     "BudgetSettings",
     "CacheLimits",
+    "ClientTool",
     "CommitUnknown",
     "ConfigError",
     "CorsSettings",
@@ -204,6 +214,7 @@ __all__ = [
     "SessionSettings",
     "Settings",
     "StageLimits",
+    "StorageExhausted",
     "StoreUnavailable",
     "SubjectToken",
     "SubjectTokens",
@@ -241,6 +252,7 @@ __all__ = [
     "TurnStarted",
     "Unauthenticated",
     "UnknownAgent",
+    "UnknownFile",
     "UnsupportedEncoding",
     "UpstreamFailed",
     "UpstreamRefused",
@@ -268,10 +280,10 @@ _NAMES = {
         EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField
         InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
         QuotaExhausted RequestTimeout SeawallError ServerStopping SessionBusy SessionConflict
-        SessionNotFound StoreUnavailable TurnAbandoned TurnCancelled TurnInterrupted TurnIsPaused
-        TurnLimitReached TurnNotFound
-        TurnPostponed Unauthenticated UnknownAgent UnsupportedEncoding UpstreamFailed
-        UpstreamRefused UpstreamThrottled UpstreamUnavailable
+        SessionNotFound StorageExhausted StoreUnavailable TurnAbandoned TurnCancelled
+        TurnInterrupted TurnIsPaused TurnLimitReached TurnNotFound TurnPostponed Unauthenticated
+        UnknownAgent UnknownFile UnsupportedEncoding UpstreamFailed UpstreamRefused
+        UpstreamThrottled UpstreamUnavailable
     """,
     "seawall.events": """
         AgentSelected ApprovalRequested Event IntentDetected ReasoningDelta TextDelta ToolCalled
@@ -287,7 +299,8 @@ _NAMES = {
     "seawall.orchestrator": "Orchestrator",
     "seawall.requests": "new_request",
     "seawall.settings": """
-        AdmissionSettings AnswerCacheSettings BudgetLimits BudgetSettings CacheLimits
+        AdmissionSettings AnswerCacheSettings AttachmentSettings BlobSettings BudgetLimits
+        BudgetSettings CacheLimits
         ModelSettings OutputSettings PriceSettings QuotaSettings ResilienceSettings
         EffectSettings SessionSettings StageLimits TelemetrySettings TenantSettings
         ToolPolicySettings
@@ -296,8 +309,8 @@ _NAMES = {
     "seawall.tools.port": "Tool ToolContext ToolError ToolOutcome",
     "seawall.tools.toolset": "Toolset tool",
     "seawall.turn": """
-        AnswerOptions AssistantMessage Cost Message OutputFormat Principal ToolCall
-        ToolMessage TurnReport TurnRequest Usage UserMessage
+        AnswerOptions AssistantMessage Attachment ClientTool Cost Message OutputFormat Principal
+        ToolCall ToolMessage TurnReport TurnRequest Usage UserMessage
     """,
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

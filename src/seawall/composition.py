@@ -42,10 +42,13 @@ from seawall.transport.http_client import Endpoint, HttpClient, Origin
 from seawall.turn import Principal, TurnReport, TurnRequest
 
 if TYPE_CHECKING:
+    from seawall.agents.attachments import TurnAttachments
+    from seawall.attachments.open import OpenAttachments
     from seawall.caches.answers import AnswerCache
     from seawall.console.recording import TurnRecorder
     from seawall.pipeline.compaction import Compactions
     from seawall.pipeline.delivery import NotificationDelivery
+    from seawall.pipeline.memory import MemoryReads
     from seawall.pipeline.recovery import OrphanRecovery
     from seawall.storage.counters import Counters
     from seawall.telemetry.open import Telemetry
@@ -74,6 +77,7 @@ class Engine(Struct, frozen=True):
         offer: Gives the agents the tools that there are now.
         frozen: Whether the process may be frozen between requests, so that nothing runs then.
         recorder: Recent turns, for the console; None where it is off.
+        files: What takes, keeps and expires files of customers; None without `[blobs]`.
     """
 
     pipeline: Pipeline
@@ -93,6 +97,7 @@ class Engine(Struct, frozen=True):
     telemetry: "Telemetry | None"
     frozen: bool
     recorder: "TurnRecorder | None" = None
+    files: "OpenAttachments | None" = None
 
     async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
         """Run a turn; see `Pipeline.execute`."""
@@ -119,6 +124,8 @@ class Engine(Struct, frozen=True):
             self.orphan_recovery.start()
         if self.catalog is not None:
             self.catalog.start(self.offer)
+        if self.files is not None and not self.frozen:
+            self.files.sweep.start()
         if self.telemetry is not None:
             self.telemetry.start()
 
@@ -158,6 +165,8 @@ class Engine(Struct, frozen=True):
         if self.pipeline.ports.compactions is not None:
             await self.pipeline.ports.compactions.settle(0.0)
         await self.metering.close()
+        if self.files is not None:
+            await self.files.close()
         await self.store.close()
         self.detector.close()
         for model in self.models.values():
@@ -221,7 +230,7 @@ async def open_tools(
         if catalog is not None:
             made |= catalog.tools
         yield OpenTools(
-            tools=_offered(settings, {}, toolsets, catalog, {}),
+            tools=_offered(_without_memory_tools(settings), {}, toolsets, catalog),
             sources={tool.name: name for name, each in made.items() for tool in each},
             catalog=catalog,
         )
@@ -389,10 +398,18 @@ async def _assemble(
     notifications, built_in = None, dict[str, Tool]()
     if settings.handover.url:
         notifications, built_in = _open_handover(settings, store, client, environment)
+    remembering = _memory_tools(settings, registered.agents, store)
     agents: dict[str, Agent] = {}
 
     def offer() -> None:
-        tools = _offered(settings, registered.tools, toolsets, catalog, built_in)
+        tools = _offered(
+            settings,
+            registered.tools,
+            toolsets,
+            catalog,
+            built_in=built_in,
+            remembering=remembering,
+        )
         made = {
             name: _build_agent(name, each, models, tools, catalog)
             for name, each in registered.agents.items()
@@ -403,6 +420,7 @@ async def _assemble(
     offer()
     _check_exposed(settings, agents)
     answers = _open_answers(settings, registered, agents)
+    files = await _open_files(settings, store, environment)
     default = settings.routing.default_agent or next(iter(agents))
     detector = await _open_detector(settings, models, light=light)
     gate = open_gate(settings.admission, processes=settings.server.workers)
@@ -425,10 +443,13 @@ async def _assemble(
         tracer=telemetry.recorder if telemetry is not None else None,
         next_message=settings.effects.next_message,
         approval_seconds=settings.effects.approval_seconds,
+        client_seconds=settings.effects.client_seconds,
         notifications=notifications,
         person_notice=settings.handover.notice,
         check_quota=_quota_check(registered, resilient) if metering.quotas else None,
         compactions=_open_compactions(registered, store, metering),
+        attachments=_turn_attachments(settings, files),
+        memory=_open_memory(settings, registered, store),
     )
     pipeline = Pipeline(ports, recorder)
     orphan_recovery = None
@@ -460,6 +481,7 @@ async def _assemble(
         telemetry=telemetry,
         frozen=frozen,
         recorder=recorder,
+        files=files,
     )
 
 
@@ -468,6 +490,35 @@ def _check_exposed(settings: Settings, agents: Mapping[str, Agent]) -> None:
     for name in settings.mcp.agents if settings.mcp is not None else ():
         if name not in agents:
             raise ConfigError(f'mcp.agents: unknown agent "{name}"; known: {", ".join(agents)}')
+
+
+async def _open_files(
+    settings: Settings, store: SessionStore, environment: Mapping[str, str]
+) -> "OpenAttachments | None":
+    """What takes files of customers; None without `[blobs]`."""
+    if settings.blobs is None:
+        return None
+    from seawall.attachments.open import open_attachments  # noqa: PLC0415 - only if configured
+
+    return await open_attachments(
+        settings.blobs,
+        settings.attachments,
+        store,
+        grace_seconds=settings.sessions.background_seconds + settings.turn.turn,
+        environment=environment,
+    )
+
+
+def _turn_attachments(
+    settings: Settings, files: "OpenAttachments | None"
+) -> "TurnAttachments | None":
+    if files is None:
+        return None
+    from seawall.agents.attachments import ShownBounds, TurnAttachments  # noqa: PLC0415 - likewise
+
+    shown = settings.attachments
+    bounds = ShownBounds(shown.shown_images, shown.shown_documents, shown.shown_bytes)
+    return TurnAttachments(bounds, files.contents_of)
 
 
 def _open_answers(
@@ -493,6 +544,51 @@ def _open_compactions(
     from seawall.pipeline.compaction import Compactions  # noqa: PLC0415 - only if configured
 
     return Compactions(store, metering.spending)
+
+
+def _open_memory(
+    settings: Settings, registered: Registrations, store: SessionStore
+) -> "MemoryReads | None":
+    """What reads the memories of users; None if no agent has one."""
+    owners = frozenset(name for name, each in registered.agents.items() if each.memory)
+    if not owners:
+        return None
+    from seawall.pipeline.memory import MemoryReads  # noqa: PLC0415 - only if configured
+
+    return MemoryReads(
+        store.facts(),
+        owners=owners,
+        handoffs={name: each.handoffs for name, each in registered.agents.items()},
+        seconds=settings.memory.read_seconds,
+    )
+
+
+def _memory_tools(
+    settings: Settings, agents: Mapping[str, AgentSettings], store: SessionStore
+) -> dict[str, Tool]:
+    """The built-in tools of agents with a memory; none if there are no such agents."""
+    if not any(each.memory for each in agents.values()):
+        return {}
+    from seawall.tools.memory import MEMORY_TOOLS, memory_tools  # noqa: PLC0415 - if configured
+
+    for name, each in agents.items():
+        for wanted in MEMORY_TOOLS:
+            if wanted in each.tools:
+                raise ConfigError(
+                    f"agents.{name}.tools: {wanted} is a built-in tool; set agents.{name}.memory"
+                )
+    return memory_tools(store.facts(), settings.memory)
+
+
+def _without_memory_tools(settings: Settings) -> Settings:
+    """The settings without what they declare of tools that are not opened for commands."""
+    if not any(each.memory for each in settings.agents.values()):
+        return settings
+    from seawall.tools.memory import MEMORY_TOOLS  # noqa: PLC0415 - only if configured
+
+    declared = settings.effects.tools.items()
+    tools = {name: each for name, each in declared if name not in MEMORY_TOOLS}
+    return structs.replace(settings, effects=structs.replace(settings.effects, tools=tools))
 
 
 def _offer_anew(offer: Callable[[], None], answers: "AnswerCache") -> None:
@@ -541,9 +637,14 @@ def _offered(
     registered: Mapping[str, Tool],
     toolsets: tuple[Toolset, ...],
     catalog: "ToolCatalog | None",
-    built_in: dict[str, Tool],
+    *,
+    built_in: Mapping[str, Tool] = {},
+    remembering: Mapping[str, Tool] = {},
 ) -> dict[str, Tool]:
-    """All tools by name, with their caches and what the configuration declares of them."""
+    """All tools by name, with their caches and what the configuration declares of them.
+
+    `built_in`: that of the hand-over, of which nothing is declared. `remembering`: those of memory.
+    """
     elsewhere = catalog.tools.values() if catalog is not None else ()
     sets = (*(each.tools for each in toolsets), tuple(registered.values()), *elsewhere)
     if any(each.cache_seconds is not None for made in sets for each in made):
@@ -554,6 +655,9 @@ def _offered(
     tools = {each.name: each for made in sets for each in made}
     for name in built_in.keys() & tools.keys():
         raise ConfigError(f"handover: the name of the tool {name} is that of the built-in one")
+    for name in remembering.keys() & tools.keys():
+        raise ConfigError(f"memory: the name of the tool {name} is that of the built-in one")
+    tools |= remembering
     declared = settings.effects.tools
     if declared:
         from seawall.tools.declared import apply_policies  # noqa: PLC0415 - only if configured
@@ -561,7 +665,7 @@ def _offered(
         if catalog is not None and catalog.unavailable:
             declared = {name: each for name, each in declared.items() if name in tools}
         tools = apply_policies(tools, declared)
-    return tools | built_in
+    return {**tools, **built_in}
 
 
 def _open_handover(
@@ -682,6 +786,10 @@ def _build_agent(
                 f"agents.{name}.handover: set handover.url, handover.role and a secret"
             )
         names = (*(each for each in names if each != HAND_OVER), HAND_OVER)
+    if settings.memory:
+        from seawall.tools.memory import MEMORY_TOOLS  # noqa: PLC0415 - only if configured
+
+        names = (*names, *MEMORY_TOOLS)
     output = None
     if settings.output is not None:
         from seawall.agents.output import build_output  # noqa: PLC0415 - only if configured
@@ -705,6 +813,9 @@ def _build_agent(
         reasoning=settings.reasoning,
         description=settings.description,
         compaction=_compaction(name, settings, models),
+        client_tools=settings.client_tools,
+        client_instructions=settings.client_instructions,
+        memory=settings.memory,
     )
 
 

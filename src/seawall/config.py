@@ -27,12 +27,15 @@ from seawall.intents import NO_INTENT
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
+    AttachmentSettings,
+    BlobSettings,
     BudgetSettings,
     CacheLimits,
     ConsoleSettings,
     EffectSettings,
     HandoverSettings,
     McpServerSettings,
+    MemorySettings,
     ModelSettings,
     OutputSettings,
     QuotaSettings,
@@ -100,7 +103,7 @@ class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     origins: tuple[str, ...]
-    methods: tuple[str, ...] = ("GET", "POST", "DELETE")
+    methods: tuple[str, ...] = ("GET", "POST", "PATCH", "DELETE")
     headers: tuple[str, ...] = (
         "accept",
         "authorization",
@@ -259,6 +262,11 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         compaction: Whether what leaves the history window is summarised.
         summary_model: Name of the model that writes summaries; empty for the agent's.
         summary_tokens: Of a summary, at most.
+        client_tools: Whether clients may offer tools of their own, which they run themselves.
+        client_instructions: What becomes of system and developer messages of clients: "ignore",
+            "append" them to the instructions, or "refuse" the request.
+        memory: Whether it is shown what is remembered of the user, and may remember more; see
+            `[memory]`.
     """
 
     instructions: str
@@ -275,6 +283,9 @@ class AgentSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     compaction: Literal["none", "summary"] = "none"
     summary_model: str = ""
     summary_tokens: Annotated[int, Meta(ge=100, le=8_000)] = 1_000
+    client_tools: bool = False
+    client_instructions: Literal["ignore", "append", "refuse"] = "ignore"
+    memory: bool = False
 
 
 class RoutingSettings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -323,8 +334,11 @@ class Settings(Struct, frozen=True, kw_only=True):
     routing: RoutingSettings = RoutingSettings()
     effects: EffectSettings = EffectSettings()
     handover: HandoverSettings = HandoverSettings()
+    memory: MemorySettings = MemorySettings()
     mcp: McpServerSettings | None = None
     console: ConsoleSettings = ConsoleSettings()
+    blobs: BlobSettings | None = None
+    attachments: AttachmentSettings = AttachmentSettings()
     budgets: BudgetSettings = BudgetSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     quotas: dict[str, QuotaSettings] = field(default_factory=dict)
@@ -488,9 +502,16 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
         jwt = replace(jwt, jwks_file=at(jwt.jwks_file, "identity", "jwt", "jwks_file"))
     if jwt is not None and jwt.ca_file:
         jwt = replace(jwt, ca_file=at(jwt.ca_file, "identity", "jwt", "ca_file"))
-    routing = settings.routing
+    routing, blobs = settings.routing, settings.blobs
+    if blobs is not None:
+        blobs = replace(
+            blobs,
+            path=at(blobs.path, "blobs", "path"),
+            ca_file=at(blobs.ca_file, "blobs", "ca_file"),
+        )
     return replace(
         settings,
+        blobs=blobs,
         identity=replace(settings.identity, jwt=jwt),
         sessions=replace(
             settings.sessions,
@@ -549,8 +570,11 @@ _plain_sections: dict[str, type[Struct]] = {
     "routing": RoutingSettings,
     "effects": EffectSettings,
     "handover": HandoverSettings,
+    "memory": MemorySettings,
     "mcp": McpServerSettings,
     "console": ConsoleSettings,
+    "blobs": BlobSettings,
+    "attachments": AttachmentSettings,
     "budgets": BudgetSettings,
     "telemetry": TelemetrySettings,
 }

@@ -15,7 +15,8 @@
         ├── NotFound                404 not-found           it does not exist for this caller
         │   ├── SessionNotFound     404 session-not-found
         │   ├── TurnNotFound        404 turn-not-found
-        │   └── UnknownAgent        404 unknown-agent
+        │   ├── UnknownAgent        404 unknown-agent
+        │   └── UnknownFile         404 unknown-file
         ├── MethodNotAllowed        405 method-not-allowed
         ├── RequestTimeout          408 request-timeout     send the request faster
         ├── SessionConflict         409 session-conflict    load the session, retry
@@ -26,6 +27,7 @@
         ├── EffectUnknown           409 effect-unknown      reconcile the effect that is named
         ├── AlreadyDecided          409 already-decided     another decision was first
         ├── KeyReused               422 idempotency-key-reused   use a new key
+        ├── StorageExhausted        413 storage-exhausted   delete files, or sessions with files
         ├── BudgetExhausted         429 budget-exhausted    the tenant's budget is used up; wait
         ├── TurnLimitReached        500 turn-limit-reached  a limit of the agent was met
         ├── InvalidOutput           502 invalid-output      the answer does not match the schema
@@ -75,6 +77,7 @@ __all__ = [
     "SessionBusy",
     "SessionConflict",
     "SessionNotFound",
+    "StorageExhausted",
     "StoreUnavailable",
     "TurnAbandoned",
     "TurnCancelled",
@@ -85,6 +88,7 @@ __all__ = [
     "TurnPostponed",
     "Unauthenticated",
     "UnknownAgent",
+    "UnknownFile",
     "UnsupportedEncoding",
     "UpstreamFailed",
     "UpstreamRefused",
@@ -235,8 +239,8 @@ class TurnNotFound(NotFound):
     code = "turn-not-found"
     title = "Turn not found"
 
-    def __init__(self) -> None:
-        super().__init__("There is no such turn.", field="turn")
+    def __init__(self, detail: str = "There is no such turn.", *, field: str = "turn") -> None:
+        super().__init__(detail, field=field)
 
 
 class UnknownAgent(NotFound):
@@ -244,6 +248,13 @@ class UnknownAgent(NotFound):
 
     code = "unknown-agent"
     title = "Unknown agent"
+
+
+class UnknownFile(NotFound):
+    """There is no such file for this caller."""
+
+    code = "unknown-file"
+    title = "Unknown file"
 
 
 class MethodNotAllowed(Problem):
@@ -324,6 +335,14 @@ class KeyReused(Problem):
     status = 422
     code = "idempotency-key-reused"
     title = "Idempotency key reused"
+
+
+class StorageExhausted(Problem):
+    """A file does not fit into what may be stored of its owner, or of all."""
+
+    status = 413
+    code = "storage-exhausted"
+    title = "Storage exhausted"
 
 
 class BudgetExhausted(Problem):

@@ -101,12 +101,20 @@ class ReasoningDelta(Struct, frozen=True, tag="reasoning.delta", tag_field="type
     text: str
 
 
-class ToolCalled(Struct, frozen=True, tag="tool.called", tag_field="type"):
-    """A tool call starts; `arguments` is JSON text."""
+class ToolCalled(Struct, frozen=True, tag="tool.called", tag_field="type", omit_defaults=True):
+    """A tool call starts.
+
+    Attributes:
+        id: Id of the call.
+        name: Name of the tool.
+        arguments: JSON text.
+        by_client: Whether the client runs it; the turn then pauses for its result.
+    """
 
     id: str
     name: str
     arguments: str
+    by_client: bool = False
 
 
 class ToolReturned(Struct, frozen=True, tag="tool.returned", tag_field="type"):
@@ -123,6 +131,8 @@ class ApprovalRequested(
 ):
     """A tool call waits for a decision; `POST /v1/turns/{turn}/approvals/{id}` takes it.
 
+    A call that the client runs waits for its result; `POST /v1/turns/{turn}/tools/{id}` takes it.
+
     Attributes:
         turn: Id of the turn.
         id: Id of the tool call.
@@ -133,6 +143,7 @@ class ApprovalRequested(
         kind: "approval"; "input" if a server of tools asks the user something; "person" if the
             conversation is handed over to a person; "client" if the client runs the tool.
         question: Of "input".
+        effect: Of "client", the id of the call that is unique in the tenant.
     """
 
     turn: str
@@ -143,9 +154,10 @@ class ApprovalRequested(
     role: str | None = None
     kind: str = "approval"
     question: Question | None = None
+    effect: str = ""
 
 
-class TurnPaused(Struct, frozen=True, tag="turn.paused", tag_field="type"):
+class TurnPaused(Struct, frozen=True, tag="turn.paused", tag_field="type", omit_defaults=True):
     """The turn waits for decisions, without connection or memory.
 
     Attributes:
@@ -153,12 +165,14 @@ class TurnPaused(Struct, frozen=True, tag="turn.paused", tag_field="type"):
         session: Id of the session.
         version: The session's version.
         waits: Ids of the tool calls that wait.
+        usage: Tokens of the turn so far.
     """
 
     turn: str
     session: str
     version: int
     waits: tuple[str, ...]
+    usage: Usage = Usage()
 
 
 class TurnResumed(Struct, frozen=True, tag="turn.resumed", tag_field="type"):

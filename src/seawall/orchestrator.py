@@ -6,9 +6,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from msgspec import structs
+
 from seawall.composition import Engine, Registrations, compose
 from seawall.config import AgentSettings, Settings, load_settings
-from seawall.errors import ConfigError, Overloaded, Problem
+from seawall.errors import ConfigError, InvalidField, Overloaded, Problem
 from seawall.events import Event, TurnFailed
 from seawall.identity import Trusted
 from seawall.models import Model
@@ -205,6 +207,36 @@ class Orchestrator:
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+
+    async def attach(
+        self, request: TurnRequest, content: bytes, *, principal: Principal, name: str = ""
+    ) -> TurnRequest:
+        """Add a file to the message of a request; see `[blobs]`.
+
+        Args:
+            request: Made by `new_request`.
+            content: Bytes of an image, a PDF or a text.
+            principal: Tenant and subject of the turn.
+            name: As the user calls the file.
+
+        Returns:
+            The request with the file.
+
+        Raises:
+            InvalidField: The file is not accepted, or no store for files is configured.
+            StorageExhausted: There is no room for it.
+        """
+        files = self.engine.files
+        if files is None:
+            raise InvalidField("[blobs] is not configured.", field="attachments")
+        intake, number = files.intake, len(request.attachments)
+        intake.check_count(number + 1, number + 1, "attachments")
+        made = await intake.attach_content(
+            principal, request.session, content, name=name, field="attachments"
+        )
+        attachments = (*request.attachments, made)
+        intake.check_together(attachments, "attachments")
+        return structs.replace(request, attachments=attachments)
 
     def asgi(self) -> "HttpApplication":
         """The ASGI application: turns API, OpenAI-compatible API, health, metrics."""

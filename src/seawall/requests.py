@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from seawall.turn import TurnRequest
+from seawall.turn import TurnRequest, UserMessage
 
 __all__ = [
     "REQUEST_ID",
@@ -68,9 +68,17 @@ def request_id(headers: Mapping[bytes, bytes], default: str = "") -> str:
 def fingerprint(request: TurnRequest) -> str:
     """Digest of a request: the same idempotency key with another digest is refused."""
     session = None if request.opens and not request.named else request.session
-    asked = msgspec.json.encode((request.text, session, request.agent, request.history))
+    history, sent = request.history, request.attachments
+    if attached := [each for each in history if type(each) is UserMessage and each.attachments]:
+        sent += tuple(each for message in attached for each in message.attachments)
+        history = tuple(
+            UserMessage(each.text) if type(each) is UserMessage else each for each in history
+        )
+    asked = msgspec.json.encode((request.text, session, request.agent, history))
     if request.options is not None:
         asked += msgspec.json.encode(request.options)
+    if sent:  # the rest of their ids names the session, which may be new
+        asked += msgspec.json.encode([each.id.rpartition(".")[2] for each in sent])
     return hashlib.sha256(asked).hexdigest()
 
 

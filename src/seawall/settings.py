@@ -15,6 +15,8 @@ __all__ = [
     "BILLION",
     "AdmissionSettings",
     "AnswerCacheSettings",
+    "AttachmentSettings",
+    "BlobSettings",
     "BudgetLimits",
     "BudgetSettings",
     "CacheLimits",
@@ -23,6 +25,7 @@ __all__ = [
     "EffectSettings",
     "HandoverSettings",
     "McpServerSettings",
+    "MemorySettings",
     "ModelSettings",
     "OutputSettings",
     "PriceSettings",
@@ -85,6 +88,8 @@ class EffectSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "answer" answers it while that turn keeps waiting, "queue" lets it wait like for a turn
             that runs, "refuse" is an error.
         approval_seconds: How long an approval is waited for, if the tool does not say.
+        client_seconds: How long the result of a tool that a client runs is waited for; then its
+            turn ends.
         keep_seconds: How long audit records are kept.
         tools: What tools declare, by their names.
     """
@@ -92,6 +97,7 @@ class EffectSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     operator_role: Annotated[str, Meta(max_length=128)] = ""
     next_message: Literal["answer", "queue", "refuse"] = "answer"
     approval_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 86_400.0
+    client_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 3_600.0
     keep_seconds: Annotated[float, Meta(gt=0, le=_CENTURY_SECONDS)] = 400 * 86_400.0
     tools: dict[str, ToolPolicySettings] = field(default_factory=dict)
 
@@ -135,6 +141,25 @@ class HandoverSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("secret_env or secret_file must say where the secret is")
         if self.ca_file and parts.scheme != "https":
             raise ValueError("ca_file has no effect: url is not https")
+
+
+class MemorySettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What agents with `memory` may remember of a subject.
+
+    Attributes:
+        facts: Of a subject, at most.
+        characters: Of a fact, at most.
+        bytes: Of all facts of a subject, at most; as JSON in UTF-8, with their names.
+        ttl_seconds: When a fact expires after it was written last, unless it was written for a
+            shorter time.
+        read_seconds: How long a turn waits for what is remembered; then it goes on without.
+    """
+
+    facts: Annotated[int, Meta(ge=1, le=200)] = 50
+    characters: Annotated[int, Meta(ge=1, le=4_000)] = 300
+    bytes: Annotated[int, Meta(ge=100, le=131_072)] = 16_384
+    ttl_seconds: Annotated[float, Meta(ge=60, le=_CENTURY_SECONDS)] = 365 * 86_400.0
+    read_seconds: Annotated[float, Meta(gt=0, le=60)] = 1.0
 
 
 class McpServerSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -439,6 +464,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         thinking: Empty for the model's default.
         output_schema: Send the output schema in the provider's field, or in the instructions.
         vision: Whether the model takes images; else it reads of which kind and size they are.
+        documents: Whether the model takes PDFs; likewise.
         max_connections: Open at once at most, in one process.
         warm_connections: Connections opened at start.
         quota: Name of the quota of its account; empty for none.
@@ -463,6 +489,7 @@ class ModelSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     thinking: Literal["", "adaptive", "between_tools", "disabled"] = ""
     output_schema: Literal["provider", "instructions"] = "provider"
     vision: bool = False
+    documents: bool = False
     max_connections: int = 8_192
     warm_connections: Annotated[int, Meta(ge=0, le=1_024)] = 2
     quota: str = ""
@@ -494,6 +521,7 @@ _KINDS_OF_KEY = {
     "max_connections": _HTTP,
     "warm_connections": _HTTP,
     "vision": _HTTP,
+    "documents": _HTTP,
     "length_field": frozenset({"openai"}),
     "thinking": frozenset({"anthropic"}),
     "region": frozenset({"bedrock"}),
@@ -703,6 +731,91 @@ class SessionSettings(Struct, frozen=True, forbid_unknown_fields=True):
         """Check the authorities."""
         if self.ca_file and not self.endpoint.startswith("https:"):
             raise ValueError("ca_file has no effect: endpoint is not https")
+
+
+class BlobSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where files of customers are stored, and how much of them.
+
+    Attributes:
+        store: "files", a folder for the processes of one machine; or "s3", a bucket for all
+            servers.
+        path: The folder.
+        bucket: The bucket.
+        prefix: Beginning of all keys in it.
+        region: Of the bucket; empty for the environment's.
+        endpoint: Of S3; empty for the region's.
+        ca_file: Authorities that are trusted for `endpoint`; empty for those of the system.
+        path_style: Whether the bucket is in the path of requests, not in the name of the host.
+        connections: Open to S3 at most, in one process.
+        subject_bytes: Stored of one subject, at most.
+        tenant_bytes: Stored of one tenant, at most; of "files" only.
+        total_bytes: Stored of all, at most; of "files" only.
+        upload_seconds: How long an upload is kept that no turn has used.
+        sweep_seconds: How often a process deletes what has expired; 0: never.
+        seconds: Time limit of one call.
+    """
+
+    store: Literal["files", "s3"] = "files"
+    path: Annotated[str, Meta(min_length=1)] = "seawall-files"
+    bucket: Annotated[str, Meta(pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?\Z")] = ""
+    prefix: Annotated[str, Meta(pattern=r"^([A-Za-z0-9_.-]{1,64}/){0,4}\Z")] = ""
+    region: str = ""
+    endpoint: str = ""
+    ca_file: str = ""
+    path_style: bool = False
+    connections: Annotated[int, Meta(ge=1, le=1_024)] = 32
+    subject_bytes: Annotated[int, Meta(ge=1)] = 200 << 20
+    tenant_bytes: Annotated[int, Meta(ge=1)] = 5 << 30
+    total_bytes: Annotated[int, Meta(ge=1)] = 20 << 30
+    upload_seconds: Annotated[float, Meta(ge=60, le=30 * 86_400)] = 3_600.0
+    sweep_seconds: Annotated[float, Meta(ge=0, le=_CENTURY_SECONDS)] = 900.0
+    seconds: Annotated[float, Meta(gt=0, le=600)] = 20.0
+
+    def __post_init__(self) -> None:
+        """Check what belongs together."""
+        if self.store == "s3" and not self.bucket:
+            raise ValueError('bucket must be set with store = "s3"')
+        if self.ca_file and not self.endpoint.startswith("https:"):
+            raise ValueError("ca_file has no effect: endpoint is not https")
+
+
+class AttachmentSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """Which files customers may send, and what models are shown of them.
+
+    Attributes:
+        max_bytes: Of one file, as it is sent.
+        per_message: Files of one message.
+        image_pixels: Of one image, as it is sent.
+        image_side: Longer images are scaled down to this, in pixels.
+        pdf_pages: Of one PDF.
+        text_bytes: Of one text file.
+        shown_images: Images in one request to a model.
+        shown_documents: PDFs and text files in one request to a model.
+        shown_bytes: Bytes of all of them together.
+        decode_seconds: How long checking one file may take.
+        decode_memory_mb: MiB of address space of the process that checks files.
+        in_flight_bytes: Bytes of files in memory at once, of all requests of a process.
+    """
+
+    max_bytes: Annotated[int, Meta(ge=1_024, le=64 << 20)] = 10 << 20
+    per_message: Annotated[int, Meta(ge=1, le=16)] = 4
+    image_pixels: Annotated[int, Meta(ge=10_000, le=200_000_000)] = 50_000_000
+    image_side: Annotated[int, Meta(ge=64, le=8_000)] = 1_568
+    pdf_pages: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    text_bytes: Annotated[int, Meta(ge=1_024, le=4 << 20)] = 200_000
+    shown_images: Annotated[int, Meta(ge=1, le=20)] = 8
+    shown_documents: Annotated[int, Meta(ge=1, le=5)] = 4
+    shown_bytes: Annotated[int, Meta(ge=1_024, le=64 << 20)] = 16 << 20
+    decode_seconds: Annotated[float, Meta(gt=0, le=120)] = 10.0
+    decode_memory_mb: Annotated[int, Meta(ge=256, le=8_192)] = 768
+    in_flight_bytes: Annotated[int, Meta(ge=1 << 20)] = 64 << 20
+
+    def __post_init__(self) -> None:
+        """Check that the files of one message can be shown together, and held in memory."""
+        if self.per_message > min(self.shown_images, self.shown_documents):
+            raise ValueError("per_message must be at most shown_images and shown_documents")
+        if self.in_flight_bytes < max(self.shown_bytes, 2 * self.max_bytes):
+            raise ValueError("in_flight_bytes must be at least shown_bytes and twice max_bytes")
 
 
 _StageSeconds = Annotated[float, Meta(gt=0, le=86_400)]

@@ -12,6 +12,8 @@ __all__ = [
     "AnswerOptions",
     "ApprovalRequest",
     "AssistantMessage",
+    "Attachment",
+    "ClientTool",
     "Cost",
     "Decision",
     "Effect",
@@ -89,10 +91,42 @@ class ToolCall(Struct, frozen=True, omit_defaults=True):
     extra: str = ""
 
 
-class UserMessage(Struct, frozen=True, tag="user", tag_field="role"):
-    """The user's message."""
+class Attachment(Struct, frozen=True, omit_defaults=True):
+    """A file that a user sent with a message. Its bytes are in the blob store.
+
+    Attributes:
+        id: Names session and file; see `storage.blobs`.
+        media_type: Such as "image/png"; found from its bytes.
+        name: As the client calls it, bounded; empty for none.
+        bytes: Size of what is stored.
+        tokens: About how many tokens a model reads for it.
+    """
+
+    id: str
+    media_type: str
+    name: str
+    bytes: int
+    tokens: int = 0
+
+
+class UserMessage(Struct, frozen=True, tag="user", tag_field="role", omit_defaults=True):
+    """The user's message.
+
+    Attributes:
+        text: Its text; empty only with attachments.
+        attachments: Files that were sent with it.
+    """
 
     text: str
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def described(self) -> str:
+        """Its text, with the names of its attachments."""
+        if not self.attachments:
+            return self.text
+        names = (each.name or each.media_type for each in self.attachments)
+        return f"[{', '.join(names)}] {self.text}".rstrip()
 
 
 class AssistantMessage(Struct, frozen=True, tag="assistant", tag_field="role", omit_defaults=True):
@@ -209,6 +243,22 @@ class OutputFormat(Struct, frozen=True):
     schema: dict[str, Any]
 
 
+class ClientTool(Struct, frozen=True, omit_defaults=True):
+    """A tool that a client offers and runs itself; all of it is foreign data.
+
+    Attributes:
+        name: Letters, digits, `_` and `-`.
+        description: For the model.
+        parameters: JSON Schema object.
+        strict: Whether only arguments that match the schema reach the client.
+    """
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    strict: bool = False
+
+
 class AnswerOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Options of the answer that a client requests, within the limits of the agent.
 
@@ -216,11 +266,20 @@ class AnswerOptions(Struct, frozen=True, kw_only=True, omit_defaults=True):
         max_tokens: Tokens written in one model call.
         stop: Texts before which the answer ends.
         output: The JSON that it has to be.
+        tools: Tools of the client; for agents that take them.
+        tool_choice: Of the first model call: "auto", "none" (no tool of the client), "required", or
+            the name of a tool of the client.
+        parallel_tool_calls: Whether one step may have several calls.
+        instructions: Of the client; what becomes of them is decided by the agent.
     """
 
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
     output: OutputFormat | None = None
+    tools: tuple[ClientTool, ...] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+    instructions: str = ""
 
 
 class TurnRequest(Struct, frozen=True, kw_only=True):
@@ -239,6 +298,7 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
         background: Whether to complete the turn even if no client waits for it any more.
         options: None to leave everything to the agent.
         named: Whether the client has chosen the session's id, also that of a new one.
+        attachments: Files that were sent with the message.
     """
 
     id: str
@@ -252,6 +312,12 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     background: bool = False
     options: AnswerOptions | None = None
     named: bool = False
+    attachments: tuple[Attachment, ...] = ()
+
+    @property
+    def message(self) -> UserMessage:
+        """The user's message."""
+        return UserMessage(self.text, self.attachments)
 
 
 class Question(Struct, frozen=True, omit_defaults=True):
@@ -302,6 +368,9 @@ class Decision(Struct, frozen=True, omit_defaults=True):
         note: What the subject said about it.
         arguments: Of "edit", the new arguments as JSON; of "accept", the values of the form.
         result: Of "done" and "return", the outcome for the model.
+        failed: Of "return", whether the result is an error for the model to read.
+        options: Of the request that returned the result, which apply from there on; None for those
+            that applied before.
     """
 
     verdict: str
@@ -310,6 +379,8 @@ class Decision(Struct, frozen=True, omit_defaults=True):
     note: str = ""
     arguments: str = ""
     result: str = ""
+    failed: bool = False
+    options: AnswerOptions | None = None
 
 
 class ApprovalRequest(Struct, frozen=True, omit_defaults=True):
@@ -393,12 +464,14 @@ class Resumption(Struct, frozen=True, omit_defaults=True):
         messages: How many of the turn's messages were before.
         waited: Ids of the calls that the turn had paused for; empty after an interruption.
         questions: Of each of them, the number of the question; empty if none asked one.
+        usage: Tokens of the turn before.
     """
 
     attempt: int
     messages: int
     waited: tuple[str, ...] = ()
     questions: tuple[int, ...] = ()
+    usage: Usage = Usage()
 
 
 class Journal(Struct, frozen=True, omit_defaults=True):
@@ -420,6 +493,8 @@ class Journal(Struct, frozen=True, omit_defaults=True):
         state: Notes of the session as the tools left them.
         roles: Of the caller.
         problem: Why it was interrupted.
+        options: Of the request that continued it last, until it is completed; None for those of the
+            request that began it.
     """
 
     status: str = "completed"
@@ -433,6 +508,7 @@ class Journal(Struct, frozen=True, omit_defaults=True):
     state: dict[str, str] = {}
     roles: tuple[str, ...] = ()
     problem: dict[str, Any] = {}
+    options: AnswerOptions | None = None
 
 
 class TurnRecord(Struct, frozen=True):
@@ -521,6 +597,8 @@ class TurnReport(Struct):
         compaction: How a compaction of the session ended, whose summary, if there is one, is
             stored with this turn: "summarised", "failed", "refused"; empty for none. Its cost is
             in `spent`.
+        memory: Whether what is remembered of the user was "read", or could not be: "failed"; empty
+            for an agent without a memory.
     """
 
     turn: str
@@ -540,6 +618,7 @@ class TurnReport(Struct):
     session: str = ""
     effects: list[tuple[str, str, str]] = []
     compaction: str = ""
+    memory: str = ""
 
     @property
     def succeeded(self) -> bool:

@@ -245,3 +245,29 @@ def test_it_shows_that_a_turn_waits_for_the_models_quota(tmp_path: Path) -> None
     first, second = done.stdout.split("agent shop")[1:]
     assert "waits at position" not in first
     assert re.search(r"· waits at position 1, for about \d+(\.\d)? s\n", second)
+
+
+def test_a_file_is_sent_with_the_next_message(tmp_path: Path) -> None:
+    assert seawall("init", folder=tmp_path).returncode == 0
+    with (tmp_path / "seawall.toml").open("a") as configuration:
+        configuration.write("\n[blobs]\n")
+    (tmp_path / "list.csv").write_text("a;b\n")
+    (tmp_path / "none.bin").write_bytes(b"\0")
+    chat = Terminal("chat", "--simulated", folder=tmp_path)
+    chat.wait_for("> ")
+    chat.type("/attach missing.png\n")
+    chat.wait_for("There is no file missing.png.")
+    chat.type("/attach none.bin\n")
+    chat.type("Hello?\n")
+    chat.wait_for("Is no file that is accepted")
+    chat.type("/attach list.csv\n")
+    chat.type("Hello?\n")
+    chat.wait_for("I am a simulated model")
+    chat.wait_for("> ")
+    chat.type("\x04")
+    assert chat.status() == 0
+    shown = seawall(
+        *("sessions", "export", "--tenant", "local", "--subject", "terminal"), folder=tmp_path
+    )
+    assert '"name":"list.csv"' in shown.stdout
+    assert "YTtiCg==" in shown.stdout  # a;b

@@ -37,6 +37,13 @@ def test_a_valid_configuration_passes_every_check(tmp_path: Path) -> None:
     assert not (tmp_path / "seawall.db").exists()
 
 
+def test_a_memory_that_no_caller_can_have(tmp_path: Path) -> None:
+    folder = configured(tmp_path, "http://127.0.0.1:9/v1")
+    assert "memory" not in doctor(folder)[1]
+    found = doctor(folder, SEAWALL_AGENTS__HELPER__MEMORY="true")[1]["memory"]
+    assert (found["status"], found["detail"][:7]) == ("warning", "helper:")
+
+
 def test_a_model_that_is_not_listed(tmp_path: Path) -> None:
     with running_model() as model:
         status, found = doctor(configured(tmp_path, model.url, model="gpt-none"))
@@ -151,3 +158,17 @@ def test_a_source_of_tools_that_cannot_be_reached(tmp_path: Path) -> None:
         status, found = doctor(configured(tmp_path, model.url, tools))
     assert (status, found["tools.crm"]["status"], found["start"]["status"]) == (1, "failed", "ok")
     assert "127.0.0.1:9" in found["tools.crm"]["detail"]
+
+
+def test_the_store_of_files(tmp_path: Path) -> None:
+    with running_model() as model:
+        status, found = doctor(configured(tmp_path, model.url, "[blobs]\n"))
+        assert status == 0
+        assert found["files (seawall-files)"]["detail"] == "is made at the first start"
+        assert not (tmp_path / "seawall-files").exists()
+        blobs = '[blobs]\nstore = "s3"\nbucket = "my-files"\nendpoint = "http://127.0.0.1:9"\n'
+        keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_REGION": "eu-west-1"}
+        status, found = doctor(
+            configured(tmp_path, model.url, blobs + "path_style = true\nseconds = 0.5\n"), **keys
+        )
+        assert (status, found["files (bucket my-files)"]["status"]) == (1, "failed")

@@ -1,5 +1,7 @@
 """`seawall sessions`: list, show, export, delete and erase."""
 
+import asyncio
+import base64
 import json
 import os
 import pty
@@ -11,8 +13,11 @@ import msgspec
 import pytest
 
 from seawall.cli.main import main
+from seawall.settings import BlobSettings
+from seawall.storage.blobs import Blob, BlobInfo, BlobKey, new_name
 from seawall.storage.export import Export
-from seawall.turn import SessionKey
+from seawall.storage.open_blobs import open_blobs
+from seawall.turn import Principal, SessionKey
 from tests.cli.stores import everything_in_sqlite, fill_sqlite
 from tests.servers import command
 
@@ -215,3 +220,54 @@ def test_reading_creates_no_database(
     assert main(["sessions", "list", *OF_ADA]) == 2
     assert "there is no database typo.db" in capsys.readouterr().err
     assert not (tmp_path / "typo.db").exists()
+
+
+def test_files_are_exported_deleted_and_erased_with_their_sessions(
+    folder: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    with (folder / "seawall.toml").open("a") as configuration:
+        configuration.write('[blobs]\npath = "kept-files"\n')
+    _store_files(folder)
+    assert main(["sessions", "export", *OF_ADA]) == 0
+    out = capsysbinary.readouterr()
+    lines = [json.loads(line) for line in out.out.splitlines()]
+    files = {each["file"]: base64.b64decode(each["content"]) for each in lines if "file" in each}
+    assert sorted(files.values()) == [b"of s000", b"of s001", b"upload"]
+    assert b"10 turns, 3 files" in out.err
+    assert main(["sessions", "export", "s001", *OF_ADA]) == 0
+    one = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+    assert [each["session"] for each in one if "file" in each] == ["s001"]
+    assert main(["sessions", "delete", "s001", *OF_ADA, "--yes"]) == 0
+    assert _left(folder) == [b"of eve", b"of s000", b"upload"]
+    assert main(["sessions", "erase", *OF_ADA, "--yes"]) == 0
+    assert _left(folder) == [b"of eve"]
+
+
+def _store_files(folder: Path) -> None:
+    async def store() -> None:
+        blobs = await open_blobs(BlobSettings(path=str(folder / "kept-files")))
+        ada, eve = Principal("acme", "ada"), Principal("acme", "eve")
+        stored = {
+            BlobKey(ada, "", new_name()): b"upload",
+            BlobKey(ada, "s000", new_name()): b"of s000",
+            BlobKey(ada, "s001", new_name()): b"of s001",
+            BlobKey(eve, "s000", new_name()): b"of eve",
+        }
+        for key, content in stored.items():
+            info = BlobInfo(
+                key=key,
+                media_type="text/plain",
+                name="a.txt",
+                bytes=len(content),
+                tokens=1,
+                created_at=1.0,
+            )
+            await blobs.put(Blob(info, content))
+        await blobs.close()
+
+    asyncio.run(store())
+
+
+def _left(folder: Path) -> list[bytes]:
+    files = (folder / "kept-files").rglob("*")
+    return sorted(each.read_bytes() for each in files if len(each.name) == 32)

@@ -59,6 +59,14 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, s
     return status, shown.out, shown.err
 
 
+def test_what_is_declared_of_the_tools_of_memory_is_no_error(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with config.open("a") as file:
+        file.write('memory = true\n[effects.tools.remember]\napprove = "always"\n')
+    assert run(capsys, "list", config)[0] == 0
+
+
 def test_all_tools_are_listed(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, shown, _ = run(capsys, "list", config)
     assert (status, shown) == (

@@ -5,7 +5,8 @@ next is what it printed: for JSON the same shape and the same words, for text th
 far as they are shown. Numbers and ids may differ; `…` stands for what is left out. A block of
 `toml` or `python` whose first line is a comment with a file's name is that file. Other `toml`
 must be a configuration (faults.toml: a fault script; plan.toml: a question to the planner), other
-`python` is run, and so is `javascript` where its packages are installed.
+`python` is run, and so is `javascript` where its packages are installed. `html` embeds the
+widget, with attributes that it reads.
 """
 
 import json
@@ -16,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +26,7 @@ from msgspec import Struct
 from seawall.config import parse_settings
 from seawall.lab.sim_model.faults import load_faults
 from seawall.plan.inputs.question_file import read_question
+from seawall.widget import module_text
 from tests.parts import ui_clients
 from tests.servers import ROOT, running
 
@@ -146,8 +149,6 @@ class Reader:
             (self._folder / block.file).write_text(self._with_addresses(text))
         if block.file in _READ_BY:
             _READ_BY[block.file](self._folder / block.file)
-        elif block.language == "toml":
-            parse_settings(text)
         elif block.language == "bash" and text.startswith(_SERVING):
             for line in text.splitlines():
                 self._serve(line)
@@ -156,8 +157,8 @@ class Reader:
             printed = self._shell.do(self._with_addresses(text), strict=not failing)
         elif block.language in _PROGRAMS and not block.file:
             printed = self._program(block.language, text)
-        elif block.language == "json":
-            json.loads(text)
+        elif block.language in _CHECKS:
+            _CHECKS[block.language](text)
         else:
             assert block.file or block.language == "text", f"unknown language {block.language!r}"
         if printed is not None and shown is not None:
@@ -198,6 +199,30 @@ class Reader:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
+
+
+def _check_embedding(text: str) -> None:
+    """Scripts and elements of the widget have the attributes that it reads, and no others."""
+    source = module_text("start") + module_text("element")
+    read = set(re.findall(r'"([a-z-]+)"', source))
+    seen: list[str] = []
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            seen.append(tag)
+            names = {name.removeprefix("data-") for name, _ in attrs}
+            names -= {"src", "integrity", "crossorigin"} if tag == "script" else set()
+            assert tag == "style" or names <= read, f"<{tag}> has {sorted(names - read)}"
+
+    Tags().feed(text)
+    assert seen, "it is no HTML"
+
+
+_CHECKS: dict[str, Callable[[str], object]] = {
+    "toml": parse_settings,
+    "json": json.loads,
+    "html": _check_embedding,
+}
 
 
 def same_json(shown: str, printed: str) -> None:

@@ -33,6 +33,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             model,
             SERVER__WORKERS="1",
             IDENTITY__ANONYMOUS="true",
+            BLOBS__PATH=str(folder / "files"),
             IDENTITY__API_KEYS=f'[{{sha256 = "{digest}", tenant = "shop", subject = "me"}}]',
         ) as server,
     ):
@@ -41,6 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             {
                 "SEAWALL_KEY": KEY,
                 "SEAWALL_SESSIONS__PATH": str(folder / "sessions.db"),
+                "SEAWALL_BLOBS__PATH": str(folder / "files"),
                 "SEAWALL_MODELS__DEFAULT__BASE_URL": model.url,
                 "SEAWALL_TOOLS__STORE__DATABASE": str(folder / "own-store.db"),
             },

@@ -7,8 +7,12 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 # The last message must be the user's and not empty, or answer what waits; a cursor is opaque; a
 # schema within the request must be one that can be checked; a key belongs to the request it was
-# used with.
-_FIELDS = ("messages", "cursor", "response_format")
+# used with; tools of clients are for agents that take them, and differ in their names; a file is
+# one of those that are accepted.
+_FIELDS = (
+    *("messages", "cursor", "response_format", "tools", "tool_choice"),
+    *("attachments", "file", "after"),
+)
 _CODES = ("idempotency-key-reused",)
 
 

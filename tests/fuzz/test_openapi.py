@@ -24,7 +24,13 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
     keys = f'[{{sha256 = "{digest}", tenant = "acme", subject = "shop"}}]'
     with (
         running_model("--first-token", "0", "--duration", "0", "--chunks", "2") as model,
-        running_server(tmp_path, model, SERVER__WORKERS="1", IDENTITY__API_KEYS=keys) as server,
+        running_server(
+            tmp_path,
+            model,
+            SERVER__WORKERS="1",
+            IDENTITY__API_KEYS=keys,
+            BLOBS__PATH=str(tmp_path / "files"),
+        ) as server,
     ):
         yield server
 

@@ -77,6 +77,43 @@ const scenarios = {
     const granted = await look();
     return { first, waiting, code: answer.status, granted, messages: shown(each) };
   },
+  // The tools are the page's: their results are the last messages of the next run.
+  async clientTools(id) {
+    const each = agent(id);
+    const tools = [{
+      name: 'locate',
+      description: 'Where the user is.',
+      parameters: { type: 'object', properties: { exact: { type: 'boolean' } } },
+    }];
+    const first = await ask(
+      each, steps([['done', { order: id }], ['locate', { exact: true }]], [['locate', {}]], 'found'), { tools },
+    );
+    const interrupts = structuredClone(each.made.pendingInterrupts ?? []);
+    const answer = (content, error) => {
+      const call = each.made.messages.filter(made => made.toolCalls).at(-1).toolCalls.at(-1);
+      each.made.addMessage({ id: `tool-${asked += 1}`, role: 'tool', toolCallId: call.id, content, error });
+      return run(each, { tools });
+    };
+    const second = await answer('in Kiel');
+    const third = await answer('', 'no permission');
+    const next = await ask(each, steps('And now?'), { tools });
+    return { first, interrupts, second, third, next, messages: shown(each) };
+  },
+  async clientToolsAndApproval(id) {
+    const each = agent(id);
+    const tools = [{ name: 'locate', description: '', parameters: { type: 'object' } }];
+    const calls = [['refund', { order: id, amount: 50 }], ['locate', {}]];
+    const first = await ask(each, steps(calls, 'both'), { tools });
+    const [{ id: interruptId }] = each.made.pendingInterrupts;
+    each.made.addMessage({ id: 'tool-both', role: 'tool', toolCallId: 'c0-1', content: 'in Kiel' });
+    const resume = [{ interruptId, status: 'resolved', payload: { approved: true } }];
+    const second = await run(each, { tools, resume });
+    return { first, second, messages: shown(each) };
+  },
+  async refusedTools(id) {
+    const tools = [{ name: 'refund', description: '', parameters: {} }];
+    return ask(agent(id), steps('Hello.'), { tools });
+  },
   async error(id) {
     const each = agent(id);
     return ask(each, steps([['done', { order: id }]], 'FAIL'));

@@ -2,9 +2,13 @@
 import {
   DefaultChatTransport,
   generateText,
+  jsonSchema,
   lastAssistantMessageIsCompleteWithApprovalResponses,
+  lastAssistantMessageIsCompleteWithToolCalls,
   readUIMessageStream,
+  stepCountIs,
   streamText,
+  tool,
 } from 'ai';
 import { createOpenAICompatible } from '@ai-sdk/openai-compatible';
 import { Chat } from '@ai-sdk/react';
@@ -34,6 +38,13 @@ async function until(condition) {
   }
 }
 const shown = ({ made, seen }) => ({ status: made.status, messages: made.messages, ...seen });
+
+const LOCATE = {
+  name: 'locate',
+  description: 'Where the user is.',
+  parameters: { type: 'object', properties: { exact: { type: 'boolean' } } },
+};
+const NOTE = { name: 'note', parameters: { type: 'object', properties: { text: { type: 'string' } } } };
 
 const scenarios = {
   async turns(id) {
@@ -115,6 +126,62 @@ const scenarios = {
     let last;
     for await (const message of readUIMessageStream({ stream })) last = message;
     return last;
+  },
+  // The tools are the page's: it runs them, and the SDK sends their results by itself.
+  async clientTools(id) {
+    const ran = [];
+    const body = { tools: [LOCATE, NOTE] };
+    const each = chat(id, {
+      sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls,
+      onToolCall: ({ toolCall }) => {
+        ran.push(toolCall);
+        const call = { tool: toolCall.toolName, toolCallId: toolCall.toolCallId };
+        if (toolCall.toolName === 'note') {
+          each.made.addToolOutput({ ...call, state: 'output-error', errorText: 'no space left' });
+        } else {
+          each.made.addToolOutput({ ...call, output: { town: 'Kiel', id: toolCall.toolCallId } });
+        }
+      },
+    }, body);
+    await each.made.sendMessage(steps(
+      [['locate', { exact: true }], ['done', { order: id }], ['note', { text: 'x' }]],
+      [['locate', { exact: false }]],
+      'finished',
+    ));
+    await until(() => each.seen.finished.at(-1)?.finishReason === 'stop' && each.made.status === 'ready');
+    await each.made.sendMessage(steps('And now?'));
+    return { ran, ...shown(each) };
+  },
+  async refusedTools(id) {
+    const each = chat(id, {}, { tools: [{ name: 'refund' }] });
+    await each.made.sendMessage(steps('Hello.'));
+    return shown(each);
+  },
+  async compatibleTools() {
+    const model = createOpenAICompatible({
+      name: 'seawall', baseURL: `${url}/v1`, apiKey: key, includeUsage: true,
+    })('only');
+    const tools = {
+      locate: tool({
+        description: LOCATE.description,
+        inputSchema: jsonSchema(LOCATE.parameters),
+        execute: ({ exact }) => ({ town: exact ? 'Kiel' : 'the North' }),
+      }),
+    };
+    const prompt = JSON.stringify([
+      [['locate', { exact: true }], ['locate', { exact: false }]], [['locate', { exact: true }]], 'found',
+    ]);
+    const whole = await generateText({ model, tools, prompt, stopWhen: stepCountIs(5) });
+    const streamed = streamText({ model, tools, prompt, stopWhen: stepCountIs(5) });
+    let text = '';
+    for await (const piece of streamed.textStream) text += piece;
+    return {
+      whole: whole.text,
+      outputs: whole.steps.map(step => step.toolResults.map(result => result.output)),
+      usage: whole.totalUsage,
+      text,
+      streamedSteps: (await streamed.steps).length,
+    };
   },
   async compatible() {
     const model = createOpenAICompatible({

@@ -84,6 +84,29 @@ def test_an_interrupt_is_an_approval(happened: Happened, scenario: str, result: 
     assert seen["next"]["last"]["result"]["version"] == 2
 
 
+def test_tools_of_the_page_are_run_by_the_page(happened: Happened) -> None:
+    seen = happened["clientTools"]
+    assert seen["first"]["types"] == [
+        "RUN_STARTED", *CALL, *CALL, "TOOL_CALL_RESULT", "RUN_FINISHED"
+    ]  # fmt: skip
+    assert seen["first"]["last"]["outcome"] == {"type": "success"}
+    assert seen["interrupts"] == []
+    assert seen["second"]["types"] == ["RUN_STARTED", *CALL, "RUN_FINISHED"]
+    assert seen["third"]["types"] == ["RUN_STARTED", *TEXT, "RUN_FINISHED"]
+    roles = ["user", "assistant", "tool", "tool", "assistant", "tool", "assistant", "user"]
+    assert [each["role"] for each in seen["messages"]][: len(roles)] == roles
+    assert seen["messages"][6]["content"] == "found"
+    assert [seen[each]["last"]["result"]["version"] for each in ("third", "next")] == [1, 2]
+    assert len({each["id"] for each in seen["messages"]}) == len(seen["messages"])
+
+
+def test_an_approval_beside_a_tool_of_the_page(happened: Happened) -> None:
+    seen = happened["clientToolsAndApproval"]
+    assert seen["first"]["last"]["outcome"]["type"] == "interrupt"
+    assert seen["second"]["types"] == ["RUN_STARTED", "TOOL_CALL_RESULT", *TEXT, "RUN_FINISHED"]
+    assert seen["messages"][-1]["content"] == "both"
+
+
 def test_a_wrong_answer_is_an_error_of_the_run(happened: Happened) -> None:
     for name, field in (
         ("invalid", "resume[0].payload.approved"),
@@ -106,6 +129,7 @@ def test_what_others_decide_can_be_looked_at(happened: Happened) -> None:
 def test_failures(happened: Happened) -> None:
     assert happened["error"]["last"]["code"] == "upstream-failed"
     assert "unknown-agent" in happened["refused"]["error"]
+    assert '"field":"tools[0].name"' in happened["refusedTools"]["error"]
 
 
 def test_a_run_is_stopped(happened: Happened) -> None:
@@ -141,7 +165,14 @@ def run_input(content: object = '["Hello."]', **more: object) -> Happened:
         (run_input("a\0b"), "messages[0].content"),
         (run_input([{"type": "image"}]), "messages[0].content[0]"),
         (run_input(["x"]), "messages[0].content[0]"),
-        (run_input(tools=[{"name": "x"}]), "tools"),
+        (run_input(tools=[{"name": "a b"}]), "tools[0].name"),
+        (run_input(tools=[{"name": "refund"}]), "tools[0].name"),
+        (run_input(tools=[{}]), "tools[0].name"),
+        (run_input(messages=[{"role": "tool", "content": "x"}]), "messages[0].toolCallId"),
+        (
+            run_input(messages=[{"role": "tool", "toolCallId": "x", "content": 1}]),
+            "messages[0].content",
+        ),
         (run_input(context=[{"value": "x"}]), "context"),
         (run_input(state={"x": 1}), "state"),
         (run_input(forwardedProps={"background": 1}), "forwardedProps.background"),

@@ -98,6 +98,41 @@ def test_an_approval_continues_the_same_message(
     assert (reasons, chat["errors"]) == (["tool-calls", "stop", "stop"], [])
 
 
+def test_tools_of_the_page_are_run_by_the_page(happened: Happened) -> None:
+    chat = happened["clientTools"]
+    assert [(each["toolName"], each["input"]) for each in chat["ran"]] == [
+        ("locate", {"exact": True}), ("note", {"text": "x"}), ("locate", {"exact": False})
+    ]  # fmt: skip
+    message, further = answers(chat)
+    parts = [each for each in message["parts"] if each["type"] == "dynamic-tool"]
+    assert [each["toolName"] for each in parts] == ["locate", "done", "note", "locate"]
+    assert [each["state"] for each in parts] == [
+        "output-available", "output-available", "output-error", "output-available"
+    ]  # fmt: skip
+    assert parts[0]["output"]["town"] == "Kiel"
+    assert [each.get("providerExecuted") for each in parts] == [None, True, None, None]
+    assert message["parts"][-1]["text"] == "finished"
+    assert [each["finishReason"] for each in chat["finished"]] == [
+        "tool-calls", "tool-calls", "stop", "stop"
+    ]  # fmt: skip
+    assert (message["metadata"]["version"], further["metadata"]["version"]) == (1, 2)
+    assert message["metadata"]["usage"]["model_calls"] == 3
+    assert chat["errors"] == []
+
+
+def test_a_tool_of_the_page_with_the_name_of_an_own_one_is_refused(happened: Happened) -> None:
+    (error,) = happened["refusedTools"]["errors"]
+    assert json.loads(error)["field"] == "tools[0].name"
+
+
+def test_tools_through_the_compatible_provider(happened: Happened) -> None:
+    seen = happened["compatibleTools"]
+    assert (seen["whole"], seen["text"]) == ("found", "found")
+    assert seen["outputs"] == [[{"town": "Kiel"}, {"town": "the North"}], [{"town": "Kiel"}], []]
+    assert seen["streamedSteps"] == 3
+    assert seen["usage"]["outputTokens"] == 2 + 1 + 1  # each model call is counted once
+
+
 def test_what_others_decide_is_shown(happened: Happened) -> None:
     (message,) = answers(happened["others"])
     assert call(message)["state"] == "input-available"

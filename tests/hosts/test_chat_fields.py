@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from seawall.agents import AgentLimits
 from seawall.config import AgentSettings, Settings
+from seawall.hosts.http.chat_body import IGNORED_FIELDS, REFUSED_FIELDS, ChatBody
 from seawall.identity.settings import ApiKeySettings, IdentitySettings
 from seawall.models import ModelRequest
 from seawall.models.scripted import ScriptedModel
@@ -162,7 +163,7 @@ REFUSED: list[tuple[str, object, str]] = [
     ("stop", ["a"] * 5, "stop"),
     ("stop", "x" * 257, "stop"),
     ("stop", 5, "stop"),
-    ("messages", [{"role": "user", "content": [IMAGE]}], "messages[0].content[0].type"),
+    ("messages", [{"role": "user", "content": [IMAGE]}], "messages[0].content[0].image_url.url"),
     ("messages", [{"role": "alien", "content": "a"}], "messages[0].role"),
     ("response_format", {"type": "xml"}, "response_format.type"),
     ("response_format", {"type": "json_schema"}, "response_format.json_schema"),
@@ -331,9 +332,7 @@ async def test_an_agents_own_schema_has_priority(tmp_path: Any) -> None:
         {"role": "assistant", "content": [{"type": "refusal", "refusal": "I will not."}]},
         {"role": "assistant", "content": [{"type": "refusal", "refusal": None}]},
         {"role": "assistant", "content": [], "tool_calls": None, "audio": None},
-        {"role": "assistant", "tool_calls": [{"id": "1", "type": "function", "function": {}}]},
-        {"role": "tool", "content": "", "tool_call_id": "1"},
-        {"role": "function", "content": None, "name": "f"},
+        {"role": "assistant", "content": None, "tool_calls": []},
     ],
 )
 async def test_any_history_is_accepted(tmp_path: Any, message: dict[str, object]) -> None:
@@ -382,5 +381,26 @@ async def test_the_same_key_with_other_options_is_another_request(tmp_path: Any)
         for more, status in (({}, 200), ({"max_tokens": None}, 200), ({"max_tokens": 5}, 422)):
             answer = await chat.http.post("/v1/chat/completions", json=body | more, headers=headers)
             assert answer.status_code == status
+
+    await run(tmp_path, do)
+
+
+def test_every_field_of_the_api_is_honoured_ignored_or_refused() -> None:
+    """By the official client's own list of parameters."""
+    from openai.types.chat import completion_create_params  # noqa: PLC0415 - slow to import
+
+    known = set(completion_create_params.CompletionCreateParamsStreaming.__annotations__) | set(
+        completion_create_params.CompletionCreateParamsBase.__annotations__
+    )
+    read = set(ChatBody.__struct_fields__)
+    assert known == (read | set(IGNORED_FIELDS)) & known
+    assert not read & set(IGNORED_FIELDS)
+    assert set(REFUSED_FIELDS) <= read
+
+
+@pytest.mark.parametrize("field", IGNORED_FIELDS)
+async def test_what_belongs_to_the_agent_is_read_past(tmp_path: Any, field: str) -> None:
+    async def do(chat: Chat) -> None:
+        assert (await chat.post(**{field: "high"})).status_code == 200
 
     await run(tmp_path, do)

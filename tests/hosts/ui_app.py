@@ -16,6 +16,7 @@ model = "none"
 [agents.only]
 instructions = "Help."
 tools = ["refund", "grant", "done", "wait"]
+client_tools = true
 """
 
 

@@ -16,6 +16,7 @@ from botocore.credentials import Credentials
 from botocore.validate import ParamValidator
 from pydantic import TypeAdapter
 
+from seawall.errors import UpstreamRefused
 from seawall.models import Model, ModelRequest, OutputFormat, Prompt, ToolSpec
 from seawall.models.schemas import is_strict
 from seawall.transport.http_client import HttpClient
@@ -56,6 +57,20 @@ PIXEL = (
     "DUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 PICTURE = Image("image/png", PIXEL)
+STRICT = ToolSpec(
+    "locate",
+    "",
+    {"type": "object", "properties": {}, "required": [], "additionalProperties": False},
+    strict=True,
+)
+REQUIRED = ModelRequest(
+    Prompt("Be brief.", (TOOL, STRICT)),
+    HISTORY,
+    tool_choice="required",
+    parallel_tool_calls=False,
+)
+NAMED = ModelRequest(Prompt("Be brief.", (TOOL, STRICT)), HISTORY, tool_choice="locate")
+UNCALLED = ModelRequest(Prompt("Be brief.", (TOOL,)), HISTORY, tool_choice="none")
 SHOWN = ModelRequest(
     Prompt("Be brief.", (TOOL,)),
     (
@@ -79,7 +94,11 @@ async def sent(wire: Wire, request: ModelRequest, **settings: Any) -> Request:
         return player.requests[0]
 
 
-@pytest.mark.parametrize("request_", [FULL, TOOLLESS, SHOWN], ids=["full", "toolless", "shown"])
+@pytest.mark.parametrize(
+    "request_",
+    [FULL, TOOLLESS, SHOWN, REQUIRED, NAMED, UNCALLED],
+    ids=["full", "toolless", "shown", "required", "named", "uncalled"],
+)
 @pytest.mark.parametrize("cache", ["off", "prefix", "conversation"])
 @each_wire
 async def test_requests_match_the_documented_format(
@@ -98,6 +117,42 @@ async def test_requests_match_the_documented_format(
     # client has dropped it.
     known = {"temperature"} if wire is ANTHROPIC else set()
     assert set(document) <= set(kind.__annotations__) | known
+
+
+@each_wire
+async def test_the_choice_of_tools_is_each_providers(wire: Wire) -> None:
+    """As the makers document it; the format is checked above."""
+    bodies: list[Any] = [
+        (await sent(wire, each)).document for each in (TOOLLESS, REQUIRED, NAMED, UNCALLED)
+    ]
+    plain, required, named, uncalled = bodies
+    found = [each.get("tool_choice") for each in (required, named, uncalled)]
+    one = required.get("parallel_tool_calls")
+    if wire is BEDROCK:
+        found = [each["toolConfig"].get("toolChoice") for each in (required, named, uncalled)]
+        assert found == [{"any": {}}, {"tool": {"name": "locate"}}, None]
+        assert "not available" in str(uncalled["toolConfig"]).lower()
+    elif wire is ANTHROPIC:
+        assert found == [
+            {"type": "any", "disable_parallel_tool_use": True},
+            {"type": "tool", "name": "locate"},
+            {"type": "none"},
+        ]
+    elif wire is OPENAI:
+        assert found == ["required", {"type": "function", "function": {"name": "locate"}}, "none"]
+        strict = [each["function"].get("strict") for each in required["tools"]]
+        assert (one, strict) == (False, [None, True])
+    else:
+        assert found == ["required", {"type": "function", "name": "locate"}, "none"]
+        assert (one, [each["strict"] for each in required["tools"]]) == (False, [False, True])
+    assert plain.get("tool_choice") in (None, {"type": "none"})  # of tools that were called before
+
+
+async def test_a_model_that_thinks_cannot_be_made_to_call() -> None:
+    with pytest.raises(UpstreamRefused, match="thinks"):
+        await sent(ANTHROPIC, NAMED, thinking="adaptive")
+    document = (await sent(ANTHROPIC, UNCALLED, thinking="adaptive")).document
+    assert document["tool_choice"] == {"type": "none"}
 
 
 def _parameters(wire: Wire) -> Any:

@@ -7,7 +7,16 @@ a part its tests are skipped; with SEAWALL_REQUIRE_ALL=1 a missing part is an er
 import os
 import sys
 
-from tests.parts import browser, dynamodb_local, mcp_clients, mcp_parts, system, tools, ui_clients
+from tests.parts import (
+    browser,
+    dynamodb_local,
+    mcp_clients,
+    mcp_parts,
+    seaweedfs,
+    system,
+    tools,
+    ui_clients,
+)
 
 _MISSING = (
     dynamodb_local.missing,
@@ -21,6 +30,7 @@ _MISSING = (
     mcp_parts.missing,
     mcp_clients.missing,
     ui_clients.missing,
+    seaweedfs.missing,
     browser.missing,
 )
 
@@ -33,15 +43,15 @@ def main() -> int:
         return 0
     system.install_packages()
     sys.stdout.write(
-        "Checking DynamoDB, SAM, Locust, validators, MCP, AI SDK, axe-core under .venv ...\n"
+        "Checking databases, SAM, Locust, validators, MCP, AI SDK, axe-core under .venv ...\n"
     )
-    failure = dynamodb_local.install()
+    failures = [dynamodb_local.install(), seaweedfs.install()]
     tools.install()
     mcp_parts.install()
     mcp_clients.install()
     ui_clients.install()
     browser.install()
-    reasons = dict.fromkeys(filter(None, [failure, *(missing() for missing in _MISSING)]))
+    reasons = dict.fromkeys(filter(None, [*failures, *(missing() for missing in _MISSING)]))
     for reason in reasons:
         sys.stderr.write(f"{reason}; tests that need it are skipped\n")
     return int(bool(reasons) and os.environ.get("SEAWALL_REQUIRE_ALL") == "1")

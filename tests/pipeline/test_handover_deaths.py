@@ -17,7 +17,7 @@ from seawall.turn import ToolMessage
 from tests.pipeline.shop import STAFF, Script, ask, stored, waits
 from tests.pipeline.test_handover import ASK_PERSON, Receiver, desk, settled
 
-WRITES = 9  # two that pause, two messages, the hand-back, its claim, two that end; one never comes
+WRITES = 8  # one that pauses, two messages, the hand-back, its claim, two that end; one never comes
 
 
 class Death:

@@ -95,7 +95,7 @@ class Chat:
 
 @pytest.fixture
 def chat(browser: Browser, server: ServerProcess, shop: Shop) -> Iterator[Chat]:
-    shop.who = "ann"
+    shop.who, shop.seconds = "ann", 300
     shop.embed(server.url)
     with chromium.new_context(browser) as context:
         page = context.new_page()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.parts.browser import new_context
 from tests.servers import ServerProcess
@@ -69,7 +69,7 @@ def test_a_rejected_call_is_not_made(chat: Chat, server: ServerProcess) -> None:
 def test_a_decision_of_others_is_waited_for(chat: Chat, server: ServerProcess) -> None:
     chat.run([["grant", {"order": "w-3"}]], "Granted, then.")
     card = chat.page.get_by_role("group", name="grant")
-    expect(card).to_contain_text("This waits for a decision of: manager.")
+    expect(card).to_contain_text("This waits for: manager.")
     expect(card.get_by_role("button", name="Approve")).to_have_count(0)
     with caller(server, "meg") as meg:
         (wait,) = meg.get("/v1/approvals").json()["approvals"]
@@ -150,7 +150,7 @@ def test_a_reload_continues_a_turn_that_waits(chat: Chat) -> None:
     expect(chat.log.locator(".message.you")).to_have_count(1)
 
 
-def test_stop_ends_the_turn(chat: Chat, server: ServerProcess) -> None:
+def test_stop_ends_the_turn(chat: Chat) -> None:
     chat.say("words 2000")
     expect(chat.answers().last).to_contain_text("answer")
     chat.page.get_by_role("button", name="Stop").click()
@@ -215,13 +215,12 @@ def test_a_refused_token_is_fetched_again(chat: Chat, shop: Shop) -> None:
     chat.expect_answer("one")
     refused: list[str] = []
 
-    def refuse(route: object) -> None:
+    def refuse(route: Route) -> None:
         if not refused:
-            refused.append(route.request.headers["authorization"])  # type: ignore[attr-defined]
-            headers = {"access-control-allow-origin": "*"}
-            route.fulfill(status=401, body="{}", headers=headers)  # type: ignore[attr-defined]
+            refused.append(route.request.headers["authorization"])
+            route.fulfill(status=401, body="{}", headers={"access-control-allow-origin": "*"})
         else:
-            route.continue_()  # type: ignore[attr-defined]
+            route.continue_()
 
     chat.page.route("**/v1/turns", refuse)
     before = shop.tokens

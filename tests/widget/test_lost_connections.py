@@ -49,7 +49,8 @@ def stored_text(server: ServerProcess, session: str, number: int) -> str:
 
 # What the page shows of an answer, as text again: the part of Markdown that the answer has.
 _SHOWN = """element => [...element.children].map(block => block.tagName === "UL"
-  ? [...block.children].map(item => "- " + item.innerHTML).join("\\n") : block.innerHTML).join("\\n\\n")
+  ? [...block.children].map(item => "- " + item.innerHTML).join("\\n") : block.innerHTML)
+  .join("\\n\\n")
   .replaceAll(/<\\/?strong>/g, "**")"""
 
 
@@ -94,9 +95,11 @@ def test_cut_while_a_call_waits_and_while_it_runs(
     cut_chat: Chat, proxy: CuttingProxy, server: ServerProcess
 ) -> None:
     cut_chat.run(
-        [["refund", {"order": "cut-1", "amount": 50}]], [["slow", {"order": "cut-1", "seconds": 0.5}]],
-        [["done", {"order": "cut-1"}]], "It is done.",
-    )  # fmt: skip
+        [["refund", {"order": "cut-1", "amount": 50}]],
+        [["slow", {"order": "cut-1", "seconds": 0.5}]],
+        [["done", {"order": "cut-1"}]],
+        "It is done.",
+    )
     approve = cut_chat.page.get_by_role("button", name="Approve")
     expect(approve).to_be_visible()
     proxy.cut_all()

@@ -81,6 +81,12 @@ class Agent(Struct, frozen=True, eq=False):
         may_be_empty: Whether an answer may be empty, because a client named stop texts.
         description: What it is for, for those that choose an agent.
         compaction: None where what leaves the window is not summarised.
+        client_tools: Whether clients may offer tools of their own.
+        client_instructions: What becomes of instructions of clients: "ignore", "append" or
+            "refuse".
+        tool_choice: Of the first model call of a request; as in `ModelRequest`.
+        parallel_tool_calls: As in `ModelRequest`.
+        memory: Whether it is shown what is remembered of the user.
     """
 
     name: str
@@ -96,6 +102,11 @@ class Agent(Struct, frozen=True, eq=False):
     may_be_empty: bool = False
     description: str = ""
     compaction: Compaction | None = None
+    client_tools: bool = False
+    client_instructions: str = "ignore"
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+    memory: bool = False
 
 
 def build_agent(
@@ -111,6 +122,9 @@ def build_agent(
     reasoning: bool = False,
     description: str = "",
     compaction: Compaction | None = None,
+    client_tools: bool = False,
+    client_instructions: str = "ignore",
+    memory: bool = False,
 ) -> Agent:
     """Build an agent and its prompt; the arguments are the attributes of `Agent`.
 
@@ -139,6 +153,9 @@ def build_agent(
         reasoning=reasoning,
         description=description,
         compaction=compaction,
+        client_tools=client_tools,
+        client_instructions=client_instructions,
+        memory=memory,
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Mapping, MutableMapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -23,6 +23,9 @@ from seawall.turn import (
     ToolCall,
     Usage,
 )
+
+if TYPE_CHECKING:
+    from seawall.models.attachments import Contents
 
 __all__ = [
     "AgentTurn",
@@ -128,6 +131,8 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
             among the answer's messages.
         approval_seconds: How long an approval is waited for, if the tool does not say.
         caller_token: See `ToolContext`.
+        contents: Where the bytes of attachments are found; None if no message has any.
+        memory: Shown before the history to agents with a memory.
     """
 
     turn: str
@@ -144,6 +149,8 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
     interludes: Mapping[int, tuple[Message, ...]] = {}
     approval_seconds: float = 86_400.0
     caller_token: str = ""
+    contents: "Contents | None" = None
+    memory: tuple[Message, ...] = ()
 
     def __repr__(self) -> str:
         return f"AgentTurn(turn={self.turn!r}, session={self.session!r})"

@@ -26,7 +26,7 @@ from seawall.agents.calls import (
     tool_context,
 )
 from seawall.agents.questions import asking, questions_asked, with_answer
-from seawall.errors import DeadlineExceeded, EffectUnknown, Problem
+from seawall.errors import DeadlineExceeded, EffectUnknown, Problem, TurnInterrupted
 from seawall.events import ToolCalled, ToolReturned
 from seawall.spans import Span, within_span
 from seawall.tools.policy import redacted
@@ -78,6 +78,7 @@ async def run_step(
     Raises:
         TurnPausing: Calls wait for decisions.
         EffectUnknown: The outcome of an effect is not known.
+        TurnInterrupted: A client has not returned the result of a call in time.
         DeadlineExceeded: The turn's time was over before all could begin.
         Problem: The journal could not be written, or the turn's lease was lost.
     """
@@ -89,9 +90,16 @@ async def run_step(
     else:
         await run.plan()
         shown = {each.call: each.shown for each in step.effects if each.shown}
+        theirs = {
+            each.call
+            for each in step.effects
+            if each.request is not None and each.request.kind == "client"
+        }
         await emit(
             *(
-                ToolCalled(each.id, each.name, shown.get(each.id, each.arguments))
+                ToolCalled(
+                    each.id, each.name, shown.get(each.id, each.arguments), each.id in theirs
+                )
                 for each in step.calls
             )
         )
@@ -204,7 +212,9 @@ class _StepRun:
                 )
             )
         self._begin_next()
-        await self.save()
+        begins = any(each.status != "waiting" for each in step.effects)
+        if begins or len(step.effects) + len(step.outcomes) < len(step.calls):
+            await self.save()  # else nothing is done before the turn pauses, which is written
 
     def _next_id(self) -> str:
         return f"{self._turn.turn}.{self._effects_before + len(self._step.effects) + 1}"
@@ -247,12 +257,18 @@ class _StepRun:
                     seconds = self._turn.approval_seconds
                     step.effects[index] = with_answer(effect, question, decision, seconds=seconds)
                     continue
-                request = structs.replace(effect.request, decision=decision)
+                kept = structs.replace(decision, options=None)  # the journal has them
+                request = structs.replace(effect.request, decision=kept)
                 step.effects[index] = self._decided(structs.replace(effect, request=request))
             elif effect.status == "unknown":  # it is settled again
                 step.effects[index] = structs.replace(effect, status="begun")
         self._begin_next()
         await self.save()
+        missed = [each.tool for each in step.effects if _is_missed(each)]
+        if missed:  # nobody reads an answer any more
+            raise TurnInterrupted(
+                f"The client has not returned the result of {', '.join(missed)} in time."
+            )
 
     def _decided(self, effect: Effect) -> Effect:
         request = effect.request
@@ -277,7 +293,7 @@ class _StepRun:
             self._planned[effect.call] = self._plan_call(self._planned[effect.call].call)
             return effect
         if decision.verdict == "return":
-            outcome = ToolOutcome(decision.result)
+            outcome = ToolOutcome(decision.result, decision.failed)
             self._step.outcomes[effect.call] = outcome
             return structs.replace(effect, status="done", ended_at=decision.at)
         note = f": {decision.note}" if decision.note else "."
@@ -502,6 +518,14 @@ class _StepRun:
         seconds = self._agent.limits.tool_seconds
         deadline = asyncio.get_running_loop().time() + seconds
         return await tool.check(prepared, structs.replace(context, deadline=deadline))
+
+
+def _is_missed(effect: Effect) -> bool:
+    """Whether a client was to run it, and has not."""
+    request = effect.request
+    if request is None or request.kind != "client" or request.decision is None:
+        return False
+    return request.decision.verdict == "expire"
 
 
 def _is_edited(effect: Effect) -> bool:

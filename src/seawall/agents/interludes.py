@@ -43,12 +43,16 @@ def with_interludes(messages: Sequence[Message], said: Interludes) -> tuple[Mess
 
 def _with_said(result: ToolMessage, said: Sequence[Message]) -> ToolMessage:
     conversation = [
-        {"from": _speaker(each), "text": each.text}
+        {"from": _speaker(each), "text": _text(each)}
         for each in said
         if not isinstance(each, ToolMessage)
     ]
     text = msgspec.json.encode({"conversation": conversation, "result": result.content})
     return msgspec.structs.replace(result, content=text.decode())
+
+
+def _text(message: UserMessage | AssistantMessage) -> str:
+    return message.described if isinstance(message, UserMessage) else message.text
 
 
 def _speaker(message: Message) -> str:

@@ -142,8 +142,11 @@ async def _run(run: _Run) -> None:
         began = clock()
         answer.steps = step + 1
         last = step + 1 == agents[start].limits.steps
-        reply = await _ask(agent, turn, answer, repair, emit, last=last)
+        choice = agent.tool_choice if step == turn.steps and not _resumes_own_step(turn) else "auto"
+        reply = await _ask(agent, turn, answer, repair, emit, choice=choice, last=last)
         answered_at = clock()
+        if choice not in ("auto", "none"):
+            _check_choice(reply, choice)
         answer.model_seconds += answered_at - began
         if last and reply.text.strip():  # it was called without tools, so this is its answer
             reply.calls = reply.unfinished = ()
@@ -203,6 +206,25 @@ async def _run_step(run: _Run, agent: Agent, step: Step) -> Agent:
     return run.agents[successor]
 
 
+def _resumes_own_step(turn: AgentTurn) -> bool:
+    """Whether the turn continues without a new request: behind a step that no client had to run."""
+    return turn.pending is not None and not any(
+        each.request is not None and each.request.kind == "client" for each in turn.pending.effects
+    )
+
+
+def _check_choice(reply: _Reply, choice: str) -> None:
+    """Check that the model has called what the client requires.
+
+    Raises:
+        InvalidOutput: It has not.
+    """
+    called = {each.name for each in (*reply.calls, *reply.unfinished)}
+    if not called if choice == "required" else choice not in called:
+        wanted = "a tool" if choice == "required" else f"the tool {choice}"
+        raise InvalidOutput(f"The model did not call {wanted}, as tool_choice requires.")
+
+
 def _has_effects(agent: Agent, step: Step) -> bool:
     """Whether one of the calls is of a tool that changes something."""
     return any(
@@ -230,6 +252,7 @@ async def _ask(
     repair: tuple[Message, ...],
     emit: Emit,
     *,
+    choice: str,
     last: bool,
 ) -> _Reply:
     """Call the model for one step; an empty answer is requested once more.
@@ -242,6 +265,7 @@ async def _ask(
         answer: The result so far.
         repair: Messages after the conversation that are not stored.
         emit: Receives events.
+        choice: As `ModelRequest.tool_choice`.
         last: No further step is allowed: the model has to answer without tools.
 
     Raises:
@@ -249,7 +273,7 @@ async def _ask(
         TurnLimitReached: A limit was met before there was an answer.
     """
     for _ in range(_EMPTY_ANSWER_ATTEMPTS):
-        reply = await _call_model(agent, turn, answer, repair, emit, last=last)
+        reply = await _call_model(agent, turn, answer, repair, emit, choice=choice, last=last)
         if (
             reply.requests_tools
             or reply.text.strip()
@@ -265,17 +289,21 @@ async def _ask(
     raise UpstreamFailed("The model's answer was empty twice.")
 
 
-async def _call_model(
+def _request(
     agent: Agent,
     turn: AgentTurn,
     answer: Answer,
     repair: tuple[Message, ...],
     emit: Emit,
     *,
+    choice: str,
     last: bool,
-) -> _Reply:
-    """Call the model once; text is streamed, unless it must be validated first."""
-    clock = asyncio.get_running_loop().time
+) -> ModelRequest:
+    """The request of one step.
+
+    Raises:
+        TurnLimitReached: No output tokens are left.
+    """
     tokens = agent.limits.completion_tokens - answer.usage.completion_tokens
     if tokens <= 0:
         raise TurnLimitReached("The agent has used all its output tokens of this turn.")
@@ -286,9 +314,41 @@ async def _call_model(
 
         said = with_interludes(said, turn.interludes)
     messages = turn.history + said + repair
+    if turn.memory and agent.memory:
+        messages = turn.memory + messages
     prompt = agent.closing_prompt if last else agent.prompt
     caller = _Caller(turn, emit)
-    request = ModelRequest(prompt, messages, tokens, agent.temperature, turn.meter, caller=caller)
+    request = ModelRequest(
+        prompt,
+        messages,
+        tokens,
+        agent.temperature,
+        turn.meter,
+        caller=caller,
+        contents=turn.contents,
+    )
+    if choice != "auto" or not agent.parallel_tool_calls:
+        request = msgspec.structs.replace(
+            request,
+            tool_choice="auto" if last else choice,
+            parallel_tool_calls=agent.parallel_tool_calls,
+        )
+    return request
+
+
+async def _call_model(
+    agent: Agent,
+    turn: AgentTurn,
+    answer: Answer,
+    repair: tuple[Message, ...],
+    emit: Emit,
+    *,
+    choice: str,
+    last: bool,
+) -> _Reply:
+    """Call the model once; text is streamed, unless it must be validated first."""
+    clock = asyncio.get_running_loop().time
+    request = _request(agent, turn, answer, repair, emit, choice=choice, last=last)
     deadline = min(turn.deadline, clock() + agent.limits.model_seconds)
     pieces: list[str] = []
     reply = _Reply()
@@ -306,6 +366,9 @@ async def _call_model(
                 answer.usage += event.usage
                 reply.reason = event.reason
     reply.text = "".join(pieces)
+    if not agent.parallel_tool_calls:  # whatever the provider makes of it
+        reply.unfinished = reply.unfinished[: 0 if reply.calls else 1]
+        reply.calls = reply.calls[:1]
     _make_ids_unique(reply, answer.messages)
     return _checked(agent, reply)
 

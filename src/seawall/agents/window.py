@@ -39,6 +39,7 @@ M = TypeVar("M", bound=Message)
 _CHARACTERS_A_TOKEN = 4
 _TOKENS_A_MESSAGE = 4
 _MAX_TURN_IMAGES = 8
+_NAMED_CHARACTERS = 100
 _NOT_KEPT = "[Its images are not kept.]"
 _WITHOUT_RESULT = {
     "planned": "{} was not executed: the turn was interrupted before.",
@@ -62,8 +63,10 @@ def estimate_tokens(message: Message) -> int:
         characters = len(message.text) + sum(
             len(call.name) + len(call.arguments) for call in message.tool_calls
         )
-    else:
+    else:  # attachments have bounds of their own: here they count with their names
         characters = len(message.text)
+        for each in message.attachments:
+            characters += _NAMED_CHARACTERS + len(each.name)
     return characters // _CHARACTERS_A_TOKEN + _TOKENS_A_MESSAGE
 
 
@@ -188,11 +191,14 @@ class Window(Struct, frozen=True, omit_defaults=True):
         start: Number of the first turn that is shown.
         summary: Of turns before; shown.
         ready: Of more turns; it replaces the summary when they leave the window.
+        memory: Revision of the user's memory up to which facts are shown, since the window begins
+            there; None if that is to be decided.
     """
 
     start: int = 1
     summary: Summary | None = None
     ready: Summary | None = None
+    memory: int | None = None
 
     @property
     def latest(self) -> Summary | None:

@@ -25,7 +25,10 @@ __all__ = ["add_parser"]
 
 _SCRIPT = "script.json"
 _LONGEST_SHOWN = 100
-_HELP = "/new starts a new session, /session shows its id, /quit ends (as Ctrl-D does)"
+_HELP = (
+    "/new starts a new session, /session shows its id, /attach FILE sends a file with the next "
+    "message, /quit ends (as Ctrl-D does)"
+)
 
 
 def add_parser(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -75,6 +78,7 @@ class _Conversation:
         self._principal = principal
         self.session: str | None = arguments.session
         self.waiting: list[ApprovalRequested] = []
+        self._files: list[Path] = []
 
     def command(self, line: str) -> None:
         """Do what a line that begins with a slash says."""
@@ -82,14 +86,32 @@ class _Conversation:
             self.session = None
         elif line == "/session":
             sys.stdout.write(f"{self.session or 'none yet'}\n")
+        elif line.startswith("/attach "):
+            from seawall.printable import printable  # noqa: PLC0415
+
+            file = Path(line.removeprefix("/attach ").strip()).expanduser()
+            if file.is_file():
+                self._files.append(file)
+            else:
+                sys.stdout.write(f"There is no file {printable(str(file))}.\n")
         else:
             sys.stdout.write(f"{_HELP}\n")
 
     async def turn(self, app: "Orchestrator", text: str) -> bool:
         """Answer one message; whether the turn was completed. It may wait for approvals."""
+        from seawall.printable import printable  # noqa: PLC0415
         from seawall.requests import new_request  # noqa: PLC0415
 
         request = new_request(text, session=self.session, agent=self._agent)
+        files, self._files = self._files, []
+        try:
+            for each in files:
+                request = await app.attach(
+                    request, each.read_bytes(), principal=self._principal, name=each.name
+                )
+        except Problem as problem:
+            sys.stdout.write(f"{printable(str(problem))}\n")
+            return False
         completed = False
         self.waiting = []
         async for event in app.run(request, principal=self._principal):
@@ -331,6 +353,8 @@ def _requested(event: "ApprovalRequested") -> str:
     arguments = _short(event.arguments)
     if event.kind == "person":
         return f"handed over to a person with the role {event.role}: {arguments}"
+    if event.kind == "client":
+        return f"waits for the result of its client: {event.name} {arguments}"
     if event.question is not None:
         return f"waits for an answer: {event.name} {arguments}"
     by = f" by {event.role}" if event.role else ""

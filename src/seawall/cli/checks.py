@@ -20,7 +20,7 @@ from msgspec import Struct, structs
 from seawall.cli.arguments import plural
 from seawall.config import Settings
 from seawall.errors import ConfigError, SeawallError
-from seawall.settings import ModelSettings, SessionSettings
+from seawall.settings import BlobSettings, ModelSettings, SessionSettings
 from seawall.transport.connection import TransportError
 from seawall.transport.http_client import BufferedResponse, Endpoint, HttpClient
 
@@ -73,7 +73,7 @@ async def run_checks(
         report: Called with each finding.
         opened: Called while everything is open as a server opens it.
     """
-    for check in (_versions(), *_identity(settings), *_limits(settings)):
+    for check in (_versions(), *_identity(settings), *_memory(settings), *_limits(settings)):
         report(check)
     receiver = settings.telemetry.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
     client = _client(settings, receiver, report)
@@ -83,6 +83,8 @@ async def run_checks(
         checks += [
             _model(name, each, client, clock) for name, each in sorted(settings.models.items())
         ]
+        if settings.blobs is not None:
+            checks.append(_files(settings.blobs))
         jwt = settings.identity.jwt
         if jwt is not None and jwt.jwks_url:
             checks.append(_key_set(jwt.jwks_url, client, clock))
@@ -135,6 +137,18 @@ def _identity(settings: Settings) -> Iterator[Check]:
     yield Check("identity", "ok", " and ".join(ways))
 
 
+def _memory(settings: Settings) -> Iterator[Check]:
+    names = sorted(name for name, each in settings.agents.items() if each.memory)
+    identity = settings.identity
+    if names and identity.jwt is None and not identity.api_keys:
+        yield Check(
+            "memory",
+            "warning",
+            f"{', '.join(names)}: nothing is remembered, as no caller has a credential.",
+            "Configure [identity.jwt] or [[identity.api_keys]].",
+        )
+
+
 def _limits(settings: Settings) -> Iterator[Check]:
     try:
         import resource  # noqa: PLC0415 - not on Windows
@@ -174,6 +188,32 @@ async def _store(settings: SessionSettings) -> Check:
         return Check(name, "failed", f"no answer within {_SECONDS:g} s", "check region and network")
     await store.close()
     return Check(name, "ok", "reached, and the table is of this version")
+
+
+async def _files(settings: BlobSettings) -> Check:
+    if settings.store == "files":
+        return await asyncio.to_thread(_folder, Path(settings.path))
+    from seawall.storage.open_blobs import open_blobs  # noqa: PLC0415 - imports the adapter
+
+    name = f"files (bucket {settings.bucket})"
+    try:
+        async with asyncio.timeout(_SECONDS):
+            store = await open_blobs(settings)
+    except SeawallError as error:
+        return Check(name, "failed", str(error), "check the bucket, its region and permissions")
+    except TimeoutError:
+        return Check(name, "failed", f"no answer within {_SECONDS:g} s", "check region and network")
+    await store.close()
+    return Check(name, "ok", "reached, and can be listed")
+
+
+def _folder(path: Path) -> Check:
+    name, there = f"files ({path})", path if path.is_dir() else path.absolute().parent
+    if not there.is_dir():
+        return Check(name, "failed", f"there is no folder {there}", f"mkdir -p {there}")
+    if not os.access(there, os.W_OK):
+        return Check(name, "failed", f"{there} is not writable for this user", "chown it")
+    return Check(name, "ok", "exists" if path.is_dir() else "is made at the first start")
 
 
 def _sqlite(path: Path) -> Check:
@@ -386,6 +426,9 @@ async def _start(settings: Settings, opened: Callable[["Orchestrator"], Awaitabl
             telemetry=structs.replace(settings.telemetry, endpoint=""),
             routing=structs.replace(settings.routing, classifier_cache=""),
         )
+        if settings.blobs is not None:
+            files = structs.replace(settings.blobs, store="files", path=str(Path(folder, "files")))
+            alone = structs.replace(alone, blobs=files)
         app = Orchestrator(alone)
         began = time.monotonic()
         try:

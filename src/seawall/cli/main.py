@@ -32,6 +32,7 @@ _COMMANDS = {
     "sim-model": "sim_model",
     "tools": "tools",
     "sessions": "sessions",
+    "memory": "memory",
     "effects": "effects",
     "budgets": "budgets",
     "intents": "intents",

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import signal
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
@@ -23,14 +22,15 @@ from seawall.cli.stored import (
     CALL_SECONDS,
     Output,
     add_page,
+    confirmed,
     date,
+    opened_blobs,
     opened_store,
     print_json,
     print_page,
     run_command,
 )
 from seawall.cli.terminal import ProgressLine, color
-from seawall.errors import ConfigError
 from seawall.printable import printable
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         _export,
         "export sessions with all of their turns, as JSON lines",
         "Write one JSON object for each session, with all of its turns: for one session, or for "
-        "all sessions of a subject.",
+        "all sessions of a subject. The facts about the subject, if there are any, are one more "
+        "object, and so is each of its files.",
     )
     export.add_argument(
         "session", nargs="?", metavar="SESSION", help="id of the session (default: all)"
@@ -90,7 +91,7 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         "erase",
         _erase,
         "delete everything that is stored about a subject",
-        "Delete all sessions and idempotency records of a subject permanently. Revoke the "
+        "Delete all sessions, idempotency records and facts of a subject permanently. Revoke the "
         "credentials of the subject first.",
     )
     erase.add_argument("--yes", action="store_true", help="do not ask for confirmation")
@@ -227,11 +228,16 @@ async def _show(arguments: argparse.Namespace) -> int:
 async def _export(arguments: argparse.Namespace) -> int:
     import msgspec  # noqa: PLC0415 - only what this command needs
 
-    from seawall.storage.export import export_session, export_subject  # noqa: PLC0415
+    from seawall.storage.export import (  # noqa: PLC0415
+        export_files,
+        export_session,
+        export_subject,
+    )
+    from seawall.storage.memory_edits import fact_fields, list_facts  # noqa: PLC0415
 
-    sessions = turns = 0
+    sessions = turns = facts = files = 0
     with Output(arguments.output) as write:
-        async with opened_store(arguments) as store:
+        async with opened_store(arguments) as store, opened_blobs(arguments) as blobs:
             if arguments.session is not None:
                 exported = await export_session(store, _key(arguments))
                 write(msgspec.json.encode(exported) + b"\n")
@@ -240,18 +246,32 @@ async def _export(arguments: argparse.Namespace) -> int:
                 async for exported in export_subject(store, _owner(arguments)):
                     write(msgspec.json.encode(exported) + b"\n")
                     sessions, turns = sessions + 1, turns + len(exported.turns)
-    sys.stderr.write(f"exported {plural(sessions, 'session')} with {plural(turns, 'turn')}\n")
+                async with asyncio.timeout(CALL_SECONDS):
+                    remembered = await list_facts(store, _owner(arguments))
+                if remembered:
+                    shown = {"facts": [fact_fields(each) for each in remembered]}
+                    write(msgspec.json.encode(shown) + b"\n")
+                    facts = len(remembered)
+            if blobs is not None:
+                async for file in export_files(blobs, _owner(arguments), arguments.session):
+                    write(msgspec.json.encode(file) + b"\n")
+                    files += 1
+    also = f", {plural(facts, 'fact')}" if facts else ""
+    also += f", {plural(files, 'file')}" if files else ""
+    sys.stderr.write(f"exported {plural(sessions, 'session')} with {plural(turns, 'turn')}{also}\n")
     return 0
 
 
 async def _delete(arguments: argparse.Namespace) -> int:
-    async with opened_store(arguments) as store:
-        if not _confirmed(
+    async with opened_store(arguments) as store, opened_blobs(arguments) as blobs:
+        if not confirmed(
             arguments, f"Delete the session {printable(arguments.session)} permanently?"
         ):
             return 1
         async with asyncio.timeout(CALL_SECONDS):
             await store.delete(_key(arguments))
+            if blobs is not None:
+                await blobs.delete_session(_key(arguments))
     if arguments.json:
         print_json({"deleted": arguments.session})
     else:
@@ -262,10 +282,12 @@ async def _delete(arguments: argparse.Namespace) -> int:
 async def _erase(arguments: argparse.Namespace) -> int:
     owner = _owner(arguments)
     of = f"the subject {owner.subject} of the tenant {owner.tenant}"
-    async with opened_store(arguments) as store:
-        if not _confirmed(arguments, f"Delete everything that is stored about {of} permanently?"):
+    async with opened_store(arguments) as store, opened_blobs(arguments) as blobs:
+        if not confirmed(arguments, f"Delete everything that is stored about {of} permanently?"):
             return 1
         count = await store.erase(owner)  # without a deadline: there may be many
+        if blobs is not None:
+            await blobs.erase(owner)
     if arguments.json:
         print_json({"erased": count})
     else:
@@ -283,33 +305,6 @@ def _key(arguments: argparse.Namespace) -> "SessionKey":
     from seawall.turn import SessionKey  # noqa: PLC0415 - only what this command needs
 
     return SessionKey(arguments.tenant, arguments.subject, arguments.session)
-
-
-def _confirmed(arguments: argparse.Namespace, question: str) -> bool:
-    """Ask for confirmation.
-
-    Raises:
-        ConfigError: Standard input is not a terminal.
-    """
-    if arguments.yes:
-        return True
-    if not sys.stdin.isatty():
-        raise ConfigError("confirmation needs a terminal; without one, give --yes")
-    # The event loop's handler would only cancel this task once the line has been read.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        sys.stderr.write(f"{question} [y/N] ")
-        sys.stderr.flush()
-        answer = sys.stdin.readline()
-    except KeyboardInterrupt:
-        sys.stderr.write("\nNothing was deleted.\n")
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if answer.strip().lower() in ("y", "yes"):
-        return True
-    sys.stderr.write("Nothing was deleted.\n")
-    return False
 
 
 def _transcript(page: "TurnPage") -> list[str]:
@@ -333,7 +328,7 @@ def _transcript(page: "TurnPage") -> list[str]:
         ]
         for message in turn.messages:
             if isinstance(message, UserMessage):
-                lines.append(f"   {color('user:', 'cyan')} {printable(message.text)}")
+                lines.append(f"   {color('user:', 'cyan')} {printable(message.described)}")
             elif isinstance(message, AssistantMessage):
                 if message.text:
                     speaker = f"{printable(message.by)}:" if message.by else "agent:"

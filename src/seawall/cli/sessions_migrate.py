@@ -1,4 +1,4 @@
-"""`seawall sessions migrate`: copy all sessions from one store to another."""
+"""`seawall sessions migrate`: copy all sessions and facts from one store to another."""
 
 import argparse
 import asyncio
@@ -23,7 +23,8 @@ def add_parser(commands: "Commands[Parser]") -> None:
     parser = commands.add_parser(
         "migrate",
         help="copy all sessions to another store",
-        description="Copy the sessions of all owners to another store. A store is named as "
+        description="Copy the sessions of all owners, and the facts about subjects, to another "
+        "store. A store is named as "
         "sqlite, sqlite:PATH, dynamodb, dynamodb:TABLE, or as a configuration file that ends in "
         ".toml; other settings are read from --config. Sessions that exist in the target are not "
         "changed. After Ctrl-C or a failure, run the same command to continue. Turns that are run "
@@ -181,6 +182,7 @@ def _print(
             "moved": checkpoint.moved,
             "turns": checkpoint.turns,
             "skipped": checkpoint.skipped,
+            "memories": checkpoint.memories,
             "seconds": round(seconds, 3),
             "verification": verification,
         }
@@ -191,6 +193,8 @@ def _print(
         f"moved {checkpoint.moved:,} sessions with {checkpoint.turns:,} turns",
         f"skipped {checkpoint.skipped:,} that were there already",
     ]
+    if checkpoint.memories:
+        lines.append(f"copied the facts about {plural(checkpoint.memories, 'subject')}")
     if verification is not None:
         lines += [
             f"verified {verification.sessions:,} sessions",
@@ -198,6 +202,16 @@ def _print(
             f"{verification.ahead:>9,} newer in the target",
             f"{verification.missing:>9,} missing",
             f"{verification.differing:>9,} different",
+            *(
+                [f"{verification.memories:>9,} subjects with their facts"]
+                if verification.memories
+                else []
+            ),
+            *(
+                [f"{verification.lost:>9,} subjects without their facts"]
+                if verification.lost
+                else []
+            ),
             *verification.examples,
         ]
     sys.stdout.write("\n".join(lines) + "\n")

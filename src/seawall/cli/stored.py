@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,14 +14,18 @@ from seawall.cli.arguments import integer
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
+    from seawall.settings import BlobSettings
+    from seawall.storage.blobs import BlobStore
     from seawall.storage.port import SessionStore
 
 __all__ = [
     "CALL_SECONDS",
     "Output",
     "add_page",
+    "confirmed",
     "date",
     "json_text",
+    "opened_blobs",
     "opened_store",
     "print_json",
     "print_page",
@@ -79,6 +84,34 @@ async def opened_store(arguments: argparse.Namespace) -> "AsyncGenerator[Session
         await store.close()
 
 
+@asynccontextmanager
+async def opened_blobs(arguments: argparse.Namespace) -> "AsyncGenerator[BlobStore | None, None]":
+    """The store of files that the configuration names; None if there is none.
+
+    Raises:
+        ConfigError: It cannot be used.
+        StoreUnavailable: It cannot be reached.
+    """
+    from seawall.config import load_settings  # noqa: PLC0415 - only what this command needs
+
+    settings = load_settings(arguments.config).blobs
+    if settings is None or not _exists(settings):
+        yield None
+        return
+    from seawall.storage.open_blobs import open_blobs  # noqa: PLC0415 - only if configured
+
+    blobs = await open_blobs(settings)
+    try:
+        yield blobs
+    finally:
+        await blobs.close()
+
+
+def _exists(settings: "BlobSettings") -> bool:
+    """Whether there may be files: opening the store would create the folder."""
+    return settings.store != "files" or Path(settings.path).is_dir()
+
+
 class Output:
     """Standard output, or a file that is written completely or not at all."""
 
@@ -135,3 +168,34 @@ def print_page(lines: list[str], cursor: str | None) -> None:
 def date(seconds: float) -> str:
     """A time in Unix seconds, for readers."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def confirmed(arguments: argparse.Namespace, question: str) -> bool:
+    """Ask for confirmation, unless it was given with --yes.
+
+    Args:
+        arguments: Of the command.
+        question: For a person.
+
+    Raises:
+        ConfigError: Standard input is not a terminal.
+    """
+    if arguments.yes:
+        return True
+    if not sys.stdin.isatty():
+        raise ConfigError("confirmation needs a terminal; without one, give --yes")
+    # The event loop's handler would only cancel this task once the line has been read.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        sys.stderr.write(f"{question} [y/N] ")
+        sys.stderr.flush()
+        answer = sys.stdin.readline()
+    except KeyboardInterrupt:
+        sys.stderr.write("\nNothing was deleted.\n")
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if answer.strip().lower() in ("y", "yes"):
+        return True
+    sys.stderr.write("Nothing was deleted.\n")
+    return False

@@ -46,9 +46,10 @@ class Asset(Struct, frozen=True):
 
 
 def load_assets() -> dict[str, Asset]:
-    """All files of the page, by their path below `assets`."""
+    """All files of the page, by their path below `assets`; `widget/` has those of the widget."""
     found: dict[str, Asset] = {}
     _collect(files("seawall.console") / "assets", "", found)
+    _collect(files("seawall.widget"), "widget/", found)  # the page uses its modules
     return found
 
 

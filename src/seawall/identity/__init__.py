@@ -7,17 +7,28 @@ from msgspec import Struct
 from seawall.turn import Principal
 
 __all__ = [
+    "ANONYMOUS",
     "API_KEY_PREFIX",
     "Anonymous",
     "Authenticator",
     "Bearer",
     "Credential",
     "Trusted",
+    "is_anonymous",
 ]
 
 
 API_KEY_PREFIX = "sw_"
 """How the API keys of this server begin."""
+
+
+ANONYMOUS = Principal("local", "anonymous")
+"""The principal of all callers without a credential, where they are accepted."""
+
+
+def is_anonymous(principal: Principal) -> bool:
+    """Whether a principal is that of callers without a credential: nothing is one person's."""
+    return (principal.tenant, principal.subject) == (ANONYMOUS.tenant, ANONYMOUS.subject)
 
 
 class Bearer(Struct, frozen=True):

@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seawall.errors import ConfigError, Unauthenticated
-from seawall.identity import API_KEY_PREFIX, Anonymous, Authenticator, Bearer, Credential, Trusted
+from seawall.identity import (
+    ANONYMOUS,
+    API_KEY_PREFIX,
+    Anonymous,
+    Authenticator,
+    Bearer,
+    Credential,
+    Trusted,
+)
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
 from seawall.turn import Principal
 
@@ -25,7 +33,6 @@ if TYPE_CHECKING:  # the cryptography behind it is imported only where tokens ar
 __all__ = ["ApiKeys", "build_authenticator", "new_key"]
 
 _MAX_KEY_CHARACTERS = 256
-_ANONYMOUS = Principal("local", "anonymous")
 _NO_KEYS = "API keys are not accepted here: the configuration has no section [[identity.api_keys]]."
 
 
@@ -143,7 +150,7 @@ class _Authenticator:
         if isinstance(credential, Trusted):
             return credential.principal
         if isinstance(credential, Anonymous):
-            return _ANONYMOUS if self._anonymous and credential.loopback else None
+            return ANONYMOUS if self._anonymous and credential.loopback else None
         if credential.api_key and (principal := self._keys.find(credential.api_key)):
             return principal
         if credential.secret.startswith(API_KEY_PREFIX):
@@ -159,7 +166,7 @@ class _Authenticator:
                 raise Unauthenticated("A credential is needed.")
             if not credential.loopback:
                 raise Unauthenticated(f"A credential is needed: {credential.reason}.")
-            return _ANONYMOUS
+            return ANONYMOUS
         if credential.api_key and (principal := self._keys.find(credential.api_key)):
             return principal
         if credential.secret.startswith(API_KEY_PREFIX):

@@ -1,7 +1,7 @@
 """Models. This is their port: requests, events and the interface that every provider implements."""
 
 from collections.abc import AsyncGenerator
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -14,7 +14,11 @@ from seawall.turn import (
     ToolCall,
     ToolMessage,
     Usage,
+    UserMessage,
 )
+
+if TYPE_CHECKING:
+    from seawall.models.attachments import Contents
 
 __all__ = [
     "CHARACTERS_PER_TOKEN",
@@ -41,12 +45,20 @@ _MESSAGE_OVERHEAD = 16  # characters' worth of tokens that frame each message
 _IMAGE_CHARACTERS = 6_000  # 1,500 tokens: an estimate, until the provider has counted
 
 
-class ToolSpec(Struct, frozen=True):
-    """A tool as a model sees it; `parameters` is a JSON Schema object."""
+class ToolSpec(Struct, frozen=True, omit_defaults=True):
+    """A tool as a model sees it.
+
+    Attributes:
+        name: Its name.
+        description: What it does.
+        parameters: A JSON Schema object.
+        strict: Whether the provider should enforce the schema; the caller checks in any case.
+    """
 
     name: str
     description: str
     parameters: dict[str, object]
+    strict: bool = False
 
 
 class Prompt(Struct, frozen=True, eq=False, weakref=True):
@@ -114,6 +126,10 @@ class ModelRequest(Struct, frozen=True):
         meter: Of the turn; every attempt that is made for this call is charged to it.
         stop: Texts that end the answer. A provider may ignore them; see `StopSequenceModel`.
         caller: On whose behalf; None for no turn's.
+        contents: Where the bytes of attachments are found; None if no message has any.
+        tool_choice: "auto", "none", "required", or the name of the tool that has to be called. A
+            provider may not keep to it: the caller checks.
+        parallel_tool_calls: Whether one answer may have several calls; as above.
     """
 
     prompt: Prompt
@@ -123,6 +139,9 @@ class ModelRequest(Struct, frozen=True):
     meter: Meter | None = None
     stop: tuple[str, ...] = ()
     caller: Caller | None = None
+    contents: "Contents | None" = None
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
 
 
 class Text(Struct, frozen=True):
@@ -237,7 +256,7 @@ def _message_bytes(message: Message) -> int:
     if isinstance(message, AssistantMessage):
         called = sum(len(call.name) + _size(call.arguments) for call in message.tool_calls)
         return _MESSAGE_OVERHEAD + _size(message.text) + called
-    return _MESSAGE_OVERHEAD + _size(message.text)
+    return _MESSAGE_OVERHEAD + _size(message.text) + _attached(message)
 
 
 def _characters(message: Message) -> int:
@@ -247,4 +266,11 @@ def _characters(message: Message) -> int:
     if isinstance(message, AssistantMessage):
         called = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
         return _MESSAGE_OVERHEAD + len(message.text) + called
-    return _MESSAGE_OVERHEAD + len(message.text)
+    return _MESSAGE_OVERHEAD + len(message.text) + _attached(message)
+
+
+def _attached(message: UserMessage) -> int:
+    """Characters' worth of the tokens of attachments."""
+    if not message.attachments:
+        return 0
+    return sum(each.tokens for each in message.attachments) * CHARACTERS_PER_TOKEN

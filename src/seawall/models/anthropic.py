@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from seawall.errors import UpstreamRefused
 from seawall.models import Finish, ModelRequest, Prompt, ToolCalls, ToolSpec
 from seawall.models.assembly import SseReader, UnreadableLog, as_object
 from seawall.models.failures import codes_in
@@ -234,11 +235,37 @@ class AnthropicModel(HttpModel[AnthropicSettings]):
             parts += [b',"system":', encode([system])]
         return b"".join(parts)
 
+    def _tool_choice(self, request: ModelRequest) -> dict[str, object]:
+        """The choice of tools; empty for the default.
+
+        https://platform.claude.com/docs/en/agents-and-tools/tool-use/implement-tool-use
+
+        Raises:
+            UpstreamRefused: The API does not take it.
+        """
+        wanted = request.tool_choice
+        if wanted == "none":
+            return {"type": "none"}
+        choice: dict[str, object] = {"type": "auto"}
+        if wanted != "auto":
+            if self._settings.thinking not in ("", "disabled"):
+                raise UpstreamRefused(
+                    f"The model '{self._name}' thinks, and can then not be made to call a tool: "
+                    "tool_choice must be auto or none."
+                )
+            required = wanted == "required"
+            choice = {"type": "any"} if required else {"type": "tool", "name": wanted}
+        if not request.parallel_tool_calls:
+            choice["disable_parallel_tool_use"] = True
+        return choice if choice != {"type": "auto"} else {}
+
     def _encode_body(self, head: bytes, request: ModelRequest) -> bytes:
         parts = [head]
         if not request.prompt.tools and (tools := declared_tools(request.prompt, request.messages)):
             parts += [b',"tools":', encode([_wire_tool(each) for each in tools])]
             parts.append(b',"tool_choice":{"type":"none"}')  # declared for the history only
+        if request.prompt.tools and (choice := self._tool_choice(request)):
+            parts += [b',"tool_choice":', encode(choice)]
         ids = CallIds(request.messages, self._origin, WORD_IDS)
         messages = [
             {"role": role, "content": [block for each in side for block in _blocks(each, ids)]}
@@ -258,12 +285,14 @@ class AnthropicModel(HttpModel[AnthropicSettings]):
 
 
 def _wire_tool(tool: ToolSpec) -> dict[str, object]:
+    # Its strict tools take a subset of schemas; the arguments are checked here in any case.
     return {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
 
 
 def _blocks(message: Message, ids: CallIds) -> Sequence[dict[str, object]]:
     if isinstance(message, UserMessage):
-        return [{"type": "text", "text": message.text}]
+        plain = type(message) is UserMessage
+        return [{"type": "text", "text": message.text}] if plain else _user_blocks(message)
     if isinstance(message, AssistantMessage):
         blocks: list[dict[str, object]] = []
         if message.text and not message.text.isspace():
@@ -284,6 +313,23 @@ def _blocks(message: Message, ids: CallIds) -> Sequence[dict[str, object]]:
         "is_error": message.failed,
     }
     return [result]
+
+
+def _user_blocks(message: UserMessage) -> list[dict[str, object]]:
+    """A message with files, which stand before its text."""
+    from seawall.models.attachments import files_of  # noqa: PLC0415 - only where there are
+
+    blocks: list[dict[str, object]] = []
+    for each in files_of(message):
+        if isinstance(each, Image):
+            blocks.append(_wire_image(each))
+        else:
+            source = {"type": "base64", "media_type": "application/pdf", "data": each.data}
+            title = {"title": each.name} if each.name else {}
+            blocks.append({"type": "document", "source": source, **title})
+    if message.text.strip():
+        blocks.append({"type": "text", "text": message.text})
+    return blocks
 
 
 def _wire_image(image: Image) -> dict[str, object]:

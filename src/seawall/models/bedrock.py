@@ -44,7 +44,7 @@ from seawall.models.http_model import (
     encode,
 )
 from seawall.transport.http_client import HttpClient, Response
-from seawall.turn import AssistantMessage, Message, Usage, UserMessage
+from seawall.turn import AssistantMessage, Image, Message, Usage, UserMessage
 
 __all__ = ["BedrockModel", "BedrockReader", "BedrockSettings", "CredentialProvider"]
 
@@ -303,8 +303,14 @@ class BedrockModel(HttpModel[BedrockSettings]):
             blocks: list[dict[str, object]] = messages[-1]["content"]  # type: ignore[assignment]
             blocks.append(_CACHE_POINT)
         parts = [head, encode(messages)]
-        if tools := declared_tools(request.prompt, request.messages):
-            parts += [b',"toolConfig":', encode({"tools": [_wire_tool(each) for each in tools]})]
+        if tools := _declared(request):
+            config: dict[str, object] = {"tools": [_wire_tool(each) for each in tools]}
+            if request.prompt.tools and request.tool_choice not in ("auto", "none"):
+                required = request.tool_choice == "required"
+                config["toolChoice"] = (
+                    {"any": {}} if required else {"tool": {"name": request.tool_choice}}
+                )
+            parts += [b',"toolConfig":', encode(config)]
         bounds: dict[str, object] = {}
         if request.max_tokens is not None:
             bounds["maxTokens"] = request.max_tokens
@@ -318,6 +324,17 @@ class BedrockModel(HttpModel[BedrockSettings]):
         return b"".join(parts)
 
 
+def _declared(request: ModelRequest) -> tuple[ToolSpec, ...]:
+    """The tools that a request declares.
+
+    This API has no choice "none" (API_runtime_ToolChoice.html): then only those that were called
+    before are declared, as not available.
+    """
+    if request.tool_choice == "none":
+        return declared_tools(Prompt(""), request.messages)
+    return declared_tools(request.prompt, request.messages)
+
+
 def _wire_tool(tool: ToolSpec) -> dict[str, object]:
     spec: dict[str, object] = {"name": tool.name, "inputSchema": {"json": tool.parameters}}
     if tool.description:  # it must not be empty
@@ -325,9 +342,34 @@ def _wire_tool(tool: ToolSpec) -> dict[str, object]:
     return {"toolSpec": spec}
 
 
+def _wire_image(image: Image) -> dict[str, object]:
+    kind = image.media_type.partition("/")[2]
+    return {"image": {"format": kind, "source": {"bytes": image.data}}}
+
+
+def _user_blocks(message: UserMessage) -> list[dict[str, object]]:
+    """A message with files, which stand before its text.
+
+    Names of documents are ours: this API accepts few characters in them, and each name once. A
+    text is required beside a document.
+    https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_DocumentBlock.html
+    """
+    from seawall.models.attachments import files_of  # noqa: PLC0415 - only where there are
+
+    blocks: list[dict[str, object]] = []
+    for each in files_of(message):
+        if isinstance(each, Image):
+            blocks.append(_wire_image(each))
+        else:
+            document = {"format": "pdf", "name": f"file {each.id}", "source": {"bytes": each.data}}
+            blocks.append({"document": document})
+    blocks.append({"text": message.text if message.text.strip() else NO_CONTENT})
+    return blocks
+
+
 def _blocks(message: Message, ids: CallIds) -> Sequence[dict[str, object]]:
     if isinstance(message, UserMessage):
-        return [{"text": message.text}]
+        return [{"text": message.text}] if type(message) is UserMessage else _user_blocks(message)
     if isinstance(message, AssistantMessage):
         blocks: list[dict[str, object]] = []
         if message.text and not message.text.isspace():
@@ -339,9 +381,6 @@ def _blocks(message: Message, ids: CallIds) -> Sequence[dict[str, object]]:
     status = "error" if message.failed else "success"
     content = message.content if message.content.strip() else NO_CONTENT
     parts: list[dict[str, object]] = [{"text": content}]
-    parts += [
-        {"image": {"format": each.media_type.partition("/")[2], "source": {"bytes": each.data}}}
-        for each in message.images
-    ]
+    parts += map(_wire_image, message.images)
     result = {"toolUseId": ids.of_result(message), "content": parts}
     return [{"toolResult": {**result, "status": status}}]

@@ -5,7 +5,7 @@ import hashlib
 import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 import msgspec
@@ -18,6 +18,9 @@ from seawall.models.history import call_origin, has_images, named_only
 from seawall.spans import current_span
 from seawall.transport.connection import TransportError, TransportTimeout
 from seawall.transport.http_client import Endpoint, HttpClient, Response
+
+if TYPE_CHECKING:
+    from seawall.models.attachments import LoadedRequest
 
 __all__ = [
     "SSE_HEADERS",
@@ -132,6 +135,7 @@ class HttpModelSettings(Struct, frozen=True, kw_only=True):
             do not accept one.
         warm: Connections to open before the first request.
         vision: Whether the model takes images.
+        documents: Whether the model takes PDFs.
     """
 
     base_url: str = ""
@@ -141,6 +145,7 @@ class HttpModelSettings(Struct, frozen=True, kw_only=True):
     schema_in_instructions: bool = False
     warm: int = 1
     vision: bool = False
+    documents: bool = False
 
 
 class Encoded(NamedTuple):
@@ -198,22 +203,30 @@ class HttpModel(Generic[SettingsT]):
         # A prompt lives as long as its agent and is encoded once.
         self._heads: WeakKeyDictionary[Prompt, bytes] = WeakKeyDictionary()
 
-    async def stream(
+    async def stream(  # noqa: C901, PLR0912 - one place where each piece of text passes
         self, request: ModelRequest, *, deadline: float
     ) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""
         reader = self.reader(self._name, self._origin, self._unreadable)
         assembly = reader.assembly
         may_repeat = True
+        loaded = None
+        if request.contents is not None:
+            loaded = await self._load(request, deadline)
         try:
             answered = False
             while not answered:
-                sent, signed_at = await self._send(request, deadline)
+                sent, signed_at = await self._send(
+                    request if loaded is None else loaded.request, deadline
+                )
                 async with sent as response:
                     first = await self._check(response, signed_at, may_repeat=may_repeat)
                     if first is None:
                         may_repeat = False
                         continue
+                    if loaded is not None:
+                        loaded.release()
+                        loaded = None
                     received = True
                     while received and not assembly.done:
                         chunk, first = first or await response.read_some(), b""
@@ -233,10 +246,22 @@ class HttpModel(Generic[SettingsT]):
             ) from error
         except TransportError as error:
             raise UpstreamFailed(f"The connection to the model '{self._name}' failed.") from error
+        finally:
+            if loaded is not None:
+                loaded.release()
         calls, finish = reader.end()
         if calls is not None:
             yield calls
         yield finish
+
+    async def _load(self, request: ModelRequest, deadline: float) -> "LoadedRequest | None":
+        """Load the attachments of a request."""
+        from seawall.models.attachments import load_request  # noqa: PLC0415 - only where there are
+
+        settings = self._settings
+        return await load_request(
+            request, vision=settings.vision, documents=settings.documents, deadline=deadline
+        )
 
     async def warm(self) -> None:
         """See `Model.warm`."""

@@ -93,6 +93,7 @@ def _open(
         "schema_in_instructions": settings.output_schema == "instructions",
         "warm": settings.warm_connections,
         "vision": settings.vision,
+        "documents": settings.documents,
     }
     if settings.prompt_cache:
         common["cache"] = settings.prompt_cache

@@ -281,10 +281,28 @@ class OpenAIModel(HttpModel[OpenAISettings]):
             parts.append(b',"temperature":' + encode(request.temperature))
         if stop := (*settings.stop, *request.stop):
             parts += [b',"stop":', encode(stop)]
+        if request.prompt.tools:
+            parts.append(_tool_fields(request))
         if settings.cache != "off":
             parts.append(b',"prompt_cache_key":' + encode(self._cache_key(head, request)))
         parts.append(b"}")
         return b"".join(parts)
+
+
+def _tool_fields(request: ModelRequest) -> bytes:
+    """The choice of tools, where it is not the default.
+
+    https://platform.openai.com/docs/api-reference/chat/create#chat-create-tool_choice
+    """
+    choice: object = request.tool_choice
+    fields = b""
+    if choice not in ("auto", "none", "required"):
+        choice = {"type": "function", "function": {"name": choice}}
+    if choice != "auto":
+        fields = b',"tool_choice":' + encode(choice)
+    if not request.parallel_tool_calls:
+        fields += b',"parallel_tool_calls":false'
+    return fields
 
 
 def _wire_messages(messages: Sequence[Message], ids: CallIds) -> list[dict[str, object]]:
@@ -309,9 +327,27 @@ def _wire_image(image: Image) -> dict[str, object]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
+def _user_parts(message: UserMessage) -> list[dict[str, object]]:
+    """A message with files, which stand before its text."""
+    from seawall.models.attachments import files_of  # noqa: PLC0415 - only where there are
+
+    parts: list[dict[str, object]] = []
+    for each in files_of(message):
+        if isinstance(each, Image):
+            parts.append(_wire_image(each))
+        else:
+            data = f"data:application/pdf;base64,{each.data}"
+            file = {"filename": each.name or "document.pdf", "file_data": data}
+            parts.append({"type": "file", "file": file})
+    if message.text.strip():
+        parts.append({"type": "text", "text": message.text})
+    return parts
+
+
 def _wire_message(message: Message, ids: CallIds) -> dict[str, object]:
     if isinstance(message, UserMessage):
-        return {"role": "user", "content": message.text}
+        plain = type(message) is UserMessage
+        return {"role": "user", "content": message.text if plain else _user_parts(message)}
     if isinstance(message, AssistantMessage):
         blank = not message.text or message.text.isspace()
         wire: dict[str, object] = {"role": "assistant", "content": None if blank else message.text}

@@ -282,10 +282,28 @@ class ResponsesModel(HttpModel[ResponsesSettings]):
             parts.append(b',"max_output_tokens":%d' % max(_LEAST_TOKENS, request.max_tokens))
         if request.temperature is not None:
             parts.append(b',"temperature":' + encode(request.temperature))
+        if request.prompt.tools:
+            parts.append(_tool_fields(request))
         if self._settings.cache != "off":
             parts.append(b',"prompt_cache_key":' + encode(self._cache_key(head, request)))
         parts.append(b"}")
         return b"".join(parts)
+
+
+def _tool_fields(request: ModelRequest) -> bytes:
+    """The choice of tools, where it is not the default.
+
+    https://platform.openai.com/docs/api-reference/responses/create#responses-create-tool_choice
+    """
+    choice: object = request.tool_choice
+    fields = b""
+    if choice not in ("auto", "none", "required"):
+        choice = {"type": "function", "name": choice}
+    if choice != "auto":
+        fields = b',"tool_choice":' + encode(choice)
+    if not request.parallel_tool_calls:
+        fields += b',"parallel_tool_calls":false'
+    return fields
 
 
 def _wire_tool(tool: ToolSpec) -> dict[str, object]:
@@ -295,13 +313,31 @@ def _wire_tool(tool: ToolSpec) -> dict[str, object]:
         "name": tool.name,
         "description": tool.description,
         "parameters": tool.parameters,
-        "strict": False,
+        "strict": tool.strict,
     }
+
+
+def _user_parts(message: UserMessage) -> list[dict[str, object]]:
+    """A message with files, which stand before its text."""
+    from seawall.models.attachments import files_of  # noqa: PLC0415 - only where there are
+
+    parts: list[dict[str, object]] = []
+    for each in files_of(message):
+        if isinstance(each, Image):
+            parts.append(_wire_image(each))
+        else:
+            data = f"data:application/pdf;base64,{each.data}"
+            name = each.name or "document.pdf"
+            parts.append({"type": "input_file", "filename": name, "file_data": data})
+    if message.text.strip():
+        parts.append({"type": "input_text", "text": message.text})
+    return parts
 
 
 def _items(message: Message, ids: CallIds) -> Sequence[dict[str, object]]:
     if isinstance(message, UserMessage):
-        return [{"role": "user", "content": message.text}]
+        plain = type(message) is UserMessage
+        return [{"role": "user", "content": message.text if plain else _user_parts(message)}]
     if isinstance(message, AssistantMessage):
         items: list[dict[str, object]] = []
         if message.text and not message.text.isspace():

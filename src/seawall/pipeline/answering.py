@@ -46,7 +46,15 @@ from seawall.pipeline.opening import Opened
 from seawall.requests import fingerprint
 from seawall.spans import current_span
 from seawall.storage.port import Commit, SessionStore
-from seawall.turn import Message, Principal, ToolMessage, TurnRecord, Usage, UserMessage
+from seawall.turn import (
+    AnswerOptions,
+    Message,
+    Principal,
+    ToolMessage,
+    TurnRecord,
+    Usage,
+    UserMessage,
+)
 
 if TYPE_CHECKING:
     from seawall.agents.interludes import Interludes
@@ -75,30 +83,26 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
     """
     emit, left = context.emit, opened.lease.continues
     session, detection = opened.snapshot.session, opened.detection
+    options = context.request.options
     if left is None:
-        route = choose_agent(
-            ports.routing,
-            ports.agents,
-            requested=context.request.agent,
-            intent=detection.intent,
-            current=session.agent if session else None,
-        )
+        route = _route(ports, context, opened)
         answer = Answer(route.agent)
         state = notes_of_tools(session.state) if session else {}
     else:
-        from seawall.pipeline.continuation import left_answer  # noqa: PLC0415 - seldom
+        from seawall.pipeline.continuation import (  # noqa: PLC0415 - seldom
+            continued_options,
+            left_answer,
+        )
 
         route, detection, answer, state = left_answer(left)
+        options = await continued_options(ports, opened.key, left, options)
         for each in (route.agent, answer.agent):
             if each not in ports.agents:
                 raise UnknownAgent(f"The agent {each} of this turn is not configured any more.")
         opened = msgspec.structs.replace(opened, detection=detection)
-    context.report.agent = route.agent
-    context.report.intent, context.report.intent_by = detection.intent, detection.by
-    if (span := current_span.get()) is not None:
-        span.put("gen_ai.conversation.id", opened.key.session)
+    _report_route(context, opened, route)
     window = stored_window(session.state) if session else Window()
-    source = _JournalSource(ports, context, opened, route, state, window)
+    source = _JournalSource(ports, context, opened, route, state, window, options)
     if left is None:
         await _open_turn(source)
     else:
@@ -106,6 +110,8 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
 
         await emit(*continued_events(left, opened.key.session, source.open().attempt))
     turn = _agent_turn(source)
+    if context.memory is not None:
+        turn = await _with_memory(source, turn)
     try:
         answer = await _run(source, turn, answer)
         await _finish(source, answer)
@@ -122,6 +128,36 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
         if ending is not failure:
             raise ending from None
         raise
+
+
+def _route(ports: Ports, context: TurnContext, opened: Opened) -> Route:
+    """The agent of a new turn.
+
+    Raises:
+        UnknownAgent: There is none of the name that the request has.
+        InvalidField: It does not take what the request has.
+    """
+    session, options = opened.snapshot.session, context.request.options
+    route = choose_agent(
+        ports.routing,
+        ports.agents,
+        requested=context.request.agent,
+        intent=opened.detection.intent,
+        current=session.agent if session else None,
+    )
+    if options is not None:
+        from seawall.agents.options import check_client_options  # noqa: PLC0415 - seldom used
+
+        check_client_options(ports.agents, route.agent, options)
+    return route
+
+
+def _report_route(context: TurnContext, opened: Opened, route: Route) -> None:
+    context.report.agent = route.agent
+    context.report.intent = opened.detection.intent
+    context.report.intent_by = opened.detection.by
+    if (span := current_span.get()) is not None:
+        span.put("gen_ai.conversation.id", opened.key.session)
 
 
 def _ending(context: TurnContext, failure: BaseException) -> BaseException:
@@ -142,7 +178,8 @@ def _ending(context: TurnContext, failure: BaseException) -> BaseException:
 class _JournalSource(Struct):
     """A turn that runs, and its journal, which is made when the first effect needs it.
 
-    `state`: notes of the tools. `window`: of the session, as it is stored with the turn.
+    `state`: notes of the tools. `window`: of the session, as it is stored with the turn. `options`:
+    of the request that began it, or continued it last.
     """
 
     ports: Ports
@@ -151,6 +188,7 @@ class _JournalSource(Struct):
     route: Route
     state: dict[str, str]
     window: Window
+    options: AnswerOptions | None = None
     journal: "TurnJournal | None" = None
 
     @property
@@ -169,6 +207,8 @@ class _JournalSource(Struct):
                 self.ports, self.context, self.opened, self.route, self.state
             )
             self.journal.window = self.window
+            if self.options != self.context.request.options:
+                self.journal.options = self.options
         return self.journal
 
 
@@ -181,7 +221,7 @@ async def _open_turn(source: _JournalSource) -> None:
     ports, context, opened, route = source.ports, source.context, source.opened, source.route
     session, detection = opened.snapshot.session, opened.detection
     if ports.check_quota is not None and (ports.answers is None or session is not None):
-        agent, message = ports.agents[route.agent], UserMessage(context.request.text)
+        agent, message = ports.agents[route.agent], context.request.message
         options = context.request.options
         tokens = agent.limits.call_tokens or agent.limits.completion_tokens
         if options is not None and options.max_tokens is not None:
@@ -197,14 +237,16 @@ async def _open_turn(source: _JournalSource) -> None:
 
 async def _run(source: _JournalSource, turn: AgentTurn, answer: Answer) -> Answer:
     ports, context, opened, route = source.ports, source.context, source.opened, source.route
-    request, emit = context.request, context.emit
-    if request.options is not None:
+    emit = context.emit
+    if source.options is not None:
         from seawall.agents.options import apply_answer_options  # noqa: PLC0415 - seldom used
 
-        agents = apply_answer_options(ports.agents, route.agent, request.options)
+        agents = apply_answer_options(
+            ports.agents, source.options, client_seconds=ports.client_seconds
+        )
         return await run_agent(agents, route.agent, turn, emit, answer)
     first = opened.snapshot.session is None and opened.lease.continues is None
-    if ports.answers is not None and first:
+    if ports.answers is not None and first and not context.request.attachments:
         return await ports.answers.answer(route.agent, turn, emit, answer)
     return await run_agent(ports.agents, route.agent, turn, emit, answer)
 
@@ -325,11 +367,18 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         pending = pending_step(left)
         if opened.lease.begin.background_job is not None:  # its caller is not here
             principal = msgspec.structs.replace(principal, roles=left.journal.roles)
+    asked = left.messages[0] if left is not None else request.message
+    messages: tuple[Message, ...] = (*history, asked)
+    contents = None
+    if any(type(each) is UserMessage and each.attachments for each in messages):
+        from seawall.agents.attachments import attached  # noqa: PLC0415 - only where there are
+
+        messages, contents = attached(messages, ports.attachments, principal)
     return AgentTurn(
         turn=left.id if left is not None else request.id,
         session=opened.key.session,
         principal=principal,
-        history=(*history, UserMessage(request.text)),
+        history=messages,
         effect_key=f"{principal.tenant}\0{principal.subject}\0{retry}",
         deadline=context.deadline,
         state=source.state,
@@ -339,8 +388,24 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         steps=pending.number if pending is not None else 0,
         interludes=said,
         approval_seconds=ports.approval_seconds,
+        contents=contents,
         caller_token=_caller_token(ports.authenticator, context.credential, principal),
     )
+
+
+async def _with_memory(source: _JournalSource, turn: AgentTurn) -> AgentTurn:
+    """The turn with what is remembered of its user, if its agent has a memory."""
+    context, window, snapshot = source.context, source.window, source.opened.snapshot
+    assert context.memory is not None  # noqa: S101 - its caller has checked
+    first = snapshot.session is None or context.request.history
+    shown = None if first else window.memory
+    visible = {each.id for each in snapshot.turns if each.number >= window.start} | {turn.turn}
+    remembered = await context.memory.shown(context, source.route.agent, shown, visible)
+    if remembered is None:
+        return turn
+    if remembered.revision != window.memory:
+        source.window = msgspec.structs.replace(window, memory=remembered.revision)
+    return msgspec.structs.replace(turn, memory=remembered.messages)
 
 
 def _window_messages(
@@ -433,7 +498,7 @@ def _commit(
             created_at=now,
             agent=answer.agent,
             intent=opened.detection.intent,
-            messages=(UserMessage(request.text), *without_images(answer.messages)),
+            messages=(request.message, *without_images(answer.messages)),
             usage=context.report.usage,
             confidence=opened.detection.confidence,
             by=opened.detection.by,

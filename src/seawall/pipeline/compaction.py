@@ -339,7 +339,7 @@ def _turn(turn: TurnRecord) -> dict[str, object]:
 
 def _message(message: Message) -> dict[str, object]:
     if isinstance(message, UserMessage):
-        return {"from": "user", "text": message.text}
+        return {"from": "user", "text": message.described}
     if isinstance(message, AssistantMessage):
         shown: dict[str, object] = {"from": "person" if message.by else "assistant"}
         if message.text:

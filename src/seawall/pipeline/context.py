@@ -28,11 +28,13 @@ from seawall.storage.port import BackgroundJob, SessionStore
 from seawall.turn import TurnReport, TurnRequest
 
 if TYPE_CHECKING:
+    from seawall.agents.attachments import TurnAttachments
     from seawall.caches.answers import AnswerCache
     from seawall.models import ModelRequest
     from seawall.pipeline.compaction import Compactions
     from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.live import LiveTurn
+    from seawall.pipeline.memory import MemoryRead, MemoryReads
 
 __all__ = [
     "Observe",
@@ -269,11 +271,13 @@ class Ports(Struct, frozen=True, kw_only=True):
     """The ports that the pipeline uses; composed once at start.
 
     `next_message`: what happens to a session's next message while one of its turns is paused; see
-    `EffectSettings`, also for `approval_seconds`. `notifications` delivers those of hand-overs;
-    `person_notice` answers a message while a person has the conversation, empty for no answer.
+    `EffectSettings`, also for `approval_seconds` and `client_seconds`. `notifications` delivers
+    those of hand-overs; `person_notice` answers a message while a person has the conversation,
+    empty for no answer.
     `check_quota` raises if the quotas of an agent's model leave no room for a request before a
     deadline, for a tenant; None where there are none. `compactions`: None where no agent has
-    summaries.
+    summaries. `attachments`: None where no store for files is configured. `memory`: None where no
+    agent has one.
     """
 
     authenticator: Authenticator
@@ -290,10 +294,13 @@ class Ports(Struct, frozen=True, kw_only=True):
     tracer: Tracer | None = None
     next_message: Literal["answer", "queue", "refuse"] = "answer"
     approval_seconds: float = 86_400.0
+    client_seconds: float = 3_600.0
     notifications: "NotificationDelivery | None" = None
     person_notice: str = ""
     check_quota: "Callable[[str, ModelRequest, float, str], None] | None" = None
     compactions: "Compactions | None" = None
+    attachments: "TurnAttachments | None" = None
+    memory: "MemoryReads | None" = None
 
 
 class TurnContext(Struct):
@@ -310,6 +317,7 @@ class TurnContext(Struct):
         recovered_job: The background job that this turn continues, claimed from another process.
         live: The turn, if it can be found by id.
         queued: Whether its client was informed that it waits for a slot.
+        memory: Reads what is remembered of its user; None for nothing.
     """
 
     request: TurnRequest
@@ -322,3 +330,4 @@ class TurnContext(Struct):
     recovered_job: BackgroundJob | None = None
     live: "LiveTurn | None" = None
     queued: bool = False
+    memory: "MemoryRead | None" = None

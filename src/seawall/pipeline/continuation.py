@@ -32,10 +32,11 @@ from seawall.pipeline.replay import (
 )
 from seawall.requests import fingerprint
 from seawall.tools.port import ToolOutcome
-from seawall.turn import AssistantMessage, TurnRecord, UserMessage
+from seawall.turn import AnswerOptions, AssistantMessage, SessionKey, TurnRecord, UserMessage
 
 __all__ = [
     "continued_events",
+    "continued_options",
     "emit_pause",
     "interrupt",
     "left_answer",
@@ -44,6 +45,9 @@ __all__ = [
     "said_meanwhile",
     "settle_left_turn",
 ]
+
+
+_MAX_WAITS = 1_000
 
 
 def left_answer(left: TurnRecord) -> tuple[Route, Detection, Answer, dict[str, str]]:
@@ -55,6 +59,36 @@ def left_answer(left: TurnRecord) -> tuple[Route, Detection, Answer, dict[str, s
         Answer(left.agent, left.messages[1:], left.usage, steps=left.journal.steps),
         dict(left.journal.state),
     )
+
+
+async def continued_options(
+    ports: Ports, key: SessionKey, left: TurnRecord, options: AnswerOptions | None
+) -> AnswerOptions | None:
+    """The options with which a turn that was left goes on: of the newest request that continued it.
+
+    Args:
+        ports: The pipeline's.
+        key: The session.
+        left: The turn.
+        options: Of the request that began it.
+
+    Raises:
+        Problem: The store did not answer.
+    """
+    assert left.journal is not UNSET  # noqa: S101 - it was left
+    journal = left.journal
+    if journal.options is not None:
+        options = journal.options
+    if all(
+        each.status != "waiting" or each.request is None or each.request.kind != "client"
+        for each in journal.effects
+    ):
+        return options
+    async with call_limit(ports.limits.session):
+        page = await ports.store.waits(key.tenant, turn=left.id, limit=_MAX_WAITS)
+    taken = [each.decision for each in page.waits if each.decision is not None]
+    newer = [each for each in taken if each.options is not None]
+    return max(newer, key=lambda each: each.at).options if newer else options
 
 
 def pending_step(left: TurnRecord) -> Step:
@@ -214,7 +248,10 @@ async def settle_left_turn(ports: Ports, context: TurnContext, opened: Opened) -
     user = left.messages[0]
     assert isinstance(user, UserMessage)  # noqa: S101 - every turn begins with one
     left_context = msgspec.structs.replace(
-        context, request=msgspec.structs.replace(context.request, text=user.text)
+        context,
+        request=msgspec.structs.replace(
+            context.request, text=user.text, attachments=user.attachments
+        ),
     )
     origin = JournalOrigin(
         turn=left.id,

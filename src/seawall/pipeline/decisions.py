@@ -39,22 +39,34 @@ from seawall.storage.port import (
 )
 from seawall.tools.policy import redacted
 from seawall.tools.port import ToolError, truncate
-from seawall.turn import Decision, Effect, Principal, ToolMessage, TurnRecord
+from seawall.turn import (
+    AnswerOptions,
+    Decision,
+    Effect,
+    Principal,
+    ToolMessage,
+    TurnRecord,
+)
 
 __all__ = [
+    "MAX_RESULT_BYTES",
     "Verdict",
     "claim_woken",
     "decide_call",
     "find_effect",
     "hand_back",
     "list_waits",
+    "may_decide",
     "resolve_effect",
     "return_result",
+    "same_result",
     "waiting_person",
 ]
 
+MAX_RESULT_BYTES = 32_768
+"""Of the result of a call that a client or a person returns, for the model."""
+
 _MAX_NOTE_CHARACTERS = 2_000
-_MAX_RESULT_BYTES = 32_768
 _MAX_WAITS = 1_000
 _MAX_PAGES = 20
 _LEASE_SECONDS = 10.0
@@ -189,8 +201,17 @@ async def waiting_person(ports: Ports, caller: Principal, session: str, turn: st
     return wait
 
 
-async def return_result(ports: Ports, caller: Principal, turn: str, call: str, result: str) -> Wait:
-    """Return the result of a tool that the client runs.
+async def return_result(
+    ports: Ports,
+    caller: Principal,
+    turn: str,
+    call: str,
+    result: str,
+    *,
+    failed: bool = False,
+    options: AnswerOptions | None = None,
+) -> Wait:
+    """Return the result of a tool that the client runs; the same again changes nothing.
 
     Args:
         ports: The pipeline's.
@@ -198,27 +219,57 @@ async def return_result(ports: Ports, caller: Principal, turn: str, call: str, r
         turn: Id of the turn.
         call: Id of the tool call.
         result: For the model.
+        failed: Whether it is an error.
+        options: Of the answer, from here on; None for those of before.
 
     Returns:
         The wait, with the decision.
 
     Raises:
         TurnNotFound: No such call waits for its client, or the turn is of another subject.
-        AlreadyDecided: A result was returned before, or it was too late.
+        AlreadyDecided: Another result was returned before, or it was too late.
     """
     wait = await _waiting_call(ports, caller.tenant, turn, call, "client")
     if (caller.tenant, caller.subject) != (wait.key.tenant, wait.key.subject):
         raise TurnNotFound
-    return await _return(ports, caller, wait, result, "")
+    return await _return(ports, caller, wait, result, "", failed=failed, options=options)
 
 
-async def _return(ports: Ports, caller: Principal, wait: Wait, result: str, note: str) -> Wait:
+def same_result(decision: Decision, result: str, *, failed: bool) -> bool:
+    """Whether a decision is the return of a result.
+
+    Args:
+        decision: As it was taken.
+        result: As it is returned now.
+        failed: Whether it is an error.
+    """
+    returned = (decision.verdict, decision.result, decision.failed)
+    return returned == ("return", truncate(result, MAX_RESULT_BYTES), failed)
+
+
+async def _return(
+    ports: Ports,
+    caller: Principal,
+    wait: Wait,
+    result: str,
+    note: str,
+    *,
+    failed: bool = False,
+    options: AnswerOptions | None = None,
+) -> Wait:
     now = time.time()
     decision = Decision(
-        "return", caller.subject, now, note, result=truncate(result, _MAX_RESULT_BYTES)
+        "return",
+        caller.subject,
+        now,
+        note,
+        result=truncate(result, MAX_RESULT_BYTES),
+        failed=failed,
+        options=options,
     )
     before = wait.decision
-    if before is not None and structs.replace(before, at=now) == decision:
+    same = before is not None and same_result(before, result, failed=failed)
+    if before is not None and same and (before.by, before.note) == (decision.by, note):
         return wait  # a retry: its answer was lost
     if before is not None or now >= wait.expires_at:
         raise AlreadyDecided("This call was answered before, or its time is over.")
@@ -326,6 +377,14 @@ async def list_waits(
         if cursor is None or len(found) >= limit:
             break
     return WaitPage(tuple(found), cursor)
+
+
+def may_decide(caller: Principal, wait: Wait) -> bool:
+    """Whether a caller whom it concerns may decide about a call, or answer in its place."""
+    own = caller.subject == wait.key.subject
+    if wait.role is None:
+        return own
+    return wait.role in caller.roles and (wait.own or not own)
 
 
 def _concerns(caller: Principal, wait: Wait, operator: str) -> bool:

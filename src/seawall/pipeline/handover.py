@@ -30,7 +30,6 @@ from seawall.turn import (
     TurnRecord,
     TurnRequest,
     Usage,
-    UserMessage,
 )
 
 __all__ = ["add_message", "answer_silently"]
@@ -55,12 +54,14 @@ async def answer_silently(ports: Ports, context: TurnContext, opened: Opened) ->
     assert wait is not None  # noqa: S101 - see above
     assert session is not None  # noqa: S101 - it has a paused turn
     conversation = _Conversation(ports, request, lease, wait, session)
-    said: tuple[Message, ...] = (UserMessage(request.text),)
+    said: tuple[Message, ...] = (request.message,)
     if ports.person_notice:
         said += (AssistantMessage(ports.person_notice),)
     turn = conversation.turn(said)
     added = (
-        (message_notification(turn, request.text, wait),) if ports.notifications is not None else ()
+        (message_notification(turn, request.message.described, wait),)
+        if ports.notifications is not None
+        else ()
     )
     latest = min(context.deadline, asyncio.get_running_loop().time() + ports.limits.commit)
     try:

@@ -38,6 +38,7 @@ from seawall.storage.port import (
 from seawall.tools.policy import without_redacted
 from seawall.tools.port import truncate
 from seawall.turn import (
+    AnswerOptions,
     AssistantMessage,
     Cost,
     Decision,
@@ -49,7 +50,6 @@ from seawall.turn import (
     SessionKey,
     ToolMessage,
     TurnRecord,
-    UserMessage,
 )
 
 __all__ = [
@@ -101,6 +101,7 @@ class TurnJournal:
 
     Attributes:
         window: Of the session, stored with the turn when it is over.
+        options: As `Journal.options`.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class TurnJournal:
         self._state = state
         session = origin.session
         self.window = stored_window(session.state) if session is not None else Window()
+        self.options: AnswerOptions | None = None
         self._record = stored = origin.stored
         self._lost = False
         self._effects: dict[str, Effect] = {}
@@ -440,13 +442,15 @@ class TurnJournal:
             revision = stored.journal.revision + 1
         number = (origin.session.version if origin.session is not None else 0) + 1
         done = status == "completed"
+        # A retry has stored the files of its message under other ids.
+        message = stored.messages[0] if stored is not None else self._context.request.message
         return TurnRecord(
             id=origin.turn,
             number=stored.number if stored is not None else number,
             created_at=stored.created_at if stored is not None else time.time(),
             agent=answer.agent,
             intent=origin.detection.intent,
-            messages=(UserMessage(self._context.request.text), *without_images(answer.messages)),
+            messages=(message, *without_images(answer.messages)),
             usage=answer.usage + origin.detection.usage,
             confidence=origin.detection.confidence,
             by=origin.detection.by,
@@ -467,6 +471,7 @@ class TurnJournal:
                 state={} if done else dict(self._state),
                 roles=() if done else origin.roles,
                 problem=problem.as_dict() if problem is not None else {},
+                options=None if done else self.options,
             ),
         )
 
@@ -536,12 +541,14 @@ def resumption(stored: TurnRecord, attempt: int) -> Resumption:
     assert stored.journal is not UNSET  # noqa: S101 - it was left
     reported = len(stored.messages) + len(reported_outcomes(stored))
     if stored.status != "paused":
-        return Resumption(attempt, reported)
+        return Resumption(attempt, reported, usage=stored.usage)
     waiting = [each for each in stored.journal.effects if each.status == "waiting"]
     asked = [each.request.question if each.request is not None else None for each in waiting]
     numbers = tuple(each.number if each is not None else 0 for each in asked)
     waited = tuple(each.call for each in waiting)
-    return Resumption(attempt, reported, waited, numbers if any(numbers) else ())
+    return Resumption(
+        attempt, reported, waited, numbers if any(numbers) else (), usage=stored.usage
+    )
 
 
 def wait_of(effect: Effect, key: SessionKey, turn: TurnRecord) -> Wait:
@@ -622,6 +629,7 @@ def _bounded(decision: Decision) -> Decision:
     """A decision with as much of its texts as a record has; the turn has the whole result."""
     return msgspec.structs.replace(
         decision,
+        options=None,
         note=truncate(decision.note, _MAX_NOTE_BYTES),
         result=truncate(decision.result, _MAX_OUTCOME_BYTES),
     )

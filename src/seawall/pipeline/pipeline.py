@@ -297,6 +297,13 @@ class Pipeline:
                 return await self.ports.authenticator.authenticate(context.credential)
 
     async def _run(self, context: TurnContext, principal: Principal) -> None:
+        if self.ports.memory is None:
+            await self._open_and_answer(context, principal)
+            return
+        async with self.ports.memory.reading(context, principal):
+            await self._open_and_answer(context, principal)
+
+    async def _open_and_answer(self, context: TurnContext, principal: Principal) -> None:
         request = context.request
         opening = Opening(
             ports=self.ports,

@@ -53,6 +53,7 @@ from seawall.turn import (
     SessionKey,
     ToolMessage,
     TurnRecord,
+    Usage,
 )
 
 __all__ = [
@@ -127,6 +128,7 @@ def _replay(turn: TurnRecord, session: str) -> Iterator[Event]:
     resumptions = list(turn.journal.resumptions) if turn.journal is not UNSET else []
     effects = turn.journal.effects if turn.journal is not UNSET else ()
     shown = {each.call: each.asked or each.shown for each in effects if each.shown}
+    theirs = {e.call for e in effects if e.request is not None and e.request.kind == "client"}
     for index in range(len(messages)):
         message = messages[index]
         if not isinstance(message, AssistantMessage):
@@ -134,7 +136,8 @@ def _replay(turn: TurnRecord, session: str) -> Iterator[Event]:
         if message.text:
             yield TextDelta(message.text)
         for call in message.tool_calls:
-            yield ToolCalled(call.id, call.name, shown.get(call.id, call.arguments))
+            arguments = shown.get(call.id, call.arguments)
+            yield ToolCalled(call.id, call.name, arguments, call.id in theirs)
         results = messages[index + 1 : index + 1 + len(message.tool_calls)]
         for count, result in enumerate((None, *results), index + 1):
             if isinstance(result, ToolMessage):
@@ -162,7 +165,11 @@ def _replay(turn: TurnRecord, session: str) -> Iterator[Event]:
 
 
 def paused(
-    turn: TurnRecord, session: str, waited: tuple[str, ...], questions: tuple[int, ...] = ()
+    turn: TurnRecord,
+    session: str,
+    waited: tuple[str, ...],
+    questions: tuple[int, ...] = (),
+    usage: Usage | None = None,
 ) -> Iterator[Event]:
     """The events of a pause: what was requested, and that the turn waits.
 
@@ -171,6 +178,7 @@ def paused(
         session: Its session's id.
         waited: Ids of the calls that waited.
         questions: As in `Resumption`; empty for what the calls waited for last.
+        usage: Tokens of the turn until then; None for all.
     """
     effects = turn.journal.effects if turn.journal is not UNSET else ()
     numbers = dict(zip(waited, questions, strict=False))
@@ -188,8 +196,9 @@ def paused(
                 request.role,
                 request.kind,
                 request.question,
+                effect.id if request.kind == "client" else "",
             )
-    yield TurnPaused(turn.id, session, turn.number, waited)
+    yield TurnPaused(turn.id, session, turn.number, waited, turn.usage if usage is None else usage)
 
 
 def _resumed(
@@ -199,7 +208,7 @@ def _resumed(
     while resumptions and resumptions[0].messages == count:
         each = resumptions.pop(0)
         if each.waited:
-            yield from paused(turn, session, each.waited, each.questions)
+            yield from paused(turn, session, each.waited, each.questions, each.usage)
         yield TurnResumed(turn.id, each.attempt, 0)
 
 

@@ -58,4 +58,5 @@ def warmup_ports(ports: Ports, store: SessionStore) -> Ports:
         spending=Spending,
         tracer=None,
         compactions=None,
+        memory=None,
     )

@@ -1,4 +1,4 @@
-"""Migration of all sessions from one store to another: in batches, resumable, verifiable.
+"""Migration of all sessions and facts from one store to another: in batches, resumable, verifiable.
 
 Sessions that exist already are left alone, so a batch may be repeated. After each batch the
 position is saved; a migration that is stopped, or killed, continues from there.
@@ -6,7 +6,7 @@ position is saved; a migration that is stopped, or killed, continues from there.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from seawall.errors import ConfigError, SessionNotFound
+from seawall.storage.facts import Facts, OwnedMemory
 from seawall.storage.port import Archive, SessionStore
 from seawall.turn import SessionKey, TurnRecord
 
@@ -43,6 +44,7 @@ class Checkpoint(Struct, frozen=True):
         moved: Number of sessions copied.
         turns: Number of their turns.
         skipped: Number of sessions that existed already.
+        memories: Number of subjects whose facts were copied; known when all is done.
     """
 
     source: str
@@ -51,6 +53,7 @@ class Checkpoint(Struct, frozen=True):
     moved: int = 0
     turns: int = 0
     skipped: int = 0
+    memories: int = 0
 
     @property
     def sessions(self) -> int:
@@ -66,6 +69,8 @@ class Verification(Struct):
         ahead: Number with equal turns, and newer ones in the target.
         missing: Number not in the target.
         differing: Number with other turns, or fewer.
+        memories: Number of subjects whose facts are in the target, or newer ones.
+        lost: Number of subjects whose facts are not.
         examples: Some of the missing and differing, by name.
     """
 
@@ -73,6 +78,8 @@ class Verification(Struct):
     ahead: int = 0
     missing: int = 0
     differing: int = 0
+    memories: int = 0
+    lost: int = 0
     examples: list[str] = msgspec.field(default_factory=list)
 
     @property
@@ -82,8 +89,8 @@ class Verification(Struct):
 
     @property
     def good(self) -> bool:
-        """Whether no session is missing or differs."""
-        return not self.missing and not self.differing
+        """Whether no session is missing or differs, and no subject's facts are missing."""
+        return not (self.missing or self.differing or self.lost)
 
 
 async def migrate(
@@ -96,7 +103,7 @@ async def migrate(
     save: Callable[[Checkpoint], None],
     progress: Callable[[int], None],
 ) -> Checkpoint:
-    """Copy the sessions after the checkpoint; the last checkpoint.
+    """Copy the sessions after the checkpoint, then all facts; the last checkpoint.
 
     Args:
         source: Open.
@@ -134,8 +141,31 @@ async def migrate(
             skipped=checkpoint.skipped + len(page.archives) - len(moved),
         )
         if page.cursor is None:
-            return checkpoint
+            memories = await _copy_memories(source.facts(), target.facts(), batch)
+            return msgspec.structs.replace(checkpoint, memories=memories)
         save(checkpoint)
+
+
+async def _copy_memories(source: Facts, target: Facts, batch: int) -> int:
+    """Copy the facts of all subjects that have none in the target; their number."""
+    copied = 0
+    async for each in _memories(source, batch):
+        async with asyncio.timeout(_CALL_SECONDS):
+            if (await target.read(each.owner)).revision == 0:
+                copied += await target.write(each.owner, each.memory, expected=0)
+    return copied
+
+
+async def _memories(source: Facts, batch: int) -> AsyncGenerator[OwnedMemory, None]:
+    cursor = None
+    while True:
+        async with asyncio.timeout(_CALL_SECONDS):
+            page = await source.page(limit=batch, cursor=cursor)
+        for each in page.memories:
+            yield each
+        cursor = page.cursor
+        if cursor is None:
+            return
 
 
 async def verify(
@@ -164,7 +194,18 @@ async def verify(
         await _for_each(compare, page.archives, concurrency)
         cursor = page.cursor
         if cursor is None:
-            return result
+            break
+    there = target.facts()
+    async for each in _memories(source.facts(), batch):
+        async with asyncio.timeout(_CALL_SECONDS):
+            found = await there.read(each.owner)
+        if found.revision > each.memory.revision or found == each.memory:
+            result.memories += 1
+        else:
+            result.lost += 1
+            if len(result.examples) < _EXAMPLES:
+                result.examples.append(f"facts: {each.owner.tenant} / {each.owner.subject}")
+    return result
 
 
 def _verdict(archive: Archive, found: tuple[TurnRecord, ...]) -> str:

@@ -38,6 +38,7 @@ from seawall.turn import Decision, Principal, Question, SessionKey, TurnRecord, 
 
 if TYPE_CHECKING:
     from seawall.storage.counters import Counters
+    from seawall.storage.facts import Facts
 
 __all__ = [
     "Archive",
@@ -316,13 +317,15 @@ class AuditRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         key: The session, and so on whose behalf.
         turn: Id of the turn.
-        kind: "effect", "decision", or "read" of contents that were shown in the console.
-        effect: Id of the effect.
+        kind: "effect", "decision", "read" of contents that were shown in the console, or "memory"
+            for a change of facts about a subject by a person.
+        effect: Id of the effect; of a fact, that of the fact, empty for all.
         call: Id of the call.
         tool: Name of the tool.
         agent: Name of the agent.
         arguments: JSON, redacted.
-        status: Of an effect "done", "failed", "rejected" or "unknown"; of a decision its verdict.
+        status: Of an effect "done", "failed", "rejected" or "unknown"; of a decision its verdict;
+            of facts "corrected", "deleted" or "erased".
         outcome: What the model was given, bounded.
         idempotency_key: Of the effect.
         began_at: Of the effect, in Unix seconds; 0 if it did not begin.
@@ -493,6 +496,10 @@ class SessionStore(Protocol):
 
     def counters(self) -> "Counters":
         """Counters in the same store; to be opened, after the store."""
+        ...
+
+    def facts(self) -> "Facts":
+        """Facts about subjects in the same store."""
         ...
 
     async def begin(self, begin: Begin) -> Snapshot:

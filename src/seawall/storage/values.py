@@ -7,7 +7,7 @@ would be read as null.
 
 import base64
 from math import isfinite
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, structs
@@ -32,6 +32,9 @@ from seawall.turn import (
     TurnRecord,
 )
 
+if TYPE_CHECKING:
+    from seawall.storage.facts import Memory
+
 __all__ = [
     "MAX_LOADED_BYTES",
     "MAX_PAGE_BYTES",
@@ -41,6 +44,7 @@ __all__ = [
     "check_idempotency_key",
     "check_journal",
     "check_limit",
+    "check_memory",
     "encode_job",
     "encode_record",
     "encode_state",
@@ -185,7 +189,21 @@ def check_audit(record: AuditRecord) -> int:
     return _check_record(record)
 
 
-def _check_record(record: Wait | AuditRecord | Notification, most: int = _MAX_RECORD_BYTES) -> int:
+def check_memory(owner: Principal, memory: "Memory") -> None:
+    """Check what is remembered of a subject.
+
+    Raises:
+        InvalidField: the owner cannot be a name in a store.
+        TurnLimitReached: it is too large.
+    """
+    if not is_owner(owner):
+        raise InvalidField("This cannot be a name in a store.", field="subject")
+    _check_record(memory)
+
+
+def _check_record(
+    record: "Wait | AuditRecord | Notification | Memory", most: int = _MAX_RECORD_BYTES
+) -> int:
     size = len(encode_record(record))
     if size > most:
         raise TurnLimitReached(
@@ -194,8 +212,10 @@ def _check_record(record: Wait | AuditRecord | Notification, most: int = _MAX_RE
     return size
 
 
-def encode_record(record: Wait | AuditRecord | Decision | Journal | Notification) -> bytes:
-    """A record of a call as JSON; text that cannot be stored is replaced."""
+def encode_record(
+    record: "Wait | AuditRecord | Decision | Journal | Notification | Memory",
+) -> bytes:
+    """A record as JSON; text that cannot be stored is replaced."""
     return _encoded(record)
 
 

@@ -210,6 +210,7 @@ class Metrics:
         self._model_tokens: Counter | None = None
         self._model_cost: Counter | None = None
         self._compactions: Counter | None = None  # only where sessions are summarised
+        self._memory_reads: Counter | None = None  # only where agents have a memory
         self._last_refused: dict[Any, int] = {}
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
@@ -227,6 +228,8 @@ class Metrics:
             self._observe_spending(report)
         if report.compaction:
             self._observe_compaction(report.compaction)
+        if report.memory:
+            self._observe_memory(report.memory)
         for effect in report.effects:
             self._effects.labels(*effect).inc()
         if report.outcome != "completed":
@@ -251,6 +254,16 @@ class Metrics:
                 "outcome",
             )
         self._compactions.labels(outcome).inc()
+
+    def _observe_memory(self, outcome: str) -> None:
+        if self._memory_reads is None:
+            self._memory_reads = self._counter(
+                "seawall_memory_reads",
+                "Turns of agents with a memory, by whether what is remembered was read or failed "
+                "to be, so that they went on without.",
+                "outcome",
+            )
+        self._memory_reads.labels(outcome).inc()
 
     def _observe_spending(self, report: TurnReport) -> None:
         if self._model_tokens is None or self._model_cost is None:

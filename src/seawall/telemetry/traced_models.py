@@ -230,7 +230,7 @@ def _put_content(span: Span, request: ModelRequest, received: list[ModelEvent]) 
 
 def _message(message: Message) -> dict[str, object]:
     if isinstance(message, UserMessage):
-        return {"role": "user", "parts": [{"type": "text", "content": message.text}]}
+        return {"role": "user", "parts": [{"type": "text", "content": message.described}]}
     if isinstance(message, AssistantMessage):
         parts: list[Mapping[str, object]] = []
         if message.text:

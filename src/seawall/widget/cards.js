@@ -43,11 +43,13 @@ export function waitCard(part, labels, decide) {
   } else if (part.waits === "person") {
     title.textContent = labels.withPerson;
   } else {
-    title.textContent = part.role ? readable(part.name) : labels.consent;
-    const name = part.role ? [] : [make("strong", {}, readable(part.name))];
+    const others = part.role || part.waits === "client"; // who decides, or runs it
+    title.textContent = others ? readable(part.name) : labels.consent;
+    const name = others ? [] : [make("strong", {}, readable(part.name))];
     body = [...name, argumentList(part.arguments, labels)];
-    if (part.role) {
-      body.push(make("p", { className: "note" }, fill(labels.waitsFor, { role: part.role })));
+    if (others) {
+      const role = part.role ?? labels.application;
+      body.push(make("p", { className: "note" }, fill(labels.waitsFor, { role })));
     } else {
       buttons.append(
         button(labels.approve, { decision: "approve" }, labels.approved, "primary"),

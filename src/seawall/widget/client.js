@@ -39,7 +39,7 @@ export class Client {
   }
 
   /** A response with status 2xx; anything else is an ApiError. */
-  async request(method, path, { body, headers = {}, signal } = {}) {
+  async request(method, path, { body, form, headers = {}, signal } = {}) {
     for (let fresh = false; ; fresh = true) {
       const response = await fetch(this.server + path, {
         method,
@@ -48,7 +48,7 @@ export class Client {
         credentials: this.credentials,
         referrerPolicy: "no-referrer",
         headers: { ...this.headers, ...headers, ...(await this.#credential(fresh)) },
-        body: body === undefined ? undefined : JSON.stringify(body),
+        body: form ?? (body === undefined ? undefined : JSON.stringify(body)),
       });
       if (response.ok) return response;
       if (response.status === 401 && this.getToken && !fresh) continue;
@@ -64,7 +64,7 @@ export class Client {
   /**
    * Run or follow a turn until it ends or pauses; a lost connection is made again.
    *
-   * request: {key, text, session, agent}, the same whenever it is made again. state: a TurnState;
+   * request: {key, text, session, agent, attachments}, the same whenever it is made again. state: a TurnState;
    * one whose turn is known continues after its position.
    * changed(connection): after every change; connection is "open", "lost" or "waiting".
    */
@@ -120,7 +120,8 @@ export class Client {
             headers: { "idempotency-key": request.key },
             body: {
               text: request.text, session: request.session || null, agent: request.agent || null,
-              stream: true, background: true, ...request.more,
+              stream: true, background: true,
+              ...(request.attachments?.length && { attachments: request.attachments }),
             },
             signal: cut.signal,
           });
@@ -174,6 +175,14 @@ export class Client {
     return this.json("POST", path, { body });
   }
 
+  /** Store a file, for a message of the next hour; what goes into its `attachments`. */
+  async upload(file) {
+    const form = new FormData();
+    form.append("purpose", "user_data");
+    form.append("file", file);
+    return { file: (await this.json("POST", "/v1/files", { form })).id };
+  }
+
   /** A session with its newest turns, newest first. */
   session(id, limit = 30) {
     return this.json("GET", `/v1/sessions/${encodeURIComponent(id)}?limit=${limit}`);
@@ -199,7 +208,8 @@ export class Client {
         ? error
         : new ApiError({ code: "no-token", detail: String(error) });
     }
-    const { token, expires_in: seconds } = typeof answer === "string" ? { token: answer } : answer ?? {};
+    const given = typeof answer === "string" ? { token: answer } : answer ?? {};
+    const { token, expires_in: seconds } = given;
     if (!token) throw new ApiError({ code: "no-token", detail: "The page gave no token." });
     this.#token = token;
     this.#expires = seconds ? Date.now() + Math.max(seconds * 500, seconds * 1000 - EARLY) : Infinity;

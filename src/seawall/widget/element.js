@@ -1,7 +1,7 @@
 // <seawall-chat>: the chat as an element of any page.
 import { Client, newKey, sleep, tokenFrom } from "./client.js";
 import { TurnState } from "./events.js";
-import { LABELS, words } from "./labels.js";
+import { LABELS, PROBLEMS, words } from "./labels.js";
 import { Layout } from "./layout.js";
 import { make } from "./markdown.js";
 import { STYLE } from "./style.js";
@@ -13,8 +13,8 @@ const PERSON_POLL = 3000;
 /**
  * The chat element.
  *
- * Attributes: server, agent, token-url, title-text, greeting, theme, placement, inline, open, labels
- * (JSON). A token comes from the address token-url, from the global function that token-function
+ * Attributes: server, agent, token-url, title-text, greeting, theme, placement, inline, open, files,
+ * labels (JSON). A token comes from the address token-url, from the global function that token-function
  * names, or from the property `token`, an async function.
  */
 export class SeawallChat extends HTMLElement {
@@ -46,9 +46,9 @@ export class SeawallChat extends HTMLElement {
     sheet.replaceSync(STYLE);
     root.adoptedStyleSheets = [sheet];
     const inline = this.hasAttribute("inline");
-    this.#layout = new Layout(this.#labels, inline, {
+    this.#layout = new Layout(this.#labels, inline, this.hasAttribute("files"), {
       open: () => this.open(), close: () => this.close(), fresh: () => this.restart(),
-      send: (text) => this.send(text), stop: () => this.#stop(),
+      send: (text, files) => this.send(text, files), stop: () => this.#stop(),
     });
     root.append(this.#layout.launcher, this.#layout.panel);
     root.addEventListener("keydown", (event) => this.#layout.key(event, root.activeElement));
@@ -84,11 +84,26 @@ export class SeawallChat extends HTMLElement {
   }
 
   /** Send a message as if the user had written it; resolves when it is answered or waits. */
-  async send(text) {
+  async send(text, files = []) {
     await this.#ready;
-    if (!text.trim() || this.#layout.running) return;
+    if ((!text.trim() && !files.length) || this.#layout.running) return;
     const agent = this.getAttribute("agent") ?? "";
-    await this.#run({ key: newKey(), text, session: this.#session, agent });
+    const names = files.map((each) => each.name);
+    const pending = { key: newKey(), text, session: this.#session, agent, names };
+    if (files.length) {
+      this.#layout.compose(true);
+      try {
+        pending.attachments = await Promise.all(files.map((each) => this.#api().upload(each)));
+      } catch (error) {
+        const { problem = { code: "connection-lost" } } = error;
+        const known = problem.code in PROBLEMS && problem.code !== "invalid-field";
+        this.#layout.status.textContent = words(known ? problem : { code: "invalid-file" }, this.#labels);
+        this.#layout.input.value = text;
+        this.#layout.compose(false);
+        return;
+      }
+    }
+    await this.#run(pending);
   }
 
   /** Forget the conversation in this tab; the server keeps it. */
@@ -173,7 +188,7 @@ export class SeawallChat extends HTMLElement {
     state.turn = pending.turn ?? "";
     const { signal } = this.#conversation;
     const view = new TurnView(state, {
-      text: pending.text, labels: this.#labels,
+      text: pending.text, files: pending.names, labels: this.#labels,
       decide: (part, body) => this.#decide(view, part, body),
       retry: () => this.#retry(pending, view),
     });
@@ -202,17 +217,15 @@ export class SeawallChat extends HTMLElement {
       this.#note(pending, state, view);
       scheduled ||= setTimeout(() => { // also while the page is in the background
         scheduled = 0;
-        const near = this.#layout.near();
-        view.update();
-        this.#layout.scroll(near);
+        this.#update(view);
       }, 30);
     };
     const api = this.#api();
-    view.update();
+    this.#update(view);
     try {
       await api.follow(pending, state, { signal, changed });
       while (state.status === "paused") {
-        view.update();
+        this.#update(view);
         this.#paused(state);
         await this.#wait(state, { signal, changed });
         this.#goesOn(pending);
@@ -221,6 +234,13 @@ export class SeawallChat extends HTMLElement {
     } finally {
       clearTimeout(scheduled);
     }
+  }
+
+  /** The view as its state is; a reader at the end of the log stays there. */
+  #update(view, problem) {
+    const near = this.#layout.near();
+    view.update(problem);
+    this.#layout.scroll(near);
   }
 
   /** Keep what a reload needs as soon as it is known. */
@@ -267,8 +287,7 @@ export class SeawallChat extends HTMLElement {
     const [wait] = state.waits;
     const person = wait?.waits === "person";
     this.#layout.compose(false);
-    const input = this.#layout.input;
-    input.disabled = Boolean(wait) && !person;
+    this.#layout.enable(wait && !person ? this.#labels.first : "");
     if (!wait) return;
     if (person) this.#layout.say(this.#labels.withPerson);
     else this.#layout.say(wait.question?.message ?? `${this.#labels.consent} ${wait.name}`);
@@ -276,7 +295,7 @@ export class SeawallChat extends HTMLElement {
 
   #goesOn(pending) {
     this.#pending = pending;
-    this.#layout.input.disabled = false;
+    this.#layout.enable();
     this.#layout.compose(true);
   }
 
@@ -294,14 +313,12 @@ export class SeawallChat extends HTMLElement {
     part.decided = true;
     const [next] = view.state.waits.filter((each) => !each.decided);
     if (next) return; // the next card follows in the order of the keyboard
-    this.#layout.input.disabled = false;
+    this.#layout.enable();
     this.#layout.input.focus();
   }
 
   #ended(pending, state, view, problem) {
-    const near = this.#layout.near();
-    view.update(problem);
-    this.#layout.scroll(near);
+    this.#update(view, problem);
     const code = problem?.code;
     if (code === "session-not-found") this.#session = pending.session = pending.key = "";
     // A turn that would have opened the session and has failed has not done so.
@@ -310,7 +327,7 @@ export class SeawallChat extends HTMLElement {
     }
     const kept = code === "connection-lost" || code === "unauthenticated" || code === "no-token";
     if (!kept) this.#pending = null; // a reload tries again
-    this.#layout.input.disabled = false;
+    this.#layout.enable();
     this.#store();
     this.#layout.compose(false);
     this.#layout.say(problem ? words(problem, this.#labels) : state.text);
@@ -321,20 +338,22 @@ export class SeawallChat extends HTMLElement {
     if (this.#layout.running) return;
     view.element.remove();
     this.#turns.delete(pending.turn);
-    const { text, session, agent } = pending;
-    this.#run({ key: pending.key || newKey(), text, session, agent });
+    this.#run({ ...pending, key: pending.key || newKey(), turn: "" });
     this.#layout.input.focus();
   }
 
   async #stop() {
     const { status, stop } = this.#layout;
     const pending = this.#pending;
+    const { signal } = this.#conversation;
     if (stop.getAttribute("aria-disabled") === "true") return;
     stop.setAttribute("aria-disabled", "true"); // a disabled one would lose the focus
     status.textContent = this.#labels.stopping;
     let stopped = false;
     try {
-      stopped = pending?.turn ? await this.#api().cancel(pending.turn) : false;
+      // It has no id before it has begun, which may be after a wait in the queue.
+      while (!pending.turn && this.#layout.running) await sleep(100, signal);
+      if (this.#layout.running) stopped = await this.#api().cancel(pending.turn);
     } catch {
       // said below
     }

@@ -6,6 +6,7 @@ const NEAR = 80; // pixels from its end at which the log follows what is added
 const WHOLE = "(max-width: 480px)"; // then the panel covers the page
 const ICONS = {
   chat: "M21 12a8 8 0 0 1-8 8H4l2-3a8 8 0 1 1 15-5z",
+  attach: "M20 11l-8.5 8.5a5 5 0 0 1-7-7L13 4a3.4 3.4 0 0 1 5 5l-8.5 8.5a1.7 1.7 0 0 1-2.5-2.5L15 7.5",
   close: "M5 5l14 14M19 5L5 19",
   fresh: "M12 5v14M5 12h14",
 };
@@ -14,13 +15,19 @@ const ICONS = {
 export class Layout {
   #on;
   #inline;
+  #placeholder;
 
-  constructor(labels, inline, on) {
+  #files = null;
+  #chosen = null;
+
+  /** files: whether messages may have some. */
+  constructor(labels, inline, files, on) {
     this.#on = on;
     this.#inline = inline;
+    this.#placeholder = labels.placeholder;
     this.launcher = make("button", {
-      type: "button", className: "launcher", "aria-label": labels.open, "aria-expanded": "false",
-      "aria-controls": "panel", onclick: on.open,
+      type: "button", className: "launcher", "aria-label": `${labels.open}: ${labels.title}`,
+      "aria-expanded": "false", "aria-controls": "panel", onclick: on.open,
     }, icon("chat"), make("span", {}, labels.title));
     const close = iconButton("close", labels.close, on.close);
     close.hidden = inline;
@@ -36,10 +43,29 @@ export class Layout {
     this.send = make("button", { type: "submit", className: "primary" }, labels.send);
     this.stop = make("button", { type: "button", hidden: true, onclick: on.stop }, labels.stop);
     const form = make("form", { onsubmit: (event) => this.#submit(event) },
-      this.input, this.send, this.stop);
+      ...(files ? this.#picker(labels) : []), this.input, this.send, this.stop);
     this.panel = make("section", { className: "panel", id: "panel", "aria-labelledby": "title",
-      role: inline ? "region" : "dialog" }, header, this.log, this.spoken, this.status, form);
+      role: inline ? "region" : "dialog" }, header, this.log, this.spoken, this.status,
+      this.#chosen ?? "", form);
     this.running = false;
+  }
+
+  /** The button that chooses files, and their names. */
+  #picker(labels) {
+    const drop = iconButton("close", labels.drop, () => {
+      this.#files.value = "";
+      changed();
+    });
+    const names = make("span", {});
+    const changed = () => {
+      names.textContent = [...this.#files.files].map((each) => each.name).join(", ");
+      this.#chosen.hidden = !names.textContent;
+      this.compose();
+    };
+    this.#files = make("input", { type: "file", multiple: true, hidden: true, onchange: changed,
+      "aria-label": labels.attach, accept: "image/*,application/pdf,text/plain" });
+    this.#chosen = make("div", { className: "row chosen", hidden: true }, names, drop);
+    return [this.#files, iconButton("attach", labels.attach, () => this.#files.click())];
   }
 
   /** Show the panel, or the button that opens it. */
@@ -50,6 +76,12 @@ export class Layout {
     if (open) this.scroll(true);
   }
 
+  /** Let the user write, or say why not. */
+  enable(reason = "") {
+    this.input.disabled = Boolean(reason);
+    this.input.placeholder = reason || this.#placeholder;
+  }
+
   /** Bring the field and its buttons up to date. */
   compose(running = this.running) {
     this.running = running;
@@ -58,7 +90,7 @@ export class Layout {
     if (input.scrollHeight) input.style.height = `${input.scrollHeight + 2}px`;
     const left = !running && input.getRootNode().activeElement === stop;
     send.hidden = running;
-    send.disabled = !input.value.trim();
+    send.disabled = !input.value.trim() && !this.#files?.files.length;
     stop.hidden = !running;
     if (left) input.focus(); // the focus was on the button that is hidden now
   }
@@ -101,10 +133,13 @@ export class Layout {
   #submit(event) {
     event.preventDefault();
     const text = this.input.value;
-    if (!text.trim() || this.running) return;
+    const files = [...(this.#files?.files ?? [])];
+    if ((!text.trim() && !files.length) || this.running) return;
     this.input.value = "";
+    if (files.length) this.#files.value = "";
+    if (this.#chosen) this.#chosen.hidden = true;
     this.compose();
-    this.#on.send(text);
+    this.#on.send(text, files);
   }
 }
 

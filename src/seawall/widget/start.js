@@ -2,7 +2,8 @@
 import { SeawallChat } from "./element.js";
 
 const ATTRIBUTES = [
-  "server", "agent", "token-url", "token-function", "title-text", "greeting", "theme", "placement", "labels", "open",
+  "server", "agent", "token-url", "token-function", "title-text", "greeting", "theme", "placement",
+  "labels", "open", "files",
 ];
 
 const script = document.currentScript;

@@ -64,7 +64,7 @@ button {
 }
 button:disabled { cursor: default; opacity: 0.55; }
 button.primary { background: var(--accent); border-color: var(--accent); color: var(--on-accent); }
-button.plain { border: 0; background: none; padding: 6px; min-width: 36px; }
+button.plain { border: 0; background: none; padding: 6px; min-width: 36px; display: grid; place-items: center; }
 :focus-visible { outline: 3px solid var(--accent); outline-offset: 2px; }
 .launcher {
   display: flex; align-items: center; gap: 8px; min-height: 52px; padding: 0 20px;
@@ -137,6 +137,7 @@ pre code { padding: 0; }
 }
 form { display: flex; gap: 8px; align-items: flex-end; padding: 10px 12px; border-top: 1px solid var(--line); }
 form textarea { flex: 1; resize: none; max-height: 140px; border-radius: 18px; padding: 8px 14px; }
+.chosen { padding: 0 16px; font-size: 0.9em; overflow-wrap: anywhere; }
 .status { padding: 0 16px; min-height: 0; font-size: 0.9em; color: var(--soft); }
 .status:not(:empty) { padding-bottom: 6px; }
 .aside { position: absolute; width: 1px; height: 1px; margin: -1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }

@@ -12,10 +12,11 @@ export class TurnView {
   #note;
 
   /**
-   * text: what the user has written. decide(part, body): async; takes a decision about a call.
+   * text: what the user has written; files: names of what goes with it. decide(part, body): async;
+   * takes a decision about a call.
    * retry(): sends the message again.
    */
-  constructor(state, { text, labels, decide, retry }) {
+  constructor(state, { text, files, labels, decide, retry }) {
     this.state = state;
     this.#labels = labels;
     this.#decide = decide;
@@ -25,7 +26,7 @@ export class TurnView {
     this.#body.append(make("span", { className: "aside" }, `${labels.assistant}: `), this.#note);
     this.retry = make("button", { type: "button", hidden: true, onclick: retry }, labels.retry);
     this.#body.append(make("div", { className: "row" }, this.retry));
-    const said = text ? [userMessage(text, labels)] : [];
+    const said = text || files?.length ? [userMessage(text, labels, files)] : [];
     this.element = make("div", { className: "turn" }, ...said, this.#body);
   }
 
@@ -83,9 +84,10 @@ export class TurnView {
   }
 }
 
-export function userMessage(text, labels) {
+export function userMessage(text, labels, files = []) {
   const who = make("span", { className: "aside" }, `${labels.you}: `);
-  return make("div", { className: "message you" }, who, text);
+  const named = files.map((name) => make("div", { className: "note" }, name));
+  return make("div", { className: "message you" }, who, text, ...named);
 }
 
 /** What a person has written to whom the conversation was handed over. */
@@ -99,8 +101,10 @@ export function personMessage(text, labels) {
 export function storedMessages(turn, labels) {
   const nodes = [];
   for (const message of turn.messages) {
-    if (message.role === "user") nodes.push(userMessage(message.text, labels));
-    else if (message.role === "assistant" && message.by) nodes.push(personMessage(message.text, labels));
+    if (message.role === "user") {
+      const files = (message.attachments ?? []).map((each) => each.name);
+      nodes.push(userMessage(message.text, labels, files));
+    } else if (message.role === "assistant" && message.by) nodes.push(personMessage(message.text, labels));
     else if (message.role === "assistant" && message.text) {
       const text = make("div", { className: "text" });
       render(text, message.text);

@@ -7,9 +7,13 @@ import msgspec
 from seawall.config import ServerSettings
 from seawall.errors import InvalidRequest, UnknownAgent
 from seawall.hosts.http.bodies import TurnBody, decode, turn_request
-from seawall.hosts.http.chat_body import ChatBody, chat_request
+from seawall.hosts.http.chat_body import ChatBody, chat_request, returned_contents
+from seawall.hosts.http.client_calls import effect_of, public_call_id
+from seawall.hosts.http.client_tools import client_options
+from seawall.tools.client import ClientSideTool, client_side_tool
 from seawall.tools.json_schema import SchemaFault, ValueCheck
-from seawall.turn import ToolMessage, TurnRequest
+from seawall.tools.port import ToolError
+from seawall.turn import AssistantMessage, ToolMessage, TurnRequest
 from tests.fuzz.targets import ensure
 
 __all__ = ["SEEDS", "one_input"]
@@ -38,11 +42,23 @@ def one_input(data: bytes) -> None:
 
 def _chat(data: bytes) -> TurnRequest:
     body = decode(_decode_chat, data)
-    return chat_request(body, session=None, key=None, settings=_settings)
+    for each in returned_contents(body, _settings):
+        ensure(each.call, "a result without a call")
+        effect = effect_of(each.call)
+        ensure(not effect or public_call_id(effect) == each.call, "it is the id of another call")
+    return chat_request(body, session=None, key=None, settings=_settings, instructed=True)
 
 
 def _turn(data: bytes) -> TurnRequest:
-    return turn_request(decode(_decode_turn, data), key=None, settings=_settings)
+    body = decode(_decode_turn, data)
+    options = client_options(
+        body.tools,
+        body.tool_choice,
+        parallel=body.parallel_tool_calls,
+        instructions=body.instructions,
+        settings=_settings,
+    )
+    return turn_request(body, key=None, settings=_settings, options=options)
 
 
 def _check(request: TurnRequest) -> None:
@@ -52,12 +68,25 @@ def _check(request: TurnRequest) -> None:
     assert 1 <= len(request.session) <= 64
     assert request.agent is None or 1 <= len(request.agent) <= 64
     assert len(request.history) < _settings.max_messages
+    waiting: set[str] = set()
     for message in request.history:
-        assert not isinstance(message, ToolMessage)
-        assert message.text.strip()
+        if isinstance(message, ToolMessage):
+            assert message.call_id in waiting
+            waiting.remove(message.call_id)
+            continue
+        assert not waiting
+        calls = message.tool_calls if isinstance(message, AssistantMessage) else ()
+        assert message.text.strip() or calls
+        waiting = {each.id for each in calls}
+        assert len(waiting) == len(calls)
+    assert not waiting
     options = request.options
     if options is not None:
         assert options.max_tokens is None or options.max_tokens >= 1
+        assert len(options.tools) <= 128
+        assert len({each.name for each in options.tools}) == len(options.tools)
+        for tool in options.tools:
+            _call(client_side_tool(tool, seconds=1.0))
         assert len(options.stop) <= 4
         assert all(options.stop)
         if options.output is not None:
@@ -69,6 +98,16 @@ def _check(request: TurnRequest) -> None:
                     ensure(str(fault), "it says nothing")
     kept = msgspec.json.encode(request)  # as a background turn is
     assert msgspec.json.decode(kept, type=TurnRequest) == request
+
+
+def _call(tool: ClientSideTool) -> None:
+    for arguments in ("", "null", "{}", '{"a": [1]}', "[]", "{"):
+        try:
+            prepared = tool.prepare(arguments)
+        except ToolError as refusal:
+            ensure(str(refusal), "it says nothing")
+        else:
+            ensure(isinstance(prepared.values, dict), "no object")
 
 
 def _chats(**fields: object) -> bytes:
@@ -102,4 +141,30 @@ SEEDS: list[bytes] = [
         ]
     ),
     _chats(tools=[{}], functions=[], function_call="none", logprobs=False, modalities=["text"]),
+    _chats(
+        tools=[{"type": "function", "function": {"name": "f", "parameters": _schema}}],
+        tool_choice={"type": "function", "function": {"name": "f"}},
+        parallel_tool_calls=False,
+    ),
+    _chats(
+        tools=[
+            {"type": "function", "function": {"name": "f", "strict": True, "parameters": _schema}}
+        ],
+        messages=[
+            {"role": "user", "content": "hi"},
+            {
+                "role": "assistant",
+                "tool_calls": [
+                    {
+                        "id": "call_1_ab_s",
+                        "type": "function",
+                        "function": {"name": "f", "arguments": "{}"},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": "call_1_ab_s", "content": "x"},
+            {"role": "user", "content": "and?"},
+        ],
+    ),
+    b'{"text": "hi", "tools": [{"name": "f", "strict": true}], "tool_choice": "f"}',
 ]

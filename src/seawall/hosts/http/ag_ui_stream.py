@@ -43,6 +43,7 @@ class RunStream:
     """Translates the events of one run; each method returns frames.
 
     Attributes:
+        returned: Ids of calls whose results the client of this run has returned.
         begun: Whether the run has begun.
         pause: Whether the turn waits.
     """
@@ -57,9 +58,11 @@ class RunStream:
         "_usage",
         "begun",
         "pause",
+        "returned",
     )
 
-    def __init__(self, thread: str, run: str) -> None:
+    def __init__(self, thread: str, run: str, returned: frozenset[str] = frozenset()) -> None:
+        self.returned = returned
         self._run = {"threadId": thread, "runId": run}
         self._turn = run  # until it is known
         self._block = ""  # "TEXT", "REASONING" or none
@@ -90,8 +93,11 @@ class RunStream:
         return handler(self, event) if handler is not None else b""
 
     def end(self) -> bytes:
-        """The end of a turn that is completed, or has paused."""
-        waits = self.pause.waits()
+        """The end of a turn that is completed, or has paused.
+
+        Calls that the client runs are no interrupts: they are those without a result.
+        """
+        waits = [each for each in self.pause.waits() if each.kind != "client"]
         outcome: dict[str, Any] = {"type": "success"}
         if waits:
             outcome = {"type": "interrupt", "interrupts": list(map(_interrupt, waits))}
@@ -172,6 +178,8 @@ class RunStream:
     def _returned(self, event: ToolReturned) -> bytes:
         frames = self._close()
         self._number += 1
+        if event.id in self.returned:
+            return frames  # the client has it
         failed = {"metadata": {"seawall": {"failed": True}}} if event.failed else {}
         return frames + _frame(
             "TOOL_CALL_RESULT",

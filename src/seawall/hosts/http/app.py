@@ -39,9 +39,19 @@ _DEADLINE_TICK = 0.05
 _RESOLUTION = "/resolution"
 _MESSAGES = "/messages"
 _MCP_PATHS = ("/mcp", "/.well-known/oauth-protected-resource")
-_OTHER_APIS = ("/v1/chat/", "/v1/models", "/v1/sessions", "/v1/approvals", "/v1/effects")
+_OTHER_APIS = (
+    "/v1/chat/",
+    "/v1/models",
+    "/v1/sessions",
+    "/v1/approvals",
+    "/v1/effects",
+    "/v1/handovers",
+    "/v1/files",
+    "/v1/memory",
+)
 _UI_PATHS = ("/v1/ui/", "/v1/ag-ui")
 _WIDGET_PATH = "/seawall-chat.js"
+_REFERENCE = "/docs/"
 _CONSOLE = "/console"
 _SCRAPE_SECONDS = 1.0
 
@@ -222,6 +232,8 @@ class HttpApplication:
             return endpoints
         if path.startswith(_CONSOLE) and self._has_console:
             return self._console_endpoints(path.removeprefix(_CONSOLE))
+        if (path + "/").startswith(_REFERENCE) and self._has_console:
+            return _reference_endpoints(path)
         return self._endpoints_below(path)
 
     def _endpoints_below(self, path: str) -> dict[str, Endpoint] | None:
@@ -240,6 +252,9 @@ class HttpApplication:
         """
         from seawall.hosts.http.chat import answer_chat, answer_models  # noqa: PLC0415
         from seawall.hosts.http.effects import list_approvals, list_effects  # noqa: PLC0415
+        from seawall.hosts.http.files import list_files, upload_file  # noqa: PLC0415
+        from seawall.hosts.http.handover import list_handovers  # noqa: PLC0415
+        from seawall.hosts.http.memory import delete_memory, list_memory  # noqa: PLC0415
         from seawall.hosts.http.sessions import list_sessions  # noqa: PLC0415
 
         self._routes["/v1/chat/completions"] = {"POST": answer_chat}
@@ -247,6 +262,9 @@ class HttpApplication:
         self._routes["/v1/sessions"] = {"GET": list_sessions}
         self._routes["/v1/approvals"] = {"GET": list_approvals}
         self._routes["/v1/effects"] = {"GET": list_effects}
+        self._routes["/v1/handovers"] = {"GET": list_handovers}
+        self._routes["/v1/files"] = {"POST": upload_file, "GET": list_files}
+        self._routes["/v1/memory"] = {"GET": list_memory, "DELETE": delete_memory}
 
     def _import_ui(self) -> None:
         """Add the streams that user interfaces read."""
@@ -328,7 +346,12 @@ class HttpApplication:
             from seawall.hosts.http.openapi import openapi_document  # noqa: PLC0415
 
             settings = self._orchestrator.settings
-            self._openapi = openapi_document(settings.server, mcp=settings.mcp is not None)
+            self._openapi = openapi_document(
+                settings.server,
+                settings.memory,
+                mcp=settings.mcp is not None,
+                files=settings.attachments if settings.blobs is not None else None,
+            )
         await exchange.answer(self._openapi)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
@@ -357,6 +380,11 @@ def _turn_endpoints(path: str) -> dict[str, Endpoint] | None:
     turn, _, below = path.partition("/")
     if below == "events":
         return {"GET": lambda app, exchange: answer_turn_events(app, exchange, turn)}
+    tool = below.removeprefix("tools/")
+    if tool not in (below, ""):
+        from seawall.hosts.http.effects import return_call_result  # noqa: PLC0415 - likewise
+
+        return {"POST": lambda app, exchange: return_call_result(app, exchange, turn, tool)}
     call = below.removeprefix("approvals/")
     if below != "cancel" and call in (below, ""):
         return None
@@ -384,6 +412,20 @@ def _ag_ui_endpoints(agent: str) -> dict[str, Endpoint] | None:
     return {"POST": lambda app, exchange: answer_run(app, exchange, agent)}
 
 
+def _file_endpoints(path: str) -> dict[str, Endpoint] | None:
+    from seawall.hosts.http.files import delete_file, show_content, show_file  # noqa: PLC0415
+
+    file, _, below = path.partition("/")
+    if not file or below not in ("", "content"):
+        return None
+    if below:
+        return {"GET": lambda app, exchange: show_content(app, exchange, file)}
+    return {
+        "GET": lambda app, exchange: show_file(app, exchange, file),
+        "DELETE": lambda app, exchange: delete_file(app, exchange, file),
+    }
+
+
 def _effect_endpoints(path: str) -> dict[str, Endpoint] | None:
     from seawall.hosts.http.effects import resolve, show_effect  # noqa: PLC0415 - likewise
 
@@ -393,6 +435,22 @@ def _effect_endpoints(path: str) -> dict[str, Endpoint] | None:
     if effect != path:
         return {"POST": lambda app, exchange: resolve(app, exchange, effect)}
     return {"GET": lambda app, exchange: show_effect(app, exchange, effect)}
+
+
+def _memory_endpoints(fact: str) -> dict[str, Endpoint] | None:
+    from seawall.hosts.http.memory import (  # noqa: PLC0415 - likewise
+        correct_fact,
+        delete_fact,
+        show_fact,
+    )
+
+    if not fact or "/" in fact:
+        return None
+    return {
+        "GET": lambda app, exchange: show_fact(app, exchange, fact),
+        "PATCH": lambda app, exchange: correct_fact(app, exchange, fact),
+        "DELETE": lambda app, exchange: delete_fact(app, exchange, fact),
+    }
 
 
 def _session_endpoints(session: str) -> dict[str, Endpoint] | None:
@@ -413,11 +471,19 @@ def _session_endpoints(session: str) -> dict[str, Endpoint] | None:
     }
 
 
+def _reference_endpoints(path: str) -> dict[str, Endpoint] | None:
+    from seawall.hosts.http.reference import show_reference  # noqa: PLC0415 - likewise
+
+    return {"GET": lambda _, exchange: show_reference(exchange, path)}
+
+
 _PREFIXES: dict[str, Callable[[str], dict[str, Endpoint] | None]] = {
     "/v1/turns/": _turn_endpoints,
     "/v1/sessions/": _session_endpoints,
     "/v1/models/": _model_endpoints,
     "/v1/effects/": _effect_endpoints,
+    "/v1/files/": _file_endpoints,
+    "/v1/memory/": _memory_endpoints,
     "/v1/ui/chat/": _ui_endpoints,
     "/v1/ag-ui/": _ag_ui_endpoints,
 }

@@ -1,7 +1,7 @@
 """Request bodies: decodes and validates them; errors name the field."""
 
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -9,11 +9,12 @@ from msgspec import Struct
 from seawall.config import ServerSettings
 from seawall.errors import InvalidField, InvalidRequest
 from seawall.requests import new_request
-from seawall.turn import TurnRequest
+from seawall.turn import AnswerOptions, TurnRequest
 
 __all__ = [
     "IDENTIFIER_PATTERN",
     "KEY_PATTERN",
+    "AttachedFile",
     "TurnBody",
     "checked_key",
     "checked_text",
@@ -38,16 +39,35 @@ _identifier = re.compile(IDENTIFIER_PATTERN[:-1] + r"\Z")
 _key = re.compile(KEY_PATTERN[:-1] + r"\Z")
 
 
+class AttachedFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """A file of a turn: the id of an upload, or its bytes.
+
+    Attributes:
+        file: Of `POST /v1/files`, or of this session.
+        data: A data URL in Base64.
+        name: As the client calls it.
+    """
+
+    file: str | None = None
+    data: str | None = None
+    name: str | None = None
+
+
 class TurnBody(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of `POST /v1/turns`. A null field counts as absent.
 
     Attributes:
-        text: The user's message.
+        text: The user's message; it may be empty with attachments.
         session: The session to continue.
         agent: The agent that answers.
         stream: Whether the response is a stream of events.
         background: The turn is completed even if the client disconnects; without `stream` the
             response is 202, and the events are available at /v1/turns/{id}/events.
+        attachments: Files of the message.
+        tools: Tools that the client runs, for agents that take them.
+        tool_choice: Of the first model call: "auto", "none", "required", or the name of a tool.
+        parallel_tool_calls: Whether one step may have several calls.
+        instructions: Of the client, for agents that take them.
     """
 
     text: str
@@ -55,6 +75,11 @@ class TurnBody(Struct, frozen=True, forbid_unknown_fields=True):
     agent: str | None = None
     stream: bool | None = None
     background: bool | None = None
+    attachments: list[AttachedFile] | None = None
+    tools: list[Any] | None = None
+    tool_choice: str | None = None
+    parallel_tool_calls: bool | None = None
+    instructions: str | None = None
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
@@ -79,23 +104,31 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         raise InvalidRequest(f"The body is not valid JSON: {reason}") from error
 
 
-def turn_request(body: TurnBody, *, key: str | None, settings: ServerSettings) -> TurnRequest:
+def turn_request(
+    body: TurnBody,
+    *,
+    key: str | None,
+    settings: ServerSettings,
+    options: AnswerOptions | None = None,
+) -> TurnRequest:
     """The turn request of a body.
 
     Args:
         body: Of `POST /v1/turns`.
         key: The idempotency key.
         settings: Their limits apply.
+        options: What the client brings to the turn.
 
     Raises:
         InvalidField: A value is outside its limits.
     """
     return new_request(
-        checked_text(body.text, "text", settings),
+        checked_text(body.text, "text", settings, required=not body.attachments),
         session=identifier(body.session, "session"),
         agent=identifier(body.agent, "agent"),
         idempotency_key=key,
         background=bool(body.background),
+        options=options,
     )
 
 
@@ -123,18 +156,19 @@ def checked_key(key: str, field: str) -> str:
     return key
 
 
-def checked_text(text: str, field: str, settings: ServerSettings) -> str:
+def checked_text(text: str, field: str, settings: ServerSettings, *, required: bool = True) -> str:
     """The text of a message, if it is within the limits.
 
     Args:
         text: As sent.
         field: Its path in the body.
         settings: Their limits apply.
+        required: Whether it may not be empty.
 
     Raises:
         InvalidField: It is empty, too long, or has a NUL character.
     """
-    if not text.strip():
+    if required and not text.strip():
         raise InvalidField("The text must not be empty.", field=field)
     if len(text) > settings.max_text_characters:
         raise InvalidField(

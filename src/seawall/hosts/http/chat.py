@@ -4,32 +4,48 @@ Format: https://platform.openai.com/docs/api-reference/chat/create. `model` is a
 The response header `Seawall-Session` names the session; sent back as that header or as
 `metadata.session`, it continues the session.
 
-A turn that pauses is answered as if it had stopped: its text so far, or a sentence that says what
-it waits for; the member `seawall` has what a program needs to decide.
+A turn that calls tools of the client is answered with the calls; the request with their results
+continues it. A turn that pauses for anything else is answered as if it had stopped: its text so
+far, or a sentence that says what it waits for; the member `seawall` has what a program needs to
+decide.
 """
 
-import time
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from seawall.errors import Problem, UnknownAgent
+from seawall.agents.calls import Emit
+from seawall.errors import InvalidField, Problem, TurnNotFound, UnknownAgent
 from seawall.events import (
     AgentSelected,
     Event,
     TextDelta,
-    TurnCompleted,
     TurnQueued,
-    TurnStarted,
-    UsageReported,
+    TurnResumed,
 )
 from seawall.hosts.http.bodies import decode, idempotency_key
-from seawall.hosts.http.chat_body import ChatBody, chat_request
+from seawall.hosts.http.chat_body import (
+    ChatBody,
+    ReturnedContent,
+    answer_options,
+    chat_request,
+    has_files,
+    instructions_field,
+    returned_contents,
+)
+from seawall.hosts.http.chat_reply import ChatReply
 from seawall.hosts.http.exchange import Exchange, encode, problem_body
 from seawall.hosts.http.sessions import authenticated_owner
-from seawall.hosts.http.turns import EVENT_STREAM, Pause, check_capacity, run_turn
-from seawall.identity import Credential
-from seawall.turn import TurnRequest, Usage
+from seawall.hosts.http.turns import (
+    EVENT_STREAM,
+    check_capacity,
+    run_turn,
+    while_connected,
+)
+from seawall.requests import session_of
+from seawall.turn import AnswerOptions
 
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
@@ -38,29 +54,125 @@ __all__ = ["answer_chat", "answer_model", "answer_models"]
 
 _decoder = msgspec.json.Decoder(ChatBody)
 
+_Source = Callable[[Emit], Awaitable[None]]
+"""Runs a turn, or follows one, and emits its events."""
+
 
 async def answer_chat(orchestrator: "Orchestrator", exchange: Exchange) -> None:
-    """`POST /v1/chat/completions`: one turn. See `run_turn` for what it raises."""
+    """`POST /v1/chat/completions`: one turn, or what follows the results of a client's tools.
+
+    See `run_turn` and `return_results` for what it raises.
+    """
     check_capacity(orchestrator, exchange)  # before the body is read and a token verified
     settings = orchestrator.settings.server
-    credential = exchange.credential()
+    exchange.credential()
     key = idempotency_key(exchange.headers.get(b"idempotency-key"))
     raw = await exchange.body(limit=settings.max_body_bytes, seconds=settings.body_seconds)
     body = decode(_decoder, raw)
-    session = exchange.headers.get(b"seawall-session", b"").decode("latin-1") or None
-    request = exchange.with_deadline(
-        chat_request(body, session=session, key=key, settings=settings)
-    )
+    instructed = instructions_field(body)
     try:
-        if body.stream:
-            with_usage = bool(body.stream_options and body.stream_options.include_usage)
-            await _respond_stream(
-                orchestrator, exchange, request, credential, with_usage=with_usage
+        reply = ChatReply(orchestrator, instructed=instructed is not None)
+        answer = await _source(orchestrator, exchange, body, reply, key)
+        await (_respond_stream if body.stream else _respond_json)(exchange, body, reply, answer)
+    except (UnknownAgent, InvalidField) as problem:
+        if exchange.started:
+            raise
+        raise _renamed(problem, instructed) from problem
+
+
+def _renamed(problem: UnknownAgent | InvalidField, instructed: str | None) -> Problem:
+    """A problem whose field has another name in this format."""
+    if isinstance(problem, UnknownAgent):
+        return UnknownAgent(problem.detail, field="model")
+    field = problem.field or ""
+    if field == "instructions":
+        return InvalidField(problem.detail, field=instructed)
+    if field.startswith("tools[") and field.endswith("].name"):
+        field = field.removesuffix("name") + "function.name"
+    return InvalidField(problem.detail, field=field or None)
+
+
+async def _source(
+    orchestrator: "Orchestrator",
+    exchange: Exchange,
+    body: ChatBody,
+    reply: ChatReply,
+    key: str | None,
+) -> "_Source":
+    """What the request asks for: a new turn, or more of one that waits for results."""
+    settings = orchestrator.settings.server
+    session = exchange.headers.get(b"seawall-session", b"").decode("latin-1") or None
+    agents = orchestrator.engine.agents.values()
+    instructed = any(each.client_instructions != "ignore" for each in agents)
+    returned = returned_contents(body, settings)
+    if returned:
+        options = answer_options(body, settings, instructed=instructed) or AnswerOptions()
+        _check_session(returned, session or (body.metadata or {}).get("session"))
+        return await _continue(orchestrator, exchange, returned, reply, options)
+    request = exchange.with_deadline(
+        chat_request(body, session=session, key=key, settings=settings, instructed=instructed)
+    )
+    if any(map(has_files, body.messages)):
+        from seawall.hosts.http.attachments import with_attachments  # noqa: PLC0415 - if there are
+        from seawall.hosts.http.chat_files import chat_files  # noqa: PLC0415 - likewise
+
+        sent = chat_files(body, request)
+        request = await with_attachments(orchestrator, exchange, request, sent)
+    reply.begin(request)
+
+    async def run(emit: Emit) -> None:
+        await run_turn(orchestrator, exchange, request, exchange.credential(), emit)
+
+    return run
+
+
+def _check_session(returned: list[ReturnedContent], session: str | None) -> None:
+    """Check that results are of the session that the request names."""
+    from seawall.hosts.http.client_calls import effect_of  # noqa: PLC0415 - only with results
+
+    for each in returned:
+        of = session_of(effect_of(each.call).rpartition(".")[0])
+        if session is not None and of not in (None, session):
+            raise InvalidField(
+                "This is a call of another session.", field=f"{each.field}.tool_call_id"
             )
-        else:
-            await _respond_json(orchestrator, exchange, request, credential)
-    except UnknownAgent as problem:  # the field has another name in this format
-        raise UnknownAgent(problem.detail, field="model") from problem
+
+
+async def _continue(
+    orchestrator: "Orchestrator",
+    exchange: Exchange,
+    returned: list[ReturnedContent],
+    reply: ChatReply,
+    options: AnswerOptions,
+) -> "_Source":
+    """Return the results; what the turn does then."""
+    from seawall.hosts.http.client_calls import (  # noqa: PLC0415 - only with results
+        Result,
+        effect_of,
+        events_after_results,
+        return_results,
+    )
+
+    results = []
+    for each in returned:
+        effect, named = effect_of(each.call), f"{each.field}.tool_call_id"
+        if not effect:
+            raise TurnNotFound("No call of this id was made for this caller.", field=named)
+        results.append(Result(effect, each.content, f"{each.field}.content", named=named))
+    owner = await authenticated_owner(orchestrator, exchange)
+    taken = await return_results(orchestrator, owner, results, options=options, all_at_once=True)
+    reply.resume(taken)
+
+    async def run(emit: Emit) -> None:
+        async def forward() -> None:
+            events = events_after_results(orchestrator, owner, taken)
+            async with aclosing(events):
+                async for event in events:
+                    await emit(event)
+
+        await while_connected(exchange, forward())
+
+    return run
 
 
 async def answer_models(orchestrator: "Orchestrator", exchange: Exchange) -> None:
@@ -87,180 +199,76 @@ def _model(name: str) -> dict[str, object]:
 
 
 async def _respond_stream(
-    orchestrator: "Orchestrator",
-    exchange: Exchange,
-    request: TurnRequest,
-    credential: Credential,
-    *,
-    with_usage: bool,
+    exchange: Exchange, body: ChatBody, reply: ChatReply, answer: "_Source"
 ) -> None:
-    reply = _Reply(request.id)
-
     async def emit(*events: Event) -> None:
         for event in events:
-            reply.take(event)
-            if type(event) is TextDelta:
-                await exchange.write_text(reply.delta({"content": event.text}))
-            elif isinstance(event, TurnQueued | TurnStarted):
-                await _open_stream(exchange, request, event)
-            elif type(event) is AgentSelected and event.reason != "handoff":
-                await exchange.write(reply.delta({"role": "assistant", "content": ""}))
+            if not reply.called:  # what a turn did later is the answer to the results
+                reply.take(event)
+                await _stream_event(exchange, reply, event)
 
     try:
-        await run_turn(orchestrator, exchange, request, credential, emit)
+        await answer(emit)
     except Problem as problem:
         if not exchange.started:
             raise
         await exchange.end(b"data: %b\n\n" % encode(problem_body(problem, exchange.request.id)))
         return
-    parts = []
-    if explanation := reply.explanation():
-        parts.append(reply.delta({"content": explanation}))
-    end = {"index": 0, "delta": {}, "finish_reason": reply.finish_reason}
-    parts.append(reply.chunk([end], **reply.extension()))
-    if with_usage:
-        parts.append(reply.chunk([], usage=reply.usage()))
-    await exchange.end(b"".join([*parts, b"data: [DONE]\n\n"]))
+    await _open_stream(exchange, reply)
+    with_usage = bool(body.stream_options and body.stream_options.include_usage)
+    await exchange.end(reply.end(with_usage=with_usage))
 
 
-async def _open_stream(
-    exchange: Exchange, request: TurnRequest, event: TurnQueued | TurnStarted
-) -> None:
-    """Send the headers, and while the turn waits a comment, which clients ignore."""
+async def _stream_event(exchange: Exchange, reply: ChatReply, event: Event) -> None:
+    if type(event) is TextDelta:
+        await _open_stream(exchange, reply)
+        await exchange.write_text(reply.delta({"content": event.text}))
+    elif type(event) is TurnQueued:
+        await _show_queue(exchange, reply, event)
+    elif type(event) is TurnResumed or (type(event) is AgentSelected and event.reason != "handoff"):
+        await _open_stream(exchange, reply)
+
+
+async def _open_stream(exchange: Exchange, reply: ChatReply) -> None:
+    """Send the headers, and the beginning of the message, once its agent is known."""
     if not exchange.started:
-        session = event.session if isinstance(event, TurnStarted) else request.session
-        if isinstance(event, TurnQueued) and request.idempotency_key is not None:
-            return  # the session to name may be that of an earlier request
-        await exchange.start(200, [*EVENT_STREAM, (b"seawall-session", session.encode())])
-    if isinstance(event, TurnQueued):
-        await exchange.write(b": turn.queued %b\n\n" % encode(event))
+        await exchange.start(200, [*EVENT_STREAM, *reply.headers()])
+    if not reply.opened:
+        reply.opened = True
+        await exchange.write(reply.delta({"role": "assistant", "content": ""}))
+
+
+async def _show_queue(exchange: Exchange, reply: ChatReply, event: TurnQueued) -> None:
+    """Send a comment, which clients ignore, if the headers are known while the turn waits."""
+    if not exchange.started:
+        if not reply.headers_known:
+            return
+        await exchange.start(200, [*EVENT_STREAM, *reply.headers()])
+    await exchange.write(b": turn.queued %b\n\n" % encode(event))
 
 
 async def _respond_json(
-    orchestrator: "Orchestrator", exchange: Exchange, request: TurnRequest, credential: Credential
+    exchange: Exchange,
+    body: ChatBody,  # noqa: ARG001 - as of `_respond_stream`
+    reply: ChatReply,
+    answer: "_Source",
 ) -> None:
-    reply = _Reply(request.id)
     text: list[str] = []
 
     async def emit(*events: Event) -> None:
         for event in events:
+            if reply.called:
+                return
             reply.take(event)
             if type(event) is TextDelta:
                 text.append(event.text)
 
-    await run_turn(orchestrator, exchange, request, credential, emit)
+    await answer(emit)
     content = "".join(text) or reply.explanation()
-    message = {"role": "assistant", "content": content}
+    message: dict[str, object] = {"role": "assistant", "content": content}
+    if reply.called:
+        message |= {"content": content or None, "tool_calls": reply.called}
     choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason}
-    body = reply.body("chat.completion", [choice]) | {"usage": reply.usage()}
-    body |= reply.extension()
-    await exchange.answer(body, headers=[reply.session_header])
-
-
-class _Reply:
-    """Builds the parts of one completion."""
-
-    __slots__ = (
-        "_created",
-        "_head",
-        "_id",
-        "_model",
-        "_pause",
-        "_session",
-        "_text",
-        "_usage",
-        "_with_person",
-        "finish_reason",
-    )
-
-    def __init__(self, turn: str) -> None:
-        self._id = turn
-        self._created = int(time.time())
-        self._model = ""
-        self._session = ""
-        self._usage = Usage()
-        self._head = b""
-        self._pause = Pause()
-        self._text = False
-        self._with_person = False
-        self.finish_reason = "stop"
-
-    def take(self, event: Event) -> None:
-        """Record what later parts repeat."""
-        if type(event) is TextDelta:
-            self._text = True
-        elif type(event) is TurnStarted:
-            self._id, self._session = event.turn, event.session
-        elif type(event) is AgentSelected:
-            self._model, self._head = event.agent, b""
-        elif type(event) is UsageReported:
-            self._usage = event.usage
-        elif type(event) is TurnCompleted:
-            self._model = event.agent
-            self._with_person = event.finish_reason == "person"
-            self.finish_reason = "stop" if self._with_person else event.finish_reason or "stop"
-        else:
-            self._pause.take(event)
-
-    def explanation(self) -> str:
-        """Of a turn that has paused without a text: what it waits for, and where that is decided.
-
-        Empty for any other.
-        """
-        if self._pause.paused is None or self._text:
-            return ""
-        kinds = self._pause.kinds()
-        waits = ", ".join(
-            f"{each['tool']} (decide at {each['decide']})" for each in self._pause.approvals()
-        )
-        if waits:
-            waited = "an answer" if "input" in kinds else "approval"
-            return f"This waits for {waited}: {waits}."
-        person = "person" in kinds
-        return "A person has this conversation now." if person else "This waits for its client."
-
-    def extension(self) -> dict[str, object]:
-        """The member `seawall` of a turn that has paused, or while a person has the conversation.
-
-        Empty for any other.
-        """
-        paused = self._pause.paused
-        if paused is None:
-            return {"seawall": {"status": "person", "turn": self._id}} if self._with_person else {}
-        approvals = self._pause.approvals()
-        return {"seawall": {"status": "paused", "turn": paused.turn, "approvals": approvals}}
-
-    @property
-    def session_header(self) -> tuple[bytes, bytes]:
-        """The response header that names the session."""
-        return (b"seawall-session", self._session.encode())
-
-    def body(self, kind: str, choices: list[dict[str, object]]) -> dict[str, object]:
-        """A completion, or a chunk of one."""
-        return {
-            "id": self._id,
-            "object": kind,
-            "created": self._created,
-            "model": self._model,
-            "choices": choices,
-        }
-
-    def chunk(self, choices: list[dict[str, object]], **more: object) -> bytes:
-        """A frame of the stream."""
-        return b"data: %b\n\n" % encode(self.body("chat.completion.chunk", choices) | more)
-
-    def delta(self, delta: dict[str, object]) -> bytes:
-        """A frame with a piece of the message; their common beginning is encoded once."""
-        if not self._head:
-            encoded = encode(self.body("chat.completion.chunk", []))
-            self._head = b"data: %b" % encoded.removesuffix(b"]}")
-        return b'%b{"index":0,"delta":%b,"finish_reason":null}]}\n\n' % (self._head, encode(delta))
-
-    def usage(self) -> dict[str, int]:
-        """Token counts in OpenAI's format."""
-        usage = self._usage
-        return {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.prompt_tokens + usage.completion_tokens,
-        }
+    answered = reply.body("chat.completion", [choice]) | {"usage": reply.usage()}
+    answered |= reply.extension()
+    await exchange.answer(answered, headers=reply.headers())

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from seawall.console.access import permissions
+from seawall.console.access import Permission, permissions
 from seawall.console.files import SECURITY_HEADERS, Asset, load_assets
 from seawall.console.issuer import BegunLogin, IssuerLogin
 from seawall.console.service import ConsoleService
@@ -33,6 +33,8 @@ _API = "api/v1/"
 _TURNS = "/api/turns/"
 _REPORTS = "/reports/"
 _SESSIONS = "/api/sessions/"
+_CALLS = "/v1/turns/"
+_HANDED_OVER = "/v1/sessions/"
 _MAX_LOGIN_BYTES = 16_384
 
 Endpoint = Callable[["Orchestrator", Exchange], Awaitable[None]]
@@ -125,11 +127,15 @@ class ConsoleEndpoints:
         found = self._api(path)
         if found is None:
             return None
+        needed = _permission(path)
 
         def as_viewer(method: str, endpoint: Endpoint) -> Endpoint:
             async def answer(orchestrator: "Orchestrator", exchange: Exchange) -> None:
                 viewer = await self.access.viewer(exchange, "look", change=method != "GET")
-                exchange.scope["seawall.credential"] = Trusted(viewer.principal)
+                principal = viewer.principal
+                if needed is not None and needed not in viewer.permissions:
+                    principal = structs.replace(principal, roles=())  # only what is their own
+                exchange.scope["seawall.credential"] = Trusted(principal)
                 await endpoint(orchestrator, exchange)
 
             return answer
@@ -173,6 +179,7 @@ class ConsoleEndpoints:
                 "permissions": sorted(viewer.permissions),
                 "by": viewer.by,
                 "token": viewer.token,
+                "files": orchestrator.settings.blobs is not None,
                 "agents": [
                     {"name": name, "description": each.description}
                     for name, each in settings.agents.items()
@@ -249,6 +256,19 @@ class ConsoleEndpoints:
         """`POST /console/api/logout`: forget the login."""
         self.access.check_same_origin(exchange)
         await exchange.no_content([set_cookie(exchange, COOKIE, "", seconds=0), PRIVATE])
+
+
+def _permission(path: str) -> Permission | None:
+    """What somebody must be permitted here for their roles to count in the API; None for nothing.
+
+    Without it they decide about what is their own, as without a role.
+    """
+    if path.startswith("/v1/approvals") or (path.startswith(_CALLS) and "/approvals/" in path):
+        return "approve"
+    handed_over = path.startswith(_HANDED_OVER) and path.endswith("/messages")
+    if handed_over or path.startswith(("/v1/effects", "/v1/handovers")):
+        return "operate"
+    return None
 
 
 def _seconds_left(credential: str, most: float) -> float:

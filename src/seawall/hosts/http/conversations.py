@@ -17,7 +17,7 @@ from seawall.pipeline.decisions import Verdict
 from seawall.pipeline.replay import attempt_offset, paused
 from seawall.requests import new_request, session_of
 from seawall.storage.port import Begin, turn_of_lease_owner
-from seawall.turn import Principal, SessionKey, TurnRecord, TurnRequest
+from seawall.turn import AnswerOptions, Principal, SessionKey, TurnRecord, TurnRequest
 
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
@@ -28,6 +28,7 @@ __all__ = [
     "call_of",
     "continuation",
     "decide_calls",
+    "next_attempt",
     "open_conversation",
     "still_waiting",
     "wait_id",
@@ -62,7 +63,13 @@ class Conversation(Struct, frozen=True):
         return self.last.id if waits and self.last is not None else ""
 
     def request(
-        self, text: str, *, agent: str | None, key: str | None, background: bool
+        self,
+        text: str,
+        *,
+        agent: str | None,
+        key: str | None,
+        background: bool,
+        options: AnswerOptions | None = None,
     ) -> TurnRequest:
         """The next turn of it.
 
@@ -71,6 +78,7 @@ class Conversation(Struct, frozen=True):
             agent: The agent that answers; None to let routing decide.
             key: The idempotency key.
             background: Complete the turn even if the client disconnects.
+            options: Of the answer.
         """
         request = new_request(
             text,
@@ -78,6 +86,7 @@ class Conversation(Struct, frozen=True):
             agent=agent,
             idempotency_key=key,
             background=background,
+            options=options,
             named=True,
         )
         return request if self.exists else structs.replace(request, opens=True)
@@ -182,7 +191,7 @@ async def decide_calls(
             decided += 1
     if failure is not None and not (decided and isinstance(failure, AlreadyDecided | TurnNotFound)):
         raise failure
-    return turn, _next_attempt(last)
+    return turn, attempt_offset(next_attempt(last))
 
 
 def continuation(conversation: Conversation, turn: str, call: str) -> int:
@@ -203,7 +212,7 @@ def continuation(conversation: Conversation, turn: str, call: str) -> int:
     for each in reversed(resumptions):
         if call in each.waited:
             return attempt_offset(each.attempt)
-    return _next_attempt(last)
+    return attempt_offset(next_attempt(last))
 
 
 def still_waiting(conversation: Conversation, decided: Collection[str]) -> list[Event]:
@@ -221,7 +230,7 @@ def still_waiting(conversation: Conversation, decided: Collection[str]) -> list[
     return list(paused(last, conversation.session, left)) if left else []
 
 
-def _next_attempt(turn: TurnRecord) -> int:
-    """The position before the first event of the next attempt at a turn."""
+def next_attempt(turn: TurnRecord) -> int:
+    """The number of the next attempt at a turn."""
     resumptions = turn.journal.resumptions if turn.journal is not UNSET else ()
-    return attempt_offset((resumptions[-1].attempt if resumptions else turn.attempt) + 1)
+    return (resumptions[-1].attempt if resumptions else turn.attempt) + 1

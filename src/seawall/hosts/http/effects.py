@@ -12,7 +12,7 @@ from seawall.events import ApprovalRequested
 from seawall.hosts.http.bodies import decode
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.sessions import authenticated_owner, call_limit, read_page
-from seawall.pipeline.decisions import Verdict, find_effect, list_waits, resolve_effect
+from seawall.pipeline.decisions import Verdict, find_effect, list_waits, may_decide, resolve_effect
 from seawall.storage.port import Wait
 from seawall.turn import Decision, Principal, Question
 
@@ -21,17 +21,33 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ResolutionBody",
+    "ResultBody",
     "cancel_turn",
     "decide_call",
     "list_approvals",
     "list_effects",
     "requested_approval",
+    "requested_result",
     "resolve",
+    "return_call_result",
     "show_effect",
+    "shown_wait",
 ]
 
 _MAX_NOTE_CHARACTERS = 2_000
 _MAX_RESULT_CHARACTERS = 16_384
+
+
+class ResultBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The result of a call that the client runs.
+
+    Attributes:
+        content: For the model.
+        failed: Whether it is an error.
+    """
+
+    content: str
+    failed: bool = False
 
 
 class ResolutionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,6 +73,7 @@ class ResolutionBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 _verdict_decoder = msgspec.json.Decoder(Verdict)
+_result_decoder = msgspec.json.Decoder(ResultBody)
 _resolution_decoder = msgspec.json.Decoder(ResolutionBody)
 
 
@@ -82,6 +99,25 @@ async def decide_call(
     )
 
 
+async def return_call_result(
+    orchestrator: "Orchestrator", exchange: Exchange, turn: str, call: str
+) -> None:
+    """`POST /v1/turns/{turn}/tools/{call}`: the result of a call that the client runs.
+
+    The turn continues once it waits for nothing else. The same again changes nothing.
+
+    See `return_call_results` for what it raises.
+    """
+    from seawall.hosts.http.client_calls import return_call_results  # noqa: PLC0415 - seldom
+
+    caller = await authenticated_owner(orchestrator, exchange)
+    body = decode(_result_decoder, await _body(orchestrator, exchange))
+    results = {call: (body.content, body.failed, "content")}
+    await return_call_results(orchestrator, caller, turn, results, named="turn")
+    events = f"/v1/turns/{quote(turn, safe='')}/events"
+    await exchange.answer({"turn": turn, "call": call, "events": events})
+
+
 async def list_approvals(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     """`GET /v1/approvals?limit=&cursor=`: calls of the caller, or that it may decide about."""
     caller = await authenticated_owner(orchestrator, exchange)
@@ -94,7 +130,7 @@ async def list_approvals(orchestrator: "Orchestrator", exchange: Exchange) -> No
         limit=limit,
         cursor=cursor,
     )
-    listed = [_shown(each) | _asked(each, caller) for each in page.waits]
+    listed = [shown_wait(each) | _asked(each, caller) for each in page.waits]
     await exchange.answer({"approvals": listed, "cursor": page.cursor})
 
 
@@ -109,11 +145,12 @@ async def list_effects(orchestrator: "Orchestrator", exchange: Exchange) -> None
         orchestrator.engine.pipeline.ports,
         caller,
         kinds=("unknown",),
-        operator=orchestrator.settings.effects.operator_role,
+        operator=(role := orchestrator.settings.effects.operator_role),
         limit=limit,
         cursor=cursor,
     )
-    listed = [_effect(each) for each in page.waits]
+    may = bool(role) and role in caller.roles
+    listed = [_effect(each) | {"may_resolve": may} for each in page.waits]
     await exchange.answer({"effects": listed, "cursor": page.cursor})
 
 
@@ -178,6 +215,18 @@ def requested_approval(event: ApprovalRequested) -> dict[str, object]:
     } | _question(event.question)
 
 
+def requested_result(event: ApprovalRequested) -> dict[str, object]:
+    """A call that the client runs, as in the answer to a turn that pauses."""
+    path = f"/v1/turns/{quote(event.turn, safe='')}/tools/{quote(event.id, safe='')}"
+    return {
+        "call": event.id,
+        "tool": event.name,
+        "arguments": event.arguments,
+        "expires_at": event.expires_at,
+        "return": path,
+    }
+
+
 def _question(question: Question | None) -> dict[str, object]:
     return {} if question is None else {"question": question}
 
@@ -193,7 +242,8 @@ async def _found(orchestrator: "Orchestrator", caller: Principal, effect: str) -
     return await find_effect(ports, caller, effect, operator=role)
 
 
-def _shown(wait: Wait) -> dict[str, object]:
+def shown_wait(wait: Wait) -> dict[str, object]:
+    """What waits, whatever it waits for."""
     return {
         "turn": wait.turn,
         "session": wait.key.session,
@@ -207,19 +257,17 @@ def _shown(wait: Wait) -> dict[str, object]:
 
 
 def _asked(wait: Wait, caller: Principal) -> dict[str, object]:
-    own = caller.subject == wait.key.subject
-    may = own if wait.role is None else wait.role in caller.roles and (wait.own or not own)
     return {
         "role": wait.role,
         "kind": wait.kind,
         "expires_at": wait.expires_at,
         "decide": _decide_path(wait.turn, wait.call),
-        "may_decide": may,
+        "may_decide": may_decide(caller, wait),
     } | _question(wait.question)
 
 
 def _effect(wait: Wait) -> dict[str, object]:
-    return {"effect": wait.id, **_shown(wait)}
+    return {"effect": wait.id, **shown_wait(wait)}
 
 
 def _decide_path(turn: str, call: str) -> str:

@@ -7,15 +7,16 @@ import msgspec
 from msgspec import Struct, field
 
 from seawall.hosts.http.bodies import decode, idempotency_key
+from seawall.hosts.http.effects import shown_wait
 from seawall.hosts.http.exchange import Exchange
-from seawall.hosts.http.sessions import authenticated_owner
-from seawall.pipeline.decisions import hand_back
+from seawall.hosts.http.sessions import authenticated_owner, read_page
+from seawall.pipeline.decisions import hand_back, list_waits, may_decide
 from seawall.pipeline.handover import add_message
 
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
 
-__all__ = ["PersonMessage", "post_message"]
+__all__ = ["PersonMessage", "list_handovers", "post_message"]
 
 _MAX_TEXT_CHARACTERS = 16_384
 _MAX_NOTE_CHARACTERS = 2_000
@@ -51,6 +52,31 @@ class PersonMessage(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 _decoder = msgspec.json.Decoder(PersonMessage)
+
+
+async def list_handovers(orchestrator: "Orchestrator", exchange: Exchange) -> None:
+    """`GET /v1/handovers?limit=&cursor=`: conversations of the caller, or that it may answer."""
+    caller = await authenticated_owner(orchestrator, exchange)
+    limit, cursor = read_page(exchange)
+    page = await list_waits(
+        orchestrator.engine.pipeline.ports,
+        caller,
+        kinds=("person",),
+        operator="",
+        limit=limit,
+        cursor=cursor,
+    )
+    listed = [
+        shown_wait(each)
+        | {
+            "role": each.role,
+            "expires_at": each.expires_at,
+            "may_answer": may_decide(caller, each),
+            "messages": f"/v1/sessions/{quote(each.key.session, safe='')}/messages",
+        }
+        for each in page.waits
+    ]
+    await exchange.answer({"handovers": listed, "cursor": page.cursor})
 
 
 async def post_message(orchestrator: "Orchestrator", exchange: Exchange, session: str) -> None:

@@ -14,8 +14,13 @@ from seawall.events import Event
 from seawall.hosts.http.ag_ui_body import AgUiBody
 from seawall.hosts.http.bodies import IDENTIFIER_PATTERN, KEY_PATTERN, TurnBody
 from seawall.hosts.http.chat_body import ChatBody
+from seawall.hosts.http.client_tools import MAX_TOOLS, TOOL_NAME_PATTERN, OwnToolDefinition
+from seawall.hosts.http.effects import ResultBody
+from seawall.hosts.http.memory import CorrectionBody
+from seawall.hosts.http.openapi_files import bound_attachments, file_paths, file_schemas
 from seawall.hosts.http.sessions import SessionTurn
 from seawall.hosts.http.ui_body import UiBody
+from seawall.settings import AttachmentSettings, MemorySettings
 
 __all__ = ["openapi_document"]
 
@@ -134,32 +139,52 @@ _SESSION_FIELDS: dict[str, Schema] = {
 }
 
 
-def openapi_document(settings: ServerSettings, *, mcp: bool = False) -> bytes:
+def openapi_document(
+    settings: ServerSettings,
+    memory: MemorySettings,
+    *,
+    mcp: bool = False,
+    files: AttachmentSettings | None = None,
+) -> bytes:
     """Build the OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0).
 
     Args:
         settings: Their limits become part of the schemas.
+        memory: Likewise.
         mcp: Whether there is the endpoint of the Model Context Protocol.
+        files: Likewise; None where no files are taken.
 
     Returns:
         JSON.
     """
     (*_, event), schemas = msgspec.json.schema_components(
-        [TurnBody, ChatBody, UiBody, AgUiBody, SessionTurn, Event],
+        [
+            *(TurnBody, ChatBody, UiBody, AgUiBody, CorrectionBody, SessionTurn),
+            *(OwnToolDefinition, ResultBody, Event),
+        ],
         ref_template="#/components/schemas/{name}",
     )
     schemas["Event"] = event
     _bound_turn(schemas["TurnBody"]["properties"], settings)
     _bound_chat(schemas, settings)
     _bound_ui(schemas, settings)
+    schemas["CorrectionBody"]["properties"]["text"] = {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": memory.characters,
+        "pattern": "^[^\\u0000]*\\S[^\\u0000]*$",
+    }
     schemas["Verdict"] = _VERDICT
     schemas["ResolutionBody"] = _RESOLUTION
     schemas["PersonMessage"] = _PERSON_MESSAGE
-    schemas |= _answers()
+    bound_attachments(schemas, files)
+    schemas |= _answers() | (file_schemas() if files is not None else {})
     document = {
         "openapi": "3.1.0",
         "info": {"title": "Seawall", "version": "1"},
-        "paths": _paths() | (_mcp_paths() if mcp else {}),
+        "paths": _paths()
+        | (_mcp_paths() if mcp else {})
+        | (file_paths() if files is not None else {}),
         "security": [{"bearer": []}, {"apiKey": []}],
         "components": {
             "schemas": schemas,
@@ -179,6 +204,14 @@ def _bound_turn(fields: dict[str, Schema], settings: ServerSettings) -> None:
     fields["text"] = _message_text(settings)
     for name in ("session", "agent"):
         fields[name] = _nullable({"type": "string", "pattern": IDENTIFIER_PATTERN})
+    _bound_own_tools(fields, settings)
+
+
+def _bound_own_tools(fields: dict[str, Schema], settings: ServerSettings) -> None:
+    """What a client brings to a turn, in formats of our own."""
+    fields["tools"] = _nullable(_list_of(_ref("OwnToolDefinition")) | {"maxItems": MAX_TOOLS})
+    fields["tool_choice"] = _nullable({"type": "string", "pattern": TOOL_NAME_PATTERN})
+    fields["instructions"] = {"anyOf": [_message_text(settings), {"const": ""}, _NULL]}
 
 
 def _bound_chat(schemas: dict[str, Schema], settings: ServerSettings) -> None:
@@ -190,11 +223,20 @@ def _bound_chat(schemas: dict[str, Schema], settings: ServerSettings) -> None:
     schemas["SchemaFormat"]["properties"]["schema"] = _nullable(
         _OBJECT | {"description": "A JSON Schema; `pattern` and `format` in it are not checked."}
     )
-    for name in ("tools", "functions"):
-        fields[name] = _nullable({"type": "array", "maxItems": 0})
-    for name in ("audio", "web_search_options"):
+    for name in ("ToolDefinition", "OwnToolDefinition"):
+        described = schemas[name]["properties"]
+        described["name"] = {"type": "string", "pattern": TOOL_NAME_PATTERN}
+        described["parameters"] = _nullable(
+            _OBJECT | {"description": "A JSON Schema of the type object."}
+        )
+    fields["tools"] = _nullable(_list_of(_ref("ChatTool")) | {"maxItems": MAX_TOOLS})
+    fields["functions"] = _nullable({"type": "array", "maxItems": 0})
+    for name in ("audio", "moderation", "web_search_options"):
         fields[name] = _NULL
-    fields["tool_choice"] = {"enum": [None, "none", "auto"]}
+    fields["tool_choice"] = {
+        "anyOf": [{"enum": ["none", "auto", "required"]}, _OBJECT, _NULL],
+        "description": "Also a function of `tools`, or `allowed_tools`.",
+    }
     fields["function_call"] = {"enum": [None, "none"]}
     fields["logprobs"] = {"enum": [None, False]}
     fields["top_logprobs"] = {"enum": [None, 0]}
@@ -209,17 +251,19 @@ def _bound_ui(schemas: dict[str, Schema], settings: ServerSettings) -> None:
         "minItems": 1,
         "maxItems": settings.max_messages,
         "description": "The last one is the user's, with an `id` and parts of text; or the "
-        "assistant's, with decisions about calls that wait.",
+        "assistant's, with decisions about calls that wait, or results of the client's tools.",
     }
+    _bound_own_tools(fields, settings)
     fields = schemas["AgUiBody"]["properties"]
     fields["threadId"] = {"type": "string", "pattern": IDENTIFIER_PATTERN}
     fields["runId"] = {"type": "string", "pattern": KEY_PATTERN, "maxLength": 128}
     fields["messages"] |= {
         "maxItems": settings.max_messages,
-        "description": "The last one is the user's, with text; it does not count with `resume`.",
+        "description": "The last one is the user's, with text, or the result of one of the "
+        "client's tools; it does not count with `resume`.",
     }
-    for name in ("tools", "context"):
-        fields[name] = _nullable({"type": "array", "maxItems": 0})
+    fields["tools"] = _nullable(_list_of(_ref("ToolDefinition")) | {"maxItems": MAX_TOOLS})
+    fields["context"] = _nullable({"type": "array", "maxItems": 0})
     fields["state"] = {"enum": [None, {}, [], ""]}
     fields["resume"] = _nullable(_list_of(_ref("Resume")) | {"maxItems": 100})
 
@@ -277,9 +321,12 @@ def _answers() -> dict[str, Schema]:
                 "status": {"const": "paused"},
                 "text": _TEXT,
                 "approvals": _list_of(_ref("RequestedApproval")),
+                "client_calls": _list_of(_ref("ClientCall")),
                 "events": _TEXT,
             }
         ),
+        "ClientCall": _closed(requested | {"expires_at": _NUMBER, "return": _TEXT}),
+        "Returned": _closed({"turn": _TEXT, "call": _TEXT, "events": _TEXT}),
         "RequestedApproval": _closed(requested | approval, question=_ref("Question")),
         "Decided": _closed({"turn": _TEXT, "call": _TEXT, "decision": decision, "events": _TEXT}),
         "ApprovalList": _closed(
@@ -306,7 +353,28 @@ def _answers() -> dict[str, Schema]:
         ),
         "UnknownEffect": _closed(_CALL_FIELDS | {"effect": _TEXT}),
         "EffectList": _closed(
-            {"effects": _list_of(_ref("UnknownEffect")), "cursor": {"type": ["string", "null"]}}
+            {
+                "effects": _list_of(
+                    _closed(_CALL_FIELDS | {"effect": _TEXT, "may_resolve": {"type": "boolean"}})
+                ),
+                "cursor": {"type": ["string", "null"]},
+            }
+        ),
+        "HandoverList": _closed(
+            {
+                "handovers": _list_of(
+                    _closed(
+                        _CALL_FIELDS
+                        | {
+                            "role": {"type": ["string", "null"]},
+                            "expires_at": _NUMBER,
+                            "may_answer": {"type": "boolean"},
+                            "messages": _TEXT,
+                        }
+                    )
+                ),
+                "cursor": {"type": ["string", "null"]},
+            }
         ),
         "Resolved": _closed({"effect": _TEXT, "turn": _TEXT, "decision": decision}),
         "ChatCompletion": _closed(
@@ -332,6 +400,16 @@ def _answers() -> dict[str, Schema]:
         "SessionTurns": _closed(
             _SESSION_FIELDS | {"turns": _list_of(record), "cursor": {"type": ["string", "null"]}}
         ),
+        "Fact": _closed(
+            {
+                **dict.fromkeys(("id", "key", "text", "agent", "session", "turn"), _TEXT),
+                "said": {"type": "boolean"},
+                "by": {"enum": ["agent", "subject"]},
+                "version": _COUNT,
+                **dict.fromkeys(("created_at", "updated_at", "expires_at"), _NUMBER),
+            }
+        ),
+        "Memory": _closed({"facts": _list_of(_ref("Fact"))}),
         "Health": _closed({"status": {"enum": ["alive", "ready"]}}),
     }
 
@@ -342,6 +420,7 @@ def _paths() -> dict[str, Any]:
     session = _parameter("session", "path", "A session of the caller's own.", identifier)
     turn = _parameter("turn", "path", "A turn of the caller's own.", identifier)
     effect = _parameter("effect", "path", "An effect of unknown outcome.", identifier)
+    fact = _parameter("fact", "path", "A fact about the caller.", identifier)
     page = [
         _parameter(
             "limit",
@@ -366,10 +445,11 @@ def _paths() -> dict[str, Any]:
                         "The durable answer, or its events as they happen.",
                         _json("TurnAnswer") | frames,
                         "Server-Timing",
+                        "Seawall-Client-Instructions",
                     ),
                     "202": _answer(
-                        "Not streamed: a background turn, or one that waits for approval. Its "
-                        "events are at `events`.",
+                        "Not streamed: a background turn, or one that waits for approval or for "
+                        "its client. Its events are at `events`.",
                         {
                             "application/json": {
                                 "schema": {"anyOf": [_ref("TurnAccepted"), _ref("TurnPaused202")]}
@@ -414,6 +494,18 @@ def _paths() -> dict[str, Any]:
                 ],
             )
         },
+        "/v1/turns/{turn}/tools/{call}": {
+            "post": _operation(
+                "Return the result of a call that the client runs; the turn continues",
+                {"200": _answer("The result was taken.", _json("Returned"))},
+                (*_POSTED, 409),
+                body="ResultBody",
+                parameters=[
+                    _parameter("turn", "path", "A paused turn.", identifier),
+                    _parameter("call", "path", "The call that waits.", identifier),
+                ],
+            )
+        },
         "/v1/approvals": {
             "get": _operation(
                 "Calls that wait for approval: the caller's, and those it may decide about",
@@ -438,6 +530,14 @@ def _paths() -> dict[str, Any]:
                 _DECIDED,
                 body="PersonMessage",
                 parameters=[session, key],
+            )
+        },
+        "/v1/handovers": {
+            "get": _operation(
+                "Conversations that wait for a person: the caller's, and those it may answer",
+                {"200": _answer("A page of conversations.", _json("HandoverList"))},
+                (*_OWNED, 422),
+                parameters=page,
             )
         },
         "/v1/effects": {
@@ -473,6 +573,7 @@ def _paths() -> dict[str, Any]:
                         "A chat completion, or a stream of chunks.",
                         _json("ChatCompletion") | chunks,
                         "Seawall-Session",
+                        "Seawall-Client-Instructions",
                     )
                 },
                 _TURN,
@@ -579,6 +680,39 @@ def _paths() -> dict[str, Any]:
                 parameters=[session],
             ),
         },
+        "/v1/memory": {
+            "get": _operation(
+                "What is remembered of the caller",
+                {"200": _answer("All facts.", _json("Memory"))},
+                (*_OWNED, 403),
+            ),
+            "delete": _operation(
+                "Delete all that is remembered of the caller",
+                {"204": _answer("It was deleted.")},
+                (*_OWNED, 403),
+            ),
+        },
+        "/v1/memory/{fact}": {
+            "get": _operation(
+                "A fact that is remembered of the caller",
+                {"200": _answer("The fact.", _json("Fact"))},
+                (*_OWNED, 403, 404),
+                parameters=[fact],
+            ),
+            "patch": _operation(
+                "Correct a fact",
+                {"200": _answer("The corrected fact.", _json("Fact"))},
+                (*_POSTED, 403),
+                body="CorrectionBody",
+                parameters=[fact],
+            ),
+            "delete": _operation(
+                "Delete a fact",
+                {"204": _answer("The fact was deleted.")},
+                (*_OWNED, 403, 404),
+                parameters=[fact],
+            ),
+        },
         "/livez": _open("Liveness probe", "The process is alive.", health),
         "/readyz": _open("Readiness probe", "The server accepts turns.", health),
         "/metrics": _open(
@@ -667,6 +801,8 @@ def _headers() -> dict[str, Any]:
         "Server-Timing": "Duration of each stage, for a response that is not streamed.",
         "Location": "Address of the turn's events.",
         "Seawall-Session": "The session of the turn.",
+        "Seawall-Client-Instructions": "What became of the client's instructions: appended or "
+        "ignored; without any there is no header.",
         "X-Vercel-AI-UI-Message-Stream": "Version of the stream: v1.",
         "WWW-Authenticate": "How to authenticate.",
         "Allow": "The allowed methods.",

@@ -114,10 +114,12 @@ async def show_session(orchestrator: "Orchestrator", exchange: Exchange, session
 
 
 async def delete_session(orchestrator: "Orchestrator", exchange: Exchange, session: str) -> None:
-    """`DELETE /v1/sessions/{id}`: deletes the session and its turns."""
+    """`DELETE /v1/sessions/{id}`: deletes the session, its turns and its files."""
     owner = await authenticated_owner(orchestrator, exchange)
     async with call_limit(orchestrator):
         await orchestrator.engine.store.delete(_key(owner, session))
+        if orchestrator.engine.files is not None:
+            await orchestrator.engine.files.store.delete_session(_key(owner, session))
     await exchange.no_content()
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from seawall.errors import (
     Unauthenticated,
 )
 from seawall.events import (
+    AgentSelected,
     ApprovalRequested,
     Event,
     IntentDetected,
@@ -40,9 +41,10 @@ from seawall.hosts.http.exchange import (
 )
 from seawall.identity import Credential
 from seawall.pipeline.replay import advance, width
-from seawall.turn import Principal, TurnRequest
+from seawall.turn import AnswerOptions, Principal, TurnRequest
 
 if TYPE_CHECKING:
+    from seawall.config import ServerSettings
     from seawall.orchestrator import Orchestrator
     from seawall.pipeline.live import LiveTurn
 
@@ -54,6 +56,7 @@ __all__ = [
     "answer_turn_events",
     "check_capacity",
     "claimed_tenant",
+    "instructions_header",
     "run_turn",
     "while_connected",
 ]
@@ -109,6 +112,12 @@ class Pause:
         kinds = ("approval", "input")
         return [requested_approval(each) for each in self.waits() if each.kind in kinds]
 
+    def client_calls(self) -> list[dict[str, object]]:
+        """Calls that the client runs, and where their results are returned."""
+        from seawall.hosts.http.effects import requested_result  # noqa: PLC0415 - seldom
+
+        return [requested_result(each) for each in self.waits() if each.kind == "client"]
+
 
 async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     """`POST /v1/turns`: one turn, as server-sent events or as one JSON object.
@@ -121,13 +130,40 @@ async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     key = idempotency_key(exchange.headers.get(b"idempotency-key"))
     raw = await exchange.body(limit=settings.max_body_bytes, seconds=settings.body_seconds)
     body = decode(_decoder, raw)
-    request = exchange.with_deadline(turn_request(body, key=key, settings=settings))
+    options = _client_options(body, settings)
+    request = exchange.with_deadline(
+        turn_request(body, key=key, settings=settings, options=options)
+    )
+    if body.attachments:
+        from seawall.hosts.http.attachments import with_turn_files  # noqa: PLC0415 - if there are
+
+        request = await with_turn_files(orchestrator, exchange, request, body.attachments)
     accepts = b"text/event-stream" in exchange.headers.get(b"accept", b"")
     stream = accepts if body.stream is None else body.stream
     answer = _respond_stream if stream else _respond_json
     if request.background and not stream:
         answer = _respond_accepted
     await answer(orchestrator, exchange, request, credential)
+
+
+def _client_options(body: TurnBody, settings: "ServerSettings") -> AnswerOptions | None:
+    """What the client brings to the turn; None for nothing."""
+    if (
+        not body.tools
+        and not body.instructions
+        and body.tool_choice in (None, "auto")
+        and body.parallel_tool_calls is not False
+    ):
+        return None
+    from seawall.hosts.http.client_tools import client_options  # noqa: PLC0415 - seldom
+
+    return client_options(
+        body.tools,
+        body.tool_choice,
+        parallel=body.parallel_tool_calls,
+        instructions=body.instructions,
+        settings=settings,
+    )
 
 
 async def answer_turn_events(orchestrator: "Orchestrator", exchange: Exchange, turn: str) -> None:
@@ -253,6 +289,7 @@ async def _respond_stream(
 ) -> None:
     """Stream the events; a turn that fails before its first event is answered with a problem."""
     frames = _EventFrames()
+    early: list[Event] = []
     last = b""
     turn = request.id  # another, if the turn with its key is replayed or continued
 
@@ -264,7 +301,12 @@ async def _respond_stream(
             last = frames.frame(events[-1])  # sent together with the end of the body
             return
         if not exchange.started:
-            await exchange.start(200, EVENT_STREAM)
+            named = _instruction_headers(orchestrator, request, events)
+            early.extend(events)
+            if named is None:
+                return
+            await exchange.start(200, [*EVENT_STREAM, *named])
+            events = tuple(early)
         if type(events[0]) is TextDelta:
             await exchange.write_text(b"".join(map(frames.frame, events)))
         else:
@@ -306,18 +348,50 @@ async def _respond_json(
     With 202 if it has paused.
     """
     reply = Reply()
+    headers: list[tuple[bytes, bytes]] = []
 
     async def emit(*events: Event) -> None:
         for event in events:
             reply.take(event)
+        if not headers:
+            headers.extend(_instruction_headers(orchestrator, request, events) or ())
 
     await run_turn(orchestrator, exchange, request, credential, emit)
     if reply.pause.paused is not None:
-        await _respond_paused(exchange, reply.pause, "".join(reply.text))
+        await _respond_paused(exchange, reply.pause, "".join(reply.text), headers)
         return
     answer = reply.answer | {"text": "".join(reply.text), "tool_calls": reply.calls}
     timing = ", ".join(f"{stage};dur={spent:g}" for stage, spent in reply.timings.items())
-    await exchange.answer(answer, headers=[(b"server-timing", timing.encode())])
+    await exchange.answer(answer, headers=[(b"server-timing", timing.encode()), *headers])
+
+
+def _instruction_headers(
+    orchestrator: "Orchestrator", request: TurnRequest, events: Sequence[Event]
+) -> Sequence[tuple[bytes, bytes]] | None:
+    """What became of the client's instructions; empty without any, None while it is not known.
+
+    Args:
+        orchestrator: Whose agents decide.
+        request: Of the client.
+        events: The next of the turn.
+    """
+    if request.options is None or not request.options.instructions:
+        return ()
+    for event in events:
+        if type(event) is AgentSelected and event.reason != "handoff":
+            return [instructions_header(orchestrator, event.agent)]
+    return None
+
+
+def instructions_header(orchestrator: "Orchestrator", agent: str) -> tuple[bytes, bytes]:
+    """The header that says what an agent has made of the client's instructions.
+
+    Args:
+        orchestrator: Whose agent it is.
+        agent: Its name.
+    """
+    policy = orchestrator.engine.agents[agent].client_instructions
+    return (b"seawall-client-instructions", b"appended" if policy == "append" else b"ignored")
 
 
 class Reply:
@@ -371,7 +445,9 @@ class Reply:
         self.timings.update(event.timings)
 
 
-async def _respond_paused(exchange: Exchange, pause: Pause, text: str) -> None:
+async def _respond_paused(
+    exchange: Exchange, pause: Pause, text: str, headers: list[tuple[bytes, bytes]]
+) -> None:
     paused = pause.paused
     assert paused is not None  # noqa: S101 - see its only caller
     location = f"/v1/turns/{paused.turn}/events"
@@ -383,10 +459,11 @@ async def _respond_paused(exchange: Exchange, pause: Pause, text: str) -> None:
             "status": "paused",
             "text": text,
             "approvals": pause.approvals(),
+            "client_calls": pause.client_calls(),
             "events": location,
         },
         status=202,
-        headers=[(b"location", location.encode())],
+        headers=[(b"location", location.encode()), *headers],
     )
 
 

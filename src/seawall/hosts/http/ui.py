@@ -10,8 +10,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec import structs
 
-from seawall.errors import Problem, ServerStopping, TurnNotFound, TurnPostponed
+from seawall.errors import InvalidField, Problem, ServerStopping, TurnNotFound, TurnPostponed
 from seawall.events import Event, TextDelta, TurnQueued, TurnStarted
 from seawall.hosts.http.bodies import decode, idempotency_key, identifier
 from seawall.hosts.http.conversations import (
@@ -22,8 +23,9 @@ from seawall.hosts.http.conversations import (
 )
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.turns import EVENT_STREAM, check_capacity, run_turn, while_connected
-from seawall.hosts.http.ui_body import UiBody, answers_of, newest_message, text_of
+from seawall.hosts.http.ui_body import UiBody, answers_of, newest_message, results_of, text_of
 from seawall.hosts.http.ui_stream import UiStream
+from seawall.requests import session_of
 from seawall.turn import TurnRequest
 
 if TYPE_CHECKING:
@@ -48,26 +50,88 @@ async def answer_ui_chat(orchestrator: "Orchestrator", exchange: Exchange) -> No
     body = decode(_decoder, raw)
     index, message = newest_message(body, settings)
     if message.role == "assistant":
-        answers = answers_of(message, index)
-        conversation = await open_conversation(orchestrator, exchange, body.id)
-        turn, after = await decide_calls(orchestrator, conversation, answers)
-        rejected = frozenset(
-            call_of(each.wait, body.id, each.field)[1]
-            for each in answers
-            if each.verdict.decision == "reject"
-        )
-        stream = UiStream(rejected)
-        await _follow(orchestrator, exchange, conversation, turn, after=after, stream=stream)
+        await _continue(orchestrator, exchange, body, index)
         return
-    text, own = text_of(message, index, settings)
+    text, own, files = text_of(message, index, settings)
     conversation = await open_conversation(orchestrator, exchange, body.id)
     request = conversation.request(
         text,
         agent=body.agent,
         key=key or f"ui.{body.id}.{own}",
         background=bool(body.background),
+        options=body.options(settings),
     )
+    if files:
+        from seawall.hosts.http.attachments import (  # noqa: PLC0415 - only if there are
+            file_at,
+            with_attachments,
+        )
+
+        sent = [file_at(each.url, each.field, name=each.name) for each in files]
+        request = await with_attachments(orchestrator, exchange, request, sent)
     await _run(orchestrator, exchange, exchange.with_deadline(request))
+
+
+async def _continue(
+    orchestrator: "Orchestrator", exchange: Exchange, body: UiBody, index: int
+) -> None:
+    """Take the decisions and results in an answer; stream what the turn does then.
+
+    Raises:
+        InvalidField: There are none.
+    """
+    message = body.messages[index]
+    answers, results = answers_of(message, index), results_of(message, index)
+    if not answers and not results:
+        raise InvalidField(
+            "The last message must be the user's, or have a decision about a call, or a result.",
+            field=f"messages[{index}].role",
+        )
+    options = body.options(orchestrator.settings.server)
+    conversation = await open_conversation(orchestrator, exchange, body.id)
+    rejected = frozenset(
+        call_of(each.wait, body.id, each.field)[1]
+        for each in answers
+        if each.verdict.decision == "reject"
+    )
+    stream = UiStream(rejected, frozenset(results))
+    owner, returned = conversation.owner, None
+    if results:
+        from seawall.hosts.http.client_calls import return_call_results  # noqa: PLC0415 - seldom
+
+        named = f"messages[{index}].id"
+        if session_of(message.id) != body.id:
+            raise InvalidField("There is no turn of this id.", field=named)
+        returned = await return_call_results(
+            orchestrator,
+            owner,
+            message.id,
+            results,
+            options=options,
+            wake=not answers,
+            named=named,
+        )
+    turn, after = message.id, returned.after if returned is not None else 0
+    if answers:
+        turn, decided = await decide_calls(orchestrator, conversation, answers)
+        after = min(after or decided, decided)
+    events = _events(orchestrator, conversation, turn, after=after)
+    if returned is not None:
+        from seawall.hosts.http.client_calls import events_after_results  # noqa: PLC0415 - seldom
+
+        returned = structs.replace(returned, after=after)
+        events = events_after_results(orchestrator, owner, returned)
+    await _follow(exchange, conversation, turn, events, stream=stream)
+
+
+async def _events(
+    orchestrator: "Orchestrator", conversation: Conversation, turn: str, *, after: int
+) -> AsyncGenerator[Event, None]:
+    """The events of a turn beyond a position."""
+    found = orchestrator.engine.events(conversation.owner, turn, after=after)
+    async with aclosing(found):
+        async for _, event in found:
+            yield event
 
 
 async def resume_ui_chat(orchestrator: "Orchestrator", exchange: Exchange, chat: str) -> None:
@@ -83,7 +147,8 @@ async def resume_ui_chat(orchestrator: "Orchestrator", exchange: Exchange, chat:
         return
     turn = conversation.active
     try:
-        await _follow(orchestrator, exchange, conversation, turn, after=0, stream=UiStream())
+        events = _events(orchestrator, conversation, turn, after=0)
+        await _follow(exchange, conversation, turn, events, stream=UiStream())
     except TurnNotFound:  # it has ended meanwhile, and nothing of it is stored
         await exchange.no_content()
 
@@ -112,23 +177,19 @@ async def _run(orchestrator: "Orchestrator", exchange: Exchange, request: TurnRe
 
 
 async def _follow(
-    orchestrator: "Orchestrator",
     exchange: Exchange,
     conversation: Conversation,
     turn: str,
+    events: AsyncGenerator[Event, None],
     *,
-    after: int,
     stream: UiStream,
 ) -> None:
-    """Stream the events of a turn beyond a position."""
+    """Stream the events of a turn."""
 
     async def forward() -> None:
-        events: AsyncGenerator[tuple[int, Event], None] = orchestrator.engine.events(
-            conversation.owner, turn, after=after
-        )
         begun = stream.start(turn, conversation.session)
         async with aclosing(events):
-            async for _, event in events:
+            async for event in events:
                 frames = b"" if isinstance(event, TurnStarted) else stream.take(event)
                 if not exchange.started:
                     await _open(exchange, conversation.session)

@@ -1,16 +1,27 @@
 """The body of a request of the AI SDK's chat transport: decoded, validated."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import msgspec
 from msgspec import Meta, Struct
 
 from seawall.config import ServerSettings
 from seawall.errors import InvalidField
 from seawall.hosts.http.bodies import checked_key, checked_text, identifier
+from seawall.hosts.http.client_tools import client_options
 from seawall.hosts.http.conversations import Answer
 from seawall.pipeline.decisions import Verdict
+from seawall.turn import AnswerOptions
 
-__all__ = ["UiBody", "UiMessage", "answers_of", "newest_message", "text_of"]
+__all__ = [
+    "UiBody",
+    "UiFile",
+    "UiMessage",
+    "answers_of",
+    "newest_message",
+    "results_of",
+    "text_of",
+]
 
 _MAX_MESSAGE_ID_CHARACTERS = 128
 
@@ -23,13 +34,48 @@ class UiApproval(Struct, frozen=True):
     reason: Annotated[str, Meta(max_length=2_000)] | None = None
 
 
-class UiPart(Struct, frozen=True):
-    """A part of a message: what is read of any kind of part."""
+class UiPart(
+    Struct,
+    frozen=True,
+    rename={
+        "call": "toolCallId",
+        "error": "errorText",
+        "executed": "providerExecuted",
+    },
+):
+    """A part of a message: what is read of any kind of part.
+
+    Attributes:
+        type: Its kind.
+        text: Of a text.
+        state: Of a call, among others.
+        approval: Of a call that needs one.
+        call: Id of a call.
+        output: Its result, any JSON.
+        error: Its error.
+        executed: Whether it was executed here, not by the client.
+        url: Of a file: a data URL, or the id of an upload.
+        filename: Of a file.
+    """
 
     type: str
     text: str | None = None
     state: str | None = None
     approval: UiApproval | None = None
+    call: str | None = None
+    output: Any = None
+    error: str | None = None
+    executed: bool | None = None
+    url: str | None = None
+    filename: str | None = None
+
+
+class UiFile(Struct, frozen=True):
+    """A file of a message: its path in the body, its data URL or the id of an upload, its name."""
+
+    field: str
+    url: str
+    name: str
 
 
 class UiMessage(Struct, frozen=True):
@@ -50,6 +96,10 @@ class UiBody(Struct, frozen=True, rename={"message_id": "messageId"}):
         message_id: Of an answer whose calls were decided.
         agent: The agent that answers.
         background: The turn is completed even if the client disconnects.
+        tools: As in `TurnBody`; so are the following.
+        tool_choice: Of the first model call.
+        parallel_tool_calls: Whether one step may have several calls.
+        instructions: Of the client.
     """
 
     id: str
@@ -58,6 +108,24 @@ class UiBody(Struct, frozen=True, rename={"message_id": "messageId"}):
     message_id: str | None = None
     agent: str | None = None
     background: bool | None = None
+    tools: list[Any] | None = None
+    tool_choice: str | None = None
+    parallel_tool_calls: bool | None = None
+    instructions: str | None = None
+
+    def options(self, settings: ServerSettings) -> AnswerOptions | None:
+        """What the client brings to the turn; None for nothing.
+
+        Raises:
+            InvalidField: It is not valid.
+        """
+        return client_options(
+            self.tools,
+            self.tool_choice,
+            parallel=self.parallel_tool_calls,
+            instructions=self.instructions,
+            settings=settings,
+        )
 
 
 def newest_message(body: UiBody, settings: ServerSettings) -> tuple[int, UiMessage]:
@@ -84,8 +152,10 @@ def newest_message(body: UiBody, settings: ServerSettings) -> tuple[int, UiMessa
     return index, message
 
 
-def text_of(message: UiMessage, index: int, settings: ServerSettings) -> tuple[str, str]:
-    """The text of a user's message, and the idempotency key that is made of its id.
+def text_of(
+    message: UiMessage, index: int, settings: ServerSettings
+) -> tuple[str, str, list[UiFile]]:
+    """The text of a user's message, the idempotency key that is made of its id, and its files.
 
     Args:
         message: Of the user.
@@ -93,31 +163,64 @@ def text_of(message: UiMessage, index: int, settings: ServerSettings) -> tuple[s
         settings: Their limits apply.
 
     Raises:
-        InvalidField: It has something else than text, or no id.
+        InvalidField: It has something else than text and files, or no id.
     """
     field = f"messages[{index}]"
     parts: list[str] = []
+    files: list[UiFile] = []
     for number, part in enumerate(message.parts):
-        if part.type != "text":
-            raise InvalidField("Only text is offered.", field=f"{field}.parts[{number}].type")
-        parts.append(part.text or "")
+        where = f"{field}.parts[{number}]"
+        if part.type == "file":
+            files.append(UiFile(f"{where}.url", part.url or "", part.filename or ""))
+        elif part.type == "text":
+            parts.append(part.text or "")
+        else:
+            raise InvalidField("Must be text, or a file.", field=f"{where}.type")
     if len(message.id) > _MAX_MESSAGE_ID_CHARACTERS:
         raise InvalidField(
             f"Must be at most {_MAX_MESSAGE_ID_CHARACTERS} characters.", field=f"{field}.id"
         )
     key = checked_key(message.id, f"{field}.id")
-    return checked_text("".join(parts), f"{field}.parts", settings), key
+    text = checked_text("".join(parts), f"{field}.parts", settings, required=not files)
+    return text, key, files
+
+
+def results_of(message: UiMessage, index: int) -> dict[str, tuple[str, bool, str]]:
+    """Results of calls that the client has run, in an answer that it sends back.
+
+    Args:
+        message: Of the assistant.
+        index: Its index.
+
+    Returns:
+        By id of the call: its content, whether it is an error, and its path in the body.
+    """
+    found: dict[str, tuple[str, bool, str]] = {}
+    for number, part in enumerate(message.parts):
+        if part.call is None or part.executed:
+            continue
+        path = f"messages[{index}].parts[{number}]"
+        if part.state == "output-error":
+            found[part.call] = (part.error or "It failed.", True, f"{path}.errorText")
+        elif part.state == "output-available":
+            found[part.call] = (_text_of_output(part.output), False, f"{path}.output")
+    return found
+
+
+def _text_of_output(output: object) -> str:
+    """A text as it is, anything else as JSON."""
+    return output if isinstance(output, str) else msgspec.json.encode(output).decode()
 
 
 def answers_of(message: UiMessage, index: int) -> list[Answer]:
-    """The decisions in an answer that the client sends back.
+    """The decisions in an answer that the client sends back; empty for none.
 
     Args:
         message: Of the assistant.
         index: Its index.
 
     Raises:
-        InvalidField: There are none.
+        InvalidField: A decision is missing.
     """
     field = f"messages[{index}]"
     answers: list[Answer] = []
@@ -132,9 +235,4 @@ def answers_of(message: UiMessage, index: int) -> list[Answer]:
             decision="approve" if approval.approved else "reject", note=approval.reason or ""
         )
         answers.append(Answer(approval.id, verdict, f"{where}.id"))
-    if not answers:
-        raise InvalidField(
-            "The last message must be the user's, or have a decision about a call.",
-            field=f"{field}.role",
-        )
     return answers

@@ -40,12 +40,27 @@ class UiStream:
 
     Attributes:
         rejected: Ids of calls that the client of this stream has rejected.
+        returned: Ids of calls whose results it has returned.
     """
 
-    __slots__ = ("_head", "_kind", "_metadata", "_number", "_returned", "_step", "rejected")
+    __slots__ = (
+        "_by_client",
+        "_head",
+        "_kind",
+        "_metadata",
+        "_number",
+        "_returned",
+        "_step",
+        "rejected",
+        "returned",
+    )
 
-    def __init__(self, rejected: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, rejected: frozenset[str] = frozenset(), returned: frozenset[str] = frozenset()
+    ) -> None:
         self.rejected = rejected
+        self.returned = returned
+        self._by_client: set[str] = set()  # calls in this stream
         self._metadata: dict[str, Any] = {}
         self._kind = ""  # of the open block: "text", "reasoning" or none
         self._number = 0  # of the open block, or the last one
@@ -129,8 +144,11 @@ class UiStream:
         return _frame(type="message-metadata", messageMetadata={"agent": event.agent})
 
     def _called(self, event: ToolCalled) -> bytes:
-        call: dict[str, Any] = {"toolCallId": event.id, "toolName": event.name}
-        call |= {"dynamic": True, "providerExecuted": True}
+        call: dict[str, Any] = {"toolCallId": event.id, "toolName": event.name, "dynamic": True}
+        if event.by_client:
+            self._by_client.add(event.id)
+        else:
+            call["providerExecuted"] = True
         before = self._close() + self._in_step()
         try:
             msgspec.json.decode(event.arguments)
@@ -147,13 +165,19 @@ class UiStream:
         self._returned = True
         if event.id in self.rejected:
             return frames + _frame(type="tool-output-denied", toolCallId=event.id)
-        result: dict[str, Any] = {"toolCallId": event.id, "dynamic": True, "providerExecuted": True}
+        if event.id in self.returned:
+            return frames  # the client has it
+        result: dict[str, Any] = {"toolCallId": event.id, "dynamic": True}
+        if event.id not in self._by_client:
+            result["providerExecuted"] = True
         if event.failed:
             return frames + _frame(type="tool-output-error", errorText=event.content, **result)
         return frames + _frame(type="tool-output-available", output=event.content, **result)
 
     def _requested(self, event: ApprovalRequested) -> bytes:
         frames = self._close()
+        if event.kind == "client":
+            return frames  # the call says so
         if event.kind == "approval" and event.role is None:
             wait = wait_id(event.turn, event.id)
             return frames + _frame(

@@ -81,6 +81,7 @@ from seawall.turn import Decision, Principal, SessionKey
 
 if TYPE_CHECKING:
     from seawall.storage.dynamodb.counters import DynamoDBCounters
+    from seawall.storage.dynamodb.facts import DynamoDBFacts
     from seawall.storage.dynamodb.journals import JournalTable
     from seawall.storage.dynamodb.notifications import NotificationTable
 
@@ -156,6 +157,12 @@ class DynamoDBStore:
         from seawall.storage.dynamodb.counters import DynamoDBCounters  # noqa: PLC0415 - not in turns
 
         return DynamoDBCounters(self.table.client, self.table.name)
+
+    def facts(self) -> "DynamoDBFacts":
+        """See `SessionStore.facts`."""
+        from seawall.storage.dynamodb.facts import DynamoDBFacts  # noqa: PLC0415 - seldom used
+
+        return DynamoDBFacts(self.table)
 
     @_translated
     async def begin(self, begin: Begin) -> Snapshot:
@@ -371,12 +378,14 @@ class DynamoDBStore:
     async def erase(self, owner: Principal) -> int:
         """See `SessionStore.erase`."""
         from seawall.storage.dynamodb.archives import erase_subject  # noqa: PLC0415 - as above
+        from seawall.storage.dynamodb.facts import memory_key  # noqa: PLC0415 - as above
 
         await self._jobs.delete(owner)
         await self._notifications().delete(owner)
         count, sessions = await erase_subject(self.table, owner)
         if sessions:  # their turns may have written a job until they ended
             await self._jobs.delete(owner, sessions)
+        await self.table.delete_all([memory_key(owner)])  # as above, something was remembered
         return count
 
     @_translated

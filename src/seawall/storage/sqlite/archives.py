@@ -7,6 +7,7 @@ import msgspec
 
 from seawall.storage.port import Archive, KeyRecord, Session
 from seawall.storage.sqlite.batches import decode_turn, delete_sessions
+from seawall.storage.sqlite.facts import erase_memory
 from seawall.storage.sqlite.thread import transaction
 from seawall.storage.values import MAX_PAGE_BYTES, encode_state, encode_turn
 from seawall.turn import Principal, SessionKey, TurnRecord
@@ -101,6 +102,7 @@ def erase_subject(connection: sqlite3.Connection, owner: Principal, now: float) 
                 f"DELETE FROM {table} WHERE tenant = ? AND subject = ?",  # noqa: S608
                 named,
             )
+        erase_memory(connection, owner)
     return int(count)
 
 

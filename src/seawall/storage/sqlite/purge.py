@@ -3,6 +3,7 @@
 import sqlite3
 
 from seawall.storage.sqlite.batches import delete_sessions
+from seawall.storage.sqlite.facts import purge_memories
 from seawall.storage.sqlite.thread import transaction
 
 __all__ = [
@@ -74,8 +75,8 @@ def record_trusted_time(connection: sqlite3.Connection, now: float) -> None:
 def purge_expired(connection: sqlite3.Connection, now: float, limit: int) -> int:
     """Delete at most `limit` expired sessions, and what else has expired; how many sessions.
 
-    Waits, notifications and sleeping jobs end with their session; audit records have a time of
-    their own.
+    Waits, notifications and sleeping jobs end with their session; audit records and memories have a
+    time of their own.
     """
     which = (
         "(SELECT tenant, subject, session FROM sessions WHERE expires_at <= ? "
@@ -97,4 +98,5 @@ def purge_expired(connection: sqlite3.Connection, now: float, limit: int) -> int
                 f"= ({table}.tenant, {table}.subject, {table}.session))"
             )
         connection.execute("DELETE FROM audit WHERE ends_at <= ?", (now,))
+        purge_memories(connection, now)
     return count

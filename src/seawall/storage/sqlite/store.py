@@ -75,6 +75,7 @@ from seawall.turn import Decision, Principal, SessionKey
 
 if TYPE_CHECKING:
     from seawall.storage.sqlite.counters import SqliteCounters
+    from seawall.storage.sqlite.facts import SqliteFacts
     from seawall.storage.sqlite.purge import ClockTrust
 
 __all__ = ["SqliteStore"]
@@ -175,6 +176,12 @@ class SqliteStore:
         from seawall.storage.sqlite.counters import SqliteCounters  # noqa: PLC0415 - seldom used
 
         return SqliteCounters(self)
+
+    def facts(self) -> "SqliteFacts":
+        """See `SessionStore.facts`."""
+        from seawall.storage.sqlite.facts import SqliteFacts  # noqa: PLC0415 - seldom used
+
+        return SqliteFacts(self)
 
     async def begin(self, begin: Begin) -> Snapshot:
         """See `SessionStore.begin`."""

@@ -1,5 +1,148 @@
-import { html } from "../view.js";
+// What waits for somebody: calls to decide about, effects to reconcile, conversations to answer.
+import { html, useEffect, useState } from "../view.js";
+import { get, may, post } from "../api.js";
+import { Arguments, Decision, History, fault } from "../decision.js";
+import { time } from "../format.js";
+import { link } from "../links.js";
 
-export default function Page() {
-  return html`<h1>Decide</h1>`;
+const REFRESH = 3000;
+
+export default function Decide() {
+  const [found, setFound] = useState(null);
+  const [problem, setProblem] = useState("");
+  const [asked, setAsked] = useState(0);
+  useEffect(() => {
+    let current = true;
+    let timer = 0;
+    const load = async () => {
+      try {
+        const [approvals, effects, handovers] = await Promise.all([
+          everything("approvals"), everything("effects"), everything("handovers"),
+        ]);
+        if (!current) return;
+        setFound({ approvals, effects, handovers });
+        setProblem("");
+      } catch (error) {
+        if (current) setProblem(error.message);
+      }
+      if (current) timer = setTimeout(load, document.hidden ? 5 * REFRESH : REFRESH);
+    };
+    load();
+    return () => { current = false; clearTimeout(timer); };
+  }, [asked]);
+  const again = () => setTimeout(() => setAsked((count) => count + 1), 1500);
+  if (!found) return html`<h1>Decide</h1>${problem ? html`<p class="notice bad" role="alert">${problem}</p>` : html`<p class="loading">Loading ...</p>`}`;
+  const { approvals, effects, handovers } = found;
+  const counts = `Calls that wait: ${approvals.length}. Effects to reconcile: ${effects.length}. Conversations: ${handovers.length}.`;
+  return html`
+    <h1>Decide</h1>
+    <p role="status" class="soft">${counts}</p>
+    ${problem && html`<p class="notice bad" role="alert">${problem}</p>`}
+    ${!may("approve") && html`<p class="notice">Without the permission to approve, you see and decide about your own calls only.</p>`}
+    <${Section} title="Calls that wait" items=${approvals} name=${(each) => `${each.turn} ${each.call} ${each.question?.number ?? ""}`} none="No call waits for a decision.">
+      ${(wait) => html`<${Card} wait=${wait}><${Arguments} text=${wait.arguments} /><${Decision} wait=${wait} decided=${again} /><//>`}<//>
+    <${Section} title="Effects to reconcile" items=${effects} name=${(each) => each.effect} none="No effect has an unknown outcome.">
+      ${(effect) => html`<${Card} wait=${effect}><${Arguments} text=${effect.arguments} /><${Resolution} effect=${effect} done=${again} /><//>`}<//>
+    <${Section} title="Conversations handed over" items=${handovers} name=${(each) => each.turn} none="No conversation waits for a person.">
+      ${(wait) => html`<${Card} wait=${wait} live><${Arguments} text=${wait.arguments} /><${Answer} wait=${wait} done=${again} /><//>`}<//>`;
+}
+
+async function everything(name) {
+  const page = await get(`/v1/${name}`, { limit: 100 });
+  return page[name];
+}
+
+// A list whose cards keep their state; what has gone stays until the next visit, marked as such.
+function Section({ title, items, name, none, children }) {
+  const [shown, setShown] = useState([]);
+  const present = new Set(items.map(name));
+  useEffect(() => {
+    setShown((before) => {
+      const known = new Map(before.map((each) => [name(each), each]));
+      for (const each of items) known.set(name(each), each);
+      return [...known.values()];
+    });
+  }, [items]);
+  return html`<section class="waiting"><h2>${title} ${items.length > 0 && html`<span class="tag">${items.length}</span>`}</h2>
+    ${shown.length === 0 && html`<p class="soft">${none}</p>`}
+    <div class="cards">${shown.map((each) => html`<div key=${name(each)} class=${present.has(name(each)) ? "" : "gone"}>
+      ${children(each)}
+      ${!present.has(name(each)) && html`<p class="soft">It does not wait any more.</p>`}</div>`)}</div>
+  </section>`;
+}
+
+function Card({ wait, live, children }) {
+  const id = `wait-${wait.turn}-${wait.call}`;
+  return html`<article class="panel card" aria-labelledby=${id}>
+    <h3 id=${id} class="wrap">${wait.tool}</h3>
+    <p class="soft meta"><span>for <a href=${link("sessions", [wait.session], { subject: wait.subject })}>${wait.subject}</a></span>
+      <span>agent ${wait.agent}</span> <span>since ${time(wait.created_at)}</span>
+      ${wait.expires_at && html`<span>until ${time(wait.expires_at)}</span>`}
+      <a href=${link("turns", [wait.turn])}>course</a></p>
+    ${children}
+    <${History} wait=${wait} live=${live} />
+  </article>`;
+}
+
+function Resolution({ effect, done }) {
+  const [said, setSaid] = useState({ text: "" });
+  if (!effect.may_resolve || !may("operate")) return html`<p class="soft">It is reconciled by somebody with the operator's role.</p>`;
+  const save = async (event) => {
+    event.preventDefault();
+    const form = new FormData(event.target);
+    const outcome = form.get("outcome");
+    const body = { outcome, note: form.get("note"), ...(outcome === "done" && { result: form.get("result") }) };
+    try {
+      await post(`/v1/effects/${encodeURIComponent(effect.effect)}/resolution`, body);
+      setSaid({ text: "It is recorded." });
+    } catch (error) {
+      setSaid({ text: error.code === "not-found" ? fault({ code: "already-decided" }) : fault(error), bad: true, open: error.code === "session-busy" });
+    }
+    done();
+  };
+  const outcome = said.text && html`<p class=${`notice ${said.bad ? "bad" : ""}`} role=${said.bad ? "alert" : "status"}>${said.text}</p>`;
+  if (said.text && !said.open) return outcome;
+  return html`<form class="stack" onSubmit=${save}>
+    <fieldset><legend>Has it happened?</legend>
+      <label class="inline"><input type="radio" name="outcome" value="done" required /> yes, it is done</label>
+      <label class="inline"><input type="radio" name="outcome" value="not-done" /> no, it is not done</label></fieldset>
+    <label>Result for the model, if it is done<input name="result" maxlength="16384" /></label>
+    <label>Note, kept in the record<input name="note" maxlength="2000" /></label>
+    <p class="choices"><button class="primary">Record</button></p>
+    ${outcome}
+  </form>`;
+}
+
+function Answer({ wait, done }) {
+  const [text, setText] = useState("");
+  const [said, setSaid] = useState({ text: "" });
+  const [key, setKey] = useState(newKey);
+  const outcome = said.text && html`<p class=${`notice ${said.bad ? "bad" : ""}`} role=${said.bad ? "alert" : "status"}>${said.text}</p>`;
+  if (!wait.may_answer || !may("operate")) return html`<p class="soft">It is answered by somebody else with the role ${wait.role}.</p>`;
+  if (said.over) return outcome;
+  const send = async (back) => {
+    const body = { turn: wait.turn, text: text.trim(), ...(back && { return: true }) };
+    try {
+      await post(wait.messages, body, back ? {} : { "idempotency-key": key });
+      setSaid({ text: back ? "The assistant continues." : "Sent.", over: back });
+      setText("");
+      setKey(newKey());
+      if (back) done();
+    } catch (error) {
+      const over = ["already-decided", "turn-not-found"].includes(error.code);
+      setSaid({ text: over ? "Somebody else has handed it back, or it is too late." : error.message, bad: true, over });
+      if (over) done();
+    }
+  };
+  return html`<div class="stack">
+    <label>Message to the user; or, when handing back, what the assistant should know
+      <textarea rows="3" maxlength="16384" value=${text} onInput=${(event) => setText(event.target.value)}></textarea></label>
+    <p class="choices"><button class="primary" disabled=${!text.trim()} onClick=${() => send(false)}>Send to the user</button>
+      <button onClick=${() => send(true)}>Hand back to the assistant</button></p>
+    ${outcome}
+  </div>`;
+}
+
+function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (each) => each.toString(16).padStart(2, "0")).join("");
 }

@@ -1,0 +1,1 @@
+"""Files that customers send: checked, re-encoded, stored, and given to models."""

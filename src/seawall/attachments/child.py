@@ -1,0 +1,76 @@
+"""The process that checks files: reads them from its input, answers on its output.
+
+`python -m seawall.attachments.child MEGABYTES`. See `checker`.
+"""
+
+import resource
+import sys
+from typing import BinaryIO
+
+import msgspec
+
+from seawall.attachments.checker import Inspected, Inspection
+from seawall.attachments.documents import inspect_pdf
+from seawall.attachments.images import Refused, reencoded
+from seawall.attachments.media import PDF
+
+__all__ = ["main", "serve"]
+
+_DAMAGED = "The file is damaged, or not what it seems to be."
+_TOO_MUCH_MEMORY = "The file needs too much memory to be read."
+
+
+def main() -> None:
+    """Serve standard input and output under limits."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    megabytes = int(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+    serve(sys.stdin.buffer, sys.stdout.buffer)
+
+
+def serve(source: BinaryIO, target: BinaryIO) -> None:
+    """Answer until the input ends.
+
+    Args:
+        source: Requests: a length in four bytes, an `Inspection` in JSON, the file.
+        target: Answers: a length in four bytes, an `Inspected` in JSON, the new file.
+    """
+    target.write(b"+")
+    target.flush()
+    while len(prefix := source.read(4)) == 4:
+        asked = msgspec.json.decode(source.read(int.from_bytes(prefix)), type=Inspection)
+        content = source.read(asked.size)
+        if len(content) < asked.size:
+            return
+        _limit_time(asked.seconds)
+        answer, made = _answer(asked, content)
+        head = msgspec.json.encode(answer)
+        target.write(len(head).to_bytes(4) + head + made)
+        target.flush()
+
+
+def _limit_time(seconds: float) -> None:
+    """Bound the processor time of one file, also where the server is gone."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    until = int(usage.ru_utime + usage.ru_stime + seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (until, hard))
+
+
+def _answer(asked: Inspection, content: bytes) -> tuple[Inspected, bytes]:
+    try:
+        if asked.media_type == PDF:
+            return Inspected(tokens=inspect_pdf(content, pages=asked.pages)), b""
+        image = reencoded(content, pixels=asked.pixels, side=asked.side)
+    except Refused as refusal:
+        return Inspected(str(refusal)), b""
+    except MemoryError:
+        return Inspected(_TOO_MUCH_MEMORY), b""
+    except Exception:  # noqa: BLE001 - decoders raise anything for damaged files
+        return Inspected(_DAMAGED), b""
+    return Inspected("", image.media_type, image.tokens, len(image.content)), image.content
+
+
+if __name__ == "__main__":
+    main()

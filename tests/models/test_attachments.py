@@ -1,0 +1,218 @@
+"""Attachments in the form of each provider, judged by the makers' own descriptions of requests."""
+
+import asyncio
+import base64
+import importlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import botocore.session
+import pytest
+from botocore.validate import ParamValidator
+from pydantic import TypeAdapter
+
+from seawall.models import ModelRequest, Prompt, estimate_prompt_tokens, prompt_bytes
+from seawall.models.attachments import LoadedContents
+from seawall.transport.http_client import HttpClient
+from seawall.turn import AssistantMessage, Attachment, Message, UserMessage
+from tests.attachments.pictures import pdf, photo
+from tests.models.player import Recording, playing
+from tests.models.wire import WIRES, Wire
+
+ANTHROPIC, OPENAI, RESPONSES, BEDROCK = (
+    next(each for each in WIRES if each.name == name)
+    for name in ("anthropic", "openai", "responses", "bedrock")
+)
+each_wire = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+
+STORED = {
+    "file-s.1" + "0" * 31: ("image/jpeg", "car.jpg", photo()),
+    "file-s.2" + "0" * 31: ("application/pdf", "bill (1)/[x].pdf", pdf()),
+    "file-s.3" + "0" * 31: ("text/plain", "list.csv", "ä;b\n".encode()),
+    "file-s.4" + "0" * 31: ("image/png", "", photo("PNG")),
+}
+IMAGE, DOCUMENT, TEXT, SECOND = (
+    Attachment(name, media_type, shown, len(content), 1_000)
+    for name, (media_type, shown, content) in STORED.items()
+)
+
+
+class Loaded:
+    def __init__(self, source: "Contents", found: Mapping[str, bytes]) -> None:
+        self._source = source
+        self._found = found
+
+    @property
+    def found(self) -> Mapping[str, bytes]:
+        return self._found
+
+    def release(self) -> None:
+        self._source.released += 1
+
+
+class Contents:
+    """Implements `Contents` over a dictionary; counts what is loaded and released."""
+
+    def __init__(self, without: str = "") -> None:
+        self.asked: list[str] = []
+        self.loads = self.released = 0
+        self._without = without
+
+    async def load(self, attachments: Sequence[Attachment], *, deadline: float) -> LoadedContents:
+        assert deadline > 0
+        self.loads += 1
+        self.asked = [each.id for each in attachments]
+        return Loaded(self, {each: STORED[each][2] for each in self.asked if each != self._without})
+
+
+def asking(*messages: Message, contents: Contents | None = None) -> ModelRequest:
+    return ModelRequest(
+        Prompt("Be brief."), messages, 200, contents=Contents() if contents is None else contents
+    )
+
+
+ALL = (
+    UserMessage("What is this?", (IMAGE, DOCUMENT, TEXT)),
+    AssistantMessage("A car."),
+    UserMessage("", (SECOND,)),
+)
+
+
+async def sent(wire: Wire, request: ModelRequest, **settings: Any) -> dict[str, Any]:
+    async with playing(Recording(wire.answer(["Yes."]))) as player:
+        client = HttpClient()
+        model = wire.model(player.url, client, **settings)
+        deadline = asyncio.get_running_loop().time() + 20
+        async for _ in model.stream(request, deadline=deadline):
+            pass
+        await client.close()
+        document: dict[str, Any] = player.requests[0].document
+        return document
+
+
+@each_wire
+async def test_requests_match_the_documented_format(wire: Wire) -> None:
+    document = await sent(wire, asking(*ALL), vision=True, documents=True)
+    if wire is BEDROCK:
+        model = botocore.session.get_session().get_service_model("bedrock-runtime")
+        shape = model.operation_model("ConverseStream").input_shape
+        report = ParamValidator().validate({"modelId": "m", **_with_bytes(document)}, shape)
+        assert not report.has_errors(), report.generate_report()
+        return
+    module, name = {
+        "anthropic": ("anthropic.types.message_create_params", "MessageCreateParamsStreaming"),
+        "openai": (
+            "openai.types.chat.completion_create_params",
+            "CompletionCreateParamsStreaming",
+        ),
+        "responses": (
+            "openai.types.responses.response_create_params",
+            "ResponseCreateParamsStreaming",
+        ),
+    }[wire.name]
+    kind = getattr(importlib.import_module(module), name)
+    TypeAdapter(kind).validate_python(document)
+
+
+def _with_bytes(document: Any) -> Any:
+    """As botocore takes it: bytes, which it encodes itself."""
+    if isinstance(document, dict):
+        return {
+            key: base64.b64decode(value, validate=True) if key == "bytes" else _with_bytes(value)
+            for key, value in document.items()
+        }
+    return [_with_bytes(each) for each in document] if isinstance(document, list) else document
+
+
+@each_wire
+async def test_each_provider_gets_the_bytes_in_its_own_form(wire: Wire) -> None:
+    document = await sent(wire, asking(*ALL), vision=True, documents=True)
+    messages = document["input" if wire is RESPONSES else "messages"]
+    first, last = [each["content"] for each in messages if each["role"] == "user"]
+    jpeg, png, bill = (
+        base64.b64encode(STORED[each.id][2]).decode() for each in (IMAGE, SECOND, DOCUMENT)
+    )
+    if wire is ANTHROPIC:
+        assert first[0]["source"] == {"type": "base64", "media_type": "image/jpeg", "data": jpeg}
+        assert first[1]["source"]["data"] == bill
+        assert first[1]["title"] == DOCUMENT.name
+        assert [each["type"] for each in first] == ["image", "document", "text"]
+        assert [each["type"] for each in last] == ["image"]
+    elif wire is OPENAI:
+        assert first[0]["image_url"]["url"] == f"data:image/jpeg;base64,{jpeg}"
+        assert first[1]["file"] == {
+            "filename": DOCUMENT.name,
+            "file_data": f"data:application/pdf;base64,{bill}",
+        }
+        assert last[0]["image_url"]["url"] == f"data:image/png;base64,{png}"
+    elif wire is RESPONSES:
+        assert first[0]["image_url"] == f"data:image/jpeg;base64,{jpeg}"
+        assert first[1]["file_data"] == f"data:application/pdf;base64,{bill}"
+    else:
+        assert first[0]["image"] == {"format": "jpeg", "source": {"bytes": jpeg}}
+        assert first[1]["document"]["source"] == {"bytes": bill}
+        assert DOCUMENT.name not in first[1]["document"]["name"]
+        assert last[0]["image"]["format"] == "png"
+    assert "ä;b\n" in first[-1]["text"]
+    assert first[-1]["text"].endswith("What is this?")
+
+
+@each_wire
+async def test_what_a_model_does_not_take_is_named_and_not_loaded(wire: Wire) -> None:
+    contents = Contents()
+    document = await sent(wire, asking(*ALL, contents=contents))
+    text = json.dumps(document, ensure_ascii=False)
+    assert contents.asked == [TEXT.id]
+    assert text.count("You cannot be shown images") == 2
+    assert text.count("You cannot be shown documents") == 1
+    assert all(base64.b64encode(STORED[each.id][2])[:40].decode() not in text for each in (IMAGE,))
+    assert "ä;b" in text
+
+
+@each_wire
+async def test_what_is_not_stored_any_more_is_named(wire: Wire) -> None:
+    contents = Contents(without=IMAGE.id)
+    document = await sent(wire, asking(*ALL, contents=contents), vision=True, documents=True)
+    text = json.dumps(document)
+    assert text.count("It is not available any more.") == 1
+    assert "car.jpg" in text
+
+
+@each_wire
+async def test_memory_is_given_back_when_the_answer_begins(wire: Wire) -> None:
+    contents = Contents()
+    request = asking(*ALL, contents=contents)
+    async with playing(Recording(wire.answer(["a", "b"]), seconds=0.01)) as player:
+        client = HttpClient()
+        model = wire.model(player.url, client, vision=True)
+        deadline = asyncio.get_running_loop().time() + 20
+        released = [contents.released async for _ in model.stream(request, deadline=deadline)]
+        assert set(released) == {1}
+        await client.close()
+    refused = asking(*ALL, contents=(failing := Contents()))
+    async with playing(Recording([b"{}"], status=500)) as player:
+        client = HttpClient()
+        model = wire.model(player.url, client, vision=True)
+        with pytest.raises(Exception, match=r"answered|failed|status"):
+            async for _ in model.stream(refused, deadline=deadline):
+                pass
+        await client.close()
+    assert (failing.loads, failing.released) == (1, 1)
+
+
+@each_wire
+async def test_requests_without_attachments_are_as_they_were(wire: Wire) -> None:
+    plain = (UserMessage("a"), AssistantMessage("b"), UserMessage("c"))
+    contents = Contents()
+    with_source = await sent(wire, asking(*plain, contents=contents), vision=True)
+    without = await sent(wire, ModelRequest(Prompt("Be brief."), plain, 200), vision=True)
+    assert with_source == without
+    assert contents.loads == 0
+
+
+def test_estimates_count_what_a_model_reads_for_them() -> None:
+    plain = asking(*(UserMessage(each.text) for each in ALL if isinstance(each, UserMessage)))
+    shown = asking(*(each for each in ALL if isinstance(each, UserMessage)))
+    assert estimate_prompt_tokens(shown) - estimate_prompt_tokens(plain) == 4_000
+    assert prompt_bytes(shown) - prompt_bytes(plain) == 16_000
