@@ -7,6 +7,7 @@ Prints a table, and the figures as one JSON line at the end. See README.md.
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import statistics
@@ -70,14 +71,18 @@ async def measure(rounds: int, count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as path:
         folder = Path(path)
         everyone = {
-            name: made(folder, name, console=name != "off")
-            for name in ("off", "counted", "recorded")
+            name: made(folder, name, console=not name.startswith("off"))
+            for name in ("off", "off_again", "counted", "recorded")
         }
         for each in everyone.values():
             await each.open()
+        gc.collect()
+        gc.freeze()  # as in a worker
+        gc.set_threshold(200_000, 20, 100)
         spent: dict[str, list[float]] = {name: [] for name in everyone}
         for number in range(rounds + 1):
-            for name, each in everyone.items():
+            order = list(everyone.items())
+            for name, each in order[number % 4 :] + order[: number % 4]:
                 recorder = each.engine.recorder
                 if recorder is not None:
                     # No course, or one for each turn: what a crowd pays is nearly the former.
@@ -97,7 +102,7 @@ async def measure(rounds: int, count: int) -> dict[str, float]:
             await each.close()
     # Differences within a round, as the machine's speed varies between rounds.
     found = {"off_us_a_turn": statistics.median(spent["off"]) * 1e6}
-    for name in ("counted", "recorded"):
+    for name in ("off_again", "counted", "recorded"):
         more = [one - other for one, other in zip(spent[name], spent["off"], strict=True)]
         found[f"{name}_more_us_a_turn"] = statistics.median(more) * 1e6
     courses = recording._COURSES_A_SECOND
