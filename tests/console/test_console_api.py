@@ -213,7 +213,7 @@ def test_forged_cookies_are_none(console: Console, logged_in: httpx2.Client) -> 
         assert answered.status_code == 401, forged
 
 
-FORGERIES = (
+FORGERIES: tuple[dict[str, str], ...] = (
     {},
     {"x-console-token": "wrong"},
     {"x-console-token": "{token}", "origin": "https://evil.example"},

@@ -81,7 +81,8 @@ def test_a_turn_is_found_and_shown_as_a_waterfall(page: Page, local: Console) ->
     expect(bars.filter(has_text="tool look_up")).to_have_count(1)
     bar = bars.filter(has_text="agent only").locator(".span").bounding_box()
     assert bar is not None
-    assert (bar["width"], bar["height"]) > (20, 10)
+    assert bar["width"] > 2
+    assert bar["height"] > 10
     page.get_by_role("button", name="Show contents").click()
     expect(page.locator("table.events tbody tr").first).to_contain_text("turn.started")
     check(page)

@@ -30,14 +30,15 @@ class RecordedModel:
 
     def stream(self, request: ModelRequest, *, deadline: float) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""
-        parent = current_span.get()
-        if type(parent) is not CourseSpan:
+        if type(current_span.get()) is not CourseSpan:
             return self._model.stream(request, deadline=deadline)
-        return self._recorded(parent, request, deadline)
+        return self._recorded(request, deadline)
 
     async def _recorded(
-        self, parent: CourseSpan, request: ModelRequest, deadline: float
+        self, request: ModelRequest, deadline: float
     ) -> AsyncGenerator[ModelEvent, None]:
+        parent = current_span.get()  # that of telemetry for this call, by now
+        assert type(parent) is CourseSpan  # noqa: S101 - see `stream`
         clock = asyncio.get_running_loop().time
         began = clock()
         span = parent if self._traced else parent.child(self._label, "client")

@@ -102,7 +102,7 @@ def build_package(
         report("downloading wheels for Lambda's platform ...")
         _install(tree, Path(made), architecture, python, requirements)
         report("copying code ...")
-        left_out = (*_LEFT_OUT, "deploy", "demo_files", "api_reference")
+        left_out = (*_LEFT_OUT, "assets", "deploy", "demo_files", "api_reference")
         _copy(Path(seawall.__file__).parent, tree / "seawall", left_out)
         _copy_files(folder, own, tree)
         shutil.copy(tree / "seawall/hosts/aws_lambda/bootstrap", tree / "bootstrap")
