@@ -508,28 +508,3 @@ async def test_events_of_a_decided_turn_go_on_in_every_process(tmp_path: Path) -
             async with httpx2.AsyncClient(base_url=server.url, timeout=20) as client:
                 happened = await Caller(client, "ann").events(paused)
                 assert happened[-1]["type"] == "turn.completed", happened
-
-
-async def test_what_goes_on_after_a_decision_is_streamed_as_it_happens(
-    server: ServerProcess, callers: dict[str, Caller], order: str
-) -> None:
-    """Regression: asked for at once, it came when it was durable."""
-    ann = callers["ann"]
-    steps = [
-        [["refund", {"order": order, "amount": 50}]],
-        [["slow", {"order": order, "seconds": 1}]],
-    ]
-    paused = (await ann.ask(*steps, "done")).json()
-    seen = len(await ann.events(paused))
-    clock = asyncio.get_running_loop().time
-    came: dict[str, float] = {}
-    assert (await ann.decide(paused, decision="approve")).status_code == 200
-    headers = {"authorization": "Bearer sw_ann", "last-event-id": str(seen)}
-    async with (
-        httpx2.AsyncClient(base_url=server.url, headers=headers, timeout=20) as client,
-        client.stream("GET", paused["events"]) as answer,
-    ):
-        async for line in answer.aiter_lines():
-            if line.startswith("event: "):
-                came.setdefault(line.removeprefix("event: "), clock())
-    assert came["turn.completed"] - came["turn.resumed"] > 0.5
