@@ -23,7 +23,7 @@ KERNELS := $(VENV)/.kernels
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev parts local-model demo test test-fast test-long fuzz lint types console docs package check lock clean
+.PHONY: help setup dev parts local-model demo test test-fast test-long regression fuzz lint types console docs package check lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; \
@@ -53,7 +53,10 @@ test-fast: $(KERNELS) ## tests that start no process and take little time
 	$(BIN)/python -m pytest -n auto --fast
 
 test-long: setup ## the long form of property tests and matrices
-	$(BIN)/python -m pytest -n auto -m "hypothesis or long" --hypothesis-profile long
+	$(BIN)/python -m pytest -n auto -m "hypothesis or long" --hypothesis-profile long -o faulthandler_timeout=3600
+
+regression: $(DEV) ## instructions of a turn, counted by valgrind: more than 15 % above the last ones is an error
+	$(BIN)/python bench/regression/run.py --quick
 
 fuzz: $(DEV) ## coverage-guided fuzzing of all targets for FUZZ_SECONDS, an hour by default
 	$(BIN)/python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),3600)
@@ -90,12 +93,12 @@ package: $(RELEASE) ## wheel, source archive and software bill of materials: dis
 # Resolve for every supported Python and platform; needs uv (`pipx install uv`).
 COMPILE := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 lock: ## resolve all dependencies anew
-	$(COMPILE) pyproject.toml --extra serve --extra tools --extra embeddings --extra onnx --extra local --extra plan --group dev -o requirements/dev.lock
+	$(COMPILE) pyproject.toml --extra serve --extra tools --extra embeddings --extra onnx --extra local --extra plan --extra attachments --extra knowledge --group dev -o requirements/dev.lock
 	$(COMPILE) pyproject.toml --extra serve --extra tools --group build --constraint requirements/dev.lock -o requirements/demo.lock
 	$(COMPILE) pyproject.toml --extra serve --constraint requirements/dev.lock -o deploy/image/requirements.lock
 	$(COMPILE) pyproject.toml --extra local --constraint requirements/dev.lock -o requirements/local-model.lock
 	for group in docs release; do $(COMPILE) --group $$group --constraint requirements/dev.lock -o requirements/$$group.lock || exit 1; done
-	for group in locust mcp-time sam; do $(COMPILE) --group $$group -o requirements/$$group.lock || exit 1; done
+	for group in locust mcp-time openai-clients sam; do $(COMPILE) --group $$group -o requirements/$$group.lock || exit 1; done
 
 clean: ## remove everything that was made
 	rm -rf $(VENV) build dist .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -3,20 +3,21 @@
 **Async tests** are plain `async def test_x()`. anyio's plugin runs each on an asyncio loop of its
 own; a test that leaves a task running fails.
 
-**No test hangs**: after `_MOST_SECONDS` it fails where it waits, and the run goes on. What that
+**No test hangs**: after `_most_seconds` it fails where it waits, and the run goes on. What that
 does not end, a hang in C or in an async fixture, `faulthandler_timeout` (pyproject.toml) ends with
 its worker, whose stacks are printed.
 
 **In parallel** (`make test`), tests that share an expensive fixture stay on one worker
 (`tests/groups.py`); what several need and only read is made once (`tests/once.py`). Those of
-`_ALONE`, and others that are marked `alone`, run after all others, one at a time: they measure
-time, or fill the machine.
+`_FIRST` begin before other single tests, since they take longest. Those of `_ALONE`, and others
+that are marked `alone`, run after all others, one at a time: they measure time, or fill the
+machine.
 
 **Long forms** (`make test-long`) are properties with more examples, and the tests and cases that
 are marked `long` (`tests/properties.py`); both come with `--hypothesis-profile=long`.
 
 **`--fast`** (`make test-fast`) leaves out test files that start processes, and those of `_SLOW`. It
-makes sure of it: starting a process fails, and so does a test of several seconds of CPU time.
+makes sure of it: starting a process fails, and so does a file of several seconds of CPU time.
 """
 
 import os
@@ -35,6 +36,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from inspect import iscoroutinefunction
@@ -49,6 +51,7 @@ from seawall.hosts.log_filter import FloodFilter
 from tests.dynamodb_local import require_dynamodb, shared_dynamodb
 from tests.groups import GroupScheduling, write_groups
 from tests.parts import DATA
+from tests.properties import number_of_examples
 from tests.servers import RUN_FOLDER
 
 # How long an example takes says nothing: machines that test are busy. `--hypothesis-profile=long`
@@ -61,35 +64,56 @@ httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
 
 # Tests, or files of tests, that are marked `alone`.
 _ALONE = {
-    "admission/test_pacer.py",
     "cli/test_interrupts.py::test_a_second_interrupt_ends_a_surge_at_once",
-    "hosts/test_metrics.py",
+    "hosts/test_metrics.py::test_many_scrapers_do_not_delay_turns",
     "hosts/test_non_turn_limiter.py",
     "hosts/test_output_throttle.py",
-    "hosts/test_overload.py",
+    "hosts/test_overload.py::test_a_small_tenant_is_served_beside_a_crowd_of_another",
     "hosts/test_refusal_share.py",
     "hosts/test_rolling.py",
     "hosts/test_shutdown.py::test_a_second_signal_skips_the_waits",
-    "lab/test_surge.py",
+    "lab/test_surge.py::test_a_stall_is_reported_in_full_by_the_open_loop_only",
 }
-# Not among the fast tests: files whose text says that they start processes, these, and DynamoDB.
+# Tests of ten seconds and more, on no group's worker: they begin first, so that none is the last.
+_FIRST = {
+    "attack/test_servers_attacked.py::test_no_turn_is_lost_or_done_twice",
+    "aws_lambda/test_package.py::test_contents_of_the_package",
+    "cli/test_init.py::test_its_own_test_passes",
+    "docs/test_docs.py::test_every_code_block_without_a_server_has_the_documented_result",
+    "fuzz/test_openapi.py::test_no_check_fails",
+    "intents/test_embeddings.py::test_ten_examples_of_banking77",
+    "lab/test_compare.py::test_the_same_crowd_is_measured_and_predicted_on_both",
+    "models/test_local.py::test_a_real_conversation",
+    "store/test_oracle.py::test_tasks_elsewhere",
+    "store/test_turns.py::test_all_74_tasks",
+    "tools/openapi/test_prism.py::test_every_operation_is_called_as_its_document_says",
+}
+# Not among the fast tests: files whose text says that they start processes, DynamoDB, and files
+# whose tests take two seconds of CPU time and more on a machine that does nothing else.
 _STARTS_PROCESSES = re.compile(
     r"\b(subprocess|multiprocessing|pty|running_\w+|LocalFunction|bench\.effects\.servers"
     r"|tests\.(servers|fork_server|attack|aws_lambda\.running|hosts\.conftest|lab\.conftest|plan\.browser|parts\.browser))\b"
 )
-_SLOW = {
+_STARTING = {  # by fixtures and commands, which their text does not show
+    "attachments/test_checker.py",
     "cli/test_tools.py",
-    "fuzz/test_http_server.py",
     "hosts/test_chat_fields.py",
     "hosts/test_client_tools.py",
     "identity/outbound/test_subject_store.py",
     "identity/outbound/test_token_exchange.py",
     "identity/outbound/test_turns.py",
+}
+_SLOW = {
+    "hosts/test_chat_fields.py",
     "intents/test_embeddings.py",
     "intents/test_evaluation.py",
     "intents/test_none.py",
     "intents/test_onnx.py",
     "intents/test_training.py",
+    "knowledge/test_index.py",
+    "knowledge/test_search.py",
+    "knowledge/test_tool.py",
+    "models/test_attachments.py",
     "models/test_hostile_servers.py",
     "models/test_local.py",
     "models/test_oracles.py",
@@ -97,32 +121,31 @@ _SLOW = {
     "plan/test_check.py",
     "plan/test_closed_forms.py",
     "plan/test_containers.py",
-    "plan/test_explain.py",
-    "plan/test_functions.py",
-    "plan/test_independent.py",
-    "plan/test_levers.py",
     "plan/test_limits.py",
     "plan/test_measured.py",
     "plan/test_model_decision.py",
+    "plan/test_model_quota.py",
     "plan/test_plan_command.py",
-    "plan/test_recorded.py",
+    "plan/test_price_lists.py",
     "plan/test_remedies.py",
     "plan/test_report.py",
     "plan/test_simfaas.py",
     "plan/test_stationarity.py",
     "plan/test_thinning.py",
-    "ship/test_written.py",
+    "plan/test_traces.py",
     "storage/test_any_sequence.py",
+    "storage/test_hostile_values.py",
     "store/test_interruptions.py",
     "store/test_oracle.py",
-    "tools/mcp/test_hostile.py",
     "tools/test_json_schema.py",
 }
-_FAST_CPU_SECONDS = 5.0  # of one test; machines that are shared count more than it takes alone
+_FAST_CPU_SECONDS = 5.0  # of a file; machines that are shared count more than it takes alone
 
-_MOST_SECONDS = 300  # of a set-up, test or clean-up; several times what the longest takes
+# Of a set-up, test or clean-up, in the short form and the long: several times what they take.
+_MOST_SECONDS = (300, 3_000)
 _ENDING_SECONDS = 1.0
 _HERE = Path(__file__).parent
+_took: defaultdict[Path, float] = defaultdict(float)  # CPU time, by files
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -158,7 +181,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     relative = collection_path.relative_to(_HERE).as_posix()
     text = collection_path.read_text(encoding="utf-8")
     if fast:
-        return True if relative in _SLOW or _STARTS_PROCESSES.search(text) else None
+        return True if relative in _SLOW | _STARTING or _STARTS_PROCESSES.search(text) else None
     listed = any(name.partition("::")[0] == relative for name in _ALONE)
     return None if listed or "alone" in text else True
 
@@ -166,9 +189,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
-        file = item.path.relative_to(_HERE).as_posix()
-        if file in _ALONE or f"{file}::{getattr(item, 'originalname', '')}" in _ALONE:
+        if not _names(item).isdisjoint(_ALONE):
             item.add_marker(pytest.mark.alone)
+    items.sort(key=lambda item: _names(item).isdisjoint(_FIRST))
     if hypothesis.settings.get_current_profile_name() != "long":
         _deselect(config, items, {item for item in items if item.get_closest_marker("long")})
     if config.getoption("--fast"):
@@ -203,13 +226,19 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         write_groups(session.items)
 
 
+def _names(item: pytest.Item) -> set[str]:
+    """Of the test and its file, as in the tables above."""
+    file = item.path.relative_to(_HERE).as_posix()
+    return {file, f"{file}::{getattr(item, 'originalname', '')}"}
+
+
 def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
 
 
 def _check_tables() -> None:
     """Names of files and tests in the tables above that do not exist are mistakes."""
-    for name in _ALONE | _SLOW:
+    for name in _ALONE | _FIRST | _SLOW | _STARTING:
         file, _, test = name.partition("::")
         path = _HERE / file
         if not path.is_file() or (test and f"def {test}(" not in path.read_text(encoding="utf-8")):
@@ -226,16 +255,20 @@ class TookTooLong(BaseException):
     """Raised where a test waits. No Exception: what handles those, as hypothesis does, goes on."""
 
 
+def _most_seconds() -> int:
+    return number_of_examples(*_MOST_SECONDS)
+
+
 @contextmanager
 def _bounded(what: str) -> Iterator[None]:
     def end(*_: object) -> None:
         with suppress(RuntimeError):
             asyncio.get_running_loop()
             return  # raising would end the loop, not what it runs
-        raise TookTooLong(f"{what} took more than {_MOST_SECONDS} s")
+        raise TookTooLong(f"{what} took more than {_most_seconds()} s")
 
     before = signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, _MOST_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, _most_seconds())
     try:
         yield
     finally:
@@ -263,13 +296,14 @@ def pytest_runtest_teardown() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
-    """Async tests fail if they leave tasks running; with --fast, tests that are not fast fail."""
+    """Async tests fail if they leave tasks running; with --fast, files that are not fast fail."""
     _check_leftovers(pyfuncitem)
     began = time.process_time()
     result = yield
-    took = time.process_time() - began
-    if pyfuncitem.config.getoption("--fast") and took > _FAST_CPU_SECONDS:
-        pytest.fail(f"took {took:.1f} s of CPU time: add its file to _SLOW", pytrace=False)
+    if pyfuncitem.config.getoption("--fast"):
+        _took[pyfuncitem.path] += time.process_time() - began
+        if (took := _took[pyfuncitem.path]) > _FAST_CPU_SECONDS:
+            pytest.fail(f"its file took {took:.1f} s of CPU time: add it to _SLOW", pytrace=False)
     return result
 
 
@@ -288,7 +322,7 @@ def _without_leftovers(
     async def run(*arguments: object, **named: object) -> None:
         before = asyncio.all_tasks()
         try:
-            async with asyncio.timeout(_MOST_SECONDS - 5) as bound:  # so that it can clean up
+            async with asyncio.timeout(_most_seconds() - 5) as bound:  # so that it can clean up
                 await test(*arguments, **named)
         except TimeoutError as error:
             if bound.expired():

@@ -4,7 +4,9 @@ Most of what a test's server costs is its start: imports. A fork server imports 
 child for each command: an ordinary process, with its own arguments, environment, folder and output.
 Commands whose start is the subject, and the interpreter's own options, need a `subprocess.Popen`.
 
-One serves each process that runs tests. It has one thread, and ends when that process does.
+One serves each process that runs tests. It has one thread, and ends when that process does. A
+second one has the planner and its compiled loops, for commands that need them. A shell finds either
+as the command `seawall` (`shell_command`).
 """
 
 import atexit
@@ -21,15 +23,17 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from tempfile import TemporaryFile
+from types import ModuleType
 from typing import IO, NoReturn, TextIO
 
-__all__ = ["ForkedProcess", "forking", "run", "start"]
+__all__ = ["ForkedProcess", "forking", "run", "shell_command", "start"]
 
 _ROOT = Path(__file__).resolve().parents[1]
 # What few of the commands that tests start import, and takes long.
@@ -47,9 +51,9 @@ class ForkedProcess:
         returncode: Its status once it was waited for; negative for a signal.
     """
 
-    def __init__(self, pid: int, status: IO[bytes], stdout: IO[bytes] | None) -> None:
-        self.pid = pid
-        self.stdout = stdout
+    def __init__(self, status: IO[bytes]) -> None:
+        self.pid = int(status.readline())
+        self.stdout: IO[bytes] | None = None
         self.returncode: int | None = None
         self._status = status
 
@@ -93,7 +97,7 @@ def start(
     """Start `seawall` with these arguments; its output is read from `stdout`.
 
     Args:
-        arguments: Those of the command line, without its name.
+        arguments: Those of the command line, without its name; or -c and a program in Python.
         environment: The whole environment.
         folder: Working directory.
         errors: Descriptor of its standard error.
@@ -112,21 +116,24 @@ def run(
     folder: Path,
     text: str = "",
     seconds: float = 60.0,
+    *,
+    planner: bool = False,
 ) -> "subprocess.CompletedProcess[str]":
     """Run `seawall` with these arguments until it ends.
 
     Args:
-        arguments: Those of the command line, without its name.
+        arguments: Those of the command line, without its name; or -c and a program in Python.
         environment: The whole environment.
         folder: Working directory.
         text: Its standard input.
         seconds: It is killed after that time, which is an error.
+        planner: Whether to start it with the planner loaded.
     """
     with TemporaryFile() as given, TemporaryFile() as output, TemporaryFile() as errors:
         given.write(text.encode())
         given.seek(0)
         streams = (given.fileno(), output.fileno(), errors.fileno())
-        process = _start(arguments, environment, folder, streams)
+        process = _start(arguments, environment, folder, streams, planner=planner)
         try:
             status = process.wait(seconds)
         finally:
@@ -143,13 +150,34 @@ def _start(
     environment: Mapping[str, str],
     folder: Path,
     streams: tuple[int, int, int],
+    *,
+    planner: bool = False,
 ) -> ForkedProcess:
     request = json.dumps([list(arguments), dict(environment), str(folder)]).encode()
     reader, writer = os.pipe()
-    server = _server()
-    socket.send_fds(server, [request], [*streams, writer])
+    socket.send_fds(_server(planner), [request], [*streams, writer])
     os.close(writer)
-    return ForkedProcess(int(server.recv(32)), os.fdopen(reader, "rb"), None)
+    # Without a buffer: what is there to read, `select` sees.
+    return ForkedProcess(os.fdopen(reader, "rb", buffering=0))
+
+
+def shell_command(folder: Path, *, planner: bool) -> int:
+    """Write the command `seawall` for a shell.
+
+    Args:
+        folder: That the shell searches for commands.
+        planner: Whether to start the commands with the planner loaded.
+
+    Returns:
+        A descriptor that the shell has to inherit.
+    """
+    program = folder / "seawall"
+    server = _server(planner).fileno()
+    source = Path(__file__).with_name("forked_command.py").read_text(encoding="utf-8")
+    source = source.replace("SERVER = -1", f"SERVER = {server}")
+    program.write_text(f"#!{sys.executable} -ISE\n{source}", encoding="utf-8")
+    program.chmod(0o755)
+    return server
 
 
 @cache
@@ -161,12 +189,12 @@ def forking() -> ForkServerContext:
 
 
 @cache
-def _server() -> socket.socket:
+def _server(planner: bool) -> socket.socket:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     for each in (ours, theirs):
         each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_BYTES)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fork_server", str(theirs.fileno())],
+        [sys.executable, "-m", "tests.fork_server", str(theirs.fileno()), str(int(planner))],
         cwd=_ROOT,
         stdin=subprocess.DEVNULL,
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # with more it has threads
@@ -209,7 +237,8 @@ def _serve(requests: socket.socket) -> list[str]:
         for each in streams:
             os.close(each)
         statuses[pid] = status
-        requests.send(b"%d" % pid)
+        with suppress(BrokenPipeError):
+            os.write(status, b"%d\n" % pid)
 
 
 def _reap(statuses: dict[int, int]) -> None:
@@ -237,6 +266,7 @@ def _become(message: bytes, descriptors: Sequence[int]) -> list[str]:
     os.environ.update(environment)
     time.tzset()
     sys.path[0] = folder  # as with `python -m`
+    sys.path.extend(filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)))
     sys.argv = ["seawall", *arguments]
     # What multiprocessing starts is to import what it would without the fork server: nothing.
     sys.modules["__main__"].__spec__ = importlib.util.find_spec("seawall.__main__")
@@ -248,6 +278,15 @@ def _text(descriptor: int, errors: str, buffering: int) -> TextIO:
     return os.fdopen(descriptor, "w", buffering, encoding="utf-8", errors=errors, closefd=False)
 
 
+def _run_program(text: str) -> NoReturn:
+    """As `python -W error -c TEXT`."""
+    warnings.simplefilter("error")
+    sys.argv = ["-c"]
+    program = sys.modules["__main__"] = ModuleType("__main__")
+    exec(compile(text, "<string>", "exec"), vars(program))
+    raise SystemExit
+
+
 def _import_all() -> None:
     for top in pkgutil.iter_modules([str(_ROOT / "src/seawall")], "seawall."):
         if top.name.removeprefix("seawall.") not in _LEFT_OUT:
@@ -256,18 +295,23 @@ def _import_all() -> None:
                 importlib.import_module(each.name)
 
 
-def _run(descriptor: int) -> NoReturn:
+def _run(descriptor: int, *, planner: bool) -> NoReturn:
     _import_all()
+    if planner:
+        importlib.import_module("seawall.cli.plan")
+        importlib.import_module("seawall.plan.simulator.build").build()
     importlib.import_module("uvloop")
     threads = len(list(Path("/proc/self/task").iterdir()))
     assert threads == 1, f"{threads} threads: a fork has only one"
     gc.collect()
     gc.freeze()
     arguments = _serve(socket.socket(fileno=descriptor))
+    if arguments[0] == "-c":
+        _run_program(arguments[1])
     from seawall.cli.main import main  # noqa: PLC0415 - imported above
 
     raise SystemExit(main(arguments))
 
 
 if __name__ == "__main__":
-    _run(int(sys.argv[1]))
+    _run(int(sys.argv[1]), planner=sys.argv[2] == "1")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         AlreadyDecided,
         BodyTooLarge,
         BudgetExhausted,
+        ClientAbsent,
         CommitUnknown,
         ConfigError,
         DeadlineExceeded,
@@ -119,7 +120,7 @@ if TYPE_CHECKING:
         ToolPolicySettings,
     )
     from seawall.tools.policy import Approval
-    from seawall.tools.port import Tool, ToolContext, ToolError, ToolOutcome
+    from seawall.tools.port import Cited, Tool, ToolContext, ToolError, ToolOutcome
     from seawall.tools.toolset import Toolset, tool
     from seawall.turn import (
         AnswerOptions,
@@ -130,6 +131,7 @@ if TYPE_CHECKING:
         Message,
         OutputFormat,
         Principal,
+        Source,
         ToolCall,
         ToolMessage,
         TurnReport,
@@ -160,6 +162,8 @@ __all__ = [
     "BudgetLimits",
     "BudgetSettings",
     "CacheLimits",
+    "Cited",
+    "ClientAbsent",
     "ClientTool",
     "CommitUnknown",
     "ConfigError",
@@ -213,6 +217,7 @@ __all__ = [
     "SessionNotFound",
     "SessionSettings",
     "Settings",
+    "Source",
     "StageLimits",
     "StorageExhausted",
     "StoreUnavailable",
@@ -276,6 +281,7 @@ _NAMES = {
         ToolsetSettings load_settings parse_settings
     """,
     "seawall.errors": """
+        ClientAbsent
         AlreadyDecided BodyTooLarge BudgetExhausted CommitUnknown ConfigError DeadlineExceeded
         EffectUnknown Forbidden HeadersTooLarge IdentityUnavailable InternalError InvalidField
         InvalidOutput InvalidRequest KeyReused MethodNotAllowed NotFound Overloaded Problem
@@ -306,11 +312,11 @@ _NAMES = {
         ToolPolicySettings
     """,
     "seawall.tools.policy": "Approval",
-    "seawall.tools.port": "Tool ToolContext ToolError ToolOutcome",
+    "seawall.tools.port": "Cited Tool ToolContext ToolError ToolOutcome",
     "seawall.tools.toolset": "Toolset tool",
     "seawall.turn": """
         AnswerOptions AssistantMessage Attachment ClientTool Cost Message OutputFormat Principal
-        ToolCall ToolMessage TurnReport TurnRequest Usage UserMessage
+        Source ToolCall ToolMessage TurnReport TurnRequest Usage UserMessage
     """,
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

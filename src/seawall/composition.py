@@ -26,7 +26,7 @@ from seawall.identity import Authenticator, Credential
 from seawall.identity.authenticator import build_authenticator
 from seawall.intents import IntentDefinition
 from seawall.intents.cascade import IntentDetector, build_detector
-from seawall.models import Model, ModelRequest
+from seawall.models import Model, ModelRequest, TextSink
 from seawall.models.open import open_models, open_upstreams
 from seawall.models.resilient import ResilientModel
 from seawall.models.upstream import Upstream
@@ -99,9 +99,16 @@ class Engine(Struct, frozen=True):
     recorder: "TurnRecorder | None" = None
     files: "OpenAttachments | None" = None
 
-    async def execute(self, request: TurnRequest, credential: Credential, emit: Emit) -> TurnReport:
+    async def execute(
+        self,
+        request: TurnRequest,
+        credential: Credential,
+        emit: Emit,
+        *,
+        sink: TextSink | None = None,
+    ) -> TurnReport:
         """Run a turn; see `Pipeline.execute`."""
-        return await self.pipeline.execute(request, credential, emit)
+        return await self.pipeline.execute(request, credential, emit, sink=sink)
 
     def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
         """Start a background turn, or one with an idempotency key; see `Pipeline.start`."""
@@ -225,13 +232,18 @@ async def open_tools(
     toolsets = tuple(opened.values())
     catalog = None
     try:
+        documents: tuple[Tool, ...] = ()
+        if settings.knowledge:
+            toolsets += (_open_knowledge(settings, light=True),)
+            documents = toolsets[-1].tools
         catalog = await _open_catalog(settings, {}, toolsets, environment, stateless=False)
         made = {name: each.tools for name, each in opened.items()}
         if catalog is not None:
             made |= catalog.tools
         yield OpenTools(
             tools=_offered(_without_memory_tools(settings), {}, toolsets, catalog),
-            sources={tool.name: name for name, each in made.items() for tool in each},
+            sources={tool.name: name for name, each in made.items() for tool in each}
+            | {tool.name: "knowledge" for tool in documents},
             catalog=catalog,
         )
     finally:
@@ -277,7 +289,9 @@ async def compose(
         settings = _cap_warm_connections(settings, concurrency)
     client = open_client(settings)
     authenticator = build_authenticator(settings.identity, _fetcher(client))
-    store, toolsets = await _open_store_and_tools(settings, authenticator, environment)
+    store, toolsets = await _open_store_and_tools(
+        settings, authenticator, environment, light=cold_start
+    )
     catalog: ToolCatalog | None = None
     try:
         catalog = await _open_catalog(
@@ -653,6 +667,8 @@ def _offered(
         share = share_of_limits(settings.caches, sets)
         sets = tuple(cached_tools(each, share) for each in sets)
     tools = {each.name: each for made in sets for each in made}
+    if settings.knowledge:
+        _check_searches(settings, [each.name for made in sets for each in made])
     for name in built_in.keys() & tools.keys():
         raise ConfigError(f"handover: the name of the tool {name} is that of the built-in one")
     for name in remembering.keys() & tools.keys():
@@ -666,6 +682,13 @@ def _offered(
             declared = {name: each for name, each in declared.items() if name in tools}
         tools = apply_policies(tools, declared)
     return {**tools, **built_in}
+
+
+def _check_searches(settings: Settings, names: list[str]) -> None:
+    """Check that no other tool has the name of one that searches documents."""
+    for name in settings.knowledge:
+        if names.count(f"search_{name}") > 1:
+            raise ConfigError(f"knowledge.{name}: there is another tool search_{name}")
 
 
 def _open_handover(
@@ -766,6 +789,13 @@ def _open_toolset(name: str, settings: ToolsetSettings, folder: str) -> Toolset:
             f"{key}: {settings.factory} must return a Toolset, not {type(opened).__name__}"
         )
     return opened
+
+
+def _open_knowledge(settings: Settings, *, light: bool) -> Toolset:
+    """The tools that search the folders of documents."""
+    from seawall.knowledge.tool import open_knowledge  # noqa: PLC0415 - only if configured
+
+    return open_knowledge(settings.knowledge, light=light)
 
 
 def _build_agent(
@@ -879,7 +909,11 @@ def _check_agents(agents: Mapping[str, Agent], settings: Settings) -> None:
 
 
 async def _open_store_and_tools(
-    settings: Settings, authenticator: Authenticator, environment: Mapping[str, str]
+    settings: Settings,
+    authenticator: Authenticator,
+    environment: Mapping[str, str],
+    *,
+    light: bool,
 ) -> tuple[SessionStore, tuple[Toolset, ...]]:
     """Open the store, load the tools, and fetch keys, concurrently.
 
@@ -903,6 +937,8 @@ async def _open_store_and_tools(
             toolsets = tuple(
                 _open_toolset(name, each, settings.folder) for name, each in settings.tools.items()
             )
+            if settings.knowledge:
+                toolsets += (await asyncio.to_thread(_open_knowledge, settings, light=light),)
     except ExceptionGroup as failed:
         if opening is not None and not opening.cancelled() and opening.exception() is None:
             await opening.result().close()

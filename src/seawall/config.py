@@ -48,6 +48,7 @@ from seawall.settings import (
 )
 
 if TYPE_CHECKING:
+    from seawall.knowledge.settings import KnowledgeSettings
     from seawall.tools.settings import SourceSettings, TenantTables
 
 __all__ = [
@@ -80,6 +81,7 @@ RENAMED_KEYS = {
 }
 
 _log = logging.getLogger("seawall.config")
+_OTHER_SECTIONS = ("knowledge", "tools")
 _LONGEST_SECONDS = 86_400.0
 _MOST = 1 << 40
 
@@ -319,6 +321,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     Attributes:
         tools: Tables `[tools.NAME]` with a factory.
         sources: Tables `[tools.NAME]` of tools that live elsewhere.
+        knowledge: Tables `[knowledge.NAME]`: folders of documents that agents search.
         source: The file, for error messages; empty if there is none.
         folder: Where relative paths start; empty for the working directory.
     """
@@ -345,6 +348,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     models: dict[str, ModelSettings] = field(default_factory=dict)
     tools: dict[str, ToolsetSettings] = field(default_factory=dict)
     sources: "dict[str, SourceSettings]" = field(default_factory=dict)
+    knowledge: "dict[str, KnowledgeSettings]" = field(default_factory=dict)
     tenants: "dict[str, TenantTables]" = field(default_factory=dict)
     intents: dict[str, IntentSettings] = field(default_factory=dict)
     agents: dict[str, AgentSettings] = field(default_factory=dict)
@@ -440,6 +444,8 @@ def _sections(document: dict[str, Any], source: "_Source") -> dict[str, Any]:
                 key: source.convert(entry, _named_sections[section], (section, key))
                 for key, entry in source.table(value, (section,)).items()
             }
+        elif section == "knowledge":
+            sections[section] = _knowledge(source.table(value, (section,)), source)
         elif section == "tools":
             sections |= _tools(source.table(value, (section,)), source)
         elif section == "tenants":
@@ -456,7 +462,7 @@ def _sections(document: dict[str, Any], source: "_Source") -> dict[str, Any]:
                 for key, entry in tenants.items()
             }
         else:
-            known = sorted([*_plain_sections, *_named_sections, "tools", "tenants"])
+            known = sorted([*_plain_sections, *_named_sections, "knowledge", "tools", "tenants"])
             message = f"unknown section{did_you_mean(section, known)}; known: {', '.join(known)}"
             raise source.error((section,), message)
     return sections
@@ -542,6 +548,15 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
                 path=at(each.path, "models", name, "path"),
             )
             for name, each in settings.models.items()
+        },
+        knowledge={
+            name: replace(
+                each,
+                folder=at(each.folder, "knowledge", name, "folder"),
+                index=at(each.index, "knowledge", name, "index"),
+                embedding_model=at(each.embedding_model, "knowledge", name, "embedding_model"),
+            )
+            for name, each in settings.knowledge.items()
         },
         agents={
             name: each
@@ -724,6 +739,23 @@ def _tools(tables: dict[str, Any], source: _Source) -> dict[str, Any]:
     return {"tools": toolsets, "sources": sources}
 
 
+def _knowledge(tables: dict[str, Any], source: _Source) -> "dict[str, KnowledgeSettings]":
+    """The section of tables `[knowledge.NAME]`."""
+    from seawall.knowledge.settings import KnowledgeSettings, check_name  # noqa: PLC0415 - if any
+
+    for key in tables:
+        try:
+            check_name(key)
+        except ValueError as error:
+            raise source.error(("knowledge", key), str(error)) from None
+    made: dict[str, KnowledgeSettings] = {}
+    for key, entry in tables.items():
+        each = source.convert(entry, KnowledgeSettings, ("knowledge", key))
+        index = each.index or f"{key}.knowledge"
+        made[key] = msgspec.structs.replace(each, index=index)
+    return made
+
+
 def _meant(table: dict[str, Any]) -> str:
     """The key of a kind of tools that another key of the table is near to."""
     kinds = ("factory", "openapi", "mcp", "command")
@@ -819,7 +851,9 @@ def _warn_single_underscore(variable: str) -> None:
     """Warn of a variable that is ignored because it has one underscore instead of two."""
     section, underscore, rest = variable.removeprefix("SEAWALL_").partition("_")
     name = section.lower()
-    if underscore and (name in _plain_sections or name in _named_sections or name == "tools"):
+    if underscore and (
+        name in _plain_sections or name in _named_sections or name in _OTHER_SECTIONS
+    ):
         _log.warning(
             "%s (environment): is not a setting; did you mean SEAWALL_%s__%s?",
             *(variable, section, rest),
@@ -945,7 +979,7 @@ def located(error: ConfigError, path: Path) -> ConfigError:
     """
     key, colon, _ = str(error).partition(":")
     keys = _keys(key)
-    if not colon or keys[0] not in ("tools", "tenants", "effects"):
+    if not colon or keys[0] not in ("tools", "knowledge", "tenants", "effects"):
         return error
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()

@@ -24,6 +24,7 @@
         ├── TurnIsPaused            409 turn-paused         decide what it waits for
         ├── TurnCancelled           409 turn-cancelled      its caller has ended it
         ├── TurnInterrupted         409 turn-interrupted    its session says what was done
+        │   └── ClientAbsent        409 client-absent       its client has not returned results
         ├── EffectUnknown           409 effect-unknown      reconcile the effect that is named
         ├── AlreadyDecided          409 already-decided     another decision was first
         ├── KeyReused               422 idempotency-key-reused   use a new key
@@ -54,6 +55,7 @@ __all__ = [
     "AlreadyDecided",
     "BodyTooLarge",
     "BudgetExhausted",
+    "ClientAbsent",
     "CommitUnknown",
     "ConfigError",
     "DeadlineExceeded",
@@ -311,6 +313,13 @@ class TurnInterrupted(Problem):
     status = 409
     code = "turn-interrupted"
     title = "Turn interrupted"
+
+
+class ClientAbsent(TurnInterrupted):
+    """The turn ended because its client has not returned the results of its tools in time."""
+
+    code = "client-absent"
+    title = "Client absent"
 
 
 class EffectUnknown(Problem):

@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from seawall.turn import Cost, Question, Usage
+from seawall.turn import Cost, Question, Source, Usage
 
 __all__ = [
     "AgentSelected",
@@ -117,13 +117,22 @@ class ToolCalled(Struct, frozen=True, tag="tool.called", tag_field="type", omit_
     by_client: bool = False
 
 
-class ToolReturned(Struct, frozen=True, tag="tool.returned", tag_field="type"):
-    """A tool call has ended; `failed` if the content is an error for the model to read."""
+class ToolReturned(Struct, frozen=True, tag="tool.returned", tag_field="type", omit_defaults=True):
+    """A tool call has ended; `failed` if the content is an error for the model to read.
+
+    Attributes:
+        id: Of the call.
+        name: Of the tool.
+        content: Its result, as the model gets it.
+        failed: Whether that is an error.
+        sources: What the parts of the result were taken from, in their order, to show people.
+    """
 
     id: str
     name: str
     content: str
     failed: bool
+    sources: tuple[Source, ...] = ()
 
 
 class ApprovalRequested(

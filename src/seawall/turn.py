@@ -27,6 +27,7 @@ __all__ = [
     "Question",
     "Resumption",
     "SessionKey",
+    "Source",
     "ToolCall",
     "ToolMessage",
     "TurnRecord",
@@ -34,6 +35,7 @@ __all__ = [
     "TurnRequest",
     "Usage",
     "UserMessage",
+    "cited_title",
 ]
 
 
@@ -155,6 +157,29 @@ class Image(Struct, frozen=True):
     data: str
 
 
+class Source(Struct, frozen=True, omit_defaults=True):
+    """What a part of a tool's result was taken from, for clients to show.
+
+    Attributes:
+        title: Of the document.
+        section: Its headings above the part, outermost first, joined by " > "; empty for none.
+        url: Where people find it; empty if it has no address.
+        path: Name of the document in its collection; empty for none.
+        media_type: Of the document; empty for unknown.
+    """
+
+    title: str
+    section: str = ""
+    url: str = ""
+    path: str = ""
+    media_type: str = ""
+
+
+def cited_title(source: Source) -> str:
+    """The title and the section of a source, as one line."""
+    return f"{source.title} > {source.section}" if source.section else source.title
+
+
 class ToolMessage(Struct, frozen=True, tag="tool", tag_field="role", omit_defaults=True):
     """The result of a tool call.
 
@@ -164,6 +189,7 @@ class ToolMessage(Struct, frozen=True, tag="tool", tag_field="role", omit_defaul
         content: The text, which names the images.
         failed: Whether it is an error for the model to read.
         images: For models that take them; not stored.
+        sources: What the parts of the text were taken from, for clients.
     """
 
     call_id: str
@@ -171,6 +197,7 @@ class ToolMessage(Struct, frozen=True, tag="tool", tag_field="role", omit_defaul
     content: str
     failed: bool = False
     images: tuple[Image, ...] = ()
+    sources: tuple[Source, ...] = ()
 
 
 Message = UserMessage | AssistantMessage | ToolMessage

@@ -71,7 +71,7 @@ async def look() -> str:
     return "seen"
 
 
-def turn(model: Scripted, steps: int = 12) -> tuple[Answer, list[Event]]:
+async def turn(model: Scripted, steps: int = 12) -> tuple[Answer, list[Event]]:
     agent = build_agent(
         "reviewer",
         instructions="Review.",
@@ -85,33 +85,30 @@ def turn(model: Scripted, steps: int = 12) -> tuple[Answer, list[Event]]:
     async def emit(*happened: Event) -> None:
         events.extend(happened)
 
-    async def inner() -> Answer:
-        what = AgentTurn(
-            turn="t",
-            session="s",
-            principal=Principal("shop", "me"),
-            history=(UserMessage("How is it?"),),
-            effect_key="k",
-            deadline=asyncio.get_running_loop().time() + 20,
-            state={},
-        )
-        return await run_agent({"reviewer": agent}, "reviewer", what, emit)
-
-    return asyncio.run(inner()), events
+    what = AgentTurn(
+        turn="t",
+        session="s",
+        principal=Principal("shop", "me"),
+        history=(UserMessage("How is it?"),),
+        effect_key="k",
+        deadline=asyncio.get_running_loop().time() + 20,
+        state={},
+    )
+    return await run_agent({"reviewer": agent}, "reviewer", what, emit), events
 
 
-def test_valid_text_is_sent_in_one_piece() -> None:
+async def test_valid_text_is_sent_in_one_piece() -> None:
     model = Scripted('{"stars": 4}')
-    answer, events = turn(model)
+    answer, events = await turn(model)
     assert events == [TextDelta('{"stars": 4}')]
     assert answer.messages == (AssistantMessage('{"stars": 4}'),)
     assert model.asked[0].prompt.output is not None
     assert model.asked[0].prompt.output.schema == SCHEMA
 
 
-def test_a_repair_is_charged_but_not_stored() -> None:
+async def test_a_repair_is_charged_but_not_stored() -> None:
     model = Scripted('```json\n{"stars": 4}\n```', '{"stars": 4}')
-    answer, events = turn(model)
+    answer, events = await turn(model)
     assert events == [TextDelta('{"stars": 4}')]
     assert answer.messages == (AssistantMessage('{"stars": 4}'),)
     assert answer.usage == Usage(20, 10, 2)
@@ -122,25 +119,25 @@ def test_a_repair_is_charged_but_not_stored() -> None:
 
 
 @pytest.mark.parametrize(("steps", "asked"), [(12, 2), (1, 1)])
-def test_a_second_invalid_answer_is_refused(steps: int, asked: int) -> None:
+async def test_a_second_invalid_answer_is_refused(steps: int, asked: int) -> None:
     model = Scripted('{"stars": 9}', '{"stars": 0}')
     with pytest.raises(InvalidOutput, match=r"stars must be .* than or equal"):
-        turn(model, steps)
+        await turn(model, steps)
     assert len(model.asked) == asked
 
 
-def test_text_beside_tool_calls_is_not_part_of_the_answer() -> None:
+async def test_text_beside_tool_calls_is_not_part_of_the_answer() -> None:
     model = Scripted(("Let me look. ", ToolCall("1", "look", "{}")), '{"stars": 2}')
-    answer, events = turn(model)
+    answer, events = await turn(model)
     assert [event.text for event in events if isinstance(event, TextDelta)] == ['{"stars": 2}']
     texts = [each.text for each in answer.messages if isinstance(each, AssistantMessage)]
     assert texts == ["", '{"stars": 2}']
 
 
-def test_a_refusal_is_not_repaired() -> None:
+async def test_a_refusal_is_not_repaired() -> None:
     model = Scripted("I would rather not.", reason="content_filter")
     with pytest.raises(UpstreamFailed, match="content filter"):
-        turn(model)
+        await turn(model)
 
 
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -166,7 +163,7 @@ def test_it_agrees_with_another_validator(schema: dict[str, Any], document: Any)
 
 
 def test_hostile_text() -> None:
-    assert "JSON" in (made().fault("[" * 100_000) or "") or made().fault("[" * 100_000)
+    assert made().fault("[" * 100_000)
     assert made().fault('{"stars": NaN}')
     assert made().fault("\ud800")
 

@@ -203,7 +203,6 @@ def test_a_conversation_that_a_person_has(tmp_path: Path) -> None:
 
 
 def test_what_a_server_of_tools_asks_is_asked(tmp_path: Path) -> None:
-    pytest.importorskip("jsonschema_rs")
     assert seawall("init", folder=tmp_path).returncode == 0
     configuration = (tmp_path / "seawall.toml").read_text().replace("opening_hours", "find_shop")
     configuration += (

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from html.parser import HTMLParser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 from msgspec import Struct
@@ -27,6 +28,7 @@ from seawall.config import parse_settings
 from seawall.lab.sim_model.faults import load_faults
 from seawall.plan.inputs.question_file import read_question
 from seawall.widget import module_text
+from tests.fork_server import run, shell_command
 from tests.parts import ui_clients
 from tests.servers import ROOT, running
 
@@ -77,7 +79,7 @@ def blocks_of(path: Path) -> list[Block]:
 class Shell:
     """One bash that is given a piece of script at a time."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], inherited: int) -> None:
         script, self._script = os.pipe()
         self._process = subprocess.Popen(
             ["bash", f"/dev/fd/{script}"],
@@ -86,7 +88,7 @@ class Shell:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=[script],
+            pass_fds=[script, inherited],
         )
         os.close(script)
         os.write(self._script, _PROLOGUE.encode())
@@ -115,16 +117,28 @@ class Shell:
 
 
 class Reader:
-    """Follows one page in a folder of its own, with a server to talk to."""
+    """Follows one page in a folder of its own, with a server to talk to.
 
-    def __init__(self, folder: Path, server: str, environment: dict[str, str]) -> None:
+    Args:
+        folder: Where its commands run.
+        server: Its URL.
+        environment: Added to the current one.
+        planner: Whether its commands start with the planner loaded.
+    """
+
+    def __init__(
+        self, folder: Path, server: str, environment: dict[str, str], *, planner: bool = False
+    ) -> None:
         self._folder = folder
         self._server = server
         self._model = ""
         self._stack = ExitStack()
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        commands = self._stack.enter_context(TemporaryDirectory())
+        inherited = shell_command(Path(commands), planner=planner)
+        path = os.pathsep.join([commands, str(Path(sys.executable).parent), os.environ["PATH"]])
         self._environment = os.environ | {"PATH": path, "COLUMNS": "80"} | environment
-        self._shell = Shell(folder, self._environment)
+        self._planner = planner
+        self._shell = Shell(folder, self._environment, inherited)
         self._stack.callback(self._shell.close)
 
     def __enter__(self) -> Self:
@@ -188,15 +202,8 @@ class Reader:
         """What it printed; None where its packages are not installed."""
         if language == "javascript":
             return None if ui_clients.missing() else ui_clients.run_text(text)
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", text],
-            cwd=self._folder,
-            env=self._environment | {"PYTHONPATH": f"{self._folder}{os.pathsep}{ROOT}"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_SECONDS,
-        )
+        environment = self._environment | {"PYTHONPATH": f"{self._folder}{os.pathsep}{ROOT}"}
+        done = run(["-c", text], environment, self._folder, seconds=_SECONDS, planner=self._planner)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

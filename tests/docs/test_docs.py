@@ -33,6 +33,7 @@ from seawall.identity.outbound.settings import (
     TokenExchangeAuth,
 )
 from seawall.identity.settings import ApiKeySettings, IdentitySettings, JwtSettings
+from seawall.knowledge.settings import KnowledgeLimits, KnowledgeSettings
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
@@ -77,6 +78,7 @@ BY_HAND = {
     "getting-started.md",
     "handover.md",
     "intents.md",
+    "knowledge.md",
     "lambda.md",
     "memory.md",
     "mcp-server.md",
@@ -103,6 +105,8 @@ SECTIONS: dict[str, type[msgspec.Struct]] = {
     "[blobs]": BlobSettings,
     "[attachments]": AttachmentSettings,
     "[mcp]": McpServerSettings,
+    "[knowledge.NAME]": KnowledgeSettings,
+    "[knowledge.NAME.limits]": KnowledgeLimits,
     "[effects.tools.NAME]": ToolPolicySettings,
     "[turn]": StageLimits,
     "[admission]": AdmissionSettings,
@@ -145,10 +149,16 @@ def pages(where: Callable[[Path], bool]) -> list[Any]:
     ]
 
 
+def follow(page: Path, folder: Path, server: str, environment: dict[str, str]) -> None:
+    blocks = blocks_of(page)
+    planner = any(re.search(r"seawall[ .]plan\b", block.text) for block in blocks)
+    with Reader(folder, server, environment, planner=planner) as reader:
+        reader.follow(blocks)
+
+
 @pytest.mark.parametrize("path", pages(lambda path: path.name in BY_HAND), ids=page_id)
 def test_every_code_block_by_hand_has_the_documented_result(path: Path, tmp_path: Path) -> None:
-    with Reader(tmp_path, "http://127.0.0.1:9", {}) as reader:
-        reader.follow(blocks_of(path))
+    follow(path, tmp_path, "http://127.0.0.1:9", {})
 
 
 @pytest.mark.parametrize("path", pages(lambda path: path.name in OFFLINE), ids=page_id)
@@ -156,16 +166,14 @@ def test_every_code_block_without_a_server_has_the_documented_result(
     path: Path, desk: Path
 ) -> None:
     own = {"XDG_STATE_HOME": str(desk / "state")}  # other fleets of the lab are not its own
-    with Reader(desk, "http://127.0.0.1:9", own) as reader:
-        reader.follow(blocks_of(path))
+    follow(path, desk, "http://127.0.0.1:9", own)
 
 
 @pytest.mark.parametrize(
     "path", pages(lambda path: path.name not in BY_HAND | OFFLINE), ids=page_id
 )
 def test_every_code_block_has_the_documented_result(path: Path, site: Site, desk: Path) -> None:
-    with Reader(desk, site.url, site.environment) as reader:
-        reader.follow(blocks_of(path))
+    follow(path, desk, site.url, site.environment)
 
 
 def anchors_of(path: Path) -> set[str]:

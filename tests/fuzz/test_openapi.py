@@ -14,7 +14,9 @@ from tests.properties import number_of_examples
 from tests.servers import ROOT, ServerProcess, running_model, running_server
 
 KEY = "sw_a-key-for-tests"
-# Of each operation, beyond those of the coverage phase.
+# Values at and beyond each bound of the schema, and calls one after the other; random ones too in
+# the long form.
+_PHASES = ("coverage,stateful", "coverage,fuzzing,stateful")[number_of_examples(0, 1)]
 _EXAMPLES = number_of_examples(3, 100)
 
 
@@ -45,6 +47,7 @@ def test_no_check_fails(server: ServerProcess, tmp_path: Path) -> None:
             f"--header=Authorization: Bearer {KEY}",
             "--exclude-checks=positive_data_acceptance",
             "--checks=all",
+            f"--phases={_PHASES}",
             f"--max-examples={_EXAMPLES}",
             "--no-color",
             "--generation-database=none",

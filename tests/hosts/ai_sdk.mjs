@@ -61,6 +61,11 @@ const scenarios = {
     await each.made.sendMessage(steps([['grant', { order: id }]], 'done'));
     return shown(each);
   },
+  async sources(id) {
+    const each = chat(id);
+    await each.made.sendMessage(steps([['cite', {}]], 'done'));
+    return shown(each);
+  },
   async error(id) {
     const each = chat(id);
     await each.made.sendMessage(steps([['done', { order: id }]], 'FAIL'));

@@ -163,7 +163,7 @@ def run_input(content: object = '["Hello."]', **more: object) -> Happened:
         (run_input(5), "messages[0].content"),
         (run_input(" "), "messages[0].content"),
         (run_input("a\0b"), "messages[0].content"),
-        (run_input([{"type": "image"}]), "messages[0].content[0]"),
+        (run_input([{"type": "image"}]), "messages[0].content[0].source"),
         (run_input(["x"]), "messages[0].content[0]"),
         (run_input(tools=[{"name": "a b"}]), "tools[0].name"),
         (run_input(tools=[{"name": "refund"}]), "tools[0].name"),

@@ -143,6 +143,28 @@ def test_what_others_decide_is_shown(happened: Happened) -> None:
     assert wait["data"]["decide"] == f"/v1/turns/{message['id']}/approvals/c0-0"
 
 
+def test_sources_of_a_result_are_parts_of_the_message(happened: Happened) -> None:
+    (message,) = answers(happened["sources"])
+    assert types(message) == [
+        "step-start", "dynamic-tool", "source-url", "source-document", "step-start", "text",
+    ]  # fmt: skip
+    assert message["parts"][2:4] == [
+        {
+            "type": "source-url",
+            "sourceId": "c0-0-1",
+            "url": "https://shop.example/returns#costs",
+            "title": "Returns > Costs",
+        },
+        {
+            "type": "source-document",
+            "sourceId": "c0-0-2",
+            "mediaType": "application/pdf",
+            "title": "Hours",
+            "filename": "hours.pdf",
+        },
+    ]
+
+
 def test_a_turn_that_failed_is_tried_again(happened: Happened) -> None:
     failed, retried = happened["error"]["failed"], happened["error"]["retried"]
     assert (failed["status"], failed["errors"]) == ("error", ["The model failed."])
@@ -230,7 +252,7 @@ def decision(wait: str, **approval: object) -> Happened:
         ({"id": "c", "messages": [user(parts=[7])]}, "messages[0].parts[0]"),
         (
             {"id": "c", "messages": [user(parts=[{"type": "file", "url": "data:,x"}])]},
-            "messages[0].parts[0].type",
+            "messages[0].parts[0].url",
         ),
         ({"id": "c", "messages": [user(role="system")]}, "messages[0].role"),
         ({"id": "c", "messages": [user(role="assistant")]}, "messages[0].role"),

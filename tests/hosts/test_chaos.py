@@ -63,7 +63,7 @@ def _ways(outcomes: list[Outcome]) -> Counter[str]:
 
 
 @pytest.mark.parametrize("fallback", [False, True])
-def test_every_turn_ends_in_one_way_and_nothing_is_left(
+async def test_every_turn_ends_in_one_way_and_nothing_is_left(
     tmp_path: Path, issuer: Issuer, *, fallback: bool
 ) -> None:
     faults = tmp_path / "faults.toml"
@@ -99,12 +99,9 @@ def test_every_turn_ends_in_one_way_and_nothing_is_left(
                 patience=30.0,
             )
 
-            async def ask() -> None:
-                over = asyncio.Event()
-                asyncio.get_running_loop().call_later(4.0, over.set)
-                await drive(crowd, token=issuer.token, on_outcome=on_outcome, until=over)
-
-            asyncio.run(ask())
+            over = asyncio.Event()
+            asyncio.get_running_loop().call_later(4.0, over.set)
+            await drive(crowd, token=issuer.token, on_outcome=on_outcome, until=over)
             tasks = _gauge(server, "seawall_event_loop_tasks")
             left = {name: _gauge(server, f"seawall_{name}") for name in LEFT}
         stats = json.loads(_fetch(model.url.removesuffix("/v1") + "/sim/stats"))

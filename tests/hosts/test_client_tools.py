@@ -354,6 +354,21 @@ async def test_two_answers_at_once(tmp_path: Any) -> None:
         assert len(clients.model.requests) == 2
 
 
+async def test_a_message_that_comes_before_the_results(tmp_path: Any) -> None:
+    async with asking(tmp_path) as clients:
+        message = (await create(clients, said(steps([KIEL])))).choices[0].message
+        session = message.tool_calls[0].id.split("_", 3)[3]
+        headers = {"seawall-session": session}
+        await create(clients, said("Never mind."), extra_headers=headers)
+        (result,) = [each for each in clients.asked.messages if isinstance(each, ToolMessage)]
+        assert "has not returned" in result.content
+        late = await create(clients, followed(said(steps([KIEL])), message, "sunny"))
+        assert late.choices[0].message.content == "Results: sunny"
+        await create(clients, said("And?"), extra_headers=headers)
+        (result,) = [each for each in clients.asked.messages if isinstance(each, ToolMessage)]
+        assert result.content == "sunny"
+
+
 async def test_results_that_come_too_late(tmp_path: Any) -> None:
     async with asking(tmp_path, client_seconds=0.3) as clients:
         messages = said(steps([KIEL, ORDER]))
@@ -367,6 +382,7 @@ async def test_results_that_come_too_late(tmp_path: Any) -> None:
         assert turn.status == "interrupted"
         assert turn.journal is not UNSET
         assert "weather" in turn.journal.problem["detail"]
+        assert turn.journal.problem["code"] == "client-absent"
         assert len(clients.model.requests) == 1  # nobody reads an answer, so no model is asked
         body = {"model": "open", "messages": followed(messages, message, "sunny")}
         late = await clients.post("/v1/chat/completions", body)

@@ -1,6 +1,5 @@
 """A failed turn leaves one line in the log, on every interface."""
 
-import asyncio
 import json
 import logging
 import time
@@ -83,7 +82,9 @@ def test_each_way(failing: Failing, path: str, body: dict[str, object], keyed: b
     assert "secret" not in failing.log.read_text()
 
 
-def test_a_defect_is_logged_as_a_failure(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_defect_is_logged_as_a_failure(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     def defective(_: ModelRequest) -> str:
         raise ZeroDivisionError("by zero")
 
@@ -95,13 +96,10 @@ def test_a_defect_is_logged_as_a_failure(tmp_path: Path, caplog: pytest.LogCaptu
     )
     app.model("default", ScriptedModel(defective))
 
-    async def ask() -> None:
+    with caplog.at_level(logging.WARNING, "seawall.turns"), pytest.raises(ZeroDivisionError):
         async with app:
             async for _ in app.run("hi", principal=Principal("acme", "ada")):
                 pass
-
-    with caplog.at_level(logging.WARNING, "seawall.turns"), pytest.raises(ZeroDivisionError):
-        asyncio.run(ask())
     (line,) = [vars(each) for each in caplog.records if each.name == "seawall.turns"]
     assert (line["code"], line["tenant"]) == ("internal-error", "acme")
     assert line["cause"] == "ZeroDivisionError: by zero"

@@ -12,7 +12,7 @@ from seawall.orchestrator import Orchestrator
 from tests.hosts.conftest import Pair
 
 
-def test_concurrent_requests_share_a_scrape() -> None:
+async def test_concurrent_requests_share_a_scrape() -> None:
     made: list[float] = []
     under_way = most = 0
 
@@ -27,23 +27,20 @@ def test_concurrent_requests_share_a_scrape() -> None:
         made.append(time.monotonic())
         return b"text/plain", b"%d" % len(made)
 
-    async def run() -> None:
-        application = HttpApplication(Orchestrator(Settings()), scrape=scrape)
-        transport = httpx2.ASGITransport(app=application)
-        async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
-            first = await asyncio.gather(*(client.get("/metrics") for _ in range(30)))
-            assert {each.content for each in first} == {b"1"}
-            impatient = asyncio.create_task(client.get("/metrics"))
-            await asyncio.sleep(1.05)
-            impatient.cancel()
-            gone = asyncio.create_task(client.get("/metrics"))
-            await asyncio.sleep(0.01)
-            gone.cancel()  # in the middle of its scrape: the next one makes it
-            then = await asyncio.gather(*(client.get("/metrics") for _ in range(30)))
-            assert len({each.content for each in then}) == 1
-            assert then[0].content != b"1"
-
-    asyncio.run(asyncio.wait_for(run(), 20))
+    application = HttpApplication(Orchestrator(Settings()), scrape=scrape)
+    transport = httpx2.ASGITransport(app=application)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://test") as client:
+        first = await asyncio.gather(*(client.get("/metrics") for _ in range(30)))
+        assert {each.content for each in first} == {b"1"}
+        impatient = asyncio.create_task(client.get("/metrics"))
+        await asyncio.sleep(1.05)
+        impatient.cancel()
+        gone = asyncio.create_task(client.get("/metrics"))
+        await asyncio.sleep(0.01)
+        gone.cancel()  # in the middle of its scrape: the next one makes it
+        then = await asyncio.gather(*(client.get("/metrics") for _ in range(30)))
+        assert len({each.content for each in then}) == 1
+        assert then[0].content != b"1"
     assert most == 1
     assert len(made) <= 3
 

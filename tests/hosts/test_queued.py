@@ -257,9 +257,10 @@ async def test_waiting_for_a_slot_comes_before_the_start_in_every_stream(crowded
             by_stock(),
             client.post("/v1/chat/completions", json=asked, headers=keyed_headers),
             client.post("/v1/turns", json={"text": "hello"}),
+            client.post("/v1/responses", json={"model": "auto", "input": "hello", "stream": True}),
         )
         await filling
-    events, *chats, pieces, keyed, whole = found
+    events, *chats, pieces, keyed, whole, response = found
     if events[0]["type"] == "turn.queued":  # unless it was the first to wait, for under a second
         assert (events[0]["waits_for"], events[0]["position_of_event"]) == ("slot", 0)
     started = next(each for each in events if each["type"] == "turn.started")
@@ -273,6 +274,11 @@ async def test_waiting_for_a_slot_comes_before_the_start_in_every_stream(crowded
     assert ": turn.queued" not in keyed.text.partition("data: ")[0]
     assert keyed.headers["seawall-session"].startswith("ses_")
     assert whole.status_code == 200
+    begun = [each.split("\n")[0] for each in frames_of(response.text)]
+    assert begun[:2] == ["event: response.created", "event: response.queued"]
+    assert begun[2].startswith(": turn.queued ")
+    assert "event: response.in_progress" in begun
+    assert begun[-2:] == ["event: response.completed", "data: [DONE]"]
 
 
 async def test_a_turn_that_waits_in_vain_fails_in_its_stream(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class ReplaceableServer:
         )
 
 
-def test_a_rolling_restart_loses_no_turn(tmp_path: Path, issuer: Issuer) -> None:
+async def test_a_rolling_restart_loses_no_turn(tmp_path: Path, issuer: Issuer) -> None:
     """Sessions of several turns move from server to server."""
     require_balancer()
     times = SimTimes(first_token=(0.1, 0.2), duration=(0.4, 0.6), chunks=10)
@@ -69,17 +69,12 @@ def test_a_rolling_restart_loses_no_turn(tmp_path: Path, issuer: Issuer) -> None
         def on_outcome(outcome: Outcome) -> None:
             outcomes[outcome.error] += 1
 
-        async def scenario() -> None:
-            over = asyncio.Event()
-            async with asyncio.TaskGroup() as group:
-                group.create_task(
-                    drive(crowd, token=issuer.token, on_outcome=on_outcome, until=over)
-                )
-                for slot in slots:
-                    await asyncio.sleep(0.5)  # the balancer has to see the one before
-                    assert await asyncio.to_thread(slot.restart) == 0
-                over.set()
-
-        asyncio.run(scenario())
+        over = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(drive(crowd, token=issuer.token, on_outcome=on_outcome, until=over))
+            for slot in slots:
+                await asyncio.sleep(0.5)  # the balancer has to see the one before
+                assert await asyncio.to_thread(slot.restart) == 0
+            over.set()
     assert set(outcomes) == {""}, outcomes
     assert outcomes[""] > 2 * CUSTOMERS

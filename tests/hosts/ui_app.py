@@ -3,7 +3,7 @@
 import asyncio
 import os
 
-from seawall import Orchestrator
+from seawall import Cited, Orchestrator, Source
 from seawall.config import parse_settings
 from seawall.models.scripted import ScriptedModel
 from seawall.tools.policy import Approval
@@ -15,7 +15,7 @@ base_url = "http://127.0.0.1:9/v1"
 model = "none"
 [agents.only]
 instructions = "Help."
-tools = ["refund", "grant", "done", "wait"]
+tools = ["refund", "grant", "done", "wait", "cite"]
 client_tools = true
 """
 
@@ -26,9 +26,16 @@ async def wait(seconds: float) -> str:
     return "waited"
 
 
+def cite() -> Cited:
+    """Return a text with its sources."""
+    page = Source("Returns", "Costs", "https://shop.example/returns#costs", "returns.md")
+    return Cited("free", (page, Source("Hours", path="hours.pdf", media_type="application/pdf")))
+
+
 app = Orchestrator(parse_settings(CONFIGURATION, environment=os.environ))
 app.model("default", ScriptedModel(answer))
 app.tool(refund, mutating=True, approve="amount > 10", redact=("card",))
 app.tool(grant, mutating=True, approve=Approval(role="manager"))
 app.tool(done)
 app.tool(wait)
+app.tool(cite)

@@ -47,32 +47,29 @@ class Oracle:
     async def close(self) -> None: ...
 
 
-def ask(detector: IntentDetector, text: str) -> Detection:
-    async def run() -> Detection:
-        deadline = asyncio.get_running_loop().time() + 5
-        async with asyncio.timeout(2):
-            return await detector.detect(text, deadline=deadline)
-
-    return asyncio.run(run())
+async def ask(detector: IntentDetector, text: str) -> Detection:
+    deadline = asyncio.get_running_loop().time() + 5
+    async with asyncio.timeout(2):
+        return await detector.detect(text, deadline=deadline)
 
 
-def test_each_step_answers_what_it_can() -> None:
+async def test_each_step_answers_what_it_can() -> None:
     oracle = Oracle('"Cancel".')
     detector = build_detector(DEFINITIONS, model=oracle, threshold=0.7)
-    assert ask(detector, "A HUMAN please") == Detection("person", 1.0, "rules")
-    assert ask(detector, "my Tracking Number?").intent == "status"
-    sure = ask(detector, "where is my order")
+    assert await ask(detector, "A HUMAN please") == Detection("person", 1.0, "rules")
+    assert (await ask(detector, "my Tracking Number?")).intent == "status"
+    sure = await ask(detector, "where is my order")
     assert (sure.intent, sure.by) == ("status", "classifier")
     assert oracle.asked == 0
-    unsure = ask(detector, "qwertz uiop")
+    unsure = await ask(detector, "qwertz uiop")
     assert (unsure.intent, unsure.by, unsure.usage) == ("cancel", "model", Usage(5, 1))
     for says in ("none", "something else", "", "fail"):
-        assert ask(build_detector(DEFINITIONS, model=Oracle(says)), "qwertz").intent is None
+        assert (await ask(build_detector(DEFINITIONS, model=Oracle(says)), "qwertz")).intent is None
 
 
-def test_without_two_intents_nothing_is_detected() -> None:
+async def test_without_two_intents_nothing_is_detected() -> None:
     for definitions in ((), DEFINITIONS[2:], DEFINITIONS[:1]):
-        assert ask(build_detector(definitions), "hello").intent is None
+        assert (await ask(build_detector(definitions), "hello")).intent is None
 
 
 def test_an_invalid_pattern_is_refused() -> None:

@@ -85,7 +85,7 @@ def test_connections_are_released_without_garbage_collection(site: Site) -> None
     gc.collect()
     gc.disable()
     try:
-        result = asyncio.run(drive(scenario, token=site.issuer.token))
+        result = asyncio.run(drive(scenario, token=site.issuer.token))  # until its loop has ended
         left = sum(type(each) is Connection for each in gc.get_objects())
     finally:
         gc.enable()

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gc
 import importlib
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,7 @@ from botocore.validate import ParamValidator
 from pydantic import TypeAdapter
 
 from seawall.models import ModelRequest, Prompt, estimate_prompt_tokens, prompt_bytes
-from seawall.models.attachments import LoadedContents
+from seawall.models.attachments import LoadedContents, ShownMessage
 from seawall.transport.http_client import HttpClient
 from seawall.turn import AssistantMessage, Attachment, Message, UserMessage
 from tests.attachments.pictures import pdf, photo
@@ -187,8 +188,13 @@ async def test_memory_is_given_back_when_the_answer_begins(wire: Wire) -> None:
         client = HttpClient()
         model = wire.model(player.url, client, vision=True)
         deadline = asyncio.get_running_loop().time() + 20
-        released = [contents.released async for _ in model.stream(request, deadline=deadline)]
+        released = []
+        async for _ in model.stream(request, deadline=deadline):
+            released.append(contents.released)
+            in_memory = [each for each in gc.get_objects() if isinstance(each, ShownMessage)]
+            assert in_memory == []  # nor anything of the bytes
         assert set(released) == {1}
+        assert contents.released == 1
         await client.close()
     refused = asking(*ALL, contents=(failing := Contents()))
     async with playing(Recording([b"{}"], status=500)) as player:

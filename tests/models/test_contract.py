@@ -1,14 +1,15 @@
 """Contract of the model port: the same scenarios for every adapter."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from itertools import pairwise
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from seawall.errors import DeadlineExceeded, Problem, UpstreamFailed, UpstreamThrottled
 from seawall.models import Finish, Model, ModelEvent, ModelRequest, Prompt, Text, ToolCalls
@@ -28,6 +29,56 @@ CALLS = (
 )
 
 each_wire = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+
+
+class _SinkModel:
+    """A model whose text goes to a sink, every third piece of which it does not take."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.warm = model.warm
+        self.close = model.close
+
+    async def stream(
+        self, request: ModelRequest, *, deadline: float
+    ) -> AsyncGenerator[ModelEvent, None]:
+        taken: list[Text] = []
+        count = 0
+
+        def sink(text: str) -> bool:
+            nonlocal count
+            count += 1
+            if count % 3:
+                taken.append(Text(text))
+            return count % 3 != 0
+
+        direct = structs.replace(request, sink=sink)
+        async with aclosing(self._model.stream(direct, deadline=deadline)) as events:
+            async for event in events:
+                while taken:
+                    yield taken.pop(0)
+                yield event
+
+
+class _SinkWire:
+    """A wire of which text is passed to a sink."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.name = wire.name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wire, name)
+
+    def model(self, url: str, client: HttpClient) -> Model:
+        return _SinkModel(self._wire.model(url, client))
+
+
+each_way = pytest.mark.parametrize(
+    "wire",
+    [*WIRES, *map(_SinkWire, WIRES)],
+    ids=[each.name for each in WIRES] + [f"{each.name}, sink" for each in WIRES],
+)
 
 
 async def ask(
@@ -73,7 +124,7 @@ def text_of(events: list[ModelEvent]) -> str:
     return "".join(event.text for event in events if isinstance(event, Text))
 
 
-@each_wire
+@each_way
 async def test_text_usage_and_end(wire: Wire) -> None:
     spent = Spent(read=1_000, written=42, from_cache=700, to_cache=200)
     events = await answer_to(wire, Recording(wire.answer(TEXTS, spent=spent)))
@@ -83,6 +134,42 @@ async def test_text_usage_and_end(wire: Wire) -> None:
 
 
 @each_wire
+@pytest.mark.parametrize("period", [1, 2, 3])
+async def test_a_sink_takes_text_in_its_order(wire: Wire, period: int) -> None:
+    """Each `period`th piece is refused, and so yielded; what follows may be taken again."""
+    words = tuple(f"{number} " for number in range(20))
+    seen: list[str] = []
+    offered = taken = 0
+
+    def sink(text: str) -> bool:
+        nonlocal offered, taken
+        offered += 1
+        if offered % period == period - 1:
+            return False
+        taken += 1
+        seen.append(text)
+        return True
+
+    async def do(model: Model, *_: object) -> list[ModelEvent]:
+        events: list[ModelEvent] = []
+        deadline = asyncio.get_running_loop().time() + 20
+        stream = model.stream(structs.replace(REQUEST, sink=sink), deadline=deadline)
+        async with aclosing(stream) as running:
+            async for event in running:
+                events.append(plain(event))
+                if isinstance(event, Text):
+                    seen.append(event.text)
+        return events
+
+    recording = Recording(wire.answer(words, CALLS), seconds=0.002)
+    events = await with_model(wire, recording, do)
+    assert "".join(seen) == "".join(words)
+    assert bool(taken) == (period > 1)
+    assert offered
+    assert events[-2:] == (await answer_to(wire, Recording(wire.answer(words, CALLS))))[-2:]
+
+
+@each_way
 async def test_tool_calls_in_parallel_with_text_before_them(wire: Wire) -> None:
     events = await answer_to(wire, Recording(wire.answer(TEXTS[:2], CALLS)))
     assert text_of(events) == "On its way. "
@@ -98,7 +185,7 @@ async def test_tool_calls_in_parallel_with_text_before_them(wire: Wire) -> None:
     ]
 
 
-@each_wire
+@each_way
 @pytest.mark.parametrize("end", ["length", "content_filter"])
 async def test_finish_reasons(wire: Wire, end: str) -> None:
     events = await answer_to(wire, Recording(wire.answer(TEXTS[:1], end=end)))
@@ -106,7 +193,7 @@ async def test_finish_reasons(wire: Wire, end: str) -> None:
     assert events[-1].reason == end
 
 
-@each_wire
+@each_way
 async def test_unknown_events_are_skipped(wire: Wire) -> None:
     chunks = wire.answer(TEXTS, CALLS)
     noisy = [piece for event in chunks for piece in (*wire.noise(), event)]
@@ -144,8 +231,13 @@ async def test_refusals(wire: Wire, status: int, code: str) -> None:
 
 @pytest.mark.parametrize(
     ("wire", "code"),
-    [(wire, code) for wire in WIRES for code in wire.statuses_in_stream],
-    ids=lambda value: value if isinstance(value, str) else value.name,
+    [
+        (way, code)
+        for wire in WIRES
+        for way in (wire, _SinkWire(wire))
+        for code in wire.statuses_in_stream
+    ],
+    ids=lambda value: value if isinstance(value, str) else f"{type(value).__name__} {value.name}",
 )
 async def test_errors_in_mid_answer(wire: Wire, code: str) -> None:
     problem = await problem_of(wire, Recording([*wire.answer(TEXTS)[:4], wire.error(code)]))
@@ -153,7 +245,7 @@ async def test_errors_in_mid_answer(wire: Wire, code: str) -> None:
     assert "secret" not in problem.detail
 
 
-@each_wire
+@each_way
 async def test_an_answer_that_breaks_off_anywhere_fails(wire: Wire) -> None:
     """Neither a cut connection nor a body that just ends is accepted as an answer."""
     chunks = wire.answer(TEXTS[:2], CALLS[:1])
@@ -164,7 +256,7 @@ async def test_an_answer_that_breaks_off_anywhere_fails(wire: Wire) -> None:
             assert problem.code == "upstream-failed"
 
 
-@each_wire
+@each_way
 async def test_an_event_in_another_format_fails(wire: Wire) -> None:
     chunks = wire.answer(TEXTS)
     problem = await problem_of(wire, Recording([*chunks[:3], wire.broken(), *chunks[3:]]))
@@ -173,7 +265,7 @@ async def test_an_event_in_another_format_fails(wire: Wire) -> None:
     assert problem.code == "upstream-failed"
 
 
-@each_wire
+@each_way
 async def test_an_endless_answer_is_bounded(wire: Wire) -> None:
     chunks = wire.answer(("x" * 100_000,) * 12)
     assert "more than" in (await problem_of(wire, Recording(chunks))).detail
@@ -181,7 +273,7 @@ async def test_an_endless_answer_is_bounded(wire: Wire) -> None:
     assert "64 tool calls" in (await problem_of(wire, Recording(wire.answer((), many)))).detail
 
 
-@each_wire
+@each_way
 async def test_closing_the_stream_closes_the_connection(wire: Wire) -> None:
     """By closing the generator."""
 
@@ -197,7 +289,7 @@ async def test_closing_the_stream_closes_the_connection(wire: Wire) -> None:
     await with_model(wire, Recording(wire.answer(TEXTS)[:6], hangs=True), do)
 
 
-@each_wire
+@each_way
 async def test_a_cancelled_task_closes_the_connection(wire: Wire) -> None:
     async def do(model: Model, player: Player, client: HttpClient) -> None:
         task = asyncio.create_task(ask(model))
@@ -213,7 +305,7 @@ async def test_a_cancelled_task_closes_the_connection(wire: Wire) -> None:
     await with_model(wire, Recording(wire.answer(TEXTS)[:6], hangs=True), do)
 
 
-@each_wire
+@each_way
 async def test_a_stream_meets_its_deadline(wire: Wire) -> None:
     async def do(model: Model, player: Player, _: HttpClient) -> None:
         with pytest.raises(DeadlineExceeded):
@@ -224,7 +316,7 @@ async def test_a_stream_meets_its_deadline(wire: Wire) -> None:
     await with_model(wire, Recording(wire.answer(TEXTS)[:6], hangs=True), do)
 
 
-@each_wire
+@each_way
 async def test_the_connection_is_reused(wire: Wire) -> None:
     async def do(model: Model, player: Player, client: HttpClient) -> None:
         await model.warm()

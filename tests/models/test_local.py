@@ -28,7 +28,7 @@ async def ask(model: LocalModel, request: ModelRequest = ASKED) -> list[ModelEve
         return [event async for event in stream]
 
 
-def test_a_real_conversation(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_real_conversation(caplog: pytest.LogCaptureFixture) -> None:
     """All scenarios with one load, which takes seconds."""
     require(missing_local_model())
     checks: list[Callable[[LocalModel], Awaitable[None]]] = [
@@ -39,18 +39,15 @@ def test_a_real_conversation(caplog: pytest.LogCaptureFixture) -> None:
         waits_for_a_slot_until_the_deadline,
     ]
 
-    async def inner() -> None:
-        model = open_local("small", SETTINGS)
-        with caplog.at_level("WARNING", "seawall.models"):
-            await model.warm()
-        assert "model small: the chat template of its weights ignores tools" in caplog.text
-        try:
-            for check in checks:
-                await check(model)
-        finally:
-            await model.close()
-
-    asyncio.run(inner())
+    model = open_local("small", SETTINGS)
+    with caplog.at_level("WARNING", "seawall.models"):
+        await model.warm()
+    assert "model small: the chat template of its weights ignores tools" in caplog.text
+    try:
+        for check in checks:
+            await check(model)
+    finally:
+        await model.close()
 
 
 async def answers(model: LocalModel) -> None:

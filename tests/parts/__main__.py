@@ -24,6 +24,7 @@ _MISSING = (
     tools.missing_sam,
     tools.missing_locust,
     tools.missing_mcp_time,
+    tools.missing_openai_clients,
     tools.missing_crds,
     tools.missing_oidc,
     tools.missing_openapi,
@@ -42,9 +43,7 @@ def main() -> int:
         sys.stdout.write(" ".join(names) + "\n")
         return 0
     system.install_packages()
-    sys.stdout.write(
-        "Checking databases, SAM, Locust, validators, MCP, AI SDK, axe-core under .venv ...\n"
-    )
+    sys.stdout.write("Checking DynamoDB, SeaweedFS, SAM, validators, clients ... under .venv ...\n")
     failures = [dynamodb_local.install(), seaweedfs.install()]
     tools.install()
     mcp_parts.install()

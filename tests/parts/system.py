@@ -19,6 +19,7 @@ __all__ = [
     "missing_browser",
     "missing_node",
     "missing_promtool",
+    "missing_valgrind",
     "require_browser",
     "wanted_packages",
 ]
@@ -59,6 +60,12 @@ def missing_promtool() -> str:
     return "" if shutil.which("promtool") else "promtool is not installed: apt install prometheus"
 
 
+def missing_valgrind() -> str:
+    """Why instructions cannot be counted here; empty if they can."""
+    there = shutil.which("callgrind_control")
+    return "" if there else "valgrind is not installed: apt install valgrind"
+
+
 def _missing_java() -> str:
     return "" if java_version() >= JAVA else f"Java {JAVA} or later is not installed"
 
@@ -78,6 +85,7 @@ PACKAGES = (
     Package(("nginx",), "another balancer, and proxies", lambda: missing_balancer("nginx")),
     Package(("prometheus",), "promtool, which checks alert rules", missing_promtool),
     Package(("chromium",), "renders reports", missing_browser),
+    Package(("valgrind",), "counts the instructions of a turn", missing_valgrind),
 )
 
 

@@ -1,10 +1,11 @@
 """Programs that check artefacts, each in its own folder under `.venv`.
 
-AWS's SAM CLI and Locust have environments of their own because of what they pin; their versions
-and hashes are in `requirements/`. The validators of Kubernetes' custom resources come from the
-npm packages @kubernetes-models/*, which compile them from the projects' own definitions; the
-authorization server is the npm package oidc-provider; Prism plays services of OpenAPI documents,
-and swagger-client calls them. Install scripts of npm packages are not run.
+AWS's SAM CLI, Locust and the clients of OpenAI's APIs have environments of their own because of
+what they pin; their versions and hashes are in `requirements/`. The validators of Kubernetes'
+custom resources come from the npm packages @kubernetes-models/*, which compile them from the
+projects' own definitions; the authorization server is the npm package oidc-provider; Prism plays
+services of OpenAPI documents, and swagger-client calls them. Install scripts of npm packages are
+not run.
 """
 
 import shutil
@@ -25,8 +26,10 @@ __all__ = [
     "missing_locust",
     "missing_mcp_time",
     "missing_oidc",
+    "missing_openai_clients",
     "missing_openapi",
     "missing_sam",
+    "openai_clients",
     "sam",
 ]
 
@@ -59,6 +62,17 @@ def locust() -> Path:
 def mcp_time() -> Path:
     """The command of the public MCP server `mcp-server-time`."""
     return _VENV / ".mcp-time/bin/mcp-server-time"
+
+
+def openai_clients() -> Path:
+    """The Python in which programs that speak OpenAI's APIs are installed."""
+    return _VENV / ".openai-clients/bin/python"
+
+
+def missing_openai_clients() -> str:
+    """Why those programs cannot run here; empty if they can."""
+    there = openai_clients().with_name("llm").exists()
+    return "" if there else "the clients of OpenAI's APIs are not installed: make parts"
 
 
 def missing_mcp_time() -> str:
@@ -98,7 +112,12 @@ def missing_openapi() -> str:
 
 def install() -> None:
     """Install what is missing."""
-    locks = ((sam(), "sam.lock"), (locust(), "locust.lock"), (mcp_time(), "mcp-time.lock"))
+    locks = (
+        (sam(), "sam.lock"),
+        (locust(), "locust.lock"),
+        (mcp_time(), "mcp-time.lock"),
+        (openai_clients().with_name("llm"), "openai-clients.lock"),
+    )
     for command, lock in locks:
         if not command.exists():
             folder = command.parents[1]

@@ -1,4 +1,4 @@
-"""Clients of the protocols of user interfaces: the AI SDK and AG-UI's client.
+"""Clients in JavaScript: OpenAI's, the AI SDK with its providers, and AG-UI's.
 
 They are npm packages in `.venv/.ui-clients`; their install scripts are not run. The AI SDK needs a
 newer Node.js than Debian has: that of `mcp_parts`.
@@ -19,10 +19,13 @@ _FOLDER = Path(__file__).resolve().parents[2] / ".venv/.ui-clients"
 _MODULES = _FOLDER / "node_modules"
 _PACKAGES = {
     "ai": "7.0.173",
+    "@ai-sdk/open-responses": "2.0.36",
+    "@ai-sdk/openai": "4.0.118",
     "@ai-sdk/openai-compatible": "3.0.92",
     "@ai-sdk/react": "4.0.177",
     "react": "19.3.1",
     "@ag-ui/client": "1.0.0",
+    "openai": "7.59.0",
     "zod": "4.6.7",
 }
 

@@ -164,25 +164,22 @@ async def test_no_reported_usage_fails_a_turn(tmp_path: Path, usage: Any) -> Non
         assert [each.outcome for each in reports] == ["completed", "completed"]
 
 
-def test_a_failing_observer_is_logged_and_does_not_affect_the_others(
+async def test_a_failing_observer_is_logged_and_does_not_affect_the_others(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async def scenario() -> None:
-        model = Answering()
-        model.may.set()
+    model = Answering()
+    model.may.set()
+    reports: list[TurnReport] = []
+
+    def fail(_: TurnReport) -> None:
+        raise OSError("no space left on device")
+
+    with caplog.at_level(logging.ERROR, "seawall.turns"):
         async with serving(tmp_path / "s.db", model) as app:
-            reports: list[TurnReport] = []
-
-            def fail(_: TurnReport) -> None:
-                raise OSError("no space left on device")
-
             app.observe(fail)
             app.observe(reports.append)
             for _ in range(5):
                 assert (await ask(app, new_request("hello"))).version == 1
-            assert [each.outcome for each in reports] == ["completed"] * 5
-
-    with caplog.at_level(logging.ERROR, "seawall.turns"):
-        asyncio.run(scenario())
+    assert [each.outcome for each in reports] == ["completed"] * 5
     said = [each for each in caplog.records if "an observer of turns failed" in each.msg]
     assert len(said) == 1

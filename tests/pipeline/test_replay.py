@@ -4,11 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.agents import HAND_OFF
-from seawall.events import AgentSelected, Event, TextDelta, TurnCompleted, TurnStarted
+from seawall.events import AgentSelected, Event, TextDelta, ToolReturned, TurnCompleted, TurnStarted
 from seawall.pipeline.replay import events_after, replay, width
 from seawall.turn import (
     AssistantMessage,
     Message,
+    Source,
     ToolCall,
     ToolMessage,
     TurnRecord,
@@ -17,6 +18,9 @@ from seawall.turn import (
 )
 
 names = st.sampled_from(["find", "cancel", HAND_OFF])
+
+
+sources = st.sampled_from([(), (Source("Page", url="https://shop.example"),)])
 
 
 @st.composite
@@ -30,7 +34,8 @@ def records(draw: st.DrawFn) -> TurnRecord:
         )
         messages.append(AssistantMessage(draw(st.text(max_size=5)), calls))
         messages += [
-            ToolMessage(call.id, call.name, "refunds", draw(st.booleans())) for call in calls
+            ToolMessage(call.id, call.name, "refunds", draw(st.booleans()), sources=draw(sources))
+            for call in calls
         ]
     messages.append(AssistantMessage(draw(st.text(min_size=1, max_size=20))))
     return TurnRecord(
@@ -56,6 +61,9 @@ def test_a_stream_resumes_at_any_position(record: TurnRecord, data: st.DataObjec
     """However a stream was cut and wherever it broke off: nothing twice, nothing lost."""
     whole = list(replay(record, "s"))
     length = sum(map(width, whole))
+    returned = [each.sources for each in whole if isinstance(each, ToolReturned)]
+    stored = [each.sources for each in record.messages if isinstance(each, ToolMessage)]
+    assert returned == stored
     broke_off = data.draw(st.integers(0, length))
     pieces: list[Event] = []
     for event in whole:

@@ -39,6 +39,8 @@ def question_of(**flags: object) -> Question:
     return Question(workload=workload, options=options, objective=objective)  # type: ignore[arg-type]
 
 
+LITTLE = {"daily": "100", "duration": "2s", "start": "1s"}
+HOPELESS = Objective(first_token_p99=0.5)  # for answers of four seconds
 CROWD = {"daily": "1200000", "spikes": ("5000@20s",), "duration": "4s..7s", "start": "1s"}
 
 
@@ -50,18 +52,19 @@ def crowd() -> Answer:
 @pytest.fixture(scope="module")
 def single() -> Answer:
     """One function only."""
-    return advise(question_of(**CROWD, options=Options(platforms=FIVE, most_functions=1)))
+    options = Options(platforms=FIVE, most_functions=1)
+    return advise(question_of(**CROWD, options=options), vary=False)
 
 
 @pytest.fixture(scope="module")
 def hopeless() -> Answer:
     """An objective that the model alone misses."""
-    return advise(question_of(**CROWD, objective=Objective(first_token_p99=0.5)))
+    return advise(question_of(**CROWD, objective=HOPELESS), vary=False)
 
 
 @pytest.fixture(scope="module")
 def quiet() -> Answer:
-    return advise(question_of(daily="100", duration="2s", start="1s"))
+    return advise(question_of(**LITTLE))
 
 
 def test_eks_for_the_spike_of_the_article(crowd: Answer) -> None:
@@ -189,13 +192,26 @@ def test_an_answer_survives_json(crowd: Answer) -> None:
 
 
 def test_answers_are_deterministic(quiet: Answer) -> None:
-    again = advise(question_of(daily="100", duration="2s", start="1s"), workers=1)
+    again = advise(question_of(**LITTLE), workers=1)
     same = structs.replace(again, work=quiet.work)
     assert same == quiet
 
 
+def test_without_variations_the_answer_is_the_same(crowd: Answer, quiet: Answer) -> None:
+    for flags, whole in ((CROWD, crowd), (LITTLE, quiet)):
+        short = advise(question_of(**flags), vary=False)
+        assert short.curve.multiples == (1.0,)
+        assert short.sensitivity == ()
+        assert short.confidence.same == whole.confidence.same
+        assert short.work.simulations < 0.6 * whole.work.simulations
+        varied = ("curve", "sensitivity", "confidence", "work")
+        assert whole == structs.replace(short, **{name: getattr(whole, name) for name in varied})
+
+
 def test_a_spike_above_the_account_limit() -> None:
-    answer = advise(question_of(**CROWD, options=Options(platforms=FIVE, account_limit=1_000)))
+    answer = advise(
+        question_of(**CROWD, options=Options(platforms=FIVE, account_limit=1_000)), vary=False
+    )
     assert answer.choice == "eks"
     for name in ("lambda", "lambda-provisioned", "lambda-snapstart"):
         found = answer.platforms[name]
@@ -213,7 +229,9 @@ def test_an_objective_that_no_platform_meets(hopeless: Answer) -> None:
 
 def test_announced_spikes_need_no_capacity_between(crowd: Answer) -> None:
     standing = crowd.platforms
-    answer = advise(question_of(**CROWD, options=Options(platforms=FIVE, announced=True)))
+    answer = advise(
+        question_of(**CROWD, options=Options(platforms=FIVE, announced=True)), vary=False
+    )
     for name in ("lambda-provisioned", "lambda-managed", "eks"):
         assert answer.platforms[name].met
         assert answer.platforms[name].monthly_cost < standing[name].monthly_cost
@@ -230,7 +248,8 @@ def test_processes_on_managed_instances_cost_memory(crowd: Answer) -> None:
     """A process a request, as AWS's Python runtime has it: fewer fit."""
     ours = crowd.platforms["lambda-managed"]
     theirs = advise(
-        question_of(**CROWD, options=Options(platforms=FIVE, managed_runtime="processes"))
+        question_of(**CROWD, options=Options(platforms=FIVE, managed_runtime="processes")),
+        vary=False,
     )
     found = theirs.platforms["lambda-managed"]
     assert isinstance(found.configuration, ManagedConfiguration)
@@ -239,7 +258,7 @@ def test_processes_on_managed_instances_cost_memory(crowd: Answer) -> None:
 
 
 def test_a_budget_is_part_of_the_objective() -> None:
-    answer = advise(question_of(**CROWD, objective=Objective(monthly_cost=200.0)))
+    answer = advise(question_of(**CROWD, objective=Objective(monthly_cost=200.0)), vary=False)
     assert not answer.met
     assert any("a month (at most $200)" in miss for miss in answer.platforms["eks"].misses)
 
@@ -284,7 +303,8 @@ def test_a_multiple_of_the_traffic(multiple: float) -> None:
 
 def test_clients_of_slow_requests_wait_longer() -> None:
     """Clients of requests that take a minute do not time out after a minute."""
-    answer = advise(question_of(daily="20000", spikes=("200@20s",), duration="60s", start="1s"))
+    asked = question_of(daily="20000", spikes=("200@20s",), duration="60s", start="1s")
+    answer = advise(asked, vary=False)
     assert answer.platforms["eks"].met
     assert answer.platforms["eks"].timed_out.value == 0.0
     clients = next(each for each in answer.inputs if each.name == "clients")
@@ -347,8 +367,9 @@ def test_busy_environments_are_cheaper_provisioned() -> None:
     assert found.cost < min(costs[50], costs[110])
 
 
-def test_no_break_even_where_no_platform_meets_the_objective(hopeless: Answer) -> None:
-    answer = hopeless
+def test_no_break_even_where_no_platform_meets_the_objective() -> None:
+    options = Options(platforms=("lambda", "lambda-managed", "eks"))
+    answer = advise(question_of(**LITTLE, objective=HOPELESS, options=options))
     assert not any(any(met) for met in answer.curve.met.values())
     assert answer.curve.break_even == ()
 

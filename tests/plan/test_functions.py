@@ -98,7 +98,7 @@ def test_what_several_functions_exclude() -> None:
 
 @pytest.fixture(scope="module")
 def crowd() -> Answer:
-    return advise(Question(workload=CROWD, options=Options(platforms=TWO)))
+    return advise(Question(workload=CROWD, options=Options(platforms=TWO)), vary=False)
 
 
 def test_the_crowd_alone_is_served_by_five_functions(crowd: Answer) -> None:
@@ -117,10 +117,12 @@ def test_the_crowd_alone_is_served_by_five_functions(crowd: Answer) -> None:
 
 
 def test_fewer_functions_would_not_do() -> None:
-    one = advise(Question(workload=CROWD, options=Options(platforms=TWO, most_functions=1)))
+    question = Question(workload=CROWD, options=Options(platforms=TWO, most_functions=1))
+    one = advise(question, vary=False)
     assert one.choice == "eks"
     assert 0.7 < (one.platforms["lambda-snapstart"].error_share.value or 0.0) < 0.75
-    few = advise(Question(workload=CROWD, options=Options(platforms=TWO, most_functions=4)))
+    question = Question(workload=CROWD, options=Options(platforms=TWO, most_functions=4))
+    few = advise(question, vary=False)
     assert not few.platforms["lambda-snapstart"].met
     assert few.platforms["lambda-snapstart"].misses
 

@@ -103,7 +103,7 @@ def test_environments_of_managed_instances_fit_on_their_machine(memory_mb: float
     for name in fitting(asked, environment):
         machine = asked.prices.of(f"ec2.{name}")
         assert share_of(machine, environment.vcpus, memory_gb) <= 1.0
-    answer = advise(asked)
+    answer = advise(asked, vary=False)
     configuration = answer.platforms["lambda-managed"].configuration
     assert isinstance(configuration, ManagedConfiguration)
     machine = asked.prices.of(f"ec2.{configuration.instance}")
@@ -116,7 +116,7 @@ def test_environments_of_managed_instances_are_bounded() -> None:
         Managed(vcpus=17.0)
     with pytest.raises(ConfigError, match="more than 32,768 MB"):
         Managed(vcpus=8.0, memory_gb_each=8.0)
-    found = reasons(advise(question(memory_mb=27_000.0)))
+    found = reasons(advise(question(memory_mb=27_000.0), vary=False))
     assert "32,768 MB at most" in found["lambda-managed"]
 
 
@@ -130,7 +130,7 @@ def test_environments_of_managed_instances_are_bounded() -> None:
 )
 def test_requests_longer_than_the_entry_allows(entry: str, duration: str, words: str) -> None:
     options = Options(entry=entry, platforms=FIVE)  # type: ignore[arg-type]
-    answer = advise(question(daily="100", duration=duration, options=options))
+    answer = advise(question(daily="100", duration=duration, options=options), vary=False)
     assert set(reasons(answer)) == LAMBDAS
     assert words in reasons(answer)["lambda"]
     assert answer.choice == "eks"
@@ -156,13 +156,13 @@ def test_the_slowest_requests_may_fail_as_far_as_the_objective_allows() -> None:
 def test_answers_larger_than_the_entry_allows(entry: str, megabytes: float, fits: bool) -> None:
     options = Options(entry=entry, platforms=("lambda", "eks"))  # type: ignore[arg-type]
     each = PerRequest(kb_to_callers=megabytes * 1_024.0)
-    found = reasons(advise(question(daily="100", options=options, each=each)))
+    found = reasons(advise(question(daily="100", options=options, each=each), vary=False))
     assert ("lambda" not in found) == fits
     assert fits or "answers have" in found["lambda"]
 
 
 def test_prepared_environments_have_a_quarter_of_an_hour_to_initialise() -> None:
-    found = reasons(advise(question(daily="100", start="16min")))
+    found = reasons(advise(question(daily="100", start="16min"), vary=False))
     assert set(found) == LAMBDAS
     assert "allows 15 min" in found["lambda-provisioned"]
     assert "longer than a request may" in found["lambda"]
@@ -223,8 +223,10 @@ def test_behind_an_entry_that_buffers_the_first_token_is_the_last(
 def test_the_objective_is_judged_with_buffered_answers() -> None:
     """Requests of 8 s stream within 5 s, and do not come within 5 s as a whole."""
     asked = question(duration="8s")
-    buffered = advise(structs.replace(asked, options=Options(entry="http-api", platforms=FIVE)))
-    assert advise(asked).choice == "lambda"
+    buffered = advise(
+        structs.replace(asked, options=Options(entry="http-api", platforms=FIVE)), vary=False
+    )
+    assert advise(asked, vary=False).choice == "lambda"
     assert buffered.choice == "eks"
     found = buffered.platforms["lambda"]
     assert found.misses[0].startswith("first token p99")

@@ -2,12 +2,12 @@
 
 import io
 import json
-import subprocess
-import sys
 import tomllib
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -15,10 +15,10 @@ import yaml
 
 from seawall.cli.main import main
 from seawall.errors import ConfigError
+from seawall.plan.decision.advice import advise
 from seawall.plan.decision.answer import CapacityChange
 from seawall.ship.schedule import capacity_schedule, parse_crowd
 from tests.once import once
-from tests.servers import ROOT
 from tests.ship.chart import only, rendered
 from tests.ship.test_templates import load
 
@@ -30,20 +30,16 @@ CROWD = ("--crowd", "FRI 20:00", "--timezone", "Europe/Berlin")
 
 
 def plan(*flags: str) -> str:
-    """The plan, as JSON; the same question is answered once in a test run."""
+    """The plan, as JSON; the same question is answered once in a test run.
+
+    Without variations of the inputs, of which deployments need nothing.
+    """
     return once("_".join(("plan", *flags)), lambda: _plan(*flags))
 
 
 def _plan(*flags: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "seawall", "plan", "--json", *flags],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    with patch("seawall.plan.decision.advice.advise", partial(advise, vary=False)):
+        return seawall("plan", "--json", *flags)
 
 
 def seawall(*arguments: str) -> str:

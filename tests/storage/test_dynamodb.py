@@ -24,8 +24,8 @@ from seawall.storage.dynamodb.store import DynamoDBStore
 from seawall.turn import Principal, SessionKey, TurnRecord, Usage, UserMessage
 from tests.dynamodb_local import ENVIRONMENT
 from tests.servers import running_model, running_server
-from tests.storage.calls import KEY, NOW, begin, commit
-from tests.storage.stores import dynamodb_store, new_location
+from tests.storage.calls import KEY, NOW, Clock, begin, commit
+from tests.storage.stores import LocalClient, dynamodb_store, new_location
 
 names = st.text(min_size=1, max_size=8, alphabet="ab#%23O|/\u00e9")
 
@@ -43,6 +43,36 @@ async def store(dynamodb: str) -> AsyncGenerator[DynamoDBStore, None]:
 def _large(size: int) -> TurnRecord:
     noise = random.Random(1).randbytes(size).hex()
     return TurnRecord("big", 1, NOW, "a", None, (UserMessage(noise),), Usage())
+
+
+class _Corrected(LocalClient):
+    """It has found that its clock is an hour slow."""
+
+    @property
+    def skew(self) -> float:
+        return 3_600.0
+
+
+async def test_a_clock_that_is_known_to_be_wrong_is_corrected(dynamodb: str, clock: Clock) -> None:
+    table = new_location("dynamodb")
+    right, client = dynamodb_store(dynamodb, table, clock), _Corrected(dynamodb)
+    slow = DynamoDBStore(
+        client, table, create=True, clock=lambda: clock.now - 3_600.0, closing=client.close
+    )
+    for each in (right, slow):
+        await each.open()
+    await right.commit(commit(KEY, 0))
+    await right.begin(begin(KEY, "a", until=NOW + 10))
+    busy = await slow.begin(begin(KEY, "b", until=NOW - 3_600 + 10))
+    assert busy.session_lease is not None
+    clock.now = NOW + 11
+    free = await slow.begin(begin(KEY, "b", until=NOW - 3_600 + 30))
+    assert free.session_lease is None
+    clock.now = NOW + 29
+    taken = (await right.begin(begin(KEY, "c", until=NOW + 60))).session_lease
+    assert (taken and taken.owner) == "b"
+    for each in (right, slow):
+        await each.close()
 
 
 async def test_a_turn_larger_than_an_item_is_assembled(store: DynamoDBStore) -> None:

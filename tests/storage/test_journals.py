@@ -164,6 +164,16 @@ async def test_a_lease_that_expired_is_kept_until_another_takes_it(
     await store.journal(journal(3, lease_owner="other", until=NOW + 50))
 
 
+async def test_a_lease_ends_with_its_session(store: SessionStore, clock: Clock) -> None:
+    await store.journal(journal(1, until=NOW + 20, expires_at=NOW + 5))
+    with pytest.raises(SessionConflict):
+        await store.commit(commit(KEY, 0, by="t2"))
+    clock.now = NOW + 5
+    assert (await look(store, KEY, 1, "k")).session_lease is None
+    await store.commit(commit(KEY, 0, by="t2"))
+    assert [each.id for each in (await look(store, KEY, 1, "k")).turns] == ["t2"]
+
+
 async def test_the_first_revision_binds_the_key(store: SessionStore) -> None:
     await store.begin(begin(KEY, "t1", opens=True, idempotency_key="k"))
     await store.journal(journal(1, idempotency_key="k", fingerprint="f"))

@@ -91,14 +91,14 @@ def test_acknowledged_commits_survive_a_kill(tmp_path: Path) -> None:
     assert stored == turns
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "s.db").write_text("this is not a database, but it is long enough" * 100)
     before = (tmp_path / "s.db").read_bytes()
     with pytest.raises(ConfigError, match="is not a database"):
-        asyncio.run(SqliteStore(tmp_path / "s.db").open())
+        await SqliteStore(tmp_path / "s.db").open()
     assert (tmp_path / "s.db").read_bytes() == before
     with pytest.raises(StoreUnavailable, match="cannot be opened"):
-        asyncio.run(SqliteStore(tmp_path / "missing" / "s.db").open())
+        await SqliteStore(tmp_path / "missing" / "s.db").open()
 
 
 async def test_a_locked_database_is_reported_in_time(tmp_path: Path) -> None:

@@ -39,6 +39,8 @@ def test_no_arguments(text: str) -> None:
         ({"items": [1.0, "2", 3]}, Arguments(items=[1, 2, 3])),
         ({"name": "3"}, Arguments(name="3")),
         ({"count": 3.0, "name": "null"}, Arguments(count=3, name="null")),
+        ({"count": 3, "name": None}, Arguments(count=3)),
+        ({"count": "3", "share": None, "items": None}, Arguments(count=3)),
     ],
 )
 def test_the_same_value_in_another_type(written: dict[str, Any], meant: Arguments) -> None:
@@ -66,6 +68,8 @@ def test_the_same_value_in_another_type(written: dict[str, Any], meant: Argument
         {"pair": [1, "-inf"]},
         {"pair": [90071992547409930.0, 1]},
         {"unknown": 3.0},
+        {"items": [None]},
+        {"count": None, "name": 3},
         [],
         "text",
         7,

@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import msgspec
 import pytest
 
-from seawall import Principal, ToolContext, ToolError, tool
+from seawall import Cited, Principal, Source, ToolContext, ToolError, tool
+from seawall.tools.port import shown_sources
 
 
 class Address(msgspec.Struct):
@@ -185,3 +186,29 @@ async def test_half_characters_in_an_answer_do_not_end_the_turn() -> None:
         return "a\ud800b"
 
     assert (await echo.call("{}", _context())).content == "a?b"
+
+
+async def test_a_result_may_have_sources() -> None:
+    @tool
+    def find(count: int) -> Cited:
+        """Find."""
+        return Cited({"found": "x" * count}, (Source("Page", url="https://x.example"),) * 30)
+
+    @tool
+    async def find_later() -> Cited:
+        """Find."""
+        return Cited("text", (Source("Page"),))
+
+    outcome = await find.call('{"count": 1}', _context())
+    assert (outcome.content, len(outcome.sources)) == ('{"found":"x"}', 20)
+    assert outcome.message("c", "find").sources[0].title == "Page"
+    too_long = await find.call('{"count": 40000}', _context())
+    assert (too_long.failed, too_long.sources) == (True, ())
+    assert (await find_later.call("{}", _context())).sources == (Source("Page"),)
+
+
+def test_sources_are_bounded_and_addresses_are_pages() -> None:
+    long = Source("Page", section="x" * 20_000)
+    assert shown_sources([long, long]) == (long,)
+    script = Source("Page", url="javascript:alert(1)", path="page.md")
+    assert shown_sources([script]) == (Source("Page", path="page.md"),)

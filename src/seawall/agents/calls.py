@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from seawall.agents import HAND_OFF, Agent
 from seawall.events import Event
-from seawall.models import Meter
+from seawall.models import Meter, TextSink
 from seawall.spans import Span, within_span
 from seawall.tools.arguments import decode_arguments
 from seawall.tools.port import ToolContext, ToolError, ToolOutcome, truncate
@@ -132,6 +132,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
         approval_seconds: How long an approval is waited for, if the tool does not say.
         caller_token: See `ToolContext`.
         contents: Where the bytes of attachments are found; None if no message has any.
+        sink: Takes text at once, in place of an event; None if all is to be emitted.
         memory: Shown before the history to agents with a memory.
     """
 
@@ -150,6 +151,7 @@ class AgentTurn(Struct, frozen=True, kw_only=True):
     approval_seconds: float = 86_400.0
     caller_token: str = ""
     contents: "Contents | None" = None
+    sink: TextSink | None = None
     memory: tuple[Message, ...] = ()
 
     def __repr__(self) -> str:

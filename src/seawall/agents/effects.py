@@ -26,7 +26,7 @@ from seawall.agents.calls import (
     tool_context,
 )
 from seawall.agents.questions import asking, questions_asked, with_answer
-from seawall.errors import DeadlineExceeded, EffectUnknown, Problem, TurnInterrupted
+from seawall.errors import ClientAbsent, DeadlineExceeded, EffectUnknown, Problem
 from seawall.events import ToolCalled, ToolReturned
 from seawall.spans import Span, within_span
 from seawall.tools.policy import redacted
@@ -78,7 +78,7 @@ async def run_step(
     Raises:
         TurnPausing: Calls wait for decisions.
         EffectUnknown: The outcome of an effect is not known.
-        TurnInterrupted: A client has not returned the result of a call in time.
+        ClientAbsent: A client has not returned the result of a call in time.
         DeadlineExceeded: The turn's time was over before all could begin.
         Problem: The journal could not be written, or the turn's lease was lost.
     """
@@ -266,7 +266,7 @@ class _StepRun:
         await self.save()
         missed = [each.tool for each in step.effects if _is_missed(each)]
         if missed:  # nobody reads an answer any more
-            raise TurnInterrupted(
+            raise ClientAbsent(
                 f"The client has not returned the result of {', '.join(missed)} in time."
             )
 

@@ -26,6 +26,7 @@ from seawall.models import (
     ModelRequest,
     Progress,
     Text,
+    TextSink,
     ToolCalls,
 )
 from seawall.spans import within_span
@@ -34,7 +35,6 @@ from seawall.turn import (
     AssistantMessage,
     Message,
     ToolCall,
-    ToolMessage,
     UserMessage,
 )
 
@@ -191,7 +191,7 @@ async def _run_step(run: _Run, agent: Agent, step: Step) -> Agent:
             outcomes = await run_step(agent, step, turn, answer, emit)
     answer.tool_seconds += clock() - began
     answer.messages += tuple(
-        ToolMessage(call.id, call.name, outcome.content, outcome.failed, outcome.images)
+        outcome.message(call.id, call.name)
         for call, outcome in zip(step.calls, outcomes, strict=True)
     )
     if any(each.images for each in outcomes):
@@ -351,6 +351,8 @@ async def _call_model(
     request = _request(agent, turn, answer, repair, emit, choice=choice, last=last)
     deadline = min(turn.deadline, clock() + agent.limits.model_seconds)
     pieces: list[str] = []
+    if turn.sink is not None and agent.output is None:
+        request = msgspec.structs.replace(request, sink=_kept(turn.sink, pieces))
     reply = _Reply()
     async with aclosing(agent.model.stream(request, deadline=deadline)) as stream:
         async for event in stream:
@@ -371,6 +373,18 @@ async def _call_model(
         reply.calls = reply.calls[:1]
     _make_ids_unique(reply, answer.messages)
     return _checked(agent, reply)
+
+
+def _kept(sink: TextSink, pieces: list[str]) -> TextSink:
+    """A sink that keeps what another has taken."""
+
+    def take(text: str) -> bool:
+        taken = sink(text)
+        if taken:
+            pieces.append(text)
+        return taken
+
+    return take
 
 
 def _make_ids_unique(reply: _Reply, messages: tuple[Message, ...]) -> None:
@@ -469,7 +483,9 @@ async def _call_tools(agent: Agent, step: Step, turn: AgentTurn, emit: Emit) -> 
                 continue
             outcomes.append(outcome)
             step.reported += 1
-            await emit(ToolReturned(call.id, call.name, outcome.content, outcome.failed))
+            await emit(
+                ToolReturned(call.id, call.name, outcome.content, outcome.failed, outcome.sources)
+            )
     return outcomes
 
 

@@ -45,6 +45,7 @@ _WITHOUT_RESULT = {
     "planned": "{} was not executed: the turn was interrupted before.",
     "waiting": "{} waits for approval, or for an answer of the user; it has not been executed yet. "
     "Do not call it again.",
+    "with client": "{} is run by the client, which has not returned its result.",
     "begun": "{} was called, and its outcome is not known. Do not call it again.",
     "unknown": "{} was called, and its outcome is not known. It is being looked into. "
     "Do not call it again.",
@@ -107,6 +108,8 @@ def _with_results(turn: TurnRecord) -> tuple[Message, ...]:
     for call in last.tool_calls:
         effect = effects.get(call.id)
         status = effect.status if effect is not None else "planned"
+        if effect is not None and effect.request is not None and effect.request.kind == "client":
+            status = "with client" if status == "waiting" else status
         text = _WITHOUT_RESULT.get(status, _WITHOUT_RESULT["planned"]).format(call.name)
         results.append(outcomes.get(call.id) or ToolMessage(call.id, call.name, text, failed=True))
     return (*turn.messages, *results)

@@ -75,6 +75,7 @@ class ToolReadCache:
             if changes == self._changes:
                 size = len(arguments) + len(outcome.content.encode()) + _OVERHEAD_BYTES
                 size += sum(len(each.data) for each in outcome.images)
+                size += sum(len(each.url) + len(each.section) for each in outcome.sources)
                 until = clock() + (tool.cache_seconds or 0.0)
                 self._cache.put(key, outcome, size=size, until=until)
             return outcome

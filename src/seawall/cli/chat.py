@@ -331,6 +331,7 @@ def _show(event: "Event") -> None:
 def _note_of(event: "Event") -> str:
     """What a note says of an event; empty for no note."""
     from seawall import events  # noqa: PLC0415
+    from seawall.turn import cited_title  # noqa: PLC0415
 
     note = ""
     match event:
@@ -344,6 +345,8 @@ def _note_of(event: "Event") -> str:
             note = f"tool {event.name} {_short(event.arguments)}"
         case events.ToolReturned():
             note = f"{'failed' if event.failed else 'returned'}: {_short(event.content)}"
+            if event.sources:
+                note += f" (from {'; '.join(map(cited_title, event.sources))})"
         case events.ApprovalRequested():
             note = _requested(event)
     return note

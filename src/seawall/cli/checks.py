@@ -73,7 +73,13 @@ async def run_checks(
         report: Called with each finding.
         opened: Called while everything is open as a server opens it.
     """
-    for check in (_versions(), *_identity(settings), *_memory(settings), *_limits(settings)):
+    for check in (
+        _versions(),
+        *_identity(settings),
+        *_memory(settings),
+        *_limits(settings),
+        *_knowledge(settings),
+    ):
         report(check)
     receiver = settings.telemetry.endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "")
     client = _client(settings, receiver, report)
@@ -188,6 +194,21 @@ async def _store(settings: SessionSettings) -> Check:
         return Check(name, "failed", f"no answer within {_SECONDS:g} s", "check region and network")
     await store.close()
     return Check(name, "ok", "reached, and the table is of this version")
+
+
+def _knowledge(settings: Settings) -> Iterator[Check]:
+    """Whether the index of each folder of documents is there, and is of what the folder has."""
+    for name, each in settings.knowledge.items():
+        from seawall.knowledge.status import check_index  # noqa: PLC0415 - only if configured
+
+        key = f"knowledge.{name}"
+        state = check_index(name, each, contents=True)
+        if state.fault:
+            yield Check(key, "failed", state.fault, state.advice)
+        elif state.stale:
+            yield Check(key, "warning", state.stale, state.advice)
+        else:
+            yield Check(key, "ok", state.detail)
 
 
 async def _files(settings: BlobSettings) -> Check:

@@ -31,6 +31,7 @@ _COMMANDS = {
     "lab": "lab",
     "sim-model": "sim_model",
     "tools": "tools",
+    "knowledge": "knowledge",
     "sessions": "sessions",
     "memory": "memory",
     "effects": "effects",

@@ -15,7 +15,7 @@ from seawall.agents.calls import Emit
 from seawall.console.models import RecordedModel
 from seawall.console.spans import CourseSpan, SpanList
 from seawall.events import Event, ReasoningDelta, TextDelta
-from seawall.models import Model
+from seawall.models import Model, TextSink
 from seawall.spans import Span, Tracer
 from seawall.turn import TurnReport, TurnRequest
 
@@ -85,6 +85,17 @@ class Course:
             await emit(*events)
 
         return recorded
+
+    def recording_text(self, sink: TextSink) -> TextSink:
+        """The sink that records the text that another takes."""
+
+        def take(text: str) -> bool:
+            taken = sink(text)
+            if taken:
+                self._take(self.clock() - self.started_at, TextDelta(text))
+            return taken
+
+        return take
 
     def _take(self, at: float, event: Event) -> None:
         size = len(event.text) if isinstance(event, TextDelta | ReasoningDelta) else 200

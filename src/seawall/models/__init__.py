@@ -33,6 +33,7 @@ __all__ = [
     "Progress",
     "Prompt",
     "Text",
+    "TextSink",
     "ToolCalls",
     "ToolSpec",
     "estimate_prompt_tokens",
@@ -115,6 +116,21 @@ class Caller(Protocol):
         ...
 
 
+class TextSink(Protocol):
+    """Takes pieces of an answer at once, where nothing has to be waited for."""
+
+    def __call__(self, text: str) -> bool:
+        """Take the next piece.
+
+        Args:
+            text: Not empty.
+
+        Returns:
+            Whether it was taken; if not, the model yields it, and waits until its reader goes on.
+        """
+        ...
+
+
 class ModelRequest(Struct, frozen=True):
     """One call: the agent's fixed prompt and the conversation so far.
 
@@ -130,6 +146,8 @@ class ModelRequest(Struct, frozen=True):
         tool_choice: "auto", "none", "required", or the name of the tool that has to be called. A
             provider may not keep to it: the caller checks.
         parallel_tool_calls: Whether one answer may have several calls; as above.
+        sink: A model that has yielded text may pass what follows to it, in order, instead of
+            yielding it; None if all is to be yielded.
     """
 
     prompt: Prompt
@@ -142,6 +160,7 @@ class ModelRequest(Struct, frozen=True):
     contents: "Contents | None" = None
     tool_choice: str = "auto"
     parallel_tool_calls: bool = True
+    sink: TextSink | None = None
 
 
 class Text(Struct, frozen=True):

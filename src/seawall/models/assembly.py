@@ -202,6 +202,11 @@ class Assembly:
         self._thought = (self._thought or "") + text
         self.count(len(text))
 
+    @property
+    def quiet(self) -> bool:
+        """Whether the model did nothing besides writing text since `take_progress`."""
+        return self._thought is None
+
     def take_progress(self) -> Progress | None:
         """Return what the model did besides writing text since the last call; None for nothing."""
         if self._thought is None:

@@ -92,11 +92,17 @@ class LoadedRequest(Struct):
     """A request with the bytes of its attachments, until they have been sent."""
 
     request: ModelRequest
-    contents: LoadedContents
+    contents: LoadedContents | None
 
     def release(self) -> None:
-        """Give back the memory; the request has been sent, or is not going to be."""
-        self.contents.release()
+        """Give back the memory: the request has been sent, or is not going to be.
+
+        The messages go with it, whoever still has this; a second call does nothing.
+        """
+        contents, self.contents = self.contents, None
+        if contents is not None:
+            self.request = msgspec.structs.replace(self.request, messages=())
+            contents.release()
 
 
 async def load_request(

@@ -3,8 +3,8 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -12,7 +12,15 @@ import msgspec
 from msgspec import Struct, structs
 
 from seawall.errors import DeadlineExceeded, UpstreamFailed
-from seawall.models import ModelEvent, ModelRequest, OutputFormat, Prompt, Text
+from seawall.models import (
+    ModelEvent,
+    ModelRequest,
+    OutputFormat,
+    Progress,
+    Prompt,
+    Text,
+    TextSink,
+)
 from seawall.models.assembly import Reader, UnreadableLog
 from seawall.models.history import call_origin, has_images, named_only
 from seawall.spans import current_span
@@ -156,6 +164,37 @@ class Encoded(NamedTuple):
     signed_at: float = 0.0
 
 
+class _Forwarding:
+    """Passes text from the connection to a sink, until something else comes.
+
+    Attributes:
+        text: Of the last bytes; the sink has not taken it.
+        error: Why the last bytes could not be read; None if they could.
+    """
+
+    __slots__ = ("_reader", "_sink", "error", "text")
+
+    def __init__(self, reader: Reader, sink: TextSink) -> None:
+        self._reader = reader
+        self._sink = sink
+        self.text = ""
+        self.error: Exception | None = None
+
+    def take(self, received: bytes) -> bool:
+        """Take received bytes; whether there may be more."""
+        assembly = self._reader.assembly
+        try:
+            assembly.receive(len(received))
+            text = self._reader.feed(received)
+            if assembly.quiet and (not text or self._sink(text)):
+                return not assembly.done
+        except Exception as error:  # noqa: BLE001 - raised where the answer is read
+            self.error = error
+            return False
+        self.text = text
+        return False
+
+
 SettingsT = TypeVar("SettingsT", bound=HttpModelSettings)
 
 
@@ -203,18 +242,16 @@ class HttpModel(Generic[SettingsT]):
         # A prompt lives as long as its agent and is encoded once.
         self._heads: WeakKeyDictionary[Prompt, bytes] = WeakKeyDictionary()
 
-    async def stream(  # noqa: C901, PLR0912 - one place where each piece of text passes
+    async def stream(
         self, request: ModelRequest, *, deadline: float
     ) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""
         reader = self.reader(self._name, self._origin, self._unreadable)
         assembly = reader.assembly
         may_repeat = True
-        loaded = None
-        if request.contents is not None:
-            loaded = await self._load(request, deadline)
-        try:
-            answered = False
+        answered = False
+        loaded = await self._load(request, deadline) if request.contents is not None else None
+        with self._ending(loaded):
             while not answered:
                 sent, signed_at = await self._send(
                     request if loaded is None else loaded.request, deadline
@@ -237,9 +274,21 @@ class HttpModel(Generic[SettingsT]):
                             yield progress
                         if text:
                             yield Text(text)
+                            for each in await _forward(request, reader, response):
+                                yield each
                     if received:
                         await response.drain(seconds=_DRAIN_SECONDS)
                     answered = True
+        calls, finish = reader.end()
+        if calls is not None:
+            yield calls
+        yield finish
+
+    @contextmanager
+    def _ending(self, loaded: "LoadedRequest | None") -> Generator[None, None, None]:
+        """Raise failures of the connection as those of the model; release what was loaded."""
+        try:
+            yield
         except TransportTimeout as error:
             raise DeadlineExceeded(
                 f"The model '{self._name}' did not finish in time.", field="model"
@@ -249,10 +298,6 @@ class HttpModel(Generic[SettingsT]):
         finally:
             if loaded is not None:
                 loaded.release()
-        calls, finish = reader.end()
-        if calls is not None:
-            yield calls
-        yield finish
 
     async def _load(self, request: ModelRequest, deadline: float) -> "LoadedRequest | None":
         """Load the attachments of a request."""
@@ -372,6 +417,25 @@ class HttpModel(Generic[SettingsT]):
         return failures.coded_failure(self._name, codes) or UpstreamFailed(
             f"The model '{self._name}' did not answer with a stream."
         )
+
+
+async def _forward(
+    request: ModelRequest, reader: Reader, response: Response
+) -> Sequence[Progress | Text]:
+    """Pass text to the sink of a request, until it takes no more or something else comes.
+
+    Returns:
+        What was read and not taken.
+    """
+    if request.sink is None or reader.assembly.done:
+        return ()
+    forwarding = _Forwarding(reader, request.sink)
+    await response.forward(forwarding.take)
+    if forwarding.error is not None:
+        raise forwarding.error
+    progress = reader.assembly.take_progress()
+    text = Text(forwarding.text) if forwarding.text else None
+    return [each for each in (progress, text) if each is not None]
 
 
 async def _read_bounded(response: Response) -> bytes:

@@ -3,6 +3,8 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from msgspec import structs
+
 from seawall.errors import UpstreamFailed
 from seawall.models import (
     CHARACTERS_PER_TOKEN,
@@ -13,6 +15,7 @@ from seawall.models import (
     ModelRequest,
     Progress,
     Text,
+    TextSink,
     ToolCalls,
     estimate_prompt_tokens,
 )
@@ -47,6 +50,8 @@ class MeteredModel:
     ) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""
         attempt = _Attempt()
+        if request.sink is not None:
+            request = structs.replace(request, sink=attempt.counting(request.sink))
         try:
             async with aclosing(self._model.stream(request, deadline=deadline)) as events:
                 async for event in events:
@@ -90,6 +95,17 @@ class _Attempt:
     def reported(self) -> bool:
         """Whether the provider reported the usage."""
         return bool(self.usage.prompt_tokens or self.usage.completion_tokens)
+
+    def counting(self, sink: TextSink) -> TextSink:
+        """A sink that counts what another takes."""
+
+        def take(text: str) -> bool:
+            taken = sink(text)
+            if taken:
+                self.written += len(text)
+            return taken
+
+        return take
 
     def take(self, event: ModelEvent) -> None:
         """Count an event."""

@@ -27,6 +27,7 @@ from seawall.models import (
     ModelRequest,
     Progress,
     Text,
+    TextSink,
     ToolCalls,
     prompt_bytes,
 )
@@ -90,6 +91,8 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         self._upstream = upstream
         self._permit = permit
+        if request.sink is not None:
+            request = structs.replace(request, sink=self._timed(request.sink))
         self._stream: AsyncGenerator[ModelEvent, None] = upstream.model.stream(
             request, deadline=deadline
         )
@@ -143,6 +146,15 @@ class Attempt:
             self._outcome = "answered"
             self._usage = event.usage
         return event
+
+    def _timed(self, sink: TextSink) -> TextSink:
+        """A sink whose pieces count as events: the next one has its own time."""
+
+        def take(text: str) -> bool:
+            self._due = self._loop.time() + self._timeout
+            return sink(text)
+
+        return take
 
     async def close(self) -> None:
         """End the call, and the upstream's connection if it is in the middle of an answer."""
@@ -452,6 +464,20 @@ class Resumption:
             self._shown.append(text)
         return event
 
+    def observing(self, request: ModelRequest) -> ModelRequest:
+        """The request with a sink that records what is shown, and takes no repetition."""
+        if (sink := request.sink) is None:
+            return request
+
+        def take(text: str) -> bool:
+            if self._repeated or not sink(text):
+                return False
+            if self._enabled:
+                self._shown.append(text)
+            return True
+
+        return structs.replace(request, sink=take)
+
     def _is_fault(self, end: Finish) -> bool:
         return end.reason in _COMPLETE and not (self._may_be_empty and end.reason == "stop")
 
@@ -483,6 +509,7 @@ class ResilientModel:
         clock = asyncio.get_running_loop().time
         self._deposit(clock())
         resumption = Resumption(enabled=self._settings.resume, may_be_empty=bool(request.stop))
+        request = resumption.observing(request)
         index = tried = 0  # of the upstream; calls to it
         time = CallTime(deadline, deadline if request.caller is None else request.caller.deadline)
         while True:

@@ -88,7 +88,7 @@ class StopSequenceModel:
         self, request: ModelRequest, *, deadline: float
     ) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""
-        request = structs.replace(request, stop=self._stop)
+        request = structs.replace(request, stop=self._stop, sink=None)
         pending = ""  # may be the beginning of one of the texts
         written = 0
         async with aclosing(self._model.stream(request, deadline=deadline)) as events:

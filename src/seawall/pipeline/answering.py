@@ -390,6 +390,7 @@ def _agent_turn(source: _JournalSource) -> AgentTurn:
         approval_seconds=ports.approval_seconds,
         contents=contents,
         caller_token=_caller_token(ports.authenticator, context.credential, principal),
+        sink=context.sink,
     )
 
 

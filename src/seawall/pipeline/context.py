@@ -18,7 +18,7 @@ from seawall.admission.gate import AdmissionGate
 from seawall.agents import Agent, Routing
 from seawall.agents.calls import Emit
 from seawall.budgets import Spending
-from seawall.errors import DeadlineExceeded, Problem
+from seawall.errors import ClientAbsent, DeadlineExceeded, Problem
 from seawall.identity import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
 from seawall.requests import current_request
@@ -30,7 +30,7 @@ from seawall.turn import TurnReport, TurnRequest
 if TYPE_CHECKING:
     from seawall.agents.attachments import TurnAttachments
     from seawall.caches.answers import AnswerCache
-    from seawall.models import ModelRequest
+    from seawall.models import ModelRequest, TextSink
     from seawall.pipeline.compaction import Compactions
     from seawall.pipeline.delivery import NotificationDelivery
     from seawall.pipeline.live import LiveTurn
@@ -78,6 +78,10 @@ class RecordedCourse(Tracer, Protocol):
         """The function that records events and passes them on."""
         ...
 
+    def recording_text(self, sink: "TextSink") -> "TextSink":
+        """The sink that records the text that another takes."""
+        ...
+
 
 class Observers:
     """Observers of finished turns. One that fails affects no turn and no other observer."""
@@ -122,8 +126,10 @@ def log_failed_turn(
         problem: What ended it. The detail of an upstream's failure names the upstream.
         seconds: From the turn's arrival to its failure.
     """
-    # Requests that are not authenticated are no failed turns; they could fill the log.
-    level = logging.WARNING if report.tenant else logging.INFO
+    # Requests that are not authenticated are no failed turns; they could fill the log. Nor are
+    # turns that their clients have left, as those do that only want a call.
+    expected = not report.tenant or isinstance(problem, ClientAbsent)
+    level = logging.INFO if expected else logging.WARNING
     if not _log.isEnabledFor(level):
         return
     cause = _describe_cause(problem.__cause__)
@@ -317,6 +323,7 @@ class TurnContext(Struct):
         recovered_job: The background job that this turn continues, claimed from another process.
         live: The turn, if it can be found by id.
         queued: Whether its client was informed that it waits for a slot.
+        sink: Takes text at once, in place of `emit`; None if its host has none.
         memory: Reads what is remembered of its user; None for nothing.
     """
 
@@ -330,4 +337,5 @@ class TurnContext(Struct):
     recovered_job: BackgroundJob | None = None
     live: "LiveTurn | None" = None
     queued: bool = False
+    sink: "TextSink | None" = None
     memory: "MemoryRead | None" = None

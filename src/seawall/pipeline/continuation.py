@@ -100,7 +100,8 @@ def pending_step(left: TurnRecord) -> Step:
         number=journal.steps,
         calls=message.tool_calls,
         outcomes={
-            each.call_id: ToolOutcome(each.content, each.failed) for each in journal.outcomes
+            each.call_id: ToolOutcome(each.content, each.failed, sources=each.sources)
+            for each in journal.outcomes
         },
         effects=[each for each in journal.effects if each.step == journal.steps],
         reported=len(reported_outcomes(left)),

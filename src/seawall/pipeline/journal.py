@@ -181,7 +181,7 @@ class TurnJournal:
         """
         self._effects |= {each.id: each for each in step.effects}
         outcomes = tuple(
-            ToolMessage(call.id, call.name, outcome.content, outcome.failed, outcome.images)
+            outcome.message(call.id, call.name)
             for call in step.calls
             if (outcome := step.outcomes.get(call.id)) is not None
         )

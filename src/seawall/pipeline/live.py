@@ -72,6 +72,14 @@ class LiveTurn:
         Pieces of text are joined up to a length: as positions count characters, a follower that
         has received the first of them continues in the middle.
         """
+        self._add(events)
+
+    def take(self, text: str) -> bool:
+        """Add a piece of text. See `TextSink`."""
+        self._add((TextDelta(text),))
+        return True
+
+    def _add(self, events: tuple[Event, ...]) -> None:
         kept, ends = self._events, self._ends
         for event in events:
             last = kept[-1] if kept else None

@@ -43,6 +43,7 @@ from seawall.storage.port import BackgroundJob, Lease, Replay, turn_of_lease_own
 from seawall.turn import Principal, TurnReport, TurnRequest
 
 if TYPE_CHECKING:
+    from seawall.models import TextSink
     from seawall.pipeline.decisions import Verdict
     from seawall.storage.port import Wait
 
@@ -73,6 +74,8 @@ class Pipeline:
         credential: Credential,
         emit: Emit,
         recovered_job: BackgroundJob | None = None,
+        *,
+        sink: "TextSink | None" = None,
     ) -> TurnReport:
         """Run one turn and emit its events as they happen, `turn.completed` last.
 
@@ -84,6 +87,7 @@ class Pipeline:
             credential: Proves the identity of the sender.
             emit: Called with each event, or several.
             recovered_job: The background job that this turn continues; it has been claimed.
+            sink: Takes text at once, in place of `emit`, where nothing has to be waited for.
 
         Raises:
             CommitUnknown: it may be stored or not.
@@ -94,11 +98,12 @@ class Pipeline:
             course = self.recorder.begin(request, tracer)
             if course is not None:
                 tracer, emit = course, course.recording(emit)
+                sink = course.recording_text(sink) if sink is not None else None
         if tracer is None:
-            return await self._execute(request, credential, emit, recovered_job)
+            return await self._execute(request, credential, emit, recovered_job, sink)
         with turn_span(tracer, request) as span:
             try:
-                report = await self._execute(request, credential, emit, recovered_job)
+                report = await self._execute(request, credential, emit, recovered_job, sink)
             except BaseException as failure:
                 span.end(error_type(failure))
                 raise
@@ -111,6 +116,7 @@ class Pipeline:
         credential: Credential,
         emit: Emit,
         recovered_job: BackgroundJob | None,
+        sink: "TextSink | None",
     ) -> TurnReport:
         clock = asyncio.get_running_loop().time
         started = clock()
@@ -130,6 +136,7 @@ class Pipeline:
             spending,
             recovered_job,
             self.live.get(request.id),
+            sink=sink,
         )
         answered = current_request.get()
         try:
@@ -200,7 +207,9 @@ class Pipeline:
 
     def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
         """Run a turn that can be followed, and that may outlive the request it came with."""
-        return self.live.start(request, lambda live: self.execute(request, credential, live.emit))
+        return self.live.start(
+            request, lambda live: self.execute(request, credential, live.emit, sink=live.take)
+        )
 
     def run_job(self, job: BackgroundJob) -> LiveTurn:
         """Run a background turn that was claimed, perhaps from another process."""
@@ -211,7 +220,7 @@ class Pipeline:
 
         async def execute(live: LiveTurn) -> None:
             try:
-                await self.execute(request, Trusted(owner), live.emit, job)
+                await self.execute(request, Trusted(owner), live.emit, job, sink=live.take)
             except Overloaded as problem:  # it was not admitted
                 await best_effort(self.ports.store.hand_over_job(job))
                 raise TurnPostponed(str(problem), retry_after=problem.retry_after) from problem

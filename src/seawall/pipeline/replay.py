@@ -141,7 +141,9 @@ def _replay(turn: TurnRecord, session: str) -> Iterator[Event]:
         results = messages[index + 1 : index + 1 + len(message.tool_calls)]
         for count, result in enumerate((None, *results), index + 1):
             if isinstance(result, ToolMessage):
-                yield ToolReturned(result.call_id, result.name, result.content, result.failed)
+                yield ToolReturned(
+                    result.call_id, result.name, result.content, result.failed, result.sources
+                )
             yield from _resumed(turn, session, resumptions, count)
         successor = _successor(results) if len(results) == len(message.tool_calls) else None
         if successor is not None and (completed or index + 1 + len(results) < len(messages)):

@@ -317,8 +317,8 @@ class AuditRecord(Struct, frozen=True, kw_only=True, omit_defaults=True):
     Attributes:
         key: The session, and so on whose behalf.
         turn: Id of the turn.
-        kind: "effect", "decision", "read" of contents that were shown in the console, or "memory"
-            for a change of facts about a subject by a person.
+        kind: "effect", "decision", "memory" for a change of facts about a subject by a person, or
+            "read" of contents that were shown in the console.
         effect: Id of the effect; of a fact, that of the fact, empty for all.
         call: Id of the call.
         tool: Name of the tool.

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from seawall.models import Finish, Model, ModelEvent, ModelRequest, Text, ToolCalls
 from seawall.settings import ModelSettings
@@ -78,6 +78,8 @@ class _TracedModel:
         began = clock()
         parent = current_span.get()
         span = self._begin(parent, request) if parent is not None else None
+        if self._content and request.sink is not None:  # all of it is exported
+            request = structs.replace(request, sink=None)
         received: list[ModelEvent] = []
         first: float | None = None
         last: ModelEvent | None = None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from msgspec import Struct, json, structs
 
 from seawall.models import ToolSpec
-from seawall.turn import Image, PendingInput, Principal
+from seawall.turn import Image, PendingInput, Principal, Source, ToolMessage
 
 if TYPE_CHECKING:
     from seawall.tools.policy import EffectPolicy
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "MAX_ARGUMENT_CHARACTERS",
     "MAX_EFFECT_BYTES",
+    "Cited",
     "PreparedCall",
     "ReadCache",
     "Tool",
@@ -27,6 +28,7 @@ __all__ = [
     "ToolError",
     "ToolOutcome",
     "at_most",
+    "shown_sources",
     "truncate",
 ]
 
@@ -35,6 +37,9 @@ MAX_ARGUMENT_CHARACTERS = 65_536
 
 MAX_EFFECT_BYTES = 65_536
 """Of the arguments of an effect, so that its records fit into the store, also once edited."""
+
+_MAX_SOURCES = 20
+_MAX_SOURCE_CHARACTERS = 32_768
 
 _log = logging.getLogger("seawall.tools")
 
@@ -87,6 +92,18 @@ class ToolError(Exception):
     """An error for the model to read; it gets the message, up to 4 KiB."""
 
 
+class Cited(Struct, frozen=True):
+    """A result of a tool function, with what its parts were taken from.
+
+    Attributes:
+        content: The result for the model.
+        sources: For clients to show, at most 20; an address is shown if it is of http or https.
+    """
+
+    content: Any
+    sources: tuple[Source, ...]
+
+
 class ToolOutcome(Struct, frozen=True):
     """The result for the model; `failed` if it is an error for it to read.
 
@@ -99,6 +116,7 @@ class ToolOutcome(Struct, frozen=True):
         asks: What its server asks the user before it does anything; None if it has ended.
         images: For models that take them; the text names them.
         partial: Whether a part of it is missing, which is an error of a tool that reads.
+        sources: What the parts of the text were taken from, for clients.
     """
 
     content: str
@@ -109,6 +127,16 @@ class ToolOutcome(Struct, frozen=True):
     asks: PendingInput | None = None
     images: tuple[Image, ...] = ()
     partial: bool = False
+    sources: tuple[Source, ...] = ()
+
+    def message(self, call_id: str, name: str) -> ToolMessage:
+        """As a message of the turn.
+
+        Args:
+            call_id: Id of the call.
+            name: Name of the tool.
+        """
+        return ToolMessage(call_id, name, self.content, self.failed, self.images, self.sources)
 
 
 class PreparedCall(Struct, frozen=True):
@@ -245,6 +273,23 @@ class Tool(Struct, frozen=True, kw_only=True, eq=False):
         """The outcome of a call that did not end in time."""
         text = f"{self.name} did not answer in time."
         return ToolOutcome(text, True, unknown=self.mutating, running=running)
+
+
+def shown_sources(sources: Sequence[Source]) -> tuple[Source, ...]:
+    """The first of a result's sources, so that what is stored is bounded.
+
+    Args:
+        sources: In the order of the parts.
+    """
+    shown: list[Source] = []
+    room = _MAX_SOURCE_CHARACTERS
+    for each in sources[:_MAX_SOURCES]:
+        room -= len(each.title) + len(each.section) + len(each.url) + len(each.path)
+        if room < 0:
+            break
+        is_page = each.url.startswith(("https://", "http://"))
+        shown.append(each if is_page or not each.url else structs.replace(each, url=""))
+    return tuple(shown)
 
 
 class ReadCache(Protocol):

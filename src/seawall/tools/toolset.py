@@ -22,14 +22,17 @@ from seawall.tools.execution import CallExecutor, CallRefused, CallResult
 from seawall.tools.port import (
     MAX_ARGUMENT_CHARACTERS,
     MAX_EFFECT_BYTES,
+    Cited,
     PreparedCall,
     Tool,
     ToolContext,
     ToolError,
     ToolOutcome,
     at_most,
+    shown_sources,
     truncate,
 )
+from seawall.turn import Source
 
 if TYPE_CHECKING:
     from seawall.tools.policy import Approval
@@ -160,9 +163,14 @@ class FunctionTool(Tool, frozen=True, kw_only=True, eq=False):
 
     def _outcome(self, result: object) -> ToolOutcome:
         """A result for the model. A truncated read failed; a change was made."""
+        sources: tuple[Source, ...] = ()
+        if isinstance(result, Cited):
+            sources = shown_sources(result.sources)
+            result = result.content
         text = result if isinstance(result, str) else msgspec.json.encode(result).decode()
         content, whole = at_most(text, _MAX_RESULT_BYTES)
-        return ToolOutcome(content, failed=not (whole or self.mutating))
+        failed = not (whole or self.mutating)
+        return ToolOutcome(content, failed, sources=() if failed else sources)
 
     async def _awaited_outcome(self, function: Callable[[], Awaitable[object]]) -> ToolOutcome:
         return self._outcome(await function())

@@ -1,6 +1,7 @@
 """One HTTP/1.1 client connection: an asyncio protocol around llhttp's response parser."""
 
 import asyncio
+from collections.abc import Callable
 
 import httptools
 
@@ -78,6 +79,7 @@ class Connection(asyncio.Protocol):
         "_max_header_bytes",
         "_parser",
         "_paused",
+        "_take",
         "_transport",
         "_waiter",
         "_wheel",
@@ -99,6 +101,7 @@ class Connection(asyncio.Protocol):
         self._deadline_timer: Timer | None = None
         self._error: TransportError | None = None
         self._paused = False
+        self._take: Callable[[bytes], bool] | None = None
         self.used = False
         self.idle_since = 0.0
         self._reset(expects_head_only=False)
@@ -162,6 +165,27 @@ class Connection(asyncio.Protocol):
             self._paused = False
             self._transport.resume_reading()
         return data
+
+    async def forward(self, take: Callable[[bytes], bool]) -> None:
+        """Pass on the body as it arrives, without waking a task for each piece.
+
+        Args:
+            take: Called by the event loop with what has arrived; must not raise. Returns whether
+                it wants more.
+
+        Returns:
+            When it wants no more, or something has to be read: the rest, or the end of the body.
+
+        Raises:
+            TransportError: The body was cut off.
+        """
+        if self._body or self._complete:
+            return
+        self._take = take
+        try:
+            await self._wait()
+        finally:
+            self._take = None
 
     async def drain(self, seconds: float) -> None:
         """Wait up to `seconds` for the end of the body, discarding the rest of it."""
@@ -241,6 +265,17 @@ class Connection(asyncio.Protocol):
         if self._head_bytes > self._max_header_bytes and not self._complete:
             what = "head or trailers" if self._head_done else "head"
             self._fail(ProtocolError(f"the response {what} exceeds {self._max_header_bytes} bytes"))
+        if self._take is not None and self._body:
+            self._pass_on(self._take)
+
+    def _pass_on(self, take: Callable[[bytes], bool]) -> None:
+        body = self._body
+        data = body[0] if len(body) == 1 else b"".join(body)
+        body.clear()
+        self._body_bytes = 0
+        if not take(data):
+            self._take = None
+            self._wake()
 
     def eof_received(self) -> bool:
         """A body without a length ends at the end of the connection."""
@@ -304,6 +339,8 @@ class Connection(asyncio.Protocol):
         """Buffer a piece of the body."""
         self._head_bytes = 0  # from here on it counts framing and trailers
         self._body.append(body)
+        if self._take is not None:  # see `data_received`
+            return
         self._body_bytes += len(body)
         # No reader waits: let the rest accumulate in the kernel and read it in one piece later.
         unwanted = self._waiter is None or self._body_bytes > _HIGH_WATER

@@ -8,7 +8,7 @@ import re
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Self
 from urllib.parse import urlsplit
@@ -103,6 +103,10 @@ class Response:
     async def read_some(self) -> bytes:
         """The body bytes received since the last call; b"" at the end of the body."""
         return await self._connection.read()
+
+    async def forward(self, take: Callable[[bytes], bool]) -> None:
+        """Pass on the body as it arrives. See `Connection.forward`."""
+        await self._connection.forward(take)
 
     async def drain(self, *, seconds: float) -> None:
         """Discard the rest of the body, so that the connection can be reused.

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mcp.shared import inbound
 from msgspec import Raw
 
 from seawall.tools.mcp.content import Contents, prompt_text, resource_text, result_text
@@ -16,8 +17,6 @@ from seawall.tools.mcp.header_values import (
     mirrored_headers,
     parameter_headers,
 )
-
-inbound = pytest.importorskip("mcp.shared.inbound")
 
 
 def raw(value: object) -> Raw:

@@ -28,7 +28,6 @@ from tests.pipeline.conftest import place  # noqa: F401 - a fixture
 from tests.pipeline.shop import ANN, Outcome, Script, ask, stored, waits
 from tests.tools.mcp.harness import HERE, python_server
 
-pytest.importorskip("mcp.server.mcpserver")
 LIMITS = SourceLimits(list_seconds=60.0, answer_seconds=20.0)
 ORDER = ToolCall("c1", "order", '{"item":"tent"}')
 SHOP = ToolCall("c1", "find_shop", '{"city":"Bern"}')

@@ -15,7 +15,6 @@ from seawall.tools.catalog import ToolCatalog
 from seawall.tools.settings import McpSettings, SourceLimits
 from tests.tools.mcp.harness import HERE, call, context, opened, python_server, until
 
-pytest.importorskip("mcp.server.mcpserver")
 LIMITS = SourceLimits(list_seconds=60.0, answer_seconds=20.0)
 MORE: dict[str, Any] = {
     "trust_annotations": True,

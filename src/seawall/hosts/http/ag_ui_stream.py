@@ -180,14 +180,17 @@ class RunStream:
         self._number += 1
         if event.id in self.returned:
             return frames  # the client has it
-        failed = {"metadata": {"seawall": {"failed": True}}} if event.failed else {}
+        notes: dict[str, object] = {"failed": True} if event.failed else {}
+        if event.sources:
+            notes["sources"] = event.sources
+        metadata = {"metadata": {"seawall": notes}} if notes else {}
         return frames + _frame(
             "TOOL_CALL_RESULT",
             messageId=f"{self._message()}.{event.id}",
             toolCallId=event.id,
             content=event.content,
             role="tool",
-            **failed,
+            **metadata,
         )
 
     def _resumed(self, event: TurnResumed) -> bytes:

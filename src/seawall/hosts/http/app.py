@@ -22,7 +22,7 @@ from seawall.hosts.http.exchange import (
     Send,
 )
 from seawall.hosts.http.shutdown import Shutdown
-from seawall.hosts.http.turns import answer_turn, answer_turn_events
+from seawall.hosts.http.turns import answer_turn
 from seawall.requests import Request, current_request
 from seawall.spans import incoming_trace
 from seawall.timers import TimingWheel
@@ -30,32 +30,18 @@ from seawall.timers import TimingWheel
 if TYPE_CHECKING:
     from seawall.console.service import ConsoleService
     from seawall.hosts.http.console import ConsoleEndpoints
+    from seawall.hosts.http.routes import Endpoint
     from seawall.orchestrator import Orchestrator
 
 __all__ = ["HttpApplication"]
 
 _log = logging.getLogger("seawall.http")
 _DEADLINE_TICK = 0.05
-_RESOLUTION = "/resolution"
-_MESSAGES = "/messages"
 _MCP_PATHS = ("/mcp", "/.well-known/oauth-protected-resource")
-_OTHER_APIS = (
-    "/v1/chat/",
-    "/v1/models",
-    "/v1/sessions",
-    "/v1/approvals",
-    "/v1/effects",
-    "/v1/handovers",
-    "/v1/files",
-    "/v1/memory",
-)
-_UI_PATHS = ("/v1/ui/", "/v1/ag-ui")
-_WIDGET_PATH = "/seawall-chat.js"
 _REFERENCE = "/docs/"
 _CONSOLE = "/console"
 _SCRAPE_SECONDS = 1.0
 
-Endpoint = Callable[["Orchestrator", Exchange], Awaitable[None]]
 Scrape = Callable[[], Awaitable[tuple[bytes, bytes]]]
 
 
@@ -170,6 +156,7 @@ class HttpApplication:
         clock = asyncio.get_running_loop().time
         started_at = clock()
         recording = RecordingSend(send)
+        scope.pop("seawall.output", None)  # everything that is sent is counted
         request = Request("")
         try:
             request = await self._answer(scope, receive, recording)
@@ -212,67 +199,22 @@ class HttpApplication:
         else:
             await exchange.problem(MethodNotAllowed(f"Allowed here: {allowed}."), allow)
 
-    def _endpoints(self, path: str) -> dict[str, Endpoint] | None:
+    def _endpoints(self, path: str) -> "dict[str, Endpoint] | None":
         """The endpoints of a path by method; None if there are none."""
-        endpoints = self._routes.get(path)
-        if endpoints is None and path.startswith(_OTHER_APIS):
-            self._import_other_apis()
-            endpoints = self._routes.get(path)
-        if endpoints is None and path.startswith(_UI_PATHS):
-            self._import_ui()
-            endpoints = self._routes.get(path)
-        if endpoints is None and path.startswith(_MCP_PATHS):
-            self._import_mcp()
-            endpoints = self._routes.get(path)
-        if path == _WIDGET_PATH:
-            from seawall.hosts.http.widget import show_widget  # noqa: PLC0415 - pages load it
-
-            return {"GET": show_widget}
-        if endpoints is not None:
+        if (endpoints := self._routes.get(path)) is not None:
             return endpoints
+        if path.startswith(_MCP_PATHS):
+            self._import_mcp()
+            return self._routes.get(path)
         if path.startswith(_CONSOLE) and self._has_console:
             return self._console_endpoints(path.removeprefix(_CONSOLE))
         if (path + "/").startswith(_REFERENCE) and self._has_console:
             return _reference_endpoints(path)
-        return self._endpoints_below(path)
-
-    def _endpoints_below(self, path: str) -> dict[str, Endpoint] | None:
-        """The endpoints of a path with an id in it, or of the server as a whole."""
-        for prefix, endpoints_below in _PREFIXES.items():
-            if path.startswith(prefix):
-                return endpoints_below(path.removeprefix(prefix))
         if path == "*":  # the server as a whole, RFC 9110 §9.3.7
             return {"GET": _server_wide, "POST": _server_wide, "DELETE": _server_wide}
-        return None
+        from seawall.hosts.http.routes import find_endpoints  # noqa: PLC0415 - not on a cold start
 
-    def _import_other_apis(self) -> None:
-        """Add the APIs that are imported with the first request to one of them.
-
-        A pod has them before it is ready, by its warm-up; a cold start need not wait for them.
-        """
-        from seawall.hosts.http.chat import answer_chat, answer_models  # noqa: PLC0415
-        from seawall.hosts.http.effects import list_approvals, list_effects  # noqa: PLC0415
-        from seawall.hosts.http.files import list_files, upload_file  # noqa: PLC0415
-        from seawall.hosts.http.handover import list_handovers  # noqa: PLC0415
-        from seawall.hosts.http.memory import delete_memory, list_memory  # noqa: PLC0415
-        from seawall.hosts.http.sessions import list_sessions  # noqa: PLC0415
-
-        self._routes["/v1/chat/completions"] = {"POST": answer_chat}
-        self._routes["/v1/models"] = {"GET": answer_models}
-        self._routes["/v1/sessions"] = {"GET": list_sessions}
-        self._routes["/v1/approvals"] = {"GET": list_approvals}
-        self._routes["/v1/effects"] = {"GET": list_effects}
-        self._routes["/v1/handovers"] = {"GET": list_handovers}
-        self._routes["/v1/files"] = {"POST": upload_file, "GET": list_files}
-        self._routes["/v1/memory"] = {"GET": list_memory, "DELETE": delete_memory}
-
-    def _import_ui(self) -> None:
-        """Add the streams that user interfaces read."""
-        from seawall.hosts.http.ag_ui import answer_run  # noqa: PLC0415 - as above
-        from seawall.hosts.http.ui import answer_ui_chat  # noqa: PLC0415 - as above
-
-        self._routes["/v1/ag-ui"] = {"POST": answer_run}
-        self._routes["/v1/ui/chat"] = {"POST": answer_ui_chat}
+        return find_endpoints(path)
 
     def _import_mcp(self) -> None:
         """Add the endpoint of the Model Context Protocol, if it is configured and not there yet."""
@@ -286,7 +228,7 @@ class HttpApplication:
         """Whether it is on; it is not in a process that may be frozen between requests."""
         return self._orchestrator.ready and self._orchestrator.engine.recorder is not None
 
-    def _console_endpoints(self, path: str) -> dict[str, Endpoint] | None:
+    def _console_endpoints(self, path: str) -> "dict[str, Endpoint] | None":
         """The endpoints of the console; pages of other origins may not read their answers."""
         if self._console is None:
             from seawall.console.service import open_service  # noqa: PLC0415 - as above
@@ -298,7 +240,7 @@ class HttpApplication:
         if endpoints is None:
             return None
 
-        def same_origin(endpoint: Endpoint) -> Endpoint:
+        def same_origin(endpoint: "Endpoint") -> "Endpoint":
             async def answer(orchestrator: "Orchestrator", exchange: Exchange) -> None:
                 exchange.cors = None
                 await endpoint(orchestrator, exchange)
@@ -370,120 +312,7 @@ async def _server_wide(_: "Orchestrator", __: Exchange) -> None:
     raise NotFound("Only OPTIONS is available for the server as a whole.")
 
 
-def _model_endpoints(model: str) -> dict[str, Endpoint]:
-    from seawall.hosts.http.chat import answer_model  # noqa: PLC0415 - as in `_import_other_apis`
-
-    return {"GET": lambda app, exchange: answer_model(app, exchange, model)}
-
-
-def _turn_endpoints(path: str) -> dict[str, Endpoint] | None:
-    turn, _, below = path.partition("/")
-    if below == "events":
-        return {"GET": lambda app, exchange: answer_turn_events(app, exchange, turn)}
-    tool = below.removeprefix("tools/")
-    if tool not in (below, ""):
-        from seawall.hosts.http.effects import return_call_result  # noqa: PLC0415 - likewise
-
-        return {"POST": lambda app, exchange: return_call_result(app, exchange, turn, tool)}
-    call = below.removeprefix("approvals/")
-    if below != "cancel" and call in (below, ""):
-        return None
-    from seawall.hosts.http.effects import cancel_turn, decide_call  # noqa: PLC0415 - likewise
-
-    if below == "cancel":
-        return {"POST": lambda app, exchange: cancel_turn(app, exchange, turn)}
-    return {"POST": lambda app, exchange: decide_call(app, exchange, turn, call)}
-
-
-def _ui_endpoints(path: str) -> dict[str, Endpoint] | None:
-    from seawall.hosts.http.ui import resume_ui_chat  # noqa: PLC0415 - likewise
-
-    chat, _, below = path.partition("/")
-    if below != "stream":
-        return None
-    return {"GET": lambda app, exchange: resume_ui_chat(app, exchange, chat)}
-
-
-def _ag_ui_endpoints(agent: str) -> dict[str, Endpoint] | None:
-    from seawall.hosts.http.ag_ui import answer_run  # noqa: PLC0415 - likewise
-
-    if not agent or "/" in agent:
-        return None
-    return {"POST": lambda app, exchange: answer_run(app, exchange, agent)}
-
-
-def _file_endpoints(path: str) -> dict[str, Endpoint] | None:
-    from seawall.hosts.http.files import delete_file, show_content, show_file  # noqa: PLC0415
-
-    file, _, below = path.partition("/")
-    if not file or below not in ("", "content"):
-        return None
-    if below:
-        return {"GET": lambda app, exchange: show_content(app, exchange, file)}
-    return {
-        "GET": lambda app, exchange: show_file(app, exchange, file),
-        "DELETE": lambda app, exchange: delete_file(app, exchange, file),
-    }
-
-
-def _effect_endpoints(path: str) -> dict[str, Endpoint] | None:
-    from seawall.hosts.http.effects import resolve, show_effect  # noqa: PLC0415 - likewise
-
-    effect = path.removesuffix(_RESOLUTION)
-    if not effect or "/" in effect:
-        return None
-    if effect != path:
-        return {"POST": lambda app, exchange: resolve(app, exchange, effect)}
-    return {"GET": lambda app, exchange: show_effect(app, exchange, effect)}
-
-
-def _memory_endpoints(fact: str) -> dict[str, Endpoint] | None:
-    from seawall.hosts.http.memory import (  # noqa: PLC0415 - likewise
-        correct_fact,
-        delete_fact,
-        show_fact,
-    )
-
-    if not fact or "/" in fact:
-        return None
-    return {
-        "GET": lambda app, exchange: show_fact(app, exchange, fact),
-        "PATCH": lambda app, exchange: correct_fact(app, exchange, fact),
-        "DELETE": lambda app, exchange: delete_fact(app, exchange, fact),
-    }
-
-
-def _session_endpoints(session: str) -> dict[str, Endpoint] | None:
-    from seawall.hosts.http.sessions import delete_session, show_session  # noqa: PLC0415
-
-    if session.endswith(_MESSAGES):
-        from seawall.hosts.http.handover import post_message  # noqa: PLC0415 - seldom
-
-        session = session.removesuffix(_MESSAGES)
-        if not session or "/" in session:
-            return None
-        return {"POST": lambda app, exchange: post_message(app, exchange, session)}
-    if "/" in session:
-        return None
-    return {
-        "GET": lambda orchestrator, exchange: show_session(orchestrator, exchange, session),
-        "DELETE": lambda orchestrator, exchange: delete_session(orchestrator, exchange, session),
-    }
-
-
-def _reference_endpoints(path: str) -> dict[str, Endpoint] | None:
+def _reference_endpoints(path: str) -> "dict[str, Endpoint] | None":
     from seawall.hosts.http.reference import show_reference  # noqa: PLC0415 - likewise
 
     return {"GET": lambda _, exchange: show_reference(exchange, path)}
-
-
-_PREFIXES: dict[str, Callable[[str], dict[str, Endpoint] | None]] = {
-    "/v1/turns/": _turn_endpoints,
-    "/v1/sessions/": _session_endpoints,
-    "/v1/models/": _model_endpoints,
-    "/v1/effects/": _effect_endpoints,
-    "/v1/files/": _file_endpoints,
-    "/v1/memory/": _memory_endpoints,
-    "/v1/ui/chat/": _ui_endpoints,
-    "/v1/ag-ui/": _ag_ui_endpoints,
-}

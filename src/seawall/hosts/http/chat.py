@@ -44,6 +44,7 @@ from seawall.hosts.http.turns import (
     run_turn,
     while_connected,
 )
+from seawall.models import TextSink
 from seawall.requests import session_of
 from seawall.turn import AnswerOptions
 
@@ -54,8 +55,8 @@ __all__ = ["answer_chat", "answer_model", "answer_models"]
 
 _decoder = msgspec.json.Decoder(ChatBody)
 
-_Source = Callable[[Emit], Awaitable[None]]
-"""Runs a turn, or follows one, and emits its events."""
+_Source = Callable[[Emit, TextSink | None], Awaitable[None]]
+"""Runs a turn, or follows one, and emits its events; text goes to the sink where it can."""
 
 
 async def answer_chat(orchestrator: "Orchestrator", exchange: Exchange) -> None:
@@ -120,8 +121,8 @@ async def _source(
         request = await with_attachments(orchestrator, exchange, request, sent)
     reply.begin(request)
 
-    async def run(emit: Emit) -> None:
-        await run_turn(orchestrator, exchange, request, exchange.credential(), emit)
+    async def run(emit: Emit, sink: TextSink | None) -> None:
+        await run_turn(orchestrator, exchange, request, exchange.credential(), emit, sink=sink)
 
     return run
 
@@ -163,7 +164,7 @@ async def _continue(
     taken = await return_results(orchestrator, owner, results, options=options, all_at_once=True)
     reply.resume(taken)
 
-    async def run(emit: Emit) -> None:
+    async def run(emit: Emit, sink: TextSink | None) -> None:  # noqa: ARG001 - of stored events
         async def forward() -> None:
             events = events_after_results(orchestrator, owner, taken)
             async with aclosing(events):
@@ -208,7 +209,7 @@ async def _respond_stream(
                 await _stream_event(exchange, reply, event)
 
     try:
-        await answer(emit)
+        await answer(emit, exchange.text_sink(lambda text: reply.delta({"content": text})))
     except Problem as problem:
         if not exchange.started:
             raise
@@ -263,7 +264,7 @@ async def _respond_json(
             if type(event) is TextDelta:
                 text.append(event.text)
 
-    await answer(emit)
+    await answer(emit, None)
     content = "".join(text) or reply.explanation()
     message: dict[str, object] = {"role": "assistant", "content": content}
     if reply.called:

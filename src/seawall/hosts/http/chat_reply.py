@@ -136,16 +136,7 @@ class ChatReply:
 
         Empty for any other.
         """
-        if self._pause.paused is None or self._text or self.called:
-            return ""
-        kinds = self._pause.kinds()
-        waits = ", ".join(
-            f"{each['tool']} (decide at {each['decide']})" for each in self._pause.approvals()
-        )
-        if waits:
-            waited = "an answer" if "input" in kinds else "approval"
-            return f"This waits for {waited}: {waits}."
-        return "A person has this conversation now."
+        return "" if self._text or self.called else self._pause.explanation()
 
     def extension(self) -> dict[str, object]:
         """The member `seawall` of a turn that has paused, or while a person has the conversation.

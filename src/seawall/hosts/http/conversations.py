@@ -32,6 +32,7 @@ __all__ = [
     "open_conversation",
     "still_waiting",
     "wait_id",
+    "waiting_calls",
 ]
 
 _MAX_WAIT_ID_CHARACTERS = 600
@@ -225,9 +226,18 @@ def still_waiting(conversation: Conversation, decided: Collection[str]) -> list[
     last = conversation.last
     if last is None or last.status != "paused" or last.journal is UNSET:
         return []
-    waiting = [each.call for each in last.journal.effects if each.status == "waiting"]
-    left = tuple(each for each in waiting if each not in decided)
+    left = tuple(each for each in waiting_calls(last) if each not in decided)
     return list(paused(last, conversation.session, left)) if left else []
+
+
+def waiting_calls(turn: TurnRecord) -> tuple[str, ...]:
+    """Ids of the calls for which a turn has paused, whether they are decided or not.
+
+    Args:
+        turn: The turn.
+    """
+    effects = turn.journal.effects if turn.journal is not UNSET else ()
+    return tuple(each.call for each in effects if each.status == "waiting")
 
 
 def next_attempt(turn: TurnRecord) -> int:

@@ -10,7 +10,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -26,6 +26,7 @@ from seawall.errors import (
 )
 from seawall.hosts.http.shutdown import Shutdown
 from seawall.identity import Anonymous, Bearer, Credential
+from seawall.models import TextSink
 from seawall.requests import REQUEST_ID, Request, request_id
 from seawall.timers import Deadline, TimingWheel
 from seawall.turn import TurnRequest
@@ -191,16 +192,20 @@ class OutputThrottle:
         """The current delay in seconds."""
         return self._delay
 
-    async def wait(self) -> None:
-        """Wait for the current delay; to be called after each piece of text."""
+    def passes(self) -> bool:
+        """Whether text goes out at once; to be asked for each piece, as `wait`."""
         if not self._max_delay:
-            return
+            return True
         self._unused = 0
         if not self._ticking:
             self._ticking = True
             self._ticked_at = time.monotonic()
             asyncio.get_running_loop().call_later(_TICK, self._tick)
-        if self._delay:
+        return not self._delay
+
+    async def wait(self) -> None:
+        """Wait for the current delay; to be called after each piece of text."""
+        if not self.passes():
             released = asyncio.get_running_loop().create_future()
             self._delayed.append((time.monotonic() + self._delay, released))
             await released
@@ -260,6 +265,19 @@ _LISTS = frozenset(
 _GZIP_WINDOW = 31  # the largest, with gzip's header: https://zlib.net/manual.html
 
 encode = msgspec.json.Encoder().encode
+
+
+class Output(Protocol):
+    """The response of a server that can send a part of it without waiting."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether it can be sent now."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the body; only while `writable`."""
+        ...
 
 
 class ClientDisconnected(Exception):
@@ -423,6 +441,25 @@ class Exchange:
         """Send a piece of streamed text; waits under load, see `OutputThrottle`."""
         await self.write(data)
         await self._throttle.wait()
+
+    def text_sink(self, frame: Callable[[str], bytes]) -> TextSink | None:
+        """What sends text without waiting, where the server can; None where it cannot.
+
+        Args:
+            frame: The frame of a piece of text, which is then sent.
+        """
+        output: Output | None = self.scope.get("seawall.output")
+        if output is None:
+            return None
+        passes = self._throttle.passes
+
+        def take(text: str) -> bool:
+            if not (output.writable and passes()):
+                return False
+            output.write(frame(text))
+            return True
+
+        return take
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last part of the body."""

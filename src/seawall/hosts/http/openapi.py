@@ -17,7 +17,14 @@ from seawall.hosts.http.chat_body import ChatBody
 from seawall.hosts.http.client_tools import MAX_TOOLS, TOOL_NAME_PATTERN, OwnToolDefinition
 from seawall.hosts.http.effects import ResultBody
 from seawall.hosts.http.memory import CorrectionBody
+from seawall.hosts.http.openai_conversations import ConversationBody
 from seawall.hosts.http.openapi_files import bound_attachments, file_paths, file_schemas
+from seawall.hosts.http.openapi_responses import (
+    bound_responses,
+    response_paths,
+    response_schemas,
+)
+from seawall.hosts.http.responses_body import ResponsesBody
 from seawall.hosts.http.sessions import SessionTurn
 from seawall.hosts.http.ui_body import UiBody
 from seawall.settings import AttachmentSettings, MemorySettings
@@ -159,14 +166,15 @@ def openapi_document(
     """
     (*_, event), schemas = msgspec.json.schema_components(
         [
-            *(TurnBody, ChatBody, UiBody, AgUiBody, CorrectionBody, SessionTurn),
-            *(OwnToolDefinition, ResultBody, Event),
+            *(TurnBody, ChatBody, ResponsesBody, ConversationBody, UiBody, AgUiBody),
+            *(CorrectionBody, SessionTurn, OwnToolDefinition, ResultBody, Event),
         ],
         ref_template="#/components/schemas/{name}",
     )
     schemas["Event"] = event
     _bound_turn(schemas["TurnBody"]["properties"], settings)
     _bound_chat(schemas, settings)
+    bound_responses(schemas, settings)
     _bound_ui(schemas, settings)
     schemas["CorrectionBody"]["properties"]["text"] = {
         "type": "string",
@@ -178,11 +186,13 @@ def openapi_document(
     schemas["ResolutionBody"] = _RESOLUTION
     schemas["PersonMessage"] = _PERSON_MESSAGE
     bound_attachments(schemas, files)
-    schemas |= _answers() | (file_schemas() if files is not None else {})
+    schemas |= _answers() | response_schemas()
+    schemas |= file_schemas() if files is not None else {}
     document = {
         "openapi": "3.1.0",
         "info": {"title": "Seawall", "version": "1"},
         "paths": _paths()
+        | response_paths()
         | (_mcp_paths() if mcp else {})
         | (file_paths() if files is not None else {}),
         "security": [{"bearer": []}, {"apiKey": []}],
@@ -296,7 +306,10 @@ def _answers() -> dict[str, Schema]:
                 "text": _TEXT,
                 "tool_calls": {
                     "type": "array",
-                    "items": _closed({"name": _TEXT, "failed": {"type": "boolean"}}),
+                    "items": _closed(
+                        {"name": _TEXT, "failed": {"type": "boolean"}},
+                        sources={"type": "array", "items": _ref("Source")},
+                    ),
                 },
                 "replayed": {"type": "boolean"},
             },

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 __all__ = ["LIVENESS_TARGET", "TURN_TARGETS", "PreAdmissionCheck", "is_public"]
 
 TURN_TARGETS = frozenset(
-    (b"/v1/turns", b"/v1/chat/completions", b"/v1/ui/chat", b"/v1/ag-ui", b"/mcp")
+    (
+        *(b"/v1/turns", b"/v1/chat/completions", b"/v1/responses"),
+        *(b"/v1/ui/chat", b"/v1/ag-ui", b"/mcp"),
+    )
 )
 LIVENESS_TARGET = b"/livez"
 _PUBLIC_TARGETS = frozenset((LIVENESS_TARGET, b"/readyz", b"/metrics", b"/openapi.json"))

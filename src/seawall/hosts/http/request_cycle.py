@@ -134,10 +134,13 @@ class RequestCycle:
     async def run(self, application: Application) -> None:
         """Call the application; answer with an error if it fails before it responds."""
         self.started_at = asyncio.get_running_loop().time()
+        self._scope["seawall.output"] = self
         try:
             await application(self._scope, self._receive, self._send)
         except BaseException as error:  # noqa: BLE001 - the client is answered in any case
             _log.error("the application failed", exc_info=error)
+        finally:
+            self._scope.pop("seawall.output", None)  # no reference cycle is left
         if self.complete or self.disconnected:
             return
         if self.started:
@@ -175,6 +178,16 @@ class RequestCycle:
             finally:
                 self._waiter = None
         return {"type": "http.disconnect"}
+
+    @property
+    def writable(self) -> bool:
+        """Whether a part of the body can be sent without waiting."""
+        begun = self.started and not (self._head or self.complete or self.disconnected)
+        return begun and self._connection.drained is None
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the body; only while `writable`."""
+        self._write(data, last=False)
 
     async def _send(self, message: Message) -> None:
         if self._connection.drained is not None:

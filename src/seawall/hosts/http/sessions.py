@@ -32,6 +32,7 @@ __all__ = [
     "authenticated_owner",
     "call_limit",
     "delete_session",
+    "erase_session",
     "list_sessions",
     "public_fields",
     "read_page",
@@ -116,11 +117,24 @@ async def show_session(orchestrator: "Orchestrator", exchange: Exchange, session
 async def delete_session(orchestrator: "Orchestrator", exchange: Exchange, session: str) -> None:
     """`DELETE /v1/sessions/{id}`: deletes the session, its turns and its files."""
     owner = await authenticated_owner(orchestrator, exchange)
-    async with call_limit(orchestrator):
-        await orchestrator.engine.store.delete(_key(owner, session))
-        if orchestrator.engine.files is not None:
-            await orchestrator.engine.files.store.delete_session(_key(owner, session))
+    await erase_session(orchestrator, _key(owner, session))
     await exchange.no_content()
+
+
+async def erase_session(orchestrator: "Orchestrator", key: SessionKey) -> None:
+    """Delete a session, its turns and its files.
+
+    Args:
+        orchestrator: Has the stores.
+        key: The session.
+
+    Raises:
+        SessionNotFound: There is none.
+    """
+    async with call_limit(orchestrator):
+        await orchestrator.engine.store.delete(key)
+        if orchestrator.engine.files is not None:
+            await orchestrator.engine.files.store.delete_session(key)
 
 
 async def authenticated_owner(orchestrator: "Orchestrator", exchange: Exchange) -> Principal:

@@ -40,6 +40,7 @@ from seawall.hosts.http.exchange import (
     read_credential,
 )
 from seawall.identity import Credential
+from seawall.models import TextSink
 from seawall.pipeline.replay import advance, width
 from seawall.turn import AnswerOptions, Principal, TurnRequest
 
@@ -111,6 +112,21 @@ class Pause:
 
         kinds = ("approval", "input")
         return [requested_approval(each) for each in self.waits() if each.kind in kinds]
+
+    def explanation(self) -> str:
+        """What the turn waits for, and where that is decided, for a client that shows only texts.
+
+        Empty if it has not paused.
+        """
+        if self.paused is None:
+            return ""
+        waits = ", ".join(
+            f"{each['tool']} (decide at {each['decide']})" for each in self.approvals()
+        )
+        if waits:
+            waited = "an answer" if "input" in self.kinds() else "approval"
+            return f"This waits for {waited}: {waits}."
+        return "A person has this conversation now."
 
     def client_calls(self) -> list[dict[str, object]]:
         """Calls that the client runs, and where their results are returned."""
@@ -221,6 +237,8 @@ async def run_turn(
     request: TurnRequest,
     credential: Credential,
     emit: Emit,
+    *,
+    sink: TextSink | None = None,
 ) -> None:
     """Run a turn; cancel it, down to the model's socket, when the client disconnects.
 
@@ -232,6 +250,7 @@ async def run_turn(
         request: The turn.
         credential: Of the client.
         emit: Receives the events.
+        sink: See `Exchange.text_sink`.
 
     Raises:
         Problem: The turn failed; InternalError for a defect, which is logged, and ServerStopping
@@ -242,7 +261,7 @@ async def run_turn(
     if request.background or request.idempotency_key is not None:
         running = _emit_live(orchestrator.engine.start(request, credential), emit)
     else:
-        running = orchestrator.engine.execute(request, credential, emit)
+        running = orchestrator.engine.execute(request, credential, emit, sink=sink)
     try:
         await while_connected(exchange, running)
     except (Problem, ClientDisconnected):
@@ -312,8 +331,9 @@ async def _respond_stream(
         else:
             await exchange.write(b"".join(map(frames.frame, events)))
 
+    sink = exchange.text_sink(frames.text_frame)
     try:
-        await run_turn(orchestrator, exchange, request, credential, emit)
+        await run_turn(orchestrator, exchange, request, credential, emit, sink=sink)
     except Problem as problem:
         if not exchange.started:
             raise
@@ -421,7 +441,10 @@ class Reply:
         elif type(event) is IntentDetected:
             self.answer["intent"] = event.intent
         elif type(event) is ToolReturned:
-            self.calls.append({"name": event.name, "failed": event.failed})
+            call: dict[str, object] = {"name": event.name, "failed": event.failed}
+            if event.sources:
+                call["sources"] = event.sources
+            self.calls.append(call)
         elif type(event) is UsageReported:
             self.answer["usage"] = event.usage
             if event.cost is not None:
@@ -514,3 +537,11 @@ class _EventFrames:
         self._position = advance(self._position, event)
         name = _names[type(event)]
         return b"event: %b\nid: %d\ndata: %b\n\n" % (name, self._position, encode(event))
+
+    def text_frame(self, text: str) -> bytes:
+        """The frame of a piece of text that comes next."""
+        self._position += len(text)
+        return b'event: text.delta\nid: %d\ndata: {"type":"text.delta","text":%b}\n\n' % (
+            self._position,
+            encode(text),
+        )

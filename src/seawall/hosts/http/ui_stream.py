@@ -3,7 +3,7 @@
 Format: https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol. The message's id is the turn's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import msgspec
@@ -27,6 +27,7 @@ from seawall.events import (
 from seawall.hosts.http.conversations import wait_id
 from seawall.hosts.http.effects import requested_approval
 from seawall.hosts.http.exchange import encode
+from seawall.turn import cited_title
 
 __all__ = ["DONE", "UiStream"]
 
@@ -172,7 +173,8 @@ class UiStream:
             result["providerExecuted"] = True
         if event.failed:
             return frames + _frame(type="tool-output-error", errorText=event.content, **result)
-        return frames + _frame(type="tool-output-available", output=event.content, **result)
+        frames += _frame(type="tool-output-available", output=event.content, **result)
+        return frames + b"".join(_sources(event))
 
     def _requested(self, event: ApprovalRequested) -> bytes:
         frames = self._close()
@@ -225,6 +227,18 @@ class UiStream:
         UsageReported: _used,
         TurnCompleted: _completed,
     }
+
+
+def _sources(event: ToolReturned) -> Iterator[bytes]:
+    """The frames that cite a result's sources: those with an address, and documents."""
+    for number, source in enumerate(event.sources, 1):
+        named = {"sourceId": f"{event.id}-{number}", "title": cited_title(source)}
+        if source.url:
+            yield _frame(type="source-url", url=source.url, **named)
+        else:
+            media_type = source.media_type or "text/plain"
+            named |= {"filename": source.path} if source.path else {}
+            yield _frame(type="source-document", mediaType=media_type, **named)
 
 
 def _data(event: TurnQueued) -> dict[str, object]:

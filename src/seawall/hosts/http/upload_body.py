@@ -105,7 +105,7 @@ def parse_upload(body: bytes, content_type: bytes) -> Upload:
 
 def _upload(form: _Form) -> Upload:
     found: dict[str, tuple[bytes, str]] = {}
-    for headers, content in form.parts:
+    for headers, part in form.parts:
         kind, options = parse_options_header(headers.get(b"content-disposition", b""))
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if kind != b"form-data" or name not in _FIELDS or name in found:
@@ -113,7 +113,7 @@ def _upload(form: _Form) -> Upload:
                 "Is no field of this form, or there twice; its fields are file and purpose.",
                 field=name[:100] or None,
             )
-        found[name] = (bytes(content), options.get(b"filename", b"").decode("utf-8", "replace"))
+        found[name] = (bytes(part), options.get(b"filename", b"").decode("utf-8", "replace"))
     if "file" not in found:
         raise InvalidField("Required.", field="file")
     purpose = found["purpose"][0][:100].decode("utf-8", "replace") if "purpose" in found else ""

@@ -68,6 +68,7 @@ def advise(
     *,
     progress: Report | None = None,
     workers: int | None = None,
+    vary: bool = True,
 ) -> Answer:
     """Answer a question.
 
@@ -75,6 +76,9 @@ def advise(
         question: Workload, objective, options and prices.
         progress: Called after each simulation.
         workers: Threads; by default as many as there are processors.
+        vary: Whether to size all platforms for other traffic and other inputs, too, which is most
+            of the work. If not, the curve has the given traffic only, there are no sensitivities,
+            and the confidence is that of the replications.
 
     Raises:
         ConfigError: The question makes no sense; the field is named.
@@ -85,19 +89,22 @@ def advise(
     runs = SimulationRunner(workers=workers or os.cpu_count() or 1, progress=progress)
     try:
         runs.watch(month.judged)
-        return _answer(question, month, runs, began)
+        return _answer(question, month, runs, began, vary=vary)
     finally:
         runs.close()
 
 
-def _answer(question: Question, month: Month, runs: SimulationRunner, began: float) -> Answer:
+def _answer(
+    question: Question, month: Month, runs: SimulationRunner, began: float, *, vary: bool
+) -> Answer:
     places, excluded = candidates_of(question, month)
     if not places:
         why = "; ".join(f"{each.title}: {', '.join(each.reasons)}" for each in excluded)
         raise ConfigError(f"no platform can run this service. {why}")
     names = [place.name for place in places]
-    steps = multiples(question, month.a_day)
-    runs.total = len(names) + len(steps) + 2 * len(variations(question, month.a_day))
+    steps = multiples(question, month.a_day) if vary else (1.0,)
+    varied = variations(question, month.a_day) if vary else []
+    runs.total = len(names) + len(steps) + 2 * len(varied)
     finder = CandidateSearch(question, month, runs)
     sized = runs.each(lambda name: finder.confirm(finder.find(name), SEEDS), names)
     found: All = dict(zip(names, sized, strict=True))
@@ -110,7 +117,7 @@ def _answer(question: Question, month: Month, runs: SimulationRunner, began: flo
         name: _platform(finder, found[name], repeated[name], searched) for name in names
     }
     curve = curve_of(question, found, runs, steps, month.a_day)
-    sensitivity = sensitivity_of(question, found, runs, month.a_day)
+    sensitivity = sensitivity_of(question, found, runs, varied)
     margin = margin_of(found, order)
     remedies = () if found[choice].met else remedies_of(question, month, found, runs, SEEDS)
     shared = shared_costs(question, month)

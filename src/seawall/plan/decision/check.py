@@ -104,7 +104,7 @@ def check(written: QuestionFile, *, progress: Report | None = None) -> CheckResu
     found = _of_deployed(question, deployed, progress)
     if written.choice is None:
         return found
-    answer = advise(question, progress=progress)
+    answer = advise(question, progress=progress, vary=False)
     return _expecting(found, written.choice, answer.choice, answer.summary)
 
 
@@ -123,7 +123,7 @@ def _expecting(
 def _of_best(
     question: Question, choice: PlatformName | None, progress: Report | None
 ) -> CheckResult:
-    answer = advise(question, progress=progress)
+    answer = advise(question, progress=progress, vary=False)
     best = answer.platforms[answer.choice]
     found = _result(
         question, month_of(question), best.name, best.configuration, best.misses,

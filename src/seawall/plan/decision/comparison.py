@@ -1,7 +1,7 @@
 """Comparison of platforms: ranking, cost curve, break-even and sensitivity."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from seawall.plan.decision.answer import (
     BreakEven,
@@ -17,7 +17,7 @@ from seawall.plan.decision.places.port import Evaluation, Variation
 from seawall.plan.decision.places.registry import PLACES, candidates_of, title_of
 from seawall.plan.decision.runs import SimulationRunner
 from seawall.plan.decision.search import CandidateSearch
-from seawall.plan.decision.variations import variations, with_traffic
+from seawall.plan.decision.variations import with_traffic
 from seawall.plan.decision.windows import month_of
 from seawall.plan.inputs.question import Question
 
@@ -147,10 +147,9 @@ def _break_even(
 
 
 def sensitivity_of(
-    question: Question, found: All, runs: SimulationRunner, a_day: float
+    question: Question, found: All, runs: SimulationRunner, varied: Sequence[Variation]
 ) -> tuple[Sensitivity, ...]:
     """Each input lower and higher, everything sized again; the most influential first."""
-    varied = variations(question, a_day)
     cases = [each for variation in varied for each in (variation.low, variation.high)]
 
     def case(each: tuple[str, Question]) -> Case:

@@ -51,6 +51,7 @@ DELETE FROM incoming WHERE
     expected <> coalesce((SELECT s.version FROM sessions s WHERE {_SAME}
         AND s.expires_at > incoming.now), 0)
     OR EXISTS (SELECT 1 FROM sessions s WHERE {_SAME}
+        AND (s.version = 0 OR s.expires_at > incoming.now)
         AND s.holder <> incoming.owner AND s.held_until > incoming.now AND s.held_until <=
         :latest)
     OR EXISTS (SELECT 1 FROM idempotency i WHERE

@@ -1,0 +1,29 @@
+"""The command `seawall` of a shell that has a fork server; `tests.fork_server.shell_command`.
+
+It imports little, since each command starts with it.
+"""
+
+import json
+import os
+import signal
+import socket
+import sys
+
+SERVER = -1  # replaced by the descriptor
+
+
+def main() -> int:
+    reader, writer = os.pipe()
+    folder = os.getcwd()  # noqa: PTH109 - pathlib takes as long to import as all others
+    request = json.dumps([sys.argv[1:], dict(os.environ), folder]).encode()
+    socket.send_fds(socket.socket(fileno=SERVER), [request], [0, 1, 2, writer])
+    os.close(writer)
+    with open(reader, "rb", buffering=0) as status:  # noqa: PTH123 - a descriptor
+        pid = int(status.readline())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _: os.kill(pid, number))
+        ended = int(status.read())
+    return ended if ended >= 0 else 128 - ended
+
+
+sys.exit(main())
