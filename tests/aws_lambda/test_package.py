@@ -109,6 +109,7 @@ def test_contents_of_the_package(build: Build) -> None:
         assert listed == report["unpacked_bytes"]
         assert {"numpy", "seawall", "msgspec"} <= set(report["packages"])
         assert not [each for each in names if each.endswith((".db", ".pyi")) or "/tests/" in each]
+        assert not [each for each in names if "api_reference" in each]
         bootstrap = next(each for each in entries if each.filename == "bootstrap")
         assert bootstrap.external_attr >> 16 & 0o111
 

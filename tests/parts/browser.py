@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.parts import require
 from tests.parts.system import missing_browser, missing_node, require_browser
@@ -24,6 +24,7 @@ PHONE = (390, 844)
 _FOLDER = Path(__file__).resolve().parents[2] / ".venv/.browser"
 _AXE = _FOLDER / "node_modules/axe-core/axe.min.js"
 _PACKAGES = {"axe-core": "4.14.1"}
+_MILLISECONDS = 30_000  # in which something happens, on a machine that is busy
 _OPTIONS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -39,6 +40,7 @@ _OPTIONS = (
 def started() -> Iterator[Browser]:
     """A browser with a fresh profile; without one the test is skipped."""
     program = require_browser()
+    expect.set_options(timeout=_MILLISECONDS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(_OPTIONS))
         try:
@@ -63,7 +65,7 @@ def new_context(
         color_scheme="dark" if dark else "light",
         reduced_motion="reduce",
     )
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(_MILLISECONDS)
     try:
         yield context
     finally:

@@ -61,7 +61,15 @@ def test_a_hostile_style_leaves_it_usable(
         expect(chat.page.get_by_role("button", name="Open chat")).to_be_focused()
 
 
-@pytest.mark.parametrize("look", [(size, dark) for size in SIZES for dark in (False, True)])
+LOOKS = [
+    ("desktop", False),
+    ("phone", True),
+    pytest.param(("desktop", True), marks=pytest.mark.long),
+    pytest.param(("phone", False), marks=pytest.mark.long),
+]
+
+
+@pytest.mark.parametrize("look", LOOKS)
 def test_it_is_accessible(
     browser: Browser, server: ServerProcess, shop: Shop, look: tuple[str, bool], tmp_path: Path
 ) -> None:
