@@ -97,6 +97,8 @@ _STARTS_PROCESSES = re.compile(
 _STARTING = {  # by fixtures and commands, which their text does not show
     "attachments/test_checker.py",
     "cli/test_tools.py",
+    "console/test_console_api.py",
+    "console/test_pages.py",
     "hosts/test_chat_fields.py",
     "hosts/test_client_tools.py",
     "identity/outbound/test_subject_store.py",

@@ -110,6 +110,7 @@ def test_contents_of_the_package(build: Build) -> None:
         assert {"numpy", "seawall", "msgspec"} <= set(report["packages"])
         assert not [each for each in names if each.endswith((".db", ".pyi")) or "/tests/" in each]
         assert not [each for each in names if "api_reference" in each]
+        assert not [each for each in names if each.startswith("seawall/console/assets")]
         bootstrap = next(each for each in entries if each.filename == "bootstrap")
         assert bootstrap.external_attr >> 16 & 0o111
 

@@ -10,10 +10,10 @@ from tests.console.conftest import Console
 from tests.parts import browser as chromium
 
 LOOKS = [
-    (chromium.DESKTOP, False),
-    (chromium.DESKTOP, True),
-    (chromium.PHONE, False),
-    (chromium.PHONE, True),
+    pytest.param((chromium.DESKTOP, False), id="desktop"),
+    pytest.param((chromium.DESKTOP, True), id="desktop-dark", marks=pytest.mark.long),
+    pytest.param((chromium.PHONE, False), id="phone", marks=pytest.mark.long),
+    pytest.param((chromium.PHONE, True), id="phone-dark"),
 ]
 
 
@@ -23,7 +23,7 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(params=LOOKS, ids=["desktop", "desktop-dark", "phone", "phone-dark"])
+@pytest.fixture(params=LOOKS)
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     size, dark = request.param
     with chromium.new_context(browser, size, dark=dark) as context:

@@ -73,8 +73,8 @@ export default function Now() {
       <${Figure} name="Queued" value=${count(last("queued"))} />
       <${Figure} name="Begun a second" value=${count(last("begun"))} />
       <${Figure} name="Refused a second" value=${count(last("refused"))} />
-      <${Figure} name="First text p50, 10 s" value=${duration(last("p50"))} />
-      <${Figure} name="First text p99, 10 s" value=${duration(last("p99"))} />
+      <${Figure} name="First text p50" value=${duration(last("p50"))} />
+      <${Figure} name="First text p99" value=${duration(last("p99"))} />
       <${Figure} name=${`Processor, ${names.length} ${names.length === 1 ? "worker" : "workers"}`} value=${share(last("cpu"))} />
       <${Figure} name="Memory" value=${memory(last("memory"))} />
     </dl>
