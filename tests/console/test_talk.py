@@ -33,6 +33,7 @@ def browser() -> Iterator[Browser]:
 def say(page: Page, text: str) -> None:
     field = page.get_by_label("Message")
     field.fill(text)
+    expect(page.get_by_role("button", name="Send")).to_be_enabled()  # the turn before has ended
     field.press("Enter")
 
 
