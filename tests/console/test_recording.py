@@ -63,6 +63,9 @@ def test_what_is_kept_is_bounded(turns: list[tuple[int, int]]) -> None:
             assert len({each.report.turn for each in kept}) == len(kept)
             characters_kept = sum(each.course.characters for each in kept if each.course)
             assert recorder._characters == characters_kept <= recording._MAX_CHARACTERS
+            assert list(recorder._with_course) == [
+                each.report.turn for each in reversed(kept) if each.course
+            ]
 
     before = recording._MAX_CHARACTERS
     recording._MAX_CHARACTERS = 100_000
@@ -87,6 +90,9 @@ async def test_a_course_has_the_events_with_their_times_and_is_truncated() -> No
         await record(TextDelta("y"), TextDelta("z"))
     assert len(passed) == 10_000, "the client gets all of them"
     assert course.truncated
+    counted = course.characters
+    await record(TextDelta("x" * 300_000), TextDelta("more"))
+    assert course.characters == counted, "what is not kept does not count"
     shown = show_turn(recorder, request.id, content=True).turn
     assert shown is not None
     assert shown.row.outcome == "running"
