@@ -297,6 +297,50 @@ async def test_a_schema_that_refers_to_itself_often_is_refused_at_once(tmp_path:
         )
 
 
+def _nested(levels: int) -> str:
+    return '{"a":' * levels + "1" + "}" * levels
+
+
+SAID = {"model": "open", "messages": said("hi")}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", SAID | {"tools": [tool(parameters={"properties": "DEEP"})]}),
+        (
+            "/v1/chat/completions",
+            SAID
+            | {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": {"const": "DEEP"}},
+                }
+            },
+        ),
+        (
+            "/v1/turns",
+            {"agent": "open", "text": "hi", "tools": [{"name": "f", "parameters": {"x": "DEEP"}}]},
+        ),
+    ],
+)
+async def test_deep_nesting_is_the_clients_fault(
+    tmp_path: Any, path: str, body: dict[str, Any]
+) -> None:
+    """What was just not too deep to be decoded was too deep to be encoded on a fuller stack."""
+    async with asking(tmp_path) as clients:
+        headers = {"authorization": "Bearer sw_ann"}
+        for levels in (130, *range(900, 1_000, 3), 20_000):
+            sent = json.dumps(body).replace('"DEEP"', _nested(levels))
+            refused = await clients.http.post(path, content=sent, headers=headers)
+            assert refused.status_code == 400, (levels, refused.text)
+            assert "nested too deeply" in refused.json()["detail"]
+        assert clients.model.requests == []
+        text = '[{"' * 300
+        taken = await clients.post("/v1/turns", {"text": text, "agent": "open"})
+        assert taken.status_code == 200, "brackets in a text are no nesting"
+
+
 async def test_wrong_results_are_refused_by_name(tmp_path: Any) -> None:
     async with asking(tmp_path) as clients:
         messages = said(steps([KIEL, ROME]))
