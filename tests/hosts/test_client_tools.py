@@ -348,12 +348,14 @@ async def test_wrong_results_are_refused_by_name(tmp_path: Any) -> None:
         right = followed(messages, message, "sunny", "rain")
         call = message.tool_calls[0].id
 
-        async def refused(changed: list[dict[str, Any]], name: str = "ann", **more: str) -> Any:
-            body = {"model": "open", "messages": changed, "tools": [WEATHER]}
+        async def refused(
+            changed: list[dict[str, Any]], name: str = "ann", model: str = "open", **more: str
+        ) -> Any:
+            body = {"model": model, "messages": changed, "tools": [WEATHER]}
             answer = await clients.post("/v1/chat/completions", body, name, **more)
             return answer.status_code, answer.json().get("field")
 
-        def last(**changed: str) -> list[dict[str, Any]]:
+        def last(**changed: object) -> list[dict[str, Any]]:
             return [*right[:-1], right[-1] | changed]
 
         where = "messages[3].tool_call_id"
@@ -363,6 +365,10 @@ async def test_wrong_results_are_refused_by_name(tmp_path: Any) -> None:
         assert await refused(last(tool_call_id=unknown)) == (404, where)
         assert await refused(last(tool_call_id=call)) == (422, "messages[2].tool_call_id")
         assert await refused(last(content="x" * 32_769)) == (422, "messages[3].content")
+        assert await refused(last(content="x\0")) == (422, "messages[3].content")
+        image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+        assert await refused(last(content=[image])) == (422, "messages[3].content")
+        assert await refused(right, model="nobody") == (404, "model")
         other = (await create(clients, messages)).choices[0].message
         assert await refused(last(tool_call_id=other.tool_calls[0].id)) == (422, where)
         for name in ("bob", "eve"):  # another subject, and that of another tenant

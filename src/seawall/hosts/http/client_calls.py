@@ -309,13 +309,15 @@ def _continued_at(record: TurnRecord, returned: Sequence[Effect]) -> tuple[int, 
 
 
 def _checked_turn(results: Sequence[Result]) -> str:
-    """The turn of results that are not too long."""
+    """The turn of results, each of which is a text within the limits."""
     turn = results[0].effect.rpartition(".")[0]
     for each in results:
         if each.effect.rpartition(".")[0] != turn:
             raise InvalidField("This is a call of another turn.", field=each.named)
         if len(each.content.encode("utf-8", "replace")) > MAX_RESULT_BYTES:
             raise InvalidField(f"Must be at most {MAX_RESULT_BYTES} bytes.", field=each.field)
+        if "\0" in each.content:  # which no message of a client may have
+            raise InvalidField("The text must not contain NUL characters.", field=each.field)
     return turn
 
 
