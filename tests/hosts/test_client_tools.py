@@ -144,6 +144,30 @@ async def test_the_same_results_again_are_answered_the_same(tmp_path: Any) -> No
         assert len(clients.model.requests) == asked
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_retry_gets_what_an_approval_beside_the_call_has_led_to(
+    tmp_path: Any, stream: bool
+) -> None:
+    """As a retry of a turn that paused for approval alone."""
+    async with asking(tmp_path) as clients:
+        messages = said(steps([KIEL, ("refund", {"order": "#1"})], [ROME]))
+        first = await create(clients, messages, model="careful")
+        returned = followed(messages, first.choices[0].message, "sunny")
+        body = {"model": "careful", "messages": returned, "tools": [WEATHER], "stream": stream}
+        waiting = await clients.post("/v1/chat/completions", body)
+        assert "This waits for approval: refund" in waiting.text
+        path = first.seawall["approvals"][0]["decide"]
+        approved = await clients.post(path, {"decision": "approve"})
+        assert approved.status_code == 200
+        async with asyncio.timeout(10):  # the turn goes on as soon as it is decided
+            again = await clients.post("/v1/chat/completions", body)
+            while "Rome" not in again.text:
+                again = await clients.post("/v1/chat/completions", body)
+        assert "This waits for approval" not in again.text
+        assert "tool_calls" in again.text
+        assert len(await stored(clients, _session_of({}, returned))) == 1
+
+
 async def test_a_retry_of_the_first_request_gets_the_calls_again(tmp_path: Any) -> None:
     async with asking(tmp_path) as clients:
         messages, headers = said(steps([KIEL])), {"idempotency-key": "k"}

@@ -173,7 +173,7 @@ async def _continue(
 
     async def run(emit: Emit, sink: TextSink | None) -> None:  # noqa: ARG001 - of stored events
         async def forward() -> None:
-            events = events_after_results(orchestrator, owner, taken)
+            events = events_after_results(orchestrator, owner, taken, past_decisions=True)
             async with aclosing(events):
                 async for event in events:
                     await emit(event)

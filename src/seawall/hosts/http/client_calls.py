@@ -244,7 +244,11 @@ async def return_call_results(
 
 
 async def events_after_results(
-    orchestrator: "Orchestrator", owner: Principal, returned: ReturnedResults
+    orchestrator: "Orchestrator",
+    owner: Principal,
+    returned: ReturnedResults,
+    *,
+    past_decisions: bool = False,
 ) -> AsyncGenerator[Event, None]:
     """The events of a turn from its results on, to its next pause or its end.
 
@@ -252,6 +256,8 @@ async def events_after_results(
         orchestrator: Whose turn it is.
         owner: The turn's own subject.
         returned: The results.
+        past_decisions: Go on behind a pause for decisions that were taken since, to the next one
+            for the client's results.
 
     Raises:
         Problem: The turn failed.
@@ -259,7 +265,7 @@ async def events_after_results(
     position, goes_on = returned.after, True
     while goes_on:
         goes_on = False
-        requested: list[Event] = []
+        requested: list[ApprovalRequested] = []
         events = orchestrator.engine.events(owner, returned.turn, after=position)
         async with aclosing(events):
             async for position, event in events:  # noqa: B007 - continued behind the last one
@@ -273,7 +279,9 @@ async def events_after_results(
                     for each in requested:
                         yield each
                     yield event
-                    return
+                    if not past_decisions or any(each.kind == "client" for each in requested):
+                        return
+                    requested = []
 
 
 def effect_of_call(record: TurnRecord | None, call: str) -> str:
