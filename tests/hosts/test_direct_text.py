@@ -2,9 +2,19 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from pathlib import Path
 
+import httpx2
+
+from seawall.config import AgentSettings, Settings
+from seawall.identity.settings import IdentitySettings
+from seawall.models import Model, ModelEvent, ModelRequest, Text
+from seawall.models.openai import OpenAIModel, OpenAISettings
+from seawall.orchestrator import Orchestrator
+from seawall.settings import SessionSettings
+from seawall.transport.http_client import HttpClient
 from tests.hosts.conftest import API_KEY, Pair, identity
 from tests.issuer import Issuer
 from tests.models.player import Recording, playing
@@ -72,3 +82,51 @@ async def test_a_client_that_does_not_read_stops_the_model(
     text = "".join(each["text"] for each in events if each["type"] == "text.delta")
     assert text == "".join(map(_text, range(_PIECES)))
     assert events[-1]["type"] == "turn.completed"
+
+
+class _Loud:
+    """A model of an application, around an adapter: it writes in capitals."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.warm = model.warm
+        self.close = model.close
+
+    async def stream(
+        self, request: ModelRequest, *, deadline: float
+    ) -> AsyncGenerator[ModelEvent, None]:
+        async with aclosing(self._model.stream(request, deadline=deadline)) as events:
+            async for event in events:
+                yield Text(event.text.upper()) if isinstance(event, Text) else event
+
+
+async def test_text_does_not_pass_by_a_model_around_another(tmp_path: Path) -> None:
+    chunks = [_chunk({"content": f"word{number} "}) for number in range(20)]
+    recording = Recording([*chunks, _chunk({}, "stop"), b"data: [DONE]\n\n"], seconds=0.01)
+    async with playing(recording) as player:
+        upstream = HttpClient()
+        adapter = OpenAIModel(
+            "default", OpenAISettings(base_url=f"{player.url}/v1", model="m"), upstream
+        )
+        app = Orchestrator(
+            Settings(
+                identity=IdentitySettings(anonymous=True),
+                sessions=SessionSettings(path=str(tmp_path / "sessions.db")),
+                agents={"open": AgentSettings(instructions="Help.")},
+            )
+        )
+        app.model("default", _Loud(adapter))
+        transport = httpx2.ASGITransport(app=app.asgi(), client=("127.0.0.1", 1))
+        async with (
+            app,
+            httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client,
+        ):
+            answer = await client.post(
+                "/v1/turns",
+                json={"text": "Hi", "stream": True},
+                headers={"idempotency-key": "a"},  # its text is taken without a task
+            )
+        await upstream.close()
+    found = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    text = "".join(each["text"] for each in found if each["type"] == "text.delta")
+    assert text == "".join(f"WORD{number} " for number in range(20))
