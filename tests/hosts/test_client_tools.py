@@ -406,6 +406,45 @@ async def test_wrong_results_are_refused_by_name(tmp_path: Any) -> None:
         assert changed == (409, "messages[3].content")
 
 
+async def test_wrong_results_of_user_interfaces_are_refused_by_name(tmp_path: Any) -> None:
+    tools = [WEATHER["function"]]
+    async with asking(tmp_path) as clients:
+        text = {"type": "text", "text": steps([KIEL])}
+        asked = {"role": "user", "id": "m", "parts": [text]}
+        chat: dict[str, Any] = {"id": "chat", "agent": "open", "messages": [asked], "tools": tools}
+        begun = json.loads((await clients.post("/v1/ui/chat", chat)).text.split("\n")[0][6:])
+        part = {"type": "dynamic-tool", "toolCallId": "c0.0", "state": "output-available"}
+
+        async def page(*parts: dict[str, Any], name: str = "ann") -> Any:
+            message = {"role": "assistant", "id": begun["messageId"], "parts": parts}
+            refused = await clients.post("/v1/ui/chat", chat | {"messages": [message]}, name)
+            return refused.status_code, refused.json()["field"]
+
+        once, again = part | {"output": "sunny"}, part | {"output": "rain"}
+        other = "messages[0].parts[1].toolCallId"
+        assert await page(once, again) == (422, other)
+        assert await page(part | {"output": "\0"}) == (422, "messages[0].parts[0].output")
+        assert await page(once, name="bob") == (404, "messages[0].id")
+        decided = {"state": "approval-responded", "approval": {"approved": True}}
+        decided["approval"] |= {"id": f"{begun['messageId']}/c0.0"}  # type: ignore[operator]
+        named = "messages[0].parts[0].approval.id"
+        assert await page(part | decided) == (404, named)
+        assert await page(part | decided, name="bob") == (404, named)
+
+        async def run(body: dict[str, Any], name: str = "ann") -> Any:
+            message = {"role": "tool", "toolCallId": "c0.0", "content": "sunny"}
+            body = {"threadId": "chat", "runId": "r", "messages": [message]} | body
+            refused = await clients.post("/v1/ag-ui", body, name)
+            problem = json.loads(refused.text.splitlines()[-2][6:])["metadata"]["problem"]
+            return problem["status"], problem["field"]
+
+        assert await run({}, "bob") == (404, "threadId")
+        resume = {"interruptId": f"{begun['messageId']}/approval/c0.0", "status": "cancelled"}
+        assert await run({"resume": [resume]}, "bob") == (404, "resume[0].interruptId")
+        message = {"role": "tool", "toolCallId": "c0.0", "content": "\0"}
+        assert await run({"messages": [message]}) == (422, "messages[0].content")
+
+
 async def test_two_answers_at_once(tmp_path: Any) -> None:
     async with asking(tmp_path) as clients:
         messages = said(steps([KIEL]))
