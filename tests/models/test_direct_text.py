@@ -13,6 +13,7 @@ from msgspec import Struct, structs
 
 from seawall.errors import DeadlineExceeded, Problem
 from seawall.models import (
+    CHARACTERS_PER_TOKEN,
     Finish,
     Model,
     ModelEvent,
@@ -273,6 +274,9 @@ async def test_an_answer_is_the_same_with_a_sink(
     assert direct.failure == plain.failure
     if not plain.failure:
         assert direct == plain
+    else:  # what was written is charged, whichever way it went
+        written = len(direct.text) + len(direct.reasoning)
+        assert direct.usage.completion_tokens == -(-written // CHARACTERS_PER_TOKEN)
 
 
 @pytest.mark.parametrize("sink", [True, False])
@@ -314,9 +318,10 @@ async def test_an_answer_that_breaks_off_is_resumed_behind_what_the_sink_took(
 
 
 class _Steady:
-    """A model that writes a word every hundredth of a second."""
+    """A model that writes a word every hundredth of a second, and may hang then."""
 
     words = 0
+    hangs = False
 
     async def stream(
         self, request: ModelRequest, *, deadline: float
@@ -330,6 +335,8 @@ class _Steady:
             await asyncio.sleep(0.01)
             if request.sink is None or not request.sink("word "):
                 yield Text("word ")
+        if self.hangs:
+            await asyncio.sleep(10)
         yield Finish("stop", Usage(3, 2, 1))
 
     async def warm(self) -> None:
@@ -354,3 +361,16 @@ async def test_a_model_that_writes_until_the_deadline_is_not_slow(*, sink: bool)
     assert outcome.failure == "DeadlineExceeded"
     assert upstream.attempts["left"] == 1
     assert upstream.attempts["late"] == 0
+
+
+@pytest.mark.parametrize("sink", [True, False])
+async def test_each_piece_has_its_own_time(*, sink: bool) -> None:
+    """An answer may take longer than its pieces may; a model that hangs behind them is noticed."""
+    model = _Steady()
+    model.words, model.hangs = 40, True
+    settings = ResilienceSettings(between_tokens_seconds=0.15)
+    upstream = Upstream("test", model, settings, max_concurrency=9, wheel=TimingWheel(0.02))
+    outcome = await _outcome(ResilientModel((upstream,)), (True,) if sink else None)
+    assert outcome.text == 41 * "word "
+    assert outcome.failure == "UpstreamTimedOut"
+    assert upstream.attempts["late"] == 1
