@@ -9,6 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+import msgspec
 from msgspec import Struct, field
 
 from seawall.agents.calls import Emit
@@ -24,8 +25,11 @@ __all__ = ["Course", "FinishedTurn", "TurnRecorder"]
 _COURSES_A_SECOND = 20.0
 _COURSES_AT_ONCE = 100
 _MAX_EVENTS = 4_000
+_EVENT_CHARACTERS = 200
 _MAX_TURN_CHARACTERS = 262_144
 _MAX_CHARACTERS = 33_554_432  # of all courses
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Course:
@@ -38,7 +42,7 @@ class Course:
         started_at: Seconds on the monotonic clock.
         spans: In the order in which they began.
         events: With seconds since the turn's arrival.
-        characters: Of text in the events.
+        characters: Of the events.
         truncated: Whether events are missing at the end.
         clock: Monotonic seconds.
     """
@@ -98,13 +102,20 @@ class Course:
         return take
 
     def _take(self, at: float, event: Event) -> None:
-        size = len(event.text) if isinstance(event, TextDelta | ReasoningDelta) else 200
+        size = _size(event)
         full = len(self.events) >= _MAX_EVENTS or self.characters + size > _MAX_TURN_CHARACTERS
         if full or self.truncated:
             self.truncated = True
             return
         self.characters += size
         self.events.append((at, event))
+
+
+def _size(event: Event) -> int:
+    """About the memory of an event, in characters; those of tools may have long contents."""
+    if isinstance(event, TextDelta | ReasoningDelta):
+        return len(event.text)
+    return max(_EVENT_CHARACTERS, len(_encode(event)))
 
 
 class FinishedTurn(Struct):
