@@ -89,7 +89,7 @@ class _Client:
     """An HTTP client that plays deliveries, one for each request."""
 
     def __init__(self, *deliveries: _Delivery) -> None:
-        self._deliveries = list(deliveries)
+        self.deliveries = list(deliveries)
 
     @asynccontextmanager
     async def stream(self, *_: object, **options: Any) -> AsyncGenerator[Response, None]:
@@ -97,7 +97,7 @@ class _Client:
         connection = Connection(loop, TimingWheel(0.05), 65_536)
         transport = _Transport(connection)
         connection.send(b"", deadline=options["deadline"])
-        sending = loop.create_task(_deliver(transport, self._deliveries.pop(0)))
+        sending = loop.create_task(_deliver(transport, self.deliveries.pop(0)))
         try:
             await connection.head()
             yield Response(connection)
@@ -315,6 +315,34 @@ async def test_an_answer_that_breaks_off_is_resumed_behind_what_the_sink_took(
     assert outcome.failure == ""
     assert outcome.text == "".join(_TEXTS)
     assert outcome.usage.model_calls in (1, 2)
+
+
+@examples(30, 1_000)
+@given(_wires, _courses, _courses)
+async def test_a_hedge_does_not_mix_two_answers(
+    wire: Wire, first: _Course, second: _Course
+) -> None:
+    sent = _chunked(wire.answer(_TEXTS))
+    usual = _Delivery([sent], (1,))
+    client = _Client(*[usual] * 60)
+    upstream = Upstream(
+        "test",
+        MeteredModel("test", wire.model("http://localhost", client), price=None),  # type: ignore[arg-type]
+        ResilienceSettings(hedge_share=1.0),
+        max_concurrency=9,
+        wheel=TimingWheel(0.05),
+    )
+    model = ResilientModel((upstream,))
+    while upstream.first_token_quantile() is None:
+        await _outcome(model, None)
+    slow = [50 * each for each in first.pauses]
+    delivery = structs.replace(first.delivery(sent), pauses=slow)
+    client.deliveries = [delivery, second.delivery(sent)]
+    outcome = await _outcome(model, first.takes, first.reading)
+    assert outcome.failure == ""
+    assert outcome.text == "".join(_TEXTS)
+    assert upstream.in_flight == 0
+    assert outcome.usage.model_calls == 2 - len(client.deliveries)
 
 
 class _Steady:
