@@ -119,6 +119,32 @@ def test_concurrent_equal_questions_share_one_call(shop: Shop, scope: str) -> No
 
 
 @pytest.mark.parametrize("seconds", [0.3])
+def _streamed(answer: httpx2.Response) -> str:
+    """The text of a stream; its events have their positions in order."""
+    assert answer.status_code == 200
+    positions = [int(line[4:]) for line in answer.text.splitlines() if line.startswith("id: ")]
+    assert positions == sorted(positions)
+    found = [each for each in events(answer.text) if each["type"] == "text.delta"]
+    return "".join(str(each["text"]) for each in found)
+
+
+def test_all_of_a_streamed_answer_is_shared_and_kept(shop: Shop) -> None:
+    """Also what passes from the model to the first client without a task."""
+    asker = PEOPLE[0]
+    with ThreadPoolExecutor(4) as threads:
+        asked = [threads.submit(shop.ask, asker, stream=True) for _ in range(4)]
+        texts = [_streamed(each.result()) for each in asked]
+    kept = shop.ask(asker, stream=True)
+    assert {"cached": True}.items() <= events(kept.text)[-1].items()
+    whole = shop.ask(asker).json()
+    assert whole["cached"]
+    for text in (*texts, _streamed(kept), whole["text"]):
+        assert text == texts[0]
+    stored = shop.ask(asker, agent="plain").json()["text"]
+    assert len(texts[0]) > 0.5 * len(stored), "it is not only the beginning of an answer"
+    assert shop.stats()["started"] == 2
+
+
 def test_no_answer_is_reused_outside_its_scope(shop: Shop, scope: str) -> None:
     asked = 0
     for subject in PEOPLE:

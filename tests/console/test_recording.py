@@ -2,13 +2,14 @@
 
 import asyncio
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.console import recording
 from seawall.console.recording import Course, TurnRecorder
 from seawall.console.shown import search, show_turn
-from seawall.events import Event, TextDelta
+from seawall.events import Event, TextDelta, ToolCalled, ToolReturned
 from seawall.requests import new_request
 from seawall.spans import current_span, within_span
 from seawall.telemetry.recorder import RecordedSpan, Recorder
@@ -63,6 +64,9 @@ def test_what_is_kept_is_bounded(turns: list[tuple[int, int]]) -> None:
             assert len({each.report.turn for each in kept}) == len(kept)
             characters_kept = sum(each.course.characters for each in kept if each.course)
             assert recorder._characters == characters_kept <= recording._MAX_CHARACTERS
+            assert list(recorder._with_course) == [
+                each.report.turn for each in reversed(kept) if each.course
+            ]
 
     before = recording._MAX_CHARACTERS
     recording._MAX_CHARACTERS = 100_000
@@ -87,12 +91,32 @@ async def test_a_course_has_the_events_with_their_times_and_is_truncated() -> No
         await record(TextDelta("y"), TextDelta("z"))
     assert len(passed) == 10_000, "the client gets all of them"
     assert course.truncated
+    counted = course.characters
+    await record(TextDelta("x" * 300_000), TextDelta("more"))
+    assert course.characters == counted, "what is not kept does not count"
     shown = show_turn(recorder, request.id, content=True).turn
     assert shown is not None
     assert shown.row.outcome == "running"
     assert shown.events is not None
     assert len(shown.events) == shown.recorded < 10_000
     assert [each.id for each in shown.events[:3]] == [1, 2, 3]
+
+
+async def test_contents_of_tools_count() -> None:
+    recorder = TurnRecorder(turns=5)
+    course = recorder.begin(new_request("x"), None)
+    assert course is not None
+    record = course.recording(nothing)
+    for number in range(100):
+        await record(
+            ToolCalled(
+                f"c{number}", "look_up", msgspec.json.encode({"order": "a" * 1_000}).decode()
+            ),
+            ToolReturned(f"c{number}", "look_up", "r" * 30_000, failed=False),
+        )
+    kept = sum(len(msgspec.json.encode(event)) for _, event in course.events)
+    assert course.truncated
+    assert kept <= course.characters <= recording._MAX_TURN_CHARACTERS
 
 
 async def test_spans_nest_and_telemetry_gets_them_too() -> None:

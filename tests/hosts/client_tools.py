@@ -15,6 +15,7 @@ from seawall.models import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.orchestrator import Orchestrator
 from seawall.settings import EffectSettings, SessionSettings
+from seawall.tools.policy import Approval
 from seawall.turn import ToolCall, ToolMessage, UserMessage
 
 __all__ = ["KEY", "WEATHER", "Clients", "asking", "key", "results", "serving", "steps"]
@@ -135,6 +136,9 @@ async def serving(
             agents={
                 "open": open_agent,
                 "closed": AgentSettings(instructions="Help."),
+                "careful": AgentSettings(
+                    instructions="Help.", client_tools=True, tools=("refund",)
+                ),
                 "bare": AgentSettings(
                     instructions="Help.", client_tools=True, client_instructions="append"
                 ),
@@ -152,7 +156,12 @@ async def serving(
         clients.looked_up.append(order)
         return f"{order} is delivered"
 
+    async def refund(order: str) -> str:
+        """Refund an order."""
+        return f"{order} is refunded"
+
     app.tool(look_up)
+    app.tool(refund, mutating=True, approve=Approval())
     async with (
         app,
         httpx2.AsyncClient(

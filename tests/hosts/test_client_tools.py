@@ -144,6 +144,30 @@ async def test_the_same_results_again_are_answered_the_same(tmp_path: Any) -> No
         assert len(clients.model.requests) == asked
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_retry_gets_what_an_approval_beside_the_call_has_led_to(
+    tmp_path: Any, stream: bool
+) -> None:
+    """As a retry of a turn that paused for approval alone."""
+    async with asking(tmp_path) as clients:
+        messages = said(steps([KIEL, ("refund", {"order": "#1"})], [ROME]))
+        first = await create(clients, messages, model="careful")
+        returned = followed(messages, first.choices[0].message, "sunny")
+        body = {"model": "careful", "messages": returned, "tools": [WEATHER], "stream": stream}
+        waiting = await clients.post("/v1/chat/completions", body)
+        assert "This waits for approval: refund" in waiting.text
+        path = first.seawall["approvals"][0]["decide"]
+        approved = await clients.post(path, {"decision": "approve"})
+        assert approved.status_code == 200
+        async with asyncio.timeout(10):  # the turn goes on as soon as it is decided
+            again = await clients.post("/v1/chat/completions", body)
+            while "Rome" not in again.text:
+                again = await clients.post("/v1/chat/completions", body)
+        assert "This waits for approval" not in again.text
+        assert "tool_calls" in again.text
+        assert len(await stored(clients, _session_of({}, returned))) == 1
+
+
 async def test_a_retry_of_the_first_request_gets_the_calls_again(tmp_path: Any) -> None:
     async with asking(tmp_path) as clients:
         messages, headers = said(steps([KIEL])), {"idempotency-key": "k"}
@@ -297,6 +321,50 @@ async def test_a_schema_that_refers_to_itself_often_is_refused_at_once(tmp_path:
         )
 
 
+def _nested(levels: int) -> str:
+    return '{"a":' * levels + "1" + "}" * levels
+
+
+SAID = {"model": "open", "messages": said("hi")}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", SAID | {"tools": [tool(parameters={"properties": "DEEP"})]}),
+        (
+            "/v1/chat/completions",
+            SAID
+            | {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "x", "schema": {"const": "DEEP"}},
+                }
+            },
+        ),
+        (
+            "/v1/turns",
+            {"agent": "open", "text": "hi", "tools": [{"name": "f", "parameters": {"x": "DEEP"}}]},
+        ),
+    ],
+)
+async def test_deep_nesting_is_the_clients_fault(
+    tmp_path: Any, path: str, body: dict[str, Any]
+) -> None:
+    """What was just not too deep to be decoded was too deep to be encoded on a fuller stack."""
+    async with asking(tmp_path) as clients:
+        headers = {"authorization": "Bearer sw_ann"}
+        for levels in (130, *range(900, 1_000, 3), 20_000):
+            sent = json.dumps(body).replace('"DEEP"', _nested(levels))
+            refused = await clients.http.post(path, content=sent, headers=headers)
+            assert refused.status_code == 400, (levels, refused.text)
+            assert "nested too deeply" in refused.json()["detail"]
+        assert clients.model.requests == []
+        text = '[{"' * 300
+        taken = await clients.post("/v1/turns", {"text": text, "agent": "open"})
+        assert taken.status_code == 200, "brackets in a text are no nesting"
+
+
 async def test_wrong_results_are_refused_by_name(tmp_path: Any) -> None:
     async with asking(tmp_path) as clients:
         messages = said(steps([KIEL, ROME]))
@@ -304,12 +372,14 @@ async def test_wrong_results_are_refused_by_name(tmp_path: Any) -> None:
         right = followed(messages, message, "sunny", "rain")
         call = message.tool_calls[0].id
 
-        async def refused(changed: list[dict[str, Any]], name: str = "ann", **more: str) -> Any:
-            body = {"model": "open", "messages": changed, "tools": [WEATHER]}
+        async def refused(
+            changed: list[dict[str, Any]], name: str = "ann", model: str = "open", **more: str
+        ) -> Any:
+            body = {"model": model, "messages": changed, "tools": [WEATHER]}
             answer = await clients.post("/v1/chat/completions", body, name, **more)
             return answer.status_code, answer.json().get("field")
 
-        def last(**changed: str) -> list[dict[str, Any]]:
+        def last(**changed: object) -> list[dict[str, Any]]:
             return [*right[:-1], right[-1] | changed]
 
         where = "messages[3].tool_call_id"
@@ -319,6 +389,10 @@ async def test_wrong_results_are_refused_by_name(tmp_path: Any) -> None:
         assert await refused(last(tool_call_id=unknown)) == (404, where)
         assert await refused(last(tool_call_id=call)) == (422, "messages[2].tool_call_id")
         assert await refused(last(content="x" * 32_769)) == (422, "messages[3].content")
+        assert await refused(last(content="x\0")) == (422, "messages[3].content")
+        image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+        assert await refused(last(content=[image])) == (422, "messages[3].content")
+        assert await refused(right, model="nobody") == (404, "model")
         other = (await create(clients, messages)).choices[0].message
         assert await refused(last(tool_call_id=other.tool_calls[0].id)) == (422, where)
         for name in ("bob", "eve"):  # another subject, and that of another tenant
@@ -330,6 +404,45 @@ async def test_wrong_results_are_refused_by_name(tmp_path: Any) -> None:
         assert (await create(clients, right)).choices[0].message.content == "Results: sunny; rain"
         changed = await refused(last(content="snow"))
         assert changed == (409, "messages[3].content")
+
+
+async def test_wrong_results_of_user_interfaces_are_refused_by_name(tmp_path: Any) -> None:
+    tools = [WEATHER["function"]]
+    async with asking(tmp_path) as clients:
+        text = {"type": "text", "text": steps([KIEL])}
+        asked = {"role": "user", "id": "m", "parts": [text]}
+        chat: dict[str, Any] = {"id": "chat", "agent": "open", "messages": [asked], "tools": tools}
+        begun = json.loads((await clients.post("/v1/ui/chat", chat)).text.split("\n")[0][6:])
+        part = {"type": "dynamic-tool", "toolCallId": "c0.0", "state": "output-available"}
+
+        async def page(*parts: dict[str, Any], name: str = "ann") -> Any:
+            message = {"role": "assistant", "id": begun["messageId"], "parts": parts}
+            refused = await clients.post("/v1/ui/chat", chat | {"messages": [message]}, name)
+            return refused.status_code, refused.json()["field"]
+
+        once, again = part | {"output": "sunny"}, part | {"output": "rain"}
+        other = "messages[0].parts[1].toolCallId"
+        assert await page(once, again) == (422, other)
+        assert await page(part | {"output": "\0"}) == (422, "messages[0].parts[0].output")
+        assert await page(once, name="bob") == (404, "messages[0].id")
+        decided = {"state": "approval-responded", "approval": {"approved": True}}
+        decided["approval"] |= {"id": f"{begun['messageId']}/c0.0"}  # type: ignore[operator]
+        named = "messages[0].parts[0].approval.id"
+        assert await page(part | decided) == (404, named)
+        assert await page(part | decided, name="bob") == (404, named)
+
+        async def run(body: dict[str, Any], name: str = "ann") -> Any:
+            message = {"role": "tool", "toolCallId": "c0.0", "content": "sunny"}
+            body = {"threadId": "chat", "runId": "r", "messages": [message]} | body
+            refused = await clients.post("/v1/ag-ui", body, name)
+            problem = json.loads(refused.text.splitlines()[-2][6:])["metadata"]["problem"]
+            return problem["status"], problem["field"]
+
+        assert await run({}, "bob") == (404, "threadId")
+        resume = {"interruptId": f"{begun['messageId']}/approval/c0.0", "status": "cancelled"}
+        assert await run({"resume": [resume]}, "bob") == (404, "resume[0].interruptId")
+        message = {"role": "tool", "toolCallId": "c0.0", "content": "\0"}
+        assert await run({"messages": [message]}) == (422, "messages[0].content")
 
 
 async def test_two_answers_at_once(tmp_path: Any) -> None:
@@ -376,7 +489,7 @@ async def test_results_that_come_too_late(tmp_path: Any) -> None:
         message = answer.choices[0].message
         session = message.tool_calls[0].id.split("_", 3)[3]
         async with asyncio.timeout(10):
-            while (await stored(clients, session))[0].status == "paused":  # noqa: ASYNC110 - a scan
+            while (await stored(clients, session))[0].status in ("paused", "open"):  # noqa: ASYNC110 - a scan
                 await asyncio.sleep(0.05)
         (turn,) = await stored(clients, session)
         assert turn.status == "interrupted"

@@ -89,6 +89,21 @@ async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
     return head.split(b"\r\n")[0], await reader.readexactly(length)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/v1/turns", "/v1/turns?a=b", "/v1/chat/completions", "/v1/responses", "/v1/ui/chat"),
+        *("/v1/ag-ui", "/v1/ag-ui/orders", "/mcp"),
+    ],
+)
+async def test_every_kind_of_turn_is_refused_before_its_task(path: str) -> None:
+    async with served() as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(TURN.replace(b"/v1/turns", path.encode()))
+        assert b"503" in (await answer(reader))[0]
+        writer.close()
+
+
 @pytest.mark.parametrize("before", [TURN, TURN + TURN], ids=["once", "twice"])
 async def test_a_request_in_the_same_segment_is_not_closed_as_idle(before: bytes) -> None:
     async with served() as (server, port):

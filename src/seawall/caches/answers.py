@@ -157,8 +157,9 @@ class AnswerCache:
                     events.append(event)
             await pass_on(*happened)
 
-        # Not the deadline of the first turn: others may have more time.
-        unhurried = msgspec.structs.replace(turn, deadline=clock() + self._seconds)
+        # Not the deadline of the first turn: others may have more time. Nor its sink: they, and
+        # the cache, get all of the text.
+        unhurried = msgspec.structs.replace(turn, deadline=clock() + self._seconds, sink=None)
         answer = await run_agent(self._agents, key.agent, unhurried, emit)
         failed = any(each.failed for each in answer.messages if isinstance(each, ToolMessage))
         if not failed and not turn.state and answer.finish_reason == "stop":

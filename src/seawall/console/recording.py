@@ -6,9 +6,10 @@ is a sample; recording all of it would cost more than a per cent of what a turn 
 """
 
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 
+import msgspec
 from msgspec import Struct, field
 
 from seawall.agents.calls import Emit
@@ -24,8 +25,11 @@ __all__ = ["Course", "FinishedTurn", "TurnRecorder"]
 _COURSES_A_SECOND = 20.0
 _COURSES_AT_ONCE = 100
 _MAX_EVENTS = 4_000
+_EVENT_CHARACTERS = 200
 _MAX_TURN_CHARACTERS = 262_144
 _MAX_CHARACTERS = 33_554_432  # of all courses
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Course:
@@ -38,7 +42,7 @@ class Course:
         started_at: Seconds on the monotonic clock.
         spans: In the order in which they began.
         events: With seconds since the turn's arrival.
-        characters: Of text in the events.
+        characters: Of the events.
         truncated: Whether events are missing at the end.
         clock: Monotonic seconds.
     """
@@ -98,12 +102,20 @@ class Course:
         return take
 
     def _take(self, at: float, event: Event) -> None:
-        size = len(event.text) if isinstance(event, TextDelta | ReasoningDelta) else 200
-        self.characters += size
-        if len(self.events) >= _MAX_EVENTS or self.characters > _MAX_TURN_CHARACTERS:
+        size = _size(event)
+        full = len(self.events) >= _MAX_EVENTS or self.characters + size > _MAX_TURN_CHARACTERS
+        if full or self.truncated:
             self.truncated = True
             return
+        self.characters += size
         self.events.append((at, event))
+
+
+def _size(event: Event) -> int:
+    """About the memory of an event, in characters; those of tools may have long contents."""
+    if isinstance(event, TextDelta | ReasoningDelta):
+        return len(event.text)
+    return max(_EVENT_CHARACTERS, len(_encode(event)))
 
 
 class FinishedTurn(Struct):
@@ -136,7 +148,7 @@ class TurnRecorder(Struct):
     first_text: list[float] = field(default_factory=list)
     _kept: OrderedDict[str, FinishedTurn] = field(default_factory=OrderedDict)
     _running: dict[str, Course] = field(default_factory=dict)
-    _with_course: deque[str] = field(default_factory=deque)
+    _with_course: OrderedDict[str, FinishedTurn] = field(default_factory=OrderedDict)
     _characters: int = 0
     _allowed: float = _COURSES_AT_ONCE
     _filled_at: float = field(default_factory=time.monotonic)
@@ -165,21 +177,17 @@ class TurnRecorder(Struct):
         if (first := report.timings.get("first_text")) is not None:
             self.first_text.append(first / 1e3)
         kept = self._kept
-        finished = FinishedTurn(report, time.time())
-        if (course := self._running.pop(report.turn, None)) is not None:
-            finished.course = course
-            self._with_course.append(report.turn)
-            self._characters += course.characters
-        before = kept.pop(report.turn, None)  # of an earlier attempt
-        if before is not None and before.course is not None:
-            self._characters -= before.course.characters
+        finished = FinishedTurn(report, time.time(), self._running.pop(report.turn, None))
+        if kept.pop(report.turn, None) is not None:  # an earlier attempt
+            self._drop_course(report.turn)
         kept[report.turn] = finished
+        if finished.course is not None:
+            self._with_course[report.turn] = finished
+            self._characters += finished.course.characters
         if len(kept) > self.turns:
-            _, oldest = kept.popitem(last=False)
-            if oldest.course is not None:
-                self._characters -= oldest.course.characters
-        if self._characters > _MAX_CHARACTERS:
-            self._drop_courses()
+            self._drop_course(kept.popitem(last=False)[0])
+        while self._characters > _MAX_CHARACTERS:  # the reports of their turns stay
+            self._drop_course(next(iter(self._with_course)))
 
     def find(self, turn: str) -> FinishedTurn | Course | None:
         """A turn that has ended, or the course of one that runs; None if neither is known."""
@@ -208,10 +216,9 @@ class TurnRecorder(Struct):
         self._allowed = min(_COURSES_AT_ONCE, self._allowed + passed * _COURSES_A_SECOND)
         return True
 
-    def _drop_courses(self) -> None:
-        """Forget the oldest courses; the reports of their turns stay."""
-        while self._characters > _MAX_CHARACTERS and self._with_course:
-            finished = self._kept.get(self._with_course.popleft())
-            if finished is not None and finished.course is not None:
-                self._characters -= finished.course.characters
-                finished.course = None
+    def _drop_course(self, turn: str) -> None:
+        """Forget the course of a turn, if it has one."""
+        finished = self._with_course.pop(turn, None)
+        if finished is not None and finished.course is not None:
+            self._characters -= finished.course.characters
+            finished.course = None

@@ -147,7 +147,7 @@ class ModelRequest(Struct, frozen=True):
             provider may not keep to it: the caller checks.
         parallel_tool_calls: Whether one answer may have several calls; as above.
         sink: A model that has yielded text may pass what follows to it, in order, instead of
-            yielding it; None if all is to be yielded.
+            yielding it; None if all is to be yielded, as by a model that is registered in code.
     """
 
     prompt: Prompt

@@ -151,7 +151,8 @@ class Attempt:
         """A sink whose pieces count as events: the next one has its own time."""
 
         def take(text: str) -> bool:
-            self._due = self._loop.time() + self._timeout
+            self._last_at = self._loop.time()
+            self._due = self._last_at + self._timeout
             return sink(text)
 
         return take

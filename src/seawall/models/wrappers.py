@@ -26,7 +26,10 @@ _log = logging.getLogger("seawall.models")
 
 
 class GuardedModel:
-    """Wraps a model that was registered in code: its exceptions fail its turn only."""
+    """Wraps a model that was registered in code: its exceptions fail its turn only.
+
+    It yields all text: it may be around another model, whose text must not pass it by.
+    """
 
     def __init__(self, name: str, model: Model) -> None:
         """Wrap a model.
@@ -42,6 +45,8 @@ class GuardedModel:
         self, request: ModelRequest, *, deadline: float
     ) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""
+        if request.sink is not None:
+            request = structs.replace(request, sink=None)
         async with aclosing(self._model.stream(request, deadline=deadline)) as events:
             while True:
                 try:

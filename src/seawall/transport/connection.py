@@ -256,17 +256,20 @@ class Connection(asyncio.Protocol):
             return
         self.received_any = True
         self._head_bytes += len(data)
+        fault = ""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._fail(ProtocolError("the upstream switched protocols"))
+            fault = "the upstream switched protocols"
         except httptools.HttpParserError as error:
-            self._fail(ProtocolError(f"the upstream does not speak HTTP/1.1: {error}"))
-        if self._head_bytes > self._max_header_bytes and not self._complete:
+            fault = f"the upstream does not speak HTTP/1.1: {error}"
+        if not fault and self._head_bytes > self._max_header_bytes and not self._complete:
             what = "head or trailers" if self._head_done else "head"
-            self._fail(ProtocolError(f"the response {what} exceeds {self._max_header_bytes} bytes"))
-        if self._take is not None and self._body:
+            fault = f"the response {what} exceeds {self._max_header_bytes} bytes"
+        if self._take is not None and self._body:  # also what came before a fault
             self._pass_on(self._take)
+        if fault:
+            self._fail(ProtocolError(fault))
 
     def _pass_on(self, take: Callable[[bytes], bool]) -> None:
         body = self._body

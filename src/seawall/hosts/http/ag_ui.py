@@ -131,7 +131,7 @@ class _Results(Struct, frozen=True):
 
         last = self.conversation.last
         if last is None:
-            raise TurnNotFound
+            raise TurnNotFound(field="threadId")
         made = {
             call.id
             for each in last.messages
@@ -195,7 +195,8 @@ async def _continue(
         answers = [resumed(each, f"resume[{index}]") for index, each in enumerate(entries)]
         decisions = [each for each in answers if each is not None]
         turn = entries[0].interrupt_id.partition("/")[0]
-        after = continuation(conversation, turn, entries[0].interrupt_id.rpartition("/")[2])
+        call = entries[0].interrupt_id.rpartition("/")[2]
+        after = continuation(conversation, turn, call, "resume[0].interruptId")
         if taken.results:
             await taken.record(orchestrator, wake=not decisions)
         if decisions:

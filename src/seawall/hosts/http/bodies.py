@@ -1,6 +1,7 @@
 """Request bodies: decodes and validates them; errors name the field."""
 
 import re
+from itertools import accumulate
 from typing import Any, TypeVar
 
 import msgspec
@@ -31,6 +32,12 @@ T = TypeVar("T")
 # As in JSON Schema.
 IDENTIFIER_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
 KEY_PATTERN = "^[\\x21-\\x7E]{1,255}$"
+
+_MAX_NESTING = 128
+_TOO_DEEP = f"The body is nested too deeply: at most {_MAX_NESTING} levels."
+_json_text = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)).difference(b"[]{}"))
+_STEPS = [(each in b"[{") - (each in b"]}") for each in range(256)]
 
 _where = re.compile(r" - at `\$\.?(.+)`$")
 _unknown = re.compile(r"unknown field `(.+?)`")
@@ -85,23 +92,36 @@ class TurnBody(Struct, frozen=True, forbid_unknown_fields=True):
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     """Decode a body.
 
+    What is nested deeper than `_MAX_NESTING` is refused: it might be decoded here and be too deep
+    for what encodes it later, on a fuller stack.
+
     Args:
         decoder: Of the type of the body.
         body: JSON.
 
     Raises:
-        InvalidRequest: The body is not JSON.
+        InvalidRequest: The body is not JSON, or nested too deeply.
         InvalidField: A field is missing, unknown or of the wrong type.
     """
     try:
-        return decoder.decode(body)
+        value = decoder.decode(body)
     except msgspec.ValidationError as error:
         raise field_error(str(error)) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError as error:
+        raise InvalidRequest(_TOO_DEEP) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         if path := _lone_surrogate(body):
             raise InvalidField("The text has a lone surrogate.", field=path) from error
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise InvalidRequest(f"The body is not valid JSON: {reason}") from error
+        raise InvalidRequest(f"The body is not valid JSON: {error}") from error
+    if body.count(b"[") + body.count(b"{") > _MAX_NESTING and _is_deep(body):
+        raise InvalidRequest(_TOO_DEEP)
+    return value
+
+
+def _is_deep(body: bytes) -> bool:
+    """Whether JSON is nested deeper than `_MAX_NESTING`; of other bytes it may say either."""
+    brackets = _json_text.sub(b"", body).translate(None, _NO_BRACKETS)
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > _MAX_NESTING
 
 
 def turn_request(

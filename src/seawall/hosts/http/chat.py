@@ -109,7 +109,7 @@ async def _source(
     if returned:
         options = answer_options(body, settings, instructed=instructed) or AnswerOptions()
         _check_session(returned, session or (body.metadata or {}).get("session"))
-        return await _continue(orchestrator, exchange, returned, reply, options)
+        return await _continue(orchestrator, exchange, returned, reply, options, model=body.model)
     request = exchange.with_deadline(
         chat_request(body, session=session, key=key, settings=settings, instructed=instructed)
     )
@@ -145,8 +145,13 @@ async def _continue(
     returned: list[ReturnedContent],
     reply: ChatReply,
     options: AnswerOptions,
+    *,
+    model: str,
 ) -> "_Source":
-    """Return the results; what the turn does then."""
+    """Return the results; what the turn does then.
+
+    It stays with its agent, whichever agent `model` is.
+    """
     from seawall.hosts.http.client_calls import (  # noqa: PLC0415 - only with results
         Result,
         effect_of,
@@ -154,19 +159,21 @@ async def _continue(
         return_results,
     )
 
+    owner = await authenticated_owner(orchestrator, exchange)
+    if model != "auto":
+        _check_agent(orchestrator, model)
     results = []
     for each in returned:
         effect, named = effect_of(each.call), f"{each.field}.tool_call_id"
         if not effect:
             raise TurnNotFound("No call of this id was made for this caller.", field=named)
         results.append(Result(effect, each.content, f"{each.field}.content", named=named))
-    owner = await authenticated_owner(orchestrator, exchange)
     taken = await return_results(orchestrator, owner, results, options=options, all_at_once=True)
     reply.resume(taken)
 
     async def run(emit: Emit, sink: TextSink | None) -> None:  # noqa: ARG001 - of stored events
         async def forward() -> None:
-            events = events_after_results(orchestrator, owner, taken)
+            events = events_after_results(orchestrator, owner, taken, past_decisions=True)
             async with aclosing(events):
                 async for event in events:
                     await emit(event)
@@ -190,9 +197,14 @@ async def answer_model(orchestrator: "Orchestrator", exchange: Exchange, name: s
         UnknownAgent: There is no such agent.
     """
     await authenticated_owner(orchestrator, exchange)
-    if name != "auto" and name not in orchestrator.engine.agents:
-        raise UnknownAgent(f"There is no agent {name[:64]!r}.", field="model")
+    if name != "auto":
+        _check_agent(orchestrator, name)
     await exchange.answer(_model(name))
+
+
+def _check_agent(orchestrator: "Orchestrator", name: str) -> None:
+    if name not in orchestrator.engine.agents:
+        raise UnknownAgent(f"There is no agent {name[:64]!r}.", field="model")
 
 
 def _model(name: str) -> dict[str, object]:

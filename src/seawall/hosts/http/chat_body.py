@@ -199,7 +199,8 @@ def returned_contents(body: ChatBody, settings: ServerSettings) -> list[Returned
         settings: Their limits apply.
 
     Raises:
-        InvalidField: There are too many messages, or a result names no call or one twice.
+        InvalidField: There are too many messages, or a result names no call or one twice, or has
+            files.
     """
     _check_count(body, settings)
     found: dict[str, ReturnedContent] = {}
@@ -211,6 +212,10 @@ def returned_contents(body: ChatBody, settings: ServerSettings) -> list[Returned
         if not message.tool_call_id or message.tool_call_id in found:
             raise InvalidField(
                 "Must be the id of a call that has no other result.", field=f"{field}.tool_call_id"
+            )
+        if has_files(message):
+            raise InvalidField(
+                "Only messages of the user may have files.", field=f"{field}.content"
             )
         returned = ReturnedContent(message.tool_call_id, message.text, field)
         found[message.tool_call_id] = returned

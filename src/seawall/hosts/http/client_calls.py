@@ -244,7 +244,11 @@ async def return_call_results(
 
 
 async def events_after_results(
-    orchestrator: "Orchestrator", owner: Principal, returned: ReturnedResults
+    orchestrator: "Orchestrator",
+    owner: Principal,
+    returned: ReturnedResults,
+    *,
+    past_decisions: bool = False,
 ) -> AsyncGenerator[Event, None]:
     """The events of a turn from its results on, to its next pause or its end.
 
@@ -252,6 +256,8 @@ async def events_after_results(
         orchestrator: Whose turn it is.
         owner: The turn's own subject.
         returned: The results.
+        past_decisions: Go on behind a pause for decisions that were taken since, to the next one
+            for the client's results.
 
     Raises:
         Problem: The turn failed.
@@ -259,7 +265,7 @@ async def events_after_results(
     position, goes_on = returned.after, True
     while goes_on:
         goes_on = False
-        requested: list[Event] = []
+        requested: list[ApprovalRequested] = []
         events = orchestrator.engine.events(owner, returned.turn, after=position)
         async with aclosing(events):
             async for position, event in events:  # noqa: B007 - continued behind the last one
@@ -273,7 +279,9 @@ async def events_after_results(
                     for each in requested:
                         yield each
                     yield event
-                    return
+                    if not past_decisions or any(each.kind == "client" for each in requested):
+                        return
+                    requested = []
 
 
 def effect_of_call(record: TurnRecord | None, call: str) -> str:
@@ -309,13 +317,15 @@ def _continued_at(record: TurnRecord, returned: Sequence[Effect]) -> tuple[int, 
 
 
 def _checked_turn(results: Sequence[Result]) -> str:
-    """The turn of results that are not too long."""
+    """The turn of results, each of which is a text within the limits."""
     turn = results[0].effect.rpartition(".")[0]
     for each in results:
         if each.effect.rpartition(".")[0] != turn:
             raise InvalidField("This is a call of another turn.", field=each.named)
         if len(each.content.encode("utf-8", "replace")) > MAX_RESULT_BYTES:
             raise InvalidField(f"Must be at most {MAX_RESULT_BYTES} bytes.", field=each.field)
+        if "\0" in each.content:  # which no message of a client may have
+            raise InvalidField("The text must not contain NUL characters.", field=each.field)
     return turn
 
 

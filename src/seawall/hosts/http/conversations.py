@@ -178,7 +178,7 @@ async def decide_calls(
         if other != turn:
             raise InvalidField("This is a call of another turn.", field=answer.field)
     if last is None or last.id != turn:
-        raise TurnNotFound
+        raise TurnNotFound(field=answers[0].field)
     failure: Problem | None = None
     decided = 0
     for (_, call), answer in zip(calls, answers, strict=True):
@@ -186,6 +186,8 @@ async def decide_calls(
             await orchestrator.engine.pipeline.decide(
                 conversation.owner, turn, call, answer.verdict
             )
+        except TurnNotFound as problem:
+            failure = failure or TurnNotFound(problem.detail, field=answer.field)
         except Problem as problem:
             failure = failure or problem
         else:
@@ -195,20 +197,21 @@ async def decide_calls(
     return turn, attempt_offset(next_attempt(last))
 
 
-def continuation(conversation: Conversation, turn: str, call: str) -> int:
+def continuation(conversation: Conversation, turn: str, call: str, field: str) -> int:
     """The position behind which the events after a pause are.
 
     Args:
         conversation: Of the caller.
         turn: Id of the turn that paused.
         call: Id of a call for which it paused.
+        field: Path of its name in the body, for the error.
 
     Raises:
         TurnNotFound: It is not the newest turn of the conversation.
     """
     last = conversation.last
     if last is None or last.id != turn:
-        raise TurnNotFound
+        raise TurnNotFound(field=field)
     resumptions = last.journal.resumptions if last.journal is not UNSET else ()
     for each in reversed(resumptions):
         if call in each.waited:

@@ -13,14 +13,15 @@ from seawall.requests import Request, request_id
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
 
-__all__ = ["LIVENESS_TARGET", "TURN_TARGETS", "PreAdmissionCheck", "is_public"]
+__all__ = ["LIVENESS_TARGET", "PreAdmissionCheck", "is_public", "is_turn"]
 
-TURN_TARGETS = frozenset(
+_TURN_TARGETS = frozenset(
     (
         *(b"/v1/turns", b"/v1/chat/completions", b"/v1/responses"),
         *(b"/v1/ui/chat", b"/v1/ag-ui", b"/mcp"),
     )
 )
+_AG_UI_AGENT = b"/v1/ag-ui/"  # with the name of an agent
 LIVENESS_TARGET = b"/livez"
 _PUBLIC_TARGETS = frozenset((LIVENESS_TARGET, b"/readyz", b"/metrics", b"/openapi.json"))
 _LIVENESS_BODY = encode({"status": "alive"})
@@ -124,6 +125,15 @@ class PreAdmissionCheck:
         from seawall.hosts.http.access_log import log_access  # noqa: PLC0415 - only if switched on
 
         log_access(method, target, Request(request), status=status, size=len(body), seconds=0.0)
+
+
+def is_turn(path: bytes) -> bool:
+    """Whether a POST request begins or continues a turn that admission decides about.
+
+    Args:
+        path: As sent, percent-encoded.
+    """
+    return path in _TURN_TARGETS or path.startswith(_AG_UI_AGENT)
 
 
 def is_public(method: bytes, path: bytes) -> bool:

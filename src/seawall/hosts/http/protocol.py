@@ -24,10 +24,10 @@ from seawall.hosts.http.connection_limits import ConnectionLimits
 from seawall.hosts.http.non_turn_limiter import NonTurnLimiter
 from seawall.hosts.http.pre_admission import (
     LIVENESS_TARGET,
-    TURN_TARGETS,
     DirectResponse,
     PreAdmissionCheck,
     is_public,
+    is_turn,
 )
 from seawall.hosts.http.request_cycle import STATUS_LINES, RequestCycle
 from seawall.hosts.http.shutdown import Shutdown
@@ -351,7 +351,7 @@ class HttpServerProtocol(BufferedProtocol):
         self._body_bytes = 0
         # The first request of a connection is never delayed: accepting it has cost more, and
         # probes on new connections must not queue behind a flood on kept ones.
-        turn = head.path in TURN_TARGETS
+        turn = is_turn(head.path)
         if (
             not self._after_non_turn
             or (turn and self._after_refusal)
@@ -372,7 +372,7 @@ class HttpServerProtocol(BufferedProtocol):
             response = self._pre_admission.liveness_response(head.headers, head.method.decode())
             self._respond_directly(200, response, started_at, head_only=head.method == b"HEAD")
             return
-        if head.path in TURN_TARGETS and head.method == b"POST":
+        if is_turn(head.path) and head.method == b"POST":
             refusal = self._pre_admission.overload_response(head.headers, self._peer, head.path)
             if refusal is not None:
                 if (

@@ -24,6 +24,7 @@ __all__ = [
 ]
 
 _MAX_MESSAGE_ID_CHARACTERS = 128
+_RETURNED = ("output-available", "output-error")
 
 
 class UiApproval(Struct, frozen=True):
@@ -194,15 +195,20 @@ def results_of(message: UiMessage, index: int) -> dict[str, tuple[str, bool, str
 
     Returns:
         By id of the call: its content, whether it is an error, and its path in the body.
+
+    Raises:
+        InvalidField: A call has two results.
     """
     found: dict[str, tuple[str, bool, str]] = {}
     for number, part in enumerate(message.parts):
-        if part.call is None or part.executed:
+        if part.call is None or part.executed or part.state not in _RETURNED:
             continue
         path = f"messages[{index}].parts[{number}]"
+        if part.call in found:
+            raise InvalidField("There is another result of this call.", field=f"{path}.toolCallId")
         if part.state == "output-error":
             found[part.call] = (part.error or "It failed.", True, f"{path}.errorText")
-        elif part.state == "output-available":
+        else:
             found[part.call] = (_text_of_output(part.output), False, f"{path}.output")
     return found
 
