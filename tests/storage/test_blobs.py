@@ -21,7 +21,16 @@ from seawall.aws import Credentials
 from seawall.aws.s3 import S3Client, S3Refused, S3Unavailable
 from seawall.errors import ConfigError, StorageExhausted, StoreUnavailable
 from seawall.settings import BlobSettings
-from seawall.storage.blobs import Blob, BlobInfo, BlobKey, BlobStore, key_of, new_name, owner_digest
+from seawall.storage.blobs import (
+    Blob,
+    BlobInfo,
+    BlobKey,
+    BlobStore,
+    SessionFiles,
+    key_of,
+    new_name,
+    owner_digest,
+)
 from seawall.storage.open import open_memory_store
 from seawall.storage.open_blobs import open_blobs
 from seawall.storage.port import Commit, SessionStore
@@ -418,3 +427,63 @@ async def _client(url: str) -> AsyncIterator[S3Client]:
         chance=lambda: 0.01,
     )
     await http.close()
+
+
+LISTED = """<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+<IsTruncated>false</IsTruncated>{}</ListBucketResult>"""
+
+
+def _listed(*keys: str) -> Recording:
+    entries = "".join(
+        f"<Contents><Key>{key}</Key><Size>1</Size>"
+        "<LastModified>2020-01-01T00:00:00.000Z</LastModified></Contents>"
+        for key in keys
+    )
+    return Recording([LISTED.format(entries).encode()])
+
+
+@asynccontextmanager
+async def _s3_that_lists(
+    *keys: str, rest: Recording
+) -> AsyncIterator[tuple[BlobStore, list[Request]]]:
+    """A store over an S3 that lists these keys, and answers everything else in one way."""
+
+    def judge(request: Request) -> Recording:
+        listing = request.method == "GET" and "list-type=2" in request.target
+        return _listed(*keys) if listing else rest
+
+    async with playing(judge=judge) as player:
+        made = BlobSettings(store="s3", bucket=BUCKET, endpoint=player.url, path_style=True)
+        store = await open_blobs(made, ENVIRONMENT)
+        try:
+            yield store, player.requests
+        finally:
+            await store.close()
+
+
+async def test_every_failure_of_s3_is_that_of_a_store() -> None:
+    """Also of calls that are made several at once: no group of errors, which nothing expects."""
+    owner = owner_digest("acme", "ada")
+    keys = [f"sessions/{owner}/s/{new_name()}" for _ in range(3)]
+    session = SessionKey("acme", "ada", "s")
+    async with _s3_that_lists(*keys, rest=_error("AccessDenied", 403)) as (store, _):
+        for call in (
+            lambda: store.files(ADA, limit=9),
+            lambda: store.files_of_session(session),
+            lambda: store.delete_session(session),
+            lambda: store.delete(BlobKey(ADA, "s", new_name())),
+            lambda: store.erase(ADA),
+            lambda: store.sessions(limit=9),
+        ):
+            with pytest.raises(StoreUnavailable, match="AccessDenied"):
+                await call()
+
+
+async def test_objects_of_others_in_the_bucket_are_left_alone() -> None:
+    """A folder's placeholder, or a name that is never signed here, does not end the sweep."""
+    foreign = ("uploads/", "uploads/My%20File.txt", "sessions/", "sessions/a b/ä/c", "sessions/x/y")
+    async with _s3_that_lists(*foreign, rest=Recording([b""])) as (store, requests):
+        assert await store.expire_uploads(time.time()) == 0
+        assert await store.sessions(limit=9) == SessionFiles((), None)
+        assert await store.erase(ADA) == 0
+        assert {each.method for each in requests} == {"GET"}

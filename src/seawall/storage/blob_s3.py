@@ -7,8 +7,10 @@ a file is in the object's metadata.
 
 import asyncio
 import logging
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -30,6 +32,8 @@ from seawall.turn import Principal, SessionKey
 
 __all__ = ["S3BlobStore", "open_s3"]
 
+T = TypeVar("T")
+
 _log = logging.getLogger("seawall.attachments")
 
 _INFO = "x-amz-meta-seawall"
@@ -38,6 +42,7 @@ _AT_ONCE = 8
 _MAX_INFO_BYTES = 1_900  # S3 takes 2 KB of metadata
 _MAX_OBJECT_BYTES = 64 << 20
 _BEFORE_ALL = "sessions/"
+_own = re.compile(r"(?:uploads/[0-9a-f]{40}|sessions/[0-9a-f]{40}/[A-Za-z0-9_-]+)/[0-9a-f]{32}\Z")
 
 
 class S3BlobStore:
@@ -149,7 +154,7 @@ class S3BlobStore:
                 page = await self._client.list(
                     folder, limit=max(1, left), after=start, deadline=self._deadline
                 )
-                found += page.objects[:left]
+                found += filter(self._is_own, page.objects[:left])
                 has_more = page.truncated or len(page.objects) > left
                 if has_more:
                     break
@@ -199,12 +204,12 @@ class S3BlobStore:
         try:
             while truncated and len(newest) <= limit:
                 page = await self._client.list(folder, after=after, deadline=self._deadline)
-                for each in page.objects:
+                after = page.objects[-1].key if page.objects else after
+                for each in filter(self._is_own, page.objects):
                     name = each.key.rpartition("/")[0]
                     first, time = newest.get(name, (each, 0.0))
                     newest[name] = (first, max(time, each.modified_at))
-                    after = each.key
-                truncated = page.truncated
+                truncated = page.truncated and bool(page.objects)
         except S3Error as error:
             raise StoreUnavailable(f"The store of files failed: {error}") from error
         names = list(newest)[:limit]
@@ -241,10 +246,14 @@ class S3BlobStore:
             page = await self._client.list(
                 prefix, limit=_PAGE, after=after, deadline=self._deadline
             )
-            found += page.objects
+            found += filter(self._is_own, page.objects)
             truncated = page.truncated and bool(page.objects)
-            after = found[-1].key if found else ""
+            after = page.objects[-1].key if page.objects else ""
         return found
+
+    def _is_own(self, found: S3Object) -> bool:
+        """Whether this program has stored it; others are left alone, and do not end a sweep."""
+        return _own.match(found.key, len(self._prefix)) is not None
 
     async def _described(
         self, owner: Principal, objects: Sequence[S3Object]
@@ -258,9 +267,7 @@ class S3BlobStore:
             async with gate:
                 return await self.find(BlobKey(owner, session, name))
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(describe(each)) for each in objects]
-        made = [each.result() for each in tasks]
+        made = await _all_done([describe(each) for each in objects])
         return tuple(each for each in made if each is not None)
 
     async def _delete_below(self, prefix: str) -> int:
@@ -278,11 +285,8 @@ class S3BlobStore:
                 await self._client.delete(key, deadline=self._deadline)
 
         try:
-            async with asyncio.TaskGroup() as group:
-                for each in keys:
-                    group.create_task(delete(each))
-        except* S3Error as failed:
-            error = failed.exceptions[0]
+            await _all_done([delete(each) for each in keys])
+        except S3Error as error:
             raise StoreUnavailable(f"The store of files failed: {error}") from error
         return len(keys)
 
@@ -293,6 +297,16 @@ class S3BlobStore:
             raise StoreUnavailable(f"The store of files failed: {error}") from error
         info = _decoded(headers) if headers is not None else None
         return info.key.owner if info is not None else None
+
+
+async def _all_done(calls: Sequence[Coroutine[None, None, T]]) -> list[T]:
+    """What the calls return; the first failure as it is, when all others have ended."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in calls]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
+    return [each.result() for each in tasks]
 
 
 def _info(headers: Mapping[str, str], key: BlobKey) -> BlobInfo | None:
