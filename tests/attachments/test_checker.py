@@ -131,6 +131,18 @@ async def test_a_file_that_takes_too_long_ends_the_process_only() -> None:
             await checker.check(large, "f")
 
 
+async def test_an_image_that_grows_is_refused_and_its_rest_is_not_the_next_answer() -> None:
+    """A GIF of noise is larger as a PNG and as a JPEG than this server accepts."""
+    target = BytesIO()
+    Image.effect_noise((400, 300), 90).quantize(16).save(target, "GIF")
+    grown = target.getvalue()
+    async with checking(AttachmentSettings(max_bytes=len(grown))) as checker:
+        with pytest.raises(InvalidField, match="too large after"):
+            await checker.check(grown, "f")
+        checked = await checker.check(photo("PNG", (10, 8)), "f", Principal("acme", "bob"))
+        assert Image.open(BytesIO(checked.content)).size == (10, 8)
+
+
 async def test_what_needs_too_much_memory_is_refused() -> None:
     small = AttachmentSettings(decode_memory_mb=256, image_pixels=200_000_000)
     async with checking(small) as checker:

@@ -198,6 +198,7 @@ class Checker:
                 head = await child.stdout.readexactly(size)
                 answer = msgspec.json.decode(head, type=Inspected)
                 if answer.size > self._settings.max_bytes:
+                    await self._end()  # what it still writes is not for the next file
                     return Inspected("The image is too large after it was encoded anew."), b""
                 return answer, await child.stdout.readexactly(answer.size)
         except TimeoutError:
