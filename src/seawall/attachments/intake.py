@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from seawall.attachments.checker import Checker
 from seawall.attachments.media import kept_name
 from seawall.attachments.memory import MemoryShare
+from seawall.attachments.sweep import LEAST_GRACE_SECONDS
 from seawall.errors import (
     DeadlineExceeded,
     InvalidField,
@@ -31,6 +32,7 @@ from seawall.turn import Attachment, Principal
 __all__ = ["Attachments"]
 
 _COPIES = 2  # as it was sent, and as it is stored
+_FRESH_SECONDS = LEAST_GRACE_SECONDS / 2
 _MAX_FILES = 32  # of one request, with those of a history that the client keeps
 
 
@@ -134,7 +136,7 @@ class Attachments:
         key = BlobKey(owner, session, digest)
         async with self._limit():
             known = await self.store.find(key)
-        if known is None:
+        if known is None or (known := await self._kept(known)) is None:
             known = await self._store(key, content, name, field)
         return _attachment(known)
 
@@ -208,9 +210,12 @@ class Attachments:
         if after is not None and key is None:
             raise InvalidField("Must be the id of a file.", field="after")
         async with self._limit():
-            page = await self.store.files(owner, limit=limit, after=key)
-        kept = tuple(each for each in page.files if not self._expired(each))
-        return BlobPage(kept, page.has_more)
+            while True:
+                page = await self.store.files(owner, limit=limit, after=key)
+                kept = tuple(each for each in page.files if not self._expired(each))
+                if kept or not page.has_more or not page.files:
+                    return BlobPage(kept, page.has_more)
+                key = page.files[-1].key  # or a client would take this page for the last one
 
     async def delete(self, owner: Principal, file: str) -> None:
         """Delete a file; messages that have it name it from then on.
@@ -239,6 +244,10 @@ class Attachments:
         target = BlobKey(owner, session, key.name)
         async with self._limit():
             known = await self.store.find(target)
+        if known is not None:
+            async with self.holding(known.bytes):
+                known = await self._kept(known)
+        async with self._limit():
             sent = await self.store.find(key) if known is None and not key.session else None
         if sent is not None and not self._expired(sent):
             async with self.holding(sent.bytes), self._limit():
@@ -249,6 +258,22 @@ class Attachments:
         if known is None:
             raise UnknownFile("There is no such upload; it may have expired.", field=field)
         return _attachment(known)
+
+    async def _kept(self, known: BlobInfo) -> BlobInfo | None:
+        """A file of a session that is used again; None if it has just been deleted.
+
+        It may be that of a session that has expired, or never came to exist, and that begins now:
+        stored anew, it is not swept before the turn is committed.
+        """
+        if known.created_at > time.time() - _FRESH_SECONDS:
+            return known
+        async with self._limit():
+            found = await self.store.get(known.key)
+            if found is None:
+                return None
+            known = _renamed(found.info, known.key)
+            await self.store.put(Blob(known, found.content))
+        return known
 
     async def _store(self, key: BlobKey, content: bytes, name: str, field: str) -> BlobInfo:
         if len(content) > self.settings.max_bytes:
