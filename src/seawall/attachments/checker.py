@@ -11,12 +11,13 @@ import logging
 import os
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import msgspec
 from msgspec import Struct
 
 from seawall.attachments.media import PDF, TEXT, recognise, text_tokens
+from seawall.attachments.owner_locks import OwnerLocks
 from seawall.errors import InternalError, InvalidField, Overloaded
 from seawall.settings import AttachmentSettings
 from seawall.turn import Principal
@@ -75,16 +76,6 @@ class Inspected(Struct, frozen=True):
     size: int = 0
 
 
-class _Queue:
-    """The files of one owner that wait, and the one that is being read."""
-
-    __slots__ = ("files", "lock")
-
-    def __init__(self) -> None:
-        self.files = 0
-        self.lock = asyncio.Lock()
-
-
 class Checker:
     """Checks files, one at a time."""
 
@@ -96,7 +87,7 @@ class Checker:
         """
         self._settings = settings
         self._process = asyncio.Lock()
-        self._owners: dict[Principal | None, _Queue] = {}
+        self._owners = OwnerLocks()
         self._child: asyncio.subprocess.Process | None = None
         self._files = 0
         self._idle: asyncio.TimerHandle | None = None
@@ -163,24 +154,14 @@ class Checker:
     @asynccontextmanager
     async def _turn_of(self, owner: Principal | None) -> AsyncGenerator[None, None]:
         """The process, for one file; in the order in which owners came."""
-        own = self._owners.setdefault(owner, _Queue())
-        own.files += 1
-        held: list[asyncio.Lock] = []
-        try:
+        async with AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(4 * self._settings.decode_seconds):
-                    for lock in (own.lock, self._process):
-                        await lock.acquire()
-                        held.append(lock)
+                    await held.enter_async_context(self._owners.held(owner))
+                    await held.enter_async_context(self._process)
             except TimeoutError as error:
                 raise Overloaded("Too many files are being read.", retry_after=2.0) from error
             yield
-        finally:
-            for lock in reversed(held):
-                lock.release()
-            own.files -= 1
-            if not own.files:
-                del self._owners[owner]
 
     async def _exchange(self, asked: Inspection, content: bytes) -> tuple[Inspected, bytes]:
         child = await self._started()

@@ -6,15 +6,17 @@ import hashlib
 import time
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from seawall.attachments.checker import Checker
 from seawall.attachments.media import kept_name
 from seawall.attachments.memory import MemoryShare
+from seawall.attachments.owner_locks import OwnerLocks
 from seawall.attachments.sweep import LEAST_GRACE_SECONDS
 from seawall.errors import (
     DeadlineExceeded,
     InvalidField,
+    Overloaded,
     UnknownFile,
 )
 from seawall.settings import AttachmentSettings, BlobSettings
@@ -32,6 +34,7 @@ from seawall.turn import Attachment, Principal
 __all__ = ["Attachments"]
 
 _COPIES = 2  # as it was sent, and as it is stored
+_TRANSFER_SECONDS = 60.0
 _FRESH_SECONDS = LEAST_GRACE_SECONDS / 2
 _MAX_FILES = 32  # of one request, with those of a history that the client keeps
 
@@ -61,6 +64,9 @@ class Attachments:
         self._checker = checker
         self._memory = memory
         self._blobs = blobs
+        self._owners = OwnerLocks()
+        most = max(settings.in_flight_bytes * 3 // 4, _COPIES * settings.max_bytes)
+        self._transfers = MemoryShare(most)
 
     def check_count(self, in_message: int, in_request: int, field: str) -> None:
         """Check how many files there are.
@@ -165,9 +171,34 @@ class Attachments:
         Raises:
             Overloaded: There is none.
         """
-        most = self.settings.max_bytes
-        amount = _COPIES * (most if size is None else min(size, most))
-        async with self._memory.held(amount, seconds=self._blobs.seconds):
+        async with self._memory.held(self._amount(size), seconds=self._blobs.seconds):
+            yield
+
+    @asynccontextmanager
+    async def transferring(self, owner: Principal, size: int | None) -> AsyncGenerator[None, None]:
+        """The memory for a file while its client sends or reads it, as slowly as it likes.
+
+        Each owner transfers one file at a time, and all of them leave a quarter of the memory to
+        turns: slow clients hold up each other, and not the conversations.
+
+        Args:
+            owner: The client.
+            size: As of `holding`.
+
+        Raises:
+            Overloaded: There is none.
+        """
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(_TRANSFER_SECONDS):
+                    await held.enter_async_context(self._owners.held(owner))
+            except TimeoutError as error:
+                raise Overloaded(
+                    "Another file of yours is being sent or read.", retry_after=2.0
+                ) from error
+            transfer = self._transfers.held(self._amount(size), seconds=self._blobs.seconds)
+            await held.enter_async_context(transfer)
+            await held.enter_async_context(self.holding(size))
             yield
 
     async def find(self, owner: Principal, file: str) -> BlobInfo:
@@ -235,6 +266,10 @@ class Attachments:
         """Close the store and end the process that checks files."""
         await self._checker.close()
         await self.store.close()
+
+    def _amount(self, size: int | None) -> int:
+        most = self.settings.max_bytes
+        return _COPIES * (most if size is None else min(size, most))
 
     async def _claim(self, owner: Principal, session: str, file: str, field: str) -> Attachment:
         """Copy an upload into a session."""
