@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import json
 import time
@@ -450,6 +451,33 @@ async def test_a_file_that_is_sent_again_is_not_swept_before_its_turn(
         assert await sweep.sweep(time.time()) == 0
         assert await files.store.get(key) is not None
         assert await attach() == first
+
+
+async def test_a_compressed_upload_takes_the_memory_of_what_it_becomes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path) as served:
+        files = served.app.engine.files
+        assert files is not None
+        used = []
+        store = files.store.put
+
+        async def put(blob: Blob) -> None:
+            used.append(files.memory.used)
+            await store(blob)
+
+        monkeypatch.setattr(files.store, "put", put)
+        content = pdf() + b"\n" * 2_000_000
+        form = (
+            b'--b\r\ncontent-disposition: form-data; name="file"\r\n\r\n%b\r\n--b--\r\n' % content
+        )
+        coded = {"content-encoding": "gzip", "content-type": "multipart/form-data; boundary=b"}
+        answer = await served.http.post(
+            "/v1/files", content=gzip.compress(form), headers=credential("ada") | coded
+        )
+        assert answer.json()["bytes"] == len(content)
+        assert used[0] >= 2 * len(content)
+        assert files.memory.used == 0
 
 
 async def test_openais_client_uploads_and_uses(tmp_path: Path) -> None:
