@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, ImageCms
+from pypdf import PdfWriter
 
 from seawall.attachments.checker import Checked, Checker
 from seawall.errors import InvalidField
@@ -168,6 +169,7 @@ async def test_the_process_has_nothing_of_the_server(monkeypatch: pytest.MonkeyP
         limits = (process / "limits").read_text(encoding="ascii")
         assert "Max address space         671088640" in limits
         assert "Max file size             0" in limits
+        assert "Max open files            3  " in limits
 
 
 async def test_a_cancelled_check_leaves_no_answer_for_the_next() -> None:
@@ -213,6 +215,23 @@ async def test_colours_are_those_of_the_profile() -> None:
     pixel = picture.convert("RGB").getpixel((20, 20))
     assert isinstance(pixel, tuple)
     assert max(abs(a - b) for a, b in zip(pixel, (200, 30, 30), strict=True)) <= 3
+
+
+async def test_photos_of_several_pictures_and_documents_are_read() -> None:
+    """Whose readers would be imported late, when the process opens no file any more."""
+    several, table = BytesIO(), BytesIO()
+    photos = [Image.new("RGB", (60, 40), name) for name in ("red", "blue")]
+    photos[0].save(several, "MPO", save_all=True, append_images=photos[1:])
+    writer = PdfWriter(BytesIO(pdf(2)))
+    writer.compress_identical_objects()
+    writer.write(table)
+    async with checking() as checker:
+        assert (await checker.check(several.getvalue(), "f")).media_type == "image/jpeg"
+        for content in (table.getvalue(), pdf(2)):
+            assert (await checker.check(content, "f")).tokens == 6_000
+        for algorithm in ("RC4-128", "AES-256"):
+            with pytest.raises(InvalidField, match="encrypted"):
+                await checker.check(pdf(password="x", algorithm=algorithm), "f")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
