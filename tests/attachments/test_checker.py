@@ -1,6 +1,7 @@
 """Files are checked in a process of its own: what is made to do harm is refused within bounds."""
 
 import asyncio
+import errno
 import os
 import random
 import time
@@ -15,7 +16,7 @@ from PIL import Image, ImageCms
 from pypdf import PdfWriter
 
 from seawall.attachments.checker import Checked, Checker
-from seawall.errors import InvalidField
+from seawall.errors import InvalidField, Overloaded
 from seawall.settings import AttachmentSettings
 from seawall.turn import Principal
 from tests.attachments.pictures import (
@@ -170,6 +171,36 @@ async def test_the_process_has_nothing_of_the_server(monkeypatch: pytest.MonkeyP
         assert "Max address space         671088640" in limits
         assert "Max file size             0" in limits
         assert "Max open files            3  " in limits
+
+
+async def test_a_process_that_cannot_start_now_may_start_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with checking() as checker:
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "create_subprocess_exec", _no_descriptors)
+            with pytest.raises(Overloaded) as refused:
+                await checker.check(photo(), "f")
+            assert refused.value.retry_after
+        assert (await checker.check(photo(), "f")).media_type == "image/jpeg"
+
+
+async def _no_descriptors(*_: object, **__: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+async def test_a_text_is_cut_nowhere() -> None:
+    """Characters of several bytes at the bound; what is too long is said, and is no other kind."""
+    settings = AttachmentSettings(text_bytes=1_024)
+    async with checking(settings) as checker:
+        assert (await checker.check("\u20ac".encode() * 341, "f")).media_type == "text/plain"
+        for content, said in (
+            ("\u20ac".encode() * 342, "1024"),
+            ("\u20ac".encode() * 341 + b"\xe2", "accepted"),
+            (b"a" * 1_023 + b"\xff" * 9, "accepted"),
+        ):
+            with pytest.raises(InvalidField, match=said):
+                await checker.check(content, "f")
 
 
 async def test_a_cancelled_check_leaves_no_answer_for_the_next() -> None:

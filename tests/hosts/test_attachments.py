@@ -453,6 +453,43 @@ async def test_a_file_that_is_sent_again_is_not_swept_before_its_turn(
         assert await attach() == first
 
 
+async def test_a_history_that_the_client_keeps_is_stored_once(tmp_path: Path) -> None:
+    """Ten requests with the same two pictures, each in a session of its own."""
+    first, second, third = photo("PNG"), photo("GIF"), photo("JPEG")
+    async with serving(tmp_path) as served:
+        files = served.app.engine.files
+        assert files is not None
+        upload = (await served.upload(third, name="c.jpg")).json()["id"]
+        parts: list[Any] = [
+            {"type": "image_url", "image_url": {"url": data_url(first)}},
+            {"type": "image_url", "image_url": {"url": data_url(second)}},
+            {"type": "file", "file": {"file_id": upload}},
+        ]
+        messages = [
+            {"role": "user", "content": parts},
+            {"role": "assistant", "content": "Two cars."},
+            {"role": "user", "content": "And?"},
+        ]
+        for _ in range(10):
+            answer = await served.post("/v1/chat/completions", model="auto", messages=messages)
+            assert answer.status_code == 200, answer.text
+        received = served.received()
+        assert served.received(0) == received
+        shown = [each["type"] for each in received[1]["content"]]
+        assert shown.count("image_url") == 3
+        stored = (await files.store.files(Principal("acme", "ada"), limit=99)).files
+        assert len(stored) == 3
+        old = [
+            msgspec.structs.replace(each, created_at=time.time() - 2_000)
+            for each in stored
+            if each.key.id != upload
+        ]
+        for each in old:
+            await files.store.put(Blob(each, first))
+        await served.post("/v1/chat/completions", model="auto", messages=messages)
+        assert await files.store.expire_uploads(time.time() - 1_000, limit=9) == 0  # all are used
+
+
 async def test_a_compressed_upload_takes_the_memory_of_what_it_becomes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -311,6 +311,22 @@ async def test_files_are_written_whole_or_not_at_all(
         assert _stored(folder) == set()
 
 
+async def test_a_file_that_another_process_replaces_is_always_found(tmp_path: Path) -> None:
+    place = Places("files", tmp_path, "")
+    async with place.opened() as one, place.opened() as two:
+        stored = blob(session="s")
+        await one.put(stored)
+
+        async def replace() -> None:
+            for _ in range(60):
+                await one.put(stored)
+
+        replacing = asyncio.create_task(replace())
+        while not replacing.done():
+            assert await two.get(stored.info.key) == stored
+        await replacing
+
+
 async def test_what_a_kill_has_left_is_swept_by_several_at_once(tmp_path: Path) -> None:
     """A file that was written before the index named it; processes sweep at the same time."""
     place = Places("files", tmp_path, "")

@@ -104,7 +104,7 @@ class Checker:
             InvalidField: It is not accepted.
             Overloaded: Other files keep the process busy.
         """
-        media_type = recognise(content)
+        media_type = recognise(content, text_bytes=self._settings.text_bytes)
         if not media_type:
             raise InvalidField(
                 "Is no file that is accepted: JPEG, PNG, WebP, GIF, PDF, or text in UTF-8.",
@@ -202,15 +202,19 @@ class Checker:
         environment["PYTHONPATH"] = os.pathsep.join(each for each in sys.path if each)
         megabytes = str(self._settings.decode_memory_mb)
         arguments = ("-P", "-B", "-m", "seawall.attachments.child", megabytes)
-        self._child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,  # a signal for the server's group is not for it
-        )
+        try:
+            self._child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,  # a signal for the server's group is not for it
+            )
+        except OSError as error:  # no descriptors, processes or memory are left: now
+            _log.warning("the process that checks files was not started: %s", error)
+            raise Overloaded("Files cannot be read now.", retry_after=5.0) from error
         assert self._child.stdout is not None  # noqa: S101 - a pipe
         try:
             async with asyncio.timeout(_START_SECONDS):

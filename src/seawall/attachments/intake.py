@@ -35,7 +35,6 @@ __all__ = ["Attachments"]
 
 _COPIES = 2  # as it was sent, and as it is stored
 _TRANSFER_SECONDS = 60.0
-_FRESH_SECONDS = LEAST_GRACE_SECONDS / 2
 _MAX_FILES = 32  # of one request, with those of a history that the client keeps
 
 
@@ -111,7 +110,7 @@ class Attachments:
 
         Args:
             owner: Tenant and subject.
-            session: Id of the session.
+            session: Id of the session; empty for an upload, which every message may have.
             data: The bytes in Base64; empty with `file`.
             file: Id of an upload, or of a file of this session.
             name: As the client calls it.
@@ -141,7 +140,7 @@ class Attachments:
         digest = await asyncio.to_thread(_digest, content, name)
         key = BlobKey(owner, session, digest)
         async with self._limit():
-            known = await self.store.find(key)
+            known = await self._find(key)
         if known is None or (known := await self._kept(known)) is None:
             known = await self._store(key, content, name, field)
         return _attachment(known)
@@ -209,8 +208,8 @@ class Attachments:
         """
         key = _key(owner, file)
         async with self._limit():
-            found = await self.store.find(key)
-        if found is None or self._expired(found):
+            found = await self._find(key)
+        if found is None:
             raise UnknownFile("There is no such file.", field="file")
         return found
 
@@ -278,13 +277,13 @@ class Attachments:
             raise UnknownFile("There is no such upload.", field=field)
         target = BlobKey(owner, session, key.name)
         async with self._limit():
-            known = await self.store.find(target)
+            known = await self._find(target)
         if known is not None:
             async with self.holding(known.bytes):
                 known = await self._kept(known)
         async with self._limit():
-            sent = await self.store.find(key) if known is None and not key.session else None
-        if sent is not None and not self._expired(sent):
+            sent = await self._find(key) if known is None and not key.session else None
+        if sent is not None:
             async with self.holding(sent.bytes), self._limit():
                 upload = await self.store.get(key)
                 if upload is not None:
@@ -294,13 +293,20 @@ class Attachments:
             raise UnknownFile("There is no such upload; it may have expired.", field=field)
         return _attachment(known)
 
+    async def _find(self, key: BlobKey) -> BlobInfo | None:
+        """What is known of a file that has not expired."""
+        found = await self.store.find(key)
+        return None if found is None or self._expired(found) else found
+
     async def _kept(self, known: BlobInfo) -> BlobInfo | None:
-        """A file of a session that is used again; None if it has just been deleted.
+        """A file that is used again; None if it has just been deleted.
 
         It may be that of a session that has expired, or never came to exist, and that begins now:
-        stored anew, it is not swept before the turn is committed.
+        stored anew, it is not swept before the turn is committed. So is an upload of a history that
+        its client keeps.
         """
-        if known.created_at > time.time() - _FRESH_SECONDS:
+        fresh = min(LEAST_GRACE_SECONDS, self._blobs.upload_seconds) / 2
+        if known.created_at > time.time() - fresh:
             return known
         async with self._limit():
             found = await self.store.get(known.key)

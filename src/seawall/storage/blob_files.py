@@ -196,13 +196,15 @@ class FileBlobStore:
 
     def _get(self, key: BlobKey) -> Blob | None:
         query = f"SELECT file, {_INFO} FROM files WHERE {_OF_KEY}"  # noqa: S608 - constants
-        found = self._open_index.execute(query, _key(key)).fetchone()
-        if found is None:
-            return None
-        try:
-            return Blob(_info(found[1:]), self._place(found[0]).read_bytes())
-        except FileNotFoundError:  # another process has just deleted it
-            return None
+        missing = ""
+        while True:
+            found = self._open_index.execute(query, _key(key)).fetchone()
+            if found is None or found[0] == missing:
+                return None
+            try:
+                return Blob(_info(found[1:]), self._place(found[0]).read_bytes())
+            except FileNotFoundError:  # another process has just replaced or deleted it
+                missing = found[0]
 
     def _put(self, blob: Blob) -> None:
         info, index = blob.info, self._open_index
