@@ -37,7 +37,7 @@ def main() -> None:
     megabytes = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
     _load_decoders()
-    # A flaw of a decoder opens nothing: no file, no memory of the server, no socket.
+    # A flaw of a decoder opens nothing: no file, no socket.
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
     serve(sys.stdin.buffer, sys.stdout.buffer)
 
