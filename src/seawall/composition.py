@@ -531,7 +531,9 @@ def _turn_attachments(
     from seawall.agents.attachments import ShownBounds, TurnAttachments  # noqa: PLC0415 - likewise
 
     shown = settings.attachments
-    bounds = ShownBounds(shown.shown_images, shown.shown_documents, shown.shown_bytes)
+    bounds = ShownBounds(
+        shown.shown_images, shown.shown_documents, shown.shown_bytes, shown.shown_tokens
+    )
     return TurnAttachments(bounds, files.contents_of)
 
 

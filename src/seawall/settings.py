@@ -792,6 +792,7 @@ class AttachmentSettings(Struct, frozen=True, forbid_unknown_fields=True):
         shown_images: Images in one request to a model.
         shown_documents: PDFs and text files in one request to a model.
         shown_bytes: Bytes of all of them together.
+        shown_tokens: About how many tokens a model reads for all of them together.
         decode_seconds: How long checking one file may take.
         decode_memory_mb: MiB of address space of the process that checks files.
         in_flight_bytes: Bytes of files in memory at once, of all requests of a process.
@@ -806,6 +807,7 @@ class AttachmentSettings(Struct, frozen=True, forbid_unknown_fields=True):
     shown_images: Annotated[int, Meta(ge=1, le=20)] = 8
     shown_documents: Annotated[int, Meta(ge=1, le=5)] = 4
     shown_bytes: Annotated[int, Meta(ge=1_024, le=64 << 20)] = 16 << 20
+    shown_tokens: Annotated[int, Meta(ge=1_000, le=10_000_000)] = 100_000
     decode_seconds: Annotated[float, Meta(gt=0, le=120)] = 10.0
     decode_memory_mb: Annotated[int, Meta(ge=256, le=8_192)] = 768
     in_flight_bytes: Annotated[int, Meta(ge=1 << 20)] = 64 << 20

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from seawall.agents.attachments import ShownBounds, attached, shown_messages
 from seawall.turn import AssistantMessage, Attachment, Message, Principal, UserMessage
 
-BOUNDS = ShownBounds(4, 3, 1_000)
+BOUNDS = ShownBounds(4, 3, 1_000, 300)
 
 _files = st.lists(
     st.tuples(st.sampled_from(["image/png", "application/pdf", "text/plain"]), st.integers(1, 240)),
@@ -18,7 +18,7 @@ def conversation(sent: list[list[tuple[str, int]]]) -> list[Message]:
     messages: list[Message] = []
     for turn, files in enumerate(sent):
         attachments = tuple(
-            Attachment(f"file-s.{turn:016x}{index:016x}", kind, f"f{turn}-{index}", size)
+            Attachment(f"file-s.{turn:016x}{index:016x}", kind, f"f{turn}-{index}", size, size // 3)
             for index, (kind, size) in enumerate(files)
         )
         messages += [UserMessage(f"question {turn}", attachments), AssistantMessage("answer")]
@@ -38,6 +38,7 @@ def test_bounds_are_kept_and_nothing_is_lost_silently(sent: list[list[tuple[str,
     assert len(images) <= BOUNDS.images
     assert len(shown) - len(images) <= BOUNDS.documents
     assert sum(each.bytes for each in shown) <= BOUNDS.bytes
+    assert sum(each.tokens for each in shown) <= BOUNDS.tokens
     last = messages[-1]
     assert isinstance(last, UserMessage)
     assert made[-1] == last  # all of the newest
@@ -78,6 +79,20 @@ def test_the_prefix_changes_seldom() -> None:
         earlier = shown_messages(whole[: end - 2], BOUNDS)
         kept += shown_messages(whole[:end], BOUNDS)[: end - 2] == earlier
     assert kept >= 38
+
+
+def test_a_conversation_gets_rid_of_documents_that_fill_a_model() -> None:
+    """The next file must not be refused with the earlier ones for ever: they give way to it."""
+    bounds = ShownBounds(8, 4, 1 << 20, 100_000)
+    first, second = (
+        Attachment(f"file-s.{index:032x}", "application/pdf", f"f{index}", 9, 60_000)
+        for index in range(2)
+    )
+    answer = AssistantMessage("answer")
+    before = (UserMessage("1", (first,)), answer, UserMessage("2"))
+    assert shown_of(shown_messages(before, bounds)) == [first]
+    after = (*before, answer, UserMessage("3", (second,)), answer, UserMessage("4"))
+    assert shown_of(shown_messages(after, bounds)) == [second]
 
 
 def test_without_a_store_all_are_named() -> None:

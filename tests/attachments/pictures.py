@@ -117,13 +117,13 @@ def gif_of_frames(frames: int, size: tuple[int, int] = (64, 64)) -> bytes:
     return target.getvalue()
 
 
-def pdf(pages: int = 1, *, password: str = "") -> bytes:
+def pdf(pages: int = 1, *, password: str = "", algorithm: str = "RC4-128") -> bytes:
     """A document of empty pages."""
     writer = PdfWriter()
     for _ in range(pages):
         writer.add_blank_page(200, 200)
     if password:
-        writer.encrypt(password, algorithm="RC4-128")
+        writer.encrypt(password, algorithm=algorithm)
     target = BytesIO()
     writer.write(target)
     return target.getvalue()

@@ -1,6 +1,7 @@
 """Files are checked in a process of its own: what is made to do harm is refused within bounds."""
 
 import asyncio
+import errno
 import os
 import random
 import time
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image, ImageCms
+from pypdf import PdfWriter
 
 from seawall.attachments.checker import Checked, Checker
-from seawall.errors import InvalidField
+from seawall.errors import InvalidField, Overloaded
 from seawall.settings import AttachmentSettings
 from seawall.turn import Principal
 from tests.attachments.pictures import (
@@ -131,6 +133,18 @@ async def test_a_file_that_takes_too_long_ends_the_process_only() -> None:
             await checker.check(large, "f")
 
 
+async def test_an_image_that_grows_is_refused_and_its_rest_is_not_the_next_answer() -> None:
+    """A GIF of noise is larger as a PNG and as a JPEG than this server accepts."""
+    target = BytesIO()
+    Image.effect_noise((400, 300), 90).quantize(16).save(target, "GIF")
+    grown = target.getvalue()
+    async with checking(AttachmentSettings(max_bytes=len(grown))) as checker:
+        with pytest.raises(InvalidField, match="too large after"):
+            await checker.check(grown, "f")
+        checked = await checker.check(photo("PNG", (10, 8)), "f", Principal("acme", "bob"))
+        assert Image.open(BytesIO(checked.content)).size == (10, 8)
+
+
 async def test_what_needs_too_much_memory_is_refused() -> None:
     small = AttachmentSettings(decode_memory_mb=256, image_pixels=200_000_000)
     async with checking(small) as checker:
@@ -156,6 +170,37 @@ async def test_the_process_has_nothing_of_the_server(monkeypatch: pytest.MonkeyP
         limits = (process / "limits").read_text(encoding="ascii")
         assert "Max address space         671088640" in limits
         assert "Max file size             0" in limits
+        assert "Max open files            3  " in limits
+
+
+async def test_a_process_that_cannot_start_now_may_start_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with checking() as checker:
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "create_subprocess_exec", _no_descriptors)
+            with pytest.raises(Overloaded) as refused:
+                await checker.check(photo(), "f")
+            assert refused.value.retry_after
+        assert (await checker.check(photo(), "f")).media_type == "image/jpeg"
+
+
+async def _no_descriptors(*_: object, **__: object) -> None:
+    raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+
+async def test_a_text_is_cut_nowhere() -> None:
+    """Characters of several bytes at the bound; what is too long is said, and is no other kind."""
+    settings = AttachmentSettings(text_bytes=1_024)
+    async with checking(settings) as checker:
+        assert (await checker.check("\u20ac".encode() * 341, "f")).media_type == "text/plain"
+        for content, said in (
+            ("\u20ac".encode() * 342, "1024"),
+            ("\u20ac".encode() * 341 + b"\xe2", "accepted"),
+            (b"a" * 1_023 + b"\xff" * 9, "accepted"),
+        ):
+            with pytest.raises(InvalidField, match=said):
+                await checker.check(content, "f")
 
 
 async def test_a_cancelled_check_leaves_no_answer_for_the_next() -> None:
@@ -203,6 +248,23 @@ async def test_colours_are_those_of_the_profile() -> None:
     assert max(abs(a - b) for a, b in zip(pixel, (200, 30, 30), strict=True)) <= 3
 
 
+async def test_photos_of_several_pictures_and_documents_are_read() -> None:
+    """Whose readers would be imported late, when the process opens no file any more."""
+    several, table = BytesIO(), BytesIO()
+    photos = [Image.new("RGB", (60, 40), name) for name in ("red", "blue")]
+    photos[0].save(several, "MPO", save_all=True, append_images=photos[1:])
+    writer = PdfWriter(BytesIO(pdf(2)))
+    writer.compress_identical_objects()
+    writer.write(table)
+    async with checking() as checker:
+        assert (await checker.check(several.getvalue(), "f")).media_type == "image/jpeg"
+        for content in (table.getvalue(), pdf(2)):
+            assert (await checker.check(content, "f")).tokens == 6_000
+        for algorithm in ("RC4-128", "AES-256"):
+            with pytest.raises(InvalidField, match="encrypted"):
+                await checker.check(pdf(password="x", algorithm=algorithm), "f")
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
 async def test_every_mode_of_pixels_is_read(mode: str) -> None:
     target = BytesIO()
@@ -229,4 +291,4 @@ async def test_nobodys_many_files_hold_up_the_others() -> None:
         tasks.append(asyncio.create_task(check(small, "bob")))
         await asyncio.gather(*tasks)
     assert order.index("bob") <= 1
-    assert checker._owners == {}
+    assert len(checker._owners) == 0

@@ -2,16 +2,19 @@
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 from PIL import Image
 
@@ -25,8 +28,10 @@ from seawall.orchestrator import Orchestrator
 from seawall.pipeline.decisions import Verdict
 from seawall.requests import new_request
 from seawall.settings import BlobSettings, SessionSettings
+from seawall.storage.blobs import Blob, key_of
 from seawall.storage.open import open_store
 from seawall.storage.open_blobs import open_blobs
+from seawall.storage.port import Snapshot
 from seawall.turn import Principal, SessionKey, ToolCall, ToolMessage, UserMessage
 from tests.attachments.pictures import SECRETS, data_url, pdf, photo
 from tests.models.player import Player, Recording, playing
@@ -384,6 +389,134 @@ async def test_uploads_are_checked_before_they_are_stored(tmp_path: Path) -> Non
         assert answer.json()["field"] == "attachments[4].data"
 
 
+async def test_a_page_of_expired_uploads_is_not_the_last_page(tmp_path: Path) -> None:
+    """Clients stop at an empty page: uploads that the sweep has not met yet hide nothing."""
+    async with serving(tmp_path) as served:
+        store = served.app.engine.files
+        assert store is not None
+        for _ in range(3):
+            await served.upload(b"text", name="a.txt")
+        for each in (await store.store.files(Principal("acme", "ada"), limit=9)).files:
+            old = msgspec.structs.replace(each, created_at=time.time() - 4_000)
+            await store.store.put(Blob(old, b"text"))
+        kept = (await served.upload(b"kept", name="b.txt")).json()["id"]
+        sent = [{"file": kept}]
+        await served.post("/v1/turns", text="?", attachments=sent)
+        found = []
+        after = ""
+        while page := (await served.get(f"/v1/files?limit=1{after}")).json():
+            found += [each["filename"] for each in page["data"]]
+            if not page["data"]:
+                break
+            after = f"&after={page['last_id']}"
+    assert found == ["b.txt", "b.txt"]
+
+
+class Meanwhile:
+    """A session store where something happens while the sweep asks for a session."""
+
+    def __init__(self, happens: Callable[[], Awaitable[object]]) -> None:
+        self._happens = happens
+
+    async def load(self, key: SessionKey, *, turns: int) -> Snapshot:  # noqa: ARG002 - the port's
+        await self._happens()
+        return Snapshot(None)
+
+
+@pytest.mark.parametrize("again", ["data", "file"])
+async def test_a_file_that_is_sent_again_is_not_swept_before_its_turn(
+    tmp_path: Path, again: str
+) -> None:
+    """A session has expired, or its first turn had failed, and the client begins it anew."""
+    owner = Principal("acme", "ada")
+    async with serving(tmp_path) as served:
+        files = served.app.engine.files
+        assert files is not None
+        upload = (await served.upload(b"hello", name="a.txt")).json()["id"]
+        sent = {"data": "aGVsbG8=" if again == "data" else "", "file": ""}
+        if again == "file":
+            sent["file"] = upload
+        attach = partial(files.intake.attach, owner, "s", name="a.txt", field="f", **sent)
+        first = await attach()
+        key = key_of(owner, first.id)
+        assert key is not None
+        stored = await files.store.get(key)
+        assert stored is not None
+        two_hours_ago = msgspec.structs.replace(stored.info, created_at=time.time() - 7_200)
+        await files.store.put(Blob(two_hours_ago, stored.content))
+        sessions: Any = Meanwhile(attach)
+        sweep = FileSweep(
+            files.store, sessions, every_seconds=0, upload_seconds=3_600, grace_seconds=0
+        )
+        assert await sweep.sweep(time.time()) == 0
+        assert await files.store.get(key) is not None
+        assert await attach() == first
+
+
+async def test_a_history_that_the_client_keeps_is_stored_once(tmp_path: Path) -> None:
+    """Ten requests with the same two pictures, each in a session of its own."""
+    first, second, third = photo("PNG"), photo("GIF"), photo("JPEG")
+    async with serving(tmp_path) as served:
+        files = served.app.engine.files
+        assert files is not None
+        upload = (await served.upload(third, name="c.jpg")).json()["id"]
+        parts: list[Any] = [
+            {"type": "image_url", "image_url": {"url": data_url(first)}},
+            {"type": "image_url", "image_url": {"url": data_url(second)}},
+            {"type": "file", "file": {"file_id": upload}},
+        ]
+        messages = [
+            {"role": "user", "content": parts},
+            {"role": "assistant", "content": "Two cars."},
+            {"role": "user", "content": "And?"},
+        ]
+        for _ in range(10):
+            answer = await served.post("/v1/chat/completions", model="auto", messages=messages)
+            assert answer.status_code == 200, answer.text
+        received = served.received()
+        assert served.received(0) == received
+        shown = [each["type"] for each in received[1]["content"]]
+        assert shown.count("image_url") == 3
+        stored = (await files.store.files(Principal("acme", "ada"), limit=99)).files
+        assert len(stored) == 3
+        old = [
+            msgspec.structs.replace(each, created_at=time.time() - 2_000)
+            for each in stored
+            if each.key.id != upload
+        ]
+        for each in old:
+            await files.store.put(Blob(each, first))
+        await served.post("/v1/chat/completions", model="auto", messages=messages)
+        assert await files.store.expire_uploads(time.time() - 1_000, limit=9) == 0  # all are used
+
+
+async def test_a_compressed_upload_takes_the_memory_of_what_it_becomes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path) as served:
+        files = served.app.engine.files
+        assert files is not None
+        used = []
+        store = files.store.put
+
+        async def put(blob: Blob) -> None:
+            used.append(files.memory.used)
+            await store(blob)
+
+        monkeypatch.setattr(files.store, "put", put)
+        content = pdf() + b"\n" * 2_000_000
+        form = (
+            b'--b\r\ncontent-disposition: form-data; name="file"\r\n\r\n%b\r\n--b--\r\n' % content
+        )
+        coded = {"content-encoding": "gzip", "content-type": "multipart/form-data; boundary=b"}
+        answer = await served.http.post(
+            "/v1/files", content=gzip.compress(form), headers=credential("ada") | coded
+        )
+        assert answer.json()["bytes"] == len(content)
+        assert used[0] >= 2 * len(content)
+        assert files.memory.used == 0
+
+
 async def test_openais_client_uploads_and_uses(tmp_path: Path) -> None:
     import openai  # noqa: PLC0415 - slow to import
 
@@ -554,6 +687,8 @@ async def test_a_turn_that_waited_for_approval_still_sees_its_files(tmp_path: Pa
         request = await app.attach(new_request("Broken."), photo(), principal=owner, name="a.jpg")
         events = [each async for each in app.run(request, principal=owner)]
         assert isinstance(events[-1], TurnPaused)
+        assert app.engine.files is not None
+        assert await app.engine.files.sweep.sweep(time.time() + 7_200) == 0
     async with opened() as (app, model):
         verdict = Verdict(decision="approve")
         _, live = await app.engine.pipeline.decide(owner, request.id, "1", verdict)

@@ -1,6 +1,7 @@
 """The blob store port: one contract for files and for S3; and what only one of them has."""
 
 import asyncio
+import errno
 import os
 import sqlite3
 import time
@@ -21,7 +22,16 @@ from seawall.aws import Credentials
 from seawall.aws.s3 import S3Client, S3Refused, S3Unavailable
 from seawall.errors import ConfigError, StorageExhausted, StoreUnavailable
 from seawall.settings import BlobSettings
-from seawall.storage.blobs import Blob, BlobInfo, BlobKey, BlobStore, key_of, new_name, owner_digest
+from seawall.storage.blobs import (
+    Blob,
+    BlobInfo,
+    BlobKey,
+    BlobStore,
+    SessionFiles,
+    key_of,
+    new_name,
+    owner_digest,
+)
 from seawall.storage.open import open_memory_store
 from seawall.storage.open_blobs import open_blobs
 from seawall.storage.port import Commit, SessionStore
@@ -175,15 +185,45 @@ async def test_sessions_and_owners_are_deleted_whole(places: Places) -> None:
 
 
 async def test_an_owner_has_so_much_room(places: Places) -> None:
-    async with places.opened(subject_bytes=100) as store:
-        first = blob(content=b"a" * 60)
+    async with places.opened(subject_bytes=100_000) as store:
+        first = blob(content=b"a" * 60_000)
         await store.put(first)
         with pytest.raises(StorageExhausted):
-            await store.put(blob(session="s", content=b"b" * 41))
-        await store.put(blob(BOB, content=b"b" * 100))
+            await store.put(blob(session="s", content=b"b" * 41_000))
+        await store.put(blob(BOB, content=b"b" * 100_000))
         await store.put(first)  # in the place of itself
         await store.delete(first.info.key)
-        await store.put(blob(content=b"c" * 100))
+        await store.put(blob(content=b"c" * 100_000))
+
+
+async def test_many_small_files_are_bounded_in_number(places: Places) -> None:
+    """Each counts at least what it costs: a file of one byte is not for nothing."""
+    async with places.opened(subject_bytes=5 * 16_384) as store:
+        stored = [blob(content=b"x", session="s") for _ in range(5)]
+        for each in stored:
+            await store.put(each)
+        await store.put(stored[0])  # in its own place
+        with pytest.raises(StorageExhausted):
+            await store.put(blob(content=b""))
+        await store.delete(stored[1].info.key)
+        await store.put(blob(content=b"x" * 16_384))
+        with pytest.raises(StorageExhausted):
+            await store.put(blob())
+
+
+async def test_uploads_expire_in_parts_and_sessions_from_a_time_on(places: Places) -> None:
+    now = time.time()
+    async with places.opened() as store:
+        uploads = [blob(created_at=now) for _ in range(5)]
+        used = blob(session="s", created_at=now)
+        for each in (*uploads, used):
+            await store.put(each)
+        key = SessionKey("acme", "ada", "s")
+        assert await store.expire_uploads(now - 60, limit=2) == 0
+        assert [await store.expire_uploads(now + 60, limit=2) for _ in range(3)] == [2, 2, 1]
+        assert await store.delete_session(key, before=now - 60) == 0
+        assert await store.get(used.info.key) == used
+        assert await store.delete_session(key, before=now + 60) == 1
 
 
 async def test_every_session_is_found_on_some_page(places: Places) -> None:
@@ -255,26 +295,58 @@ def test_an_id_is_read_back_or_refused(text: str, session: str) -> None:
 async def test_files_are_written_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A write that fails leaves nothing; one that was killed leaves a file that is swept."""
+    """A write that fails leaves nothing, not on a full disk either, and names no path."""
     async with Places("files", tmp_path, "").opened() as store:
         folder = tmp_path / "files"
 
         def fail(_: int) -> None:
-            raise OSError("no space")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "secret"))
 
         with monkeypatch.context() as patched:
             patched.setattr(os, "fsync", fail)
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(StoreUnavailable, match="No space left") as failed:
                 await store.put(blob())
+        assert str(folder) not in failed.value.detail
         assert (await store.files(ADA, limit=9)).files == ()
+        assert _stored(folder) == set()
+
+
+async def test_a_file_that_another_process_replaces_is_always_found(tmp_path: Path) -> None:
+    place = Places("files", tmp_path, "")
+    async with place.opened() as one, place.opened() as two:
+        stored = blob(session="s")
+        await one.put(stored)
+
+        async def replace() -> None:
+            for _ in range(60):
+                await one.put(stored)
+
+        replacing = asyncio.create_task(replace())
+        while not replacing.done():
+            assert await two.get(stored.info.key) == stored
+        await replacing
+
+
+async def test_what_a_kill_has_left_is_swept_by_several_at_once(tmp_path: Path) -> None:
+    """A file that was written before the index named it; processes sweep at the same time."""
+    place = Places("files", tmp_path, "")
+    async with place.opened() as one, place.opened() as two, place.opened() as three:
         kept = blob(session="s")
-        await store.put(kept)
-        (unnamed,) = [each for each in _stored(folder) if each not in _named(folder)]
-        assert await store.expire_uploads(0.0) == 0  # it may be written just now
-        os.utime(next(folder.rglob(unnamed)), (1.0, 1.0))
-        assert await store.expire_uploads(0.0) == 1
-        assert _stored(folder) == _named(folder)
-        assert await store.get(kept.info.key) == kept
+        await one.put(kept)
+        for index in range(300):
+            left = tmp_path / "files" / f"{index % 3:02x}" / f"{index % 3:02x}{index:030x}"
+            left.parent.mkdir(exist_ok=True)
+            left.write_bytes(b"x")
+        assert await one.expire_uploads(0.0, limit=9) == 0  # they may be written just now
+        for each in (tmp_path / "files").rglob("*"):
+            if len(each.name) == 32:
+                os.utime(each, (1.0, 1.0))
+        swept = await asyncio.gather(
+            *(each.expire_uploads(0.0, limit=9) for each in (one, two, three))
+        )
+        assert sum(swept) == 300
+        assert _stored(tmp_path / "files") == _named(tmp_path / "files")
+        assert await one.get(kept.info.key) == kept
 
 
 def _stored(folder: Path) -> set[str]:
@@ -289,17 +361,17 @@ def _named(folder: Path) -> set[str]:
 async def test_files_of_all_and_of_a_tenant_have_bounds(tmp_path: Path) -> None:
     place = Places("files", tmp_path, "")
     async with (
-        place.opened(tenant_bytes=100, total_bytes=150) as one,
-        place.opened(tenant_bytes=100, total_bytes=150) as two,
+        place.opened(tenant_bytes=100_000, total_bytes=150_000) as one,
+        place.opened(tenant_bytes=100_000, total_bytes=150_000) as two,
     ):
-        await one.put(blob(content=b"a" * 60))
+        await one.put(blob(content=b"a" * 60_000))
         with pytest.raises(StorageExhausted, match="tenant"):
-            await two.put(blob(BOB, content=b"a" * 60))
-        await two.put(blob(OTHER, content=b"a" * 60))
+            await two.put(blob(BOB, content=b"a" * 60_000))
+        await two.put(blob(OTHER, content=b"a" * 60_000))
         with pytest.raises(StorageExhausted, match="all"):
-            await one.put(blob(Principal("third", "x"), content=b"a" * 60))
+            await one.put(blob(Principal("third", "x"), content=b"a" * 60_000))
         await two.erase(ADA)
-        await one.put(blob(Principal("third", "x"), content=b"a" * 60))
+        await one.put(blob(Principal("third", "x"), content=b"a" * 60_000))
 
 
 async def test_s3_is_not_used_with_a_wrong_key_or_bucket(s3: str) -> None:
@@ -418,3 +490,63 @@ async def _client(url: str) -> AsyncIterator[S3Client]:
         chance=lambda: 0.01,
     )
     await http.close()
+
+
+LISTED = """<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">
+<IsTruncated>false</IsTruncated>{}</ListBucketResult>"""
+
+
+def _listed(*keys: str) -> Recording:
+    entries = "".join(
+        f"<Contents><Key>{key}</Key><Size>1</Size>"
+        "<LastModified>2020-01-01T00:00:00.000Z</LastModified></Contents>"
+        for key in keys
+    )
+    return Recording([LISTED.format(entries).encode()])
+
+
+@asynccontextmanager
+async def _s3_that_lists(
+    *keys: str, rest: Recording
+) -> AsyncIterator[tuple[BlobStore, list[Request]]]:
+    """A store over an S3 that lists these keys, and answers everything else in one way."""
+
+    def judge(request: Request) -> Recording:
+        listing = request.method == "GET" and "list-type=2" in request.target
+        return _listed(*keys) if listing else rest
+
+    async with playing(judge=judge) as player:
+        made = BlobSettings(store="s3", bucket=BUCKET, endpoint=player.url, path_style=True)
+        store = await open_blobs(made, ENVIRONMENT)
+        try:
+            yield store, player.requests
+        finally:
+            await store.close()
+
+
+async def test_every_failure_of_s3_is_that_of_a_store() -> None:
+    """Also of calls that are made several at once: no group of errors, which nothing expects."""
+    owner = owner_digest("acme", "ada")
+    keys = [f"sessions/{owner}/s/{new_name()}" for _ in range(3)]
+    session = SessionKey("acme", "ada", "s")
+    async with _s3_that_lists(*keys, rest=_error("AccessDenied", 403)) as (store, _):
+        for call in (
+            lambda: store.files(ADA, limit=9),
+            lambda: store.files_of_session(session),
+            lambda: store.delete_session(session),
+            lambda: store.delete(BlobKey(ADA, "s", new_name())),
+            lambda: store.erase(ADA),
+            lambda: store.sessions(limit=9),
+        ):
+            with pytest.raises(StoreUnavailable, match="AccessDenied"):
+                await call()
+
+
+async def test_objects_of_others_in_the_bucket_are_left_alone() -> None:
+    """A folder's placeholder, or a name that is never signed here, does not end the sweep."""
+    foreign = ("uploads/", "uploads/My%20File.txt", "sessions/", "sessions/a b/ä/c", "sessions/x/y")
+    async with _s3_that_lists(*foreign, rest=Recording([b""])) as (store, requests):
+        assert await store.expire_uploads(time.time(), limit=9) == 0
+        assert await store.sessions(limit=9) == SessionFiles((), None)
+        assert await store.erase(ADA) == 0
+        assert {each.method for each in requests} == {"GET"}

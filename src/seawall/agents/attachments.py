@@ -27,11 +27,17 @@ class ShownBounds(Struct, frozen=True):
         images: Images.
         documents: Other files.
         bytes: Bytes of all of them.
+        tokens: About how many tokens a model reads for all of them.
     """
 
     images: int
     documents: int
     bytes: int
+    tokens: int
+
+    def half(self) -> "ShownBounds":
+        """What is left when they were exceeded."""
+        return ShownBounds(self.images // 2, self.documents // 2, self.bytes // 2, self.tokens // 2)
 
 
 class TurnAttachments(Struct, frozen=True):
@@ -57,7 +63,7 @@ def attached(
         owner: Of the session.
     """
     if attachments is None:
-        return shown_messages(messages, ShownBounds(0, 0, 0), all_of_newest=False), None
+        return shown_messages(messages, ShownBounds(0, 0, 0, 0), all_of_newest=False), None
     return shown_messages(messages, attachments.bounds), attachments.contents_of(owner)
 
 
@@ -77,7 +83,7 @@ def shown_messages(
             continue
         shown += [(index, each) for each in message.attachments]
         if not _fits(shown, bounds):
-            half = ShownBounds(bounds.images // 2, bounds.documents // 2, bounds.bytes // 2)
+            half = bounds.half()
             while not _fits(shown, half) and not (all_of_newest and shown[0][0] == index):
                 del shown[0]
     kept = {(index, each.id) for index, each in shown}
@@ -95,6 +101,7 @@ def _fits(shown: Sequence[tuple[int, Attachment]], bounds: ShownBounds) -> bool:
         images <= bounds.images
         and len(shown) - images <= bounds.documents
         and sum(each.bytes for _, each in shown) <= bounds.bytes
+        and sum(each.tokens for _, each in shown) <= bounds.tokens
     )
 
 

@@ -11,12 +11,13 @@ import logging
 import os
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import msgspec
 from msgspec import Struct
 
 from seawall.attachments.media import PDF, TEXT, recognise, text_tokens
+from seawall.attachments.owner_locks import OwnerLocks
 from seawall.errors import InternalError, InvalidField, Overloaded
 from seawall.settings import AttachmentSettings
 from seawall.turn import Principal
@@ -75,16 +76,6 @@ class Inspected(Struct, frozen=True):
     size: int = 0
 
 
-class _Queue:
-    """The files of one owner that wait, and the one that is being read."""
-
-    __slots__ = ("files", "lock")
-
-    def __init__(self) -> None:
-        self.files = 0
-        self.lock = asyncio.Lock()
-
-
 class Checker:
     """Checks files, one at a time."""
 
@@ -96,7 +87,7 @@ class Checker:
         """
         self._settings = settings
         self._process = asyncio.Lock()
-        self._owners: dict[Principal | None, _Queue] = {}
+        self._owners = OwnerLocks()
         self._child: asyncio.subprocess.Process | None = None
         self._files = 0
         self._idle: asyncio.TimerHandle | None = None
@@ -113,7 +104,7 @@ class Checker:
             InvalidField: It is not accepted.
             Overloaded: Other files keep the process busy.
         """
-        media_type = recognise(content)
+        media_type = recognise(content, text_bytes=self._settings.text_bytes)
         if not media_type:
             raise InvalidField(
                 "Is no file that is accepted: JPEG, PNG, WebP, GIF, PDF, or text in UTF-8.",
@@ -163,24 +154,14 @@ class Checker:
     @asynccontextmanager
     async def _turn_of(self, owner: Principal | None) -> AsyncGenerator[None, None]:
         """The process, for one file; in the order in which owners came."""
-        own = self._owners.setdefault(owner, _Queue())
-        own.files += 1
-        held: list[asyncio.Lock] = []
-        try:
+        async with AsyncExitStack() as held:
             try:
                 async with asyncio.timeout(4 * self._settings.decode_seconds):
-                    for lock in (own.lock, self._process):
-                        await lock.acquire()
-                        held.append(lock)
+                    await held.enter_async_context(self._owners.held(owner))
+                    await held.enter_async_context(self._process)
             except TimeoutError as error:
                 raise Overloaded("Too many files are being read.", retry_after=2.0) from error
             yield
-        finally:
-            for lock in reversed(held):
-                lock.release()
-            own.files -= 1
-            if not own.files:
-                del self._owners[owner]
 
     async def _exchange(self, asked: Inspection, content: bytes) -> tuple[Inspected, bytes]:
         child = await self._started()
@@ -198,6 +179,7 @@ class Checker:
                 head = await child.stdout.readexactly(size)
                 answer = msgspec.json.decode(head, type=Inspected)
                 if answer.size > self._settings.max_bytes:
+                    await self._end()  # what it still writes is not for the next file
                     return Inspected("The image is too large after it was encoded anew."), b""
                 return answer, await child.stdout.readexactly(answer.size)
         except TimeoutError:
@@ -220,15 +202,19 @@ class Checker:
         environment["PYTHONPATH"] = os.pathsep.join(each for each in sys.path if each)
         megabytes = str(self._settings.decode_memory_mb)
         arguments = ("-P", "-B", "-m", "seawall.attachments.child", megabytes)
-        self._child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=environment,
-            start_new_session=True,  # a signal for the server's group is not for it
-        )
+        try:
+            self._child = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,  # a signal for the server's group is not for it
+            )
+        except OSError as error:  # no descriptors, processes or memory are left: now
+            _log.warning("the process that checks files was not started: %s", error)
+            raise Overloaded("Files cannot be read now.", retry_after=5.0) from error
         assert self._child.stdout is not None  # noqa: S101 - a pipe
         try:
             async with asyncio.timeout(_START_SECONDS):

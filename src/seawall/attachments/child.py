@@ -5,9 +5,11 @@
 
 import resource
 import sys
+from importlib import import_module
 from typing import BinaryIO
 
 import msgspec
+from PIL import Image
 
 from seawall.attachments.checker import Inspected, Inspection
 from seawall.attachments.documents import inspect_pdf
@@ -16,6 +18,14 @@ from seawall.attachments.media import PDF
 
 __all__ = ["main", "serve"]
 
+_OPEN_FILES = 3  # standard input, output and errors
+# Photos of several pictures are JPEG with an index in the form of TIFF, as EXIF is.
+_IMPORTED_LATE = (
+    "PIL.MpoImagePlugin",
+    "PIL.TiffImagePlugin",
+    "PIL.WebPImagePlugin",
+    "pypdf.filters",
+)
 _DAMAGED = "The file is damaged, or not what it seems to be."
 _TOO_MUCH_MEMORY = "The file needs too much memory to be read."
 
@@ -26,6 +36,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     megabytes = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+    _load_decoders()
+    # A flaw of a decoder opens nothing: no file, no socket.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
     serve(sys.stdin.buffer, sys.stdout.buffer)
 
 
@@ -48,6 +61,13 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
         head = msgspec.json.encode(answer)
         target.write(len(head).to_bytes(4) + head + made)
         target.flush()
+
+
+def _load_decoders() -> None:
+    """Import what Pillow and pypdf import when they meet a file."""
+    Image.preinit()
+    for name in _IMPORTED_LATE:
+        import_module(name)
 
 
 def _limit_time(seconds: float) -> None:

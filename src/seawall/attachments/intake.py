@@ -6,14 +6,17 @@ import hashlib
 import time
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from seawall.attachments.checker import Checker
 from seawall.attachments.media import kept_name
 from seawall.attachments.memory import MemoryShare
+from seawall.attachments.owner_locks import OwnerLocks
+from seawall.attachments.sweep import LEAST_GRACE_SECONDS
 from seawall.errors import (
     DeadlineExceeded,
     InvalidField,
+    Overloaded,
     UnknownFile,
 )
 from seawall.settings import AttachmentSettings, BlobSettings
@@ -31,6 +34,7 @@ from seawall.turn import Attachment, Principal
 __all__ = ["Attachments"]
 
 _COPIES = 2  # as it was sent, and as it is stored
+_TRANSFER_SECONDS = 60.0
 _MAX_FILES = 32  # of one request, with those of a history that the client keeps
 
 
@@ -59,6 +63,9 @@ class Attachments:
         self._checker = checker
         self._memory = memory
         self._blobs = blobs
+        self._owners = OwnerLocks()
+        most = max(settings.in_flight_bytes * 3 // 4, _COPIES * settings.max_bytes)
+        self._transfers = MemoryShare(most)
 
     def check_count(self, in_message: int, in_request: int, field: str) -> None:
         """Check how many files there are.
@@ -103,7 +110,7 @@ class Attachments:
 
         Args:
             owner: Tenant and subject.
-            session: Id of the session.
+            session: Id of the session; empty for an upload, which every message may have.
             data: The bytes in Base64; empty with `file`.
             file: Id of an upload, or of a file of this session.
             name: As the client calls it.
@@ -133,8 +140,8 @@ class Attachments:
         digest = await asyncio.to_thread(_digest, content, name)
         key = BlobKey(owner, session, digest)
         async with self._limit():
-            known = await self.store.find(key)
-        if known is None:
+            known = await self._find(key)
+        if known is None or (known := await self._kept(known)) is None:
             known = await self._store(key, content, name, field)
         return _attachment(known)
 
@@ -163,9 +170,34 @@ class Attachments:
         Raises:
             Overloaded: There is none.
         """
-        most = self.settings.max_bytes
-        amount = _COPIES * (most if size is None else min(size, most))
-        async with self._memory.held(amount, seconds=self._blobs.seconds):
+        async with self._memory.held(self._amount(size), seconds=self._blobs.seconds):
+            yield
+
+    @asynccontextmanager
+    async def transferring(self, owner: Principal, size: int | None) -> AsyncGenerator[None, None]:
+        """The memory for a file while its client sends or reads it, as slowly as it likes.
+
+        Each owner transfers one file at a time, and all of them leave a quarter of the memory to
+        turns: slow clients hold up each other, and not the conversations.
+
+        Args:
+            owner: The client.
+            size: As of `holding`.
+
+        Raises:
+            Overloaded: There is none.
+        """
+        async with AsyncExitStack() as held:
+            try:
+                async with asyncio.timeout(_TRANSFER_SECONDS):
+                    await held.enter_async_context(self._owners.held(owner))
+            except TimeoutError as error:
+                raise Overloaded(
+                    "Another file of yours is being sent or read.", retry_after=2.0
+                ) from error
+            transfer = self._transfers.held(self._amount(size), seconds=self._blobs.seconds)
+            await held.enter_async_context(transfer)
+            await held.enter_async_context(self.holding(size))
             yield
 
     async def find(self, owner: Principal, file: str) -> BlobInfo:
@@ -176,8 +208,8 @@ class Attachments:
         """
         key = _key(owner, file)
         async with self._limit():
-            found = await self.store.find(key)
-        if found is None or self._expired(found):
+            found = await self._find(key)
+        if found is None:
             raise UnknownFile("There is no such file.", field="file")
         return found
 
@@ -208,9 +240,12 @@ class Attachments:
         if after is not None and key is None:
             raise InvalidField("Must be the id of a file.", field="after")
         async with self._limit():
-            page = await self.store.files(owner, limit=limit, after=key)
-        kept = tuple(each for each in page.files if not self._expired(each))
-        return BlobPage(kept, page.has_more)
+            while True:
+                page = await self.store.files(owner, limit=limit, after=key)
+                kept = tuple(each for each in page.files if not self._expired(each))
+                if kept or not page.has_more or not page.files:
+                    return BlobPage(kept, page.has_more)
+                key = page.files[-1].key  # or a client would take this page for the last one
 
     async def delete(self, owner: Principal, file: str) -> None:
         """Delete a file; messages that have it name it from then on.
@@ -231,6 +266,10 @@ class Attachments:
         await self._checker.close()
         await self.store.close()
 
+    def _amount(self, size: int | None) -> int:
+        most = self.settings.max_bytes
+        return _COPIES * (most if size is None else min(size, most))
+
     async def _claim(self, owner: Principal, session: str, file: str, field: str) -> Attachment:
         """Copy an upload into a session."""
         key = key_of(owner, file)
@@ -238,9 +277,13 @@ class Attachments:
             raise UnknownFile("There is no such upload.", field=field)
         target = BlobKey(owner, session, key.name)
         async with self._limit():
-            known = await self.store.find(target)
-            sent = await self.store.find(key) if known is None and not key.session else None
-        if sent is not None and not self._expired(sent):
+            known = await self._find(target)
+        if known is not None:
+            async with self.holding(known.bytes):
+                known = await self._kept(known)
+        async with self._limit():
+            sent = await self._find(key) if known is None and not key.session else None
+        if sent is not None:
             async with self.holding(sent.bytes), self._limit():
                 upload = await self.store.get(key)
                 if upload is not None:
@@ -249,6 +292,29 @@ class Attachments:
         if known is None:
             raise UnknownFile("There is no such upload; it may have expired.", field=field)
         return _attachment(known)
+
+    async def _find(self, key: BlobKey) -> BlobInfo | None:
+        """What is known of a file that has not expired."""
+        found = await self.store.find(key)
+        return None if found is None or self._expired(found) else found
+
+    async def _kept(self, known: BlobInfo) -> BlobInfo | None:
+        """A file that is used again; None if it has just been deleted.
+
+        It may be that of a session that has expired, or never came to exist, and that begins now:
+        stored anew, it is not swept before the turn is committed. So is an upload of a history that
+        its client keeps.
+        """
+        fresh = min(LEAST_GRACE_SECONDS, self._blobs.upload_seconds) / 2
+        if known.created_at > time.time() - fresh:
+            return known
+        async with self._limit():
+            found = await self.store.get(known.key)
+            if found is None:
+                return None
+            known = _renamed(found.info, known.key)
+            await self.store.put(Blob(known, found.content))
+        return known
 
     async def _store(self, key: BlobKey, content: bytes, name: str, field: str) -> BlobInfo:
         if len(content) > self.settings.max_bytes:

@@ -1,6 +1,7 @@
 """Kinds of files: found from their bytes, whatever a client says; names as they are kept."""
 
 import re
+from codecs import utf_8_decode
 
 __all__ = [
     "IMAGE_TYPES",
@@ -28,8 +29,13 @@ _CHARACTERS_A_TOKEN = 4
 _unprintable = re.compile(r"[^\w .,()&+@#=~-]+")
 
 
-def recognise(content: bytes) -> str:
-    """The media type of some bytes: an image, a PDF or text; empty for anything else."""
+def recognise(content: bytes, *, text_bytes: int) -> str:
+    """The media type of some bytes: an image, a PDF or text; empty for anything else.
+
+    Args:
+        content: The bytes.
+        text_bytes: What a text may have; of a longer one, the rest is not looked at.
+    """
     for media_type, beginnings in _BEGINNINGS.items():
         if content.startswith(beginnings):
             return media_type
@@ -37,12 +43,12 @@ def recognise(content: bytes) -> str:
         return "image/webp"
     if content[:_PDF_WITHIN].lstrip(_BEFORE_PDF).startswith(b"%PDF-"):
         return PDF
-    return TEXT if content and _is_text(content) else ""
+    return TEXT if content and _is_text(content, text_bytes) else ""
 
 
-def _is_text(content: bytes) -> bool:
+def _is_text(content: bytes, most: int) -> bool:
     try:
-        content.decode("utf-8")
+        utf_8_decode(content[:most], "strict", len(content) <= most)
     except UnicodeDecodeError:
         return False
     return b"\0" not in content

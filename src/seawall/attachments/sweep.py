@@ -15,14 +15,16 @@ from seawall.errors import Problem
 from seawall.storage.blobs import BlobStore
 from seawall.storage.port import SessionStore
 
-__all__ = ["FileSweep"]
+__all__ = ["LEAST_GRACE_SECONDS", "FileSweep"]
 
 _log = logging.getLogger("seawall.attachments")
 
 _PAGE = 200
+_UPLOADS = 1_000  # deleted at once
 _CALL_SECONDS = 60.0
 _PAUSE_SECONDS = 0.05  # between two pages
-_LEAST_GRACE_SECONDS = 3_600.0
+LEAST_GRACE_SECONDS = 3_600.0
+"""So long after its newest file was stored, a session may not exist yet."""
 
 
 class FileSweep:
@@ -50,7 +52,7 @@ class FileSweep:
         self._sessions = sessions
         self._every = every_seconds
         self._upload_seconds = upload_seconds
-        self._grace = max(grace_seconds, _LEAST_GRACE_SECONDS)
+        self._grace = max(grace_seconds, LEAST_GRACE_SECONDS)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -76,8 +78,14 @@ class FileSweep:
             Problem: A store has failed.
             TimeoutError: A store did not answer.
         """
-        async with asyncio.timeout(_CALL_SECONDS):
-            deleted = await self._blobs.expire_uploads(now - self._upload_seconds)
+        deleted, before = 0, now - self._upload_seconds
+        while True:
+            async with asyncio.timeout(_CALL_SECONDS):
+                expired = await self._blobs.expire_uploads(before, limit=_UPLOADS)
+            deleted += expired
+            if expired < _UPLOADS:
+                break
+            await asyncio.sleep(_PAUSE_SECONDS)
         cursor: str | None = None
         while True:
             async with asyncio.timeout(_CALL_SECONDS):
@@ -88,7 +96,8 @@ class FileSweep:
                 async with asyncio.timeout(_CALL_SECONDS):
                     snapshot = await self._sessions.load(key, turns=0)
                     if snapshot.session is None:
-                        deleted += await self._blobs.delete_session(key)
+                        # A turn that begins now stores anew what it uses: see `Attachments`.
+                        deleted += await self._blobs.delete_session(key, before=now - self._grace)
             cursor = page.cursor
             if cursor is None:
                 return deleted

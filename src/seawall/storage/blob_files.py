@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from seawall.errors import ConfigError, InvalidField, StorageExhausted, StoreUnavailable
-from seawall.storage.blobs import Blob, BlobInfo, BlobKey, BlobPage, SessionFiles
+from seawall.storage.blobs import (
+    Blob,
+    BlobInfo,
+    BlobKey,
+    BlobPage,
+    SessionFiles,
+    counted_bytes,
+)
 from seawall.turn import Principal, SessionKey
 
 __all__ = ["FileBlobStore"]
@@ -41,6 +48,10 @@ _INFO = "tenant, subject, session, name, media_type, shown, bytes, tokens, creat
 _OF_KEY = "tenant = ? AND subject = ? AND session = ? AND name = ?"
 _OF_SESSION = "tenant = ? AND subject = ? AND session = ?"
 _OF_OWNER = "tenant = ? AND subject = ?"
+_EXPIRED = (
+    "(tenant, subject, session, name) IN (SELECT tenant, subject, session, name FROM files "
+    "WHERE session = '' AND created_at < ? ORDER BY created_at LIMIT ?)"
+)
 _BUSY_SECONDS = 10.0
 _OPEN_ATTEMPTS = 20
 _OPEN_SECONDS = 0.1
@@ -111,18 +122,24 @@ class FileBlobStore:
         """See `BlobStore.delete`."""
         return await self._run(self._delete, _OF_KEY, _key(key)) > 0
 
-    async def delete_session(self, key: SessionKey) -> int:
+    async def delete_session(self, key: SessionKey, *, before: float | None = None) -> int:
         """See `BlobStore.delete_session`."""
-        return await self._run(self._delete, _OF_SESSION, (key.tenant, key.subject, key.session))
+        values = (key.tenant, key.subject, key.session)
+        if before is None:
+            return await self._run(self._delete, _OF_SESSION, values)
+        return await self._run(self._delete, f"{_OF_SESSION} AND created_at < ?", (*values, before))
 
     async def erase(self, owner: Principal) -> int:
         """See `BlobStore.erase`."""
         return await self._run(self._delete, _OF_OWNER, (owner.tenant, owner.subject))
 
-    async def expire_uploads(self, before: float) -> int:
+    async def expire_uploads(self, before: float, *, limit: int) -> int:
         """See `BlobStore.expire_uploads`."""
-        expired = await self._run(self._delete, "session = '' AND created_at < ?", (before,))
-        return expired + await self._run(self._remove_unnamed, time.time() - _GRACE_SECONDS)
+        removed = await self._run(self._delete, _EXPIRED, (before, limit))
+        if removed < limit:
+            for folder in await self._run(self._folders):
+                removed += await self._run(self._remove_unnamed, folder)
+        return removed
 
     async def sessions(self, *, limit: int, cursor: str | None = None) -> SessionFiles:
         """See `BlobStore.sessions`."""
@@ -132,7 +149,10 @@ class FileBlobStore:
         loop = asyncio.get_running_loop()
         try:
             return await loop.run_in_executor(self._thread, work, *arguments)
-        except (OSError, sqlite3.Error, RuntimeError) as error:
+        except OSError as error:  # without its path, which is not for clients
+            said = error.strerror or type(error).__name__
+            raise StoreUnavailable(f"The store of files failed: {said}") from error
+        except (sqlite3.Error, RuntimeError) as error:
             raise StoreUnavailable(f"The store of files failed: {error}") from error
 
     def _open(self) -> None:
@@ -176,22 +196,24 @@ class FileBlobStore:
 
     def _get(self, key: BlobKey) -> Blob | None:
         query = f"SELECT file, {_INFO} FROM files WHERE {_OF_KEY}"  # noqa: S608 - constants
-        found = self._open_index.execute(query, _key(key)).fetchone()
-        if found is None:
-            return None
-        try:
-            return Blob(_info(found[1:]), self._place(found[0]).read_bytes())
-        except FileNotFoundError:  # another process has just deleted it
-            return None
+        missing = ""
+        while True:
+            found = self._open_index.execute(query, _key(key)).fetchone()
+            if found is None or found[0] == missing:
+                return None
+            try:
+                return Blob(_info(found[1:]), self._place(found[0]).read_bytes())
+            except FileNotFoundError:  # another process has just replaced or deleted it
+                missing = found[0]
 
     def _put(self, blob: Blob) -> None:
         info, index = blob.info, self._open_index
         known = self._infos(_OF_KEY, _key(info.key))
-        self._check_room(info, sum(each.bytes for each in known))
+        self._check_room(info, sum(counted_bytes(each.bytes) for each in known))
         file = os.urandom(16).hex()
-        self._write(file, blob.content)
         replaced: list[str] = []
         try:
+            self._write(file, blob.content)
             index.execute("BEGIN IMMEDIATE")
             try:
                 replaced = self._forget(_OF_KEY, _key(info.key))
@@ -209,7 +231,7 @@ class FileBlobStore:
                         file,
                     ),
                 )
-                self._count(owner.tenant, owner.subject, info.bytes)
+                self._count(owner.tenant, owner.subject, counted_bytes(info.bytes))
                 index.execute("COMMIT")
             except BaseException:
                 index.execute("ROLLBACK")
@@ -241,7 +263,8 @@ class FileBlobStore:
         for scope, limit, of in zip(scopes, self._limits, whose, strict=True):
             query = "SELECT bytes FROM totals WHERE tenant = ? AND subject = ?"
             found = self._open_index.execute(query, scope).fetchone()
-            if (found[0] if found else 0) - replaced + info.bytes > limit:
+            used = found[0] if found else 0
+            if used - replaced + counted_bytes(info.bytes) > limit:
                 raise StorageExhausted(f"There is no room for the file: of {of}, {limit} bytes.")
 
     def _count(self, tenant: str, subject: str, amount: int) -> None:
@@ -269,7 +292,7 @@ class FileBlobStore:
         query = f"DELETE FROM files WHERE {where} RETURNING tenant, subject, bytes, file"  # noqa: S608
         gone = self._open_index.execute(query, values).fetchall()
         for tenant, subject, size, _ in gone:
-            self._count(tenant, subject, -size)
+            self._count(tenant, subject, -counted_bytes(size))
         return [file for *_, file in gone]
 
     def _remove(self, files: Iterable[str]) -> None:
@@ -277,17 +300,21 @@ class FileBlobStore:
             with suppress(FileNotFoundError):
                 self._place(file).unlink()
 
-    def _remove_unnamed(self, before: float) -> int:
+    def _folders(self) -> list[Path]:
+        return [each for each in self._folder.iterdir() if len(each.name) == 2]
+
+    def _remove_unnamed(self, folder: Path) -> int:
+        """Remove files of a folder that the index does not name, and that nothing writes now."""
         removed = 0
-        for folder in self._folder.iterdir():
-            if len(folder.name) != 2:
-                continue
-            with os.scandir(folder) as entries:
-                old = [each.name for each in entries if each.stat().st_mtime < before]
-            for file in old:
+        before = time.time() - _GRACE_SECONDS
+        for place in folder.iterdir():
+            with suppress(FileNotFoundError):  # another process has just removed it
                 query = "SELECT 1 FROM files WHERE file = ?"
-                if self._open_index.execute(query, (file,)).fetchone() is None:
-                    self._remove([file])
+                if (
+                    place.stat().st_mtime < before
+                    and not self._open_index.execute(query, (place.name,)).fetchone()
+                ):
+                    place.unlink()
                     removed += 1
         return removed
 

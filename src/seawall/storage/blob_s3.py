@@ -7,8 +7,11 @@ a file is in the object's metadata.
 
 import asyncio
 import logging
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from contextlib import aclosing
+from typing import TypeVar
 
 import msgspec
 
@@ -23,6 +26,7 @@ from seawall.storage.blobs import (
     BlobKey,
     BlobPage,
     SessionFiles,
+    counted_bytes,
     owner_digest,
 )
 from seawall.transport.http_client import Endpoint, HttpClient
@@ -30,14 +34,17 @@ from seawall.turn import Principal, SessionKey
 
 __all__ = ["S3BlobStore", "open_s3"]
 
+T = TypeVar("T")
+
 _log = logging.getLogger("seawall.attachments")
 
 _INFO = "x-amz-meta-seawall"
 _PAGE = 1_000
 _AT_ONCE = 8
-_MAX_INFO_BYTES = 1_900  # S3 takes 2 KB of metadata
+_MAX_INFO_BYTES = 1_500  # S3 takes 2 KB of metadata, and this is in Base64
 _MAX_OBJECT_BYTES = 64 << 20
 _BEFORE_ALL = "sessions/"
+_own = re.compile(r"(?:uploads/[0-9a-f]{40}|sessions/[0-9a-f]{40}/[A-Za-z0-9_-]+)/[0-9a-f]{32}\Z")
 
 
 class S3BlobStore:
@@ -94,13 +101,19 @@ class S3BlobStore:
         key = msgspec.structs.replace(info.key, owner=Principal(owner.tenant, owner.subject))
         described = msgspec.json.encode(msgspec.structs.replace(info, key=key))
         if len(described) > _MAX_INFO_BYTES:
-            raise InvalidField("The name of the file is too long.", field="name")
+            raise InvalidField(
+                "The names of the file and of its owner are too long together.", field="name"
+            )
         place = self._place(info.key)
         try:
             used = 0
             for folder in self._folders(owner):
-                used += sum(each.size for each in await self._all(folder) if each.key != place)
-            if used + info.bytes > self._subject_bytes:
+                used += sum(
+                    counted_bytes(each.size)
+                    for each in await self._all(folder)
+                    if each.key != place
+                )
+            if used + counted_bytes(info.bytes) > self._subject_bytes:
                 raise StorageExhausted(
                     f"There is no room for the file: of you, {self._subject_bytes} bytes."
                 )
@@ -149,7 +162,7 @@ class S3BlobStore:
                 page = await self._client.list(
                     folder, limit=max(1, left), after=start, deadline=self._deadline
                 )
-                found += page.objects[:left]
+                found += filter(self._is_own, page.objects[:left])
                 has_more = page.truncated or len(page.objects) > left
                 if has_more:
                     break
@@ -169,25 +182,24 @@ class S3BlobStore:
         """See `BlobStore.delete`."""
         if await self.find(key) is None:
             return False
-        await self._delete([self._place(key)])
+        try:
+            await self._client.delete(self._place(key), deadline=self._deadline)
+        except S3Error as error:
+            raise StoreUnavailable(f"The store of files failed: {error}") from error
         return True
 
-    async def delete_session(self, key: SessionKey) -> int:
+    async def delete_session(self, key: SessionKey, *, before: float | None = None) -> int:
         """See `BlobStore.delete_session`."""
-        return await self._delete_below(self._session(key))
+        return await self._delete_below(self._session(key), before=before)
 
     async def erase(self, owner: Principal) -> int:
         """See `BlobStore.erase`."""
         deleted = [await self._delete_below(each) for each in self._folders(owner)]
         return sum(deleted)
 
-    async def expire_uploads(self, before: float) -> int:
+    async def expire_uploads(self, before: float, *, limit: int) -> int:
         """See `BlobStore.expire_uploads`; nothing remains of an interrupted write."""
-        try:
-            found = await self._all(f"{self._prefix}uploads/")
-        except S3Error as error:
-            raise StoreUnavailable(f"The store of files failed: {error}") from error
-        return await self._delete([each.key for each in found if each.modified_at < before])
+        return await self._delete_below(f"{self._prefix}uploads/", before=before, limit=limit)
 
     async def sessions(self, *, limit: int, cursor: str | None = None) -> SessionFiles:
         """See `BlobStore.sessions`."""
@@ -199,12 +211,12 @@ class S3BlobStore:
         try:
             while truncated and len(newest) <= limit:
                 page = await self._client.list(folder, after=after, deadline=self._deadline)
-                for each in page.objects:
+                after = page.objects[-1].key if page.objects else after
+                for each in filter(self._is_own, page.objects):
                     name = each.key.rpartition("/")[0]
                     first, time = newest.get(name, (each, 0.0))
                     newest[name] = (first, max(time, each.modified_at))
-                    after = each.key
-                truncated = page.truncated
+                truncated = page.truncated and bool(page.objects)
         except S3Error as error:
             raise StoreUnavailable(f"The store of files failed: {error}") from error
         names = list(newest)[:limit]
@@ -235,16 +247,21 @@ class S3BlobStore:
         return f"{self._folders(Principal(key.tenant, key.subject))[1]}{key.session}/"
 
     async def _all(self, prefix: str) -> list[S3Object]:
-        found: list[S3Object] = []
+        return [each async for page in self._pages(prefix) for each in page]
+
+    async def _pages(self, prefix: str) -> AsyncGenerator[list[S3Object], None]:
         after, truncated = "", True
         while truncated:
             page = await self._client.list(
                 prefix, limit=_PAGE, after=after, deadline=self._deadline
             )
-            found += page.objects
+            yield list(filter(self._is_own, page.objects))
             truncated = page.truncated and bool(page.objects)
-            after = found[-1].key if found else ""
-        return found
+            after = page.objects[-1].key if page.objects else ""
+
+    def _is_own(self, found: S3Object) -> bool:
+        """Whether this program has stored it; others are left alone, and do not end a sweep."""
+        return _own.match(found.key, len(self._prefix)) is not None
 
     async def _described(
         self, owner: Principal, objects: Sequence[S3Object]
@@ -258,17 +275,25 @@ class S3BlobStore:
             async with gate:
                 return await self.find(BlobKey(owner, session, name))
 
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(describe(each)) for each in objects]
-        made = [each.result() for each in tasks]
+        made = await _all_done([describe(each) for each in objects])
         return tuple(each for each in made if each is not None)
 
-    async def _delete_below(self, prefix: str) -> int:
+    async def _delete_below(
+        self, prefix: str, *, before: float | None = None, limit: int | None = None
+    ) -> int:
+        """Delete objects page by page, so that a call that is interrupted has done something."""
+        deleted = 0
         try:
-            found = await self._all(prefix)
+            async with aclosing(self._pages(prefix)) as pages:
+                async for page in pages:
+                    old = [each.key for each in page if before is None or each.modified_at < before]
+                    left = len(old) if limit is None else limit - deleted
+                    deleted += await self._delete(old[:left])
+                    if deleted == limit:
+                        break
         except S3Error as error:
             raise StoreUnavailable(f"The store of files failed: {error}") from error
-        return await self._delete([each.key for each in found])
+        return deleted
 
     async def _delete(self, keys: Sequence[str]) -> int:
         gate = asyncio.Semaphore(_AT_ONCE)
@@ -277,13 +302,7 @@ class S3BlobStore:
             async with gate:
                 await self._client.delete(key, deadline=self._deadline)
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for each in keys:
-                    group.create_task(delete(each))
-        except* S3Error as failed:
-            error = failed.exceptions[0]
-            raise StoreUnavailable(f"The store of files failed: {error}") from error
+        await _all_done([delete(each) for each in keys])
         return len(keys)
 
     async def _owner(self, key: str) -> Principal | None:
@@ -293,6 +312,16 @@ class S3BlobStore:
             raise StoreUnavailable(f"The store of files failed: {error}") from error
         info = _decoded(headers) if headers is not None else None
         return info.key.owner if info is not None else None
+
+
+async def _all_done(calls: Sequence[Coroutine[None, None, T]]) -> list[T]:
+    """What the calls return; the first failure as it is, when all others have ended."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(each) for each in calls]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
+    return [each.result() for each in tasks]
 
 
 def _info(headers: Mapping[str, str], key: BlobKey) -> BlobInfo | None:

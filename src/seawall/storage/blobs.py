@@ -25,10 +25,13 @@ __all__ = [
     "BlobPage",
     "BlobStore",
     "SessionFiles",
+    "counted_bytes",
     "key_of",
     "new_name",
     "owner_digest",
 ]
+
+_LEAST_BYTES = 16_384  # a block, an entry of a folder and a row; in a bucket, requests
 
 _id = re.compile(r"file-(?:([A-Za-z0-9_-]{1,64})\.)?([0-9a-f]{32})\Z")
 
@@ -137,19 +140,25 @@ class BlobStore(Protocol):
         """Delete the file; False if there is none."""
         ...
 
-    async def delete_session(self, key: SessionKey) -> int:
-        """Delete the files of a session; their number."""
+    async def delete_session(self, key: SessionKey, *, before: float | None = None) -> int:
+        """Delete the files of a session; their number.
+
+        Args:
+            key: The session.
+            before: Only those stored before, in Unix seconds; None for all.
+        """
         ...
 
     async def erase(self, owner: Principal) -> int:
         """Delete all files of an owner; their number."""
         ...
 
-    async def expire_uploads(self, before: float) -> int:
+    async def expire_uploads(self, before: float, *, limit: int) -> int:
         """Delete uploads, and remains of interrupted writes, that are older; their number.
 
         Args:
             before: Unix seconds.
+            limit: Uploads, at most; if there are fewer, none is left.
         """
         ...
 
@@ -167,6 +176,11 @@ def key_of(owner: Principal, file: str) -> BlobKey | None:
     """
     found = _id.match(file)
     return BlobKey(owner, found[1] or "", found[2]) if found else None
+
+
+def counted_bytes(size: int) -> int:
+    """What a file counts of the bytes that an owner may have: small ones are bounded in number."""
+    return max(size, _LEAST_BYTES)
 
 
 def new_name() -> str:

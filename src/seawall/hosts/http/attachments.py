@@ -150,7 +150,8 @@ async def with_attachments(
     for each in sent:
         stored = await attachments.attach(
             owner,
-            request.session,
+            # A client that keeps its history has a new session each time, and one file for all.
+            request.session if each.message is None else "",
             data=each.data,
             file=each.file,
             name=each.name,

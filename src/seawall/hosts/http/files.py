@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from seawall.attachments.media import kind_of
 from seawall.errors import InvalidField, NotFound
 from seawall.hosts.http.attachments import attachments_of
-from seawall.hosts.http.exchange import Exchange
+from seawall.hosts.http.exchange import ClientDisconnected, Exchange
 from seawall.hosts.http.sessions import authenticated_owner
 from seawall.storage.blobs import BlobInfo
 
@@ -23,6 +23,8 @@ _PAGE = 50
 _MAX_PAGE = 100
 _MAX_LIMIT = 10_000  # as OpenAI's API accepts
 _BODY_SECONDS = 60.0
+_CONTENT_SECONDS = 120.0
+_PIECE = 65_536
 _LENGTH_DIGITS = 12
 # What a customer sent must not run in the origin of the API, whatever a browser takes it for.
 _SAFE = [
@@ -47,8 +49,9 @@ async def upload_file(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     attachments = _attachments(orchestrator)
     owner = await authenticated_owner(orchestrator, exchange)
     announced = exchange.headers.get(b"content-length", b"")
-    size = int(announced) if announced.isdigit() and len(announced) <= _LENGTH_DIGITS else None
-    async with attachments.holding(size):
+    known = announced.isdigit() and len(announced) <= _LENGTH_DIGITS
+    encoded = b"content-encoding" in exchange.headers  # what it decodes to may be larger
+    async with attachments.transferring(owner, int(announced) if known and not encoded else None):
         body = await exchange.body(
             limit=attachments.settings.max_bytes + FORM_BYTES, seconds=_BODY_SECONDS
         )
@@ -96,12 +99,27 @@ async def show_content(orchestrator: "Orchestrator", exchange: Exchange, file: s
     attachments = _attachments(orchestrator)
     owner = await authenticated_owner(orchestrator, exchange)
     info = await attachments.find(owner, file)
-    async with attachments.holding(info.bytes):
+    async with attachments.transferring(owner, info.bytes):
         found = await attachments.content(owner, file)
         media_type = found.info.media_type.encode()
         if media_type == b"text/plain":
             media_type += b"; charset=utf-8"
-        await exchange.answer(found.content, headers=_SAFE, content_type=media_type)
+        await _send(exchange, found.content, media_type)
+
+
+async def _send(exchange: Exchange, content: bytes, media_type: bytes) -> None:
+    """Send a file in pieces, so that only one of them waits for a client that does not read."""
+    length = str(len(content)).encode()
+    try:
+        async with asyncio.timeout(_CONTENT_SECONDS):
+            await exchange.start(
+                200, [(b"content-type", media_type), (b"content-length", length), *_SAFE]
+            )
+            for at in range(0, len(content), _PIECE):
+                await exchange.write(content[at : at + _PIECE])
+            await exchange.end()
+    except TimeoutError as error:
+        raise ClientDisconnected from error
 
 
 async def delete_file(orchestrator: "Orchestrator", exchange: Exchange, file: str) -> None:
