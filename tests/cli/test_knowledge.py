@@ -1,6 +1,8 @@
 """`seawall knowledge`: build and search; what `seawall doctor` says; what a package has."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -60,7 +62,13 @@ def test_build_and_search(config: Path, capsys: pytest.CaptureFixture[str]) -> N
     (passage,) = json.loads(capsys.readouterr().out)["passages"]
     assert (passage["url"], "\x1b" in passage["text"]) == ("https://shop.example/b.txt", False)
     assert run(config, "search", "manual", "quantum") == 1
+    whole = index.read_bytes()
+    with closing(sqlite3.connect(index)) as opened, opened:
+        opened.execute("DROP TABLE words")
     capsys.readouterr()
+    assert run(config, "search", "manual", "goods") == 2
+    assert "knowledge.manual: " in capsys.readouterr().err
+    index.write_bytes(whole)
     assert run(config, "build", "manual", "--json") == 0
     figures = json.loads(capsys.readouterr().out)
     assert (figures["name"], figures["documents"], figures["read"]) == ("manual", 2, 0)

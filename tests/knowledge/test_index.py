@@ -1,8 +1,10 @@
 """Indexes: what a build makes of a folder, and what it takes from the index before."""
 
+import inspect
 import os
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from msgspec import structs
 
 from seawall.errors import ConfigError
 from seawall.knowledge.document import Unreadable
-from seawall.knowledge.index_file import connect
+from seawall.knowledge.index_file import FORMAT, IndexNote, connect, writing
 from seawall.knowledge.reader import DocumentReader
 from seawall.knowledge.settings import KnowledgeLimits, KnowledgeSettings
 from seawall.knowledge.status import check_index
@@ -157,8 +159,8 @@ def test_what_is_no_index_of_ours_is_said(tmp_path: Path) -> None:
     index.unlink()
     build(settings)
     whole = index.read_bytes()
-    index.write_bytes(whole[:60] + (2).to_bytes(4, "big") + whole[64:])  # its user version
-    assert fault() == (f"/docs.knowledge has the format 2, and this version needs 1; {again}")
+    index.write_bytes(whole[:60] + (1).to_bytes(4, "big") + whole[64:])  # its user version
+    assert fault() == (f"/docs.knowledge has the format 1, and this version needs 2; {again}")
     index.write_bytes(whole[: len(whole) // 2])
     with pytest.raises((ConfigError, sqlite3.Error)):
         found(settings, "one")
@@ -203,3 +205,76 @@ def test_an_index_needs_no_permission_to_write(tmp_path: Path) -> None:
         assert [each.name for each in sorted(tmp_path.iterdir())] == ["docs", "docs.knowledge"]
     finally:
         tmp_path.chmod(0o755)
+
+
+def test_nothing_is_imported_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the folder of the documents, which come from anywhere."""
+    write(tmp_path, {"msgspec.py": "open('ran', 'w')", "re.py": "open('ran', 'w')"})
+    monkeypatch.chdir(tmp_path)
+    assert built(tmp_path / "docs", {"a.md": "# A\n\ntext"})
+    assert not (tmp_path / "ran").exists()
+
+
+def test_links_to_themselves_and_names_that_hide_something_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    settings = built(folder, {"a.txt": "one"})
+    (folder / "loop.txt").symlink_to("loop.txt")
+    with pytest.raises(ConfigError, match=r"knowledge\.docs: loop\.txt is a link to itself"):
+        build(settings)
+    (folder / "loop.txt").unlink()
+    for name in ("a\nb.txt", "a\x1b[31m.txt", "a\u202etxt.exe.txt", "a\U000e0041.txt"):
+        (folder / name).write_text("two")
+        with pytest.raises(ConfigError, match="has control or invisible characters"):
+            build(settings)
+        (folder / name).unlink()
+    (folder / "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.txt").write_text("two")  # Persian
+    assert build(settings).documents == 2
+
+
+def test_folders_may_be_nested_deep(tmp_path: Path) -> None:
+    settings = built(tmp_path / "docs", {"a.txt": "one", f"{'d/' * 250}b.txt": "two"})
+    write(tmp_path / "docs", {"c.txt": "three"})
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 150)
+    try:
+        assert build(settings).documents == 3
+    finally:
+        sys.setrecursionlimit(limit)
+    write(tmp_path / "docs", {f"{'d/' * 254}long.txt": "four"})
+    with pytest.raises(ConfigError, match="has more than 512 bytes"):
+        build(settings)
+
+
+@pytest.mark.parametrize(("now", "says"), [("pipe", "no file"), ("large", "limits.file_bytes")])
+def test_a_document_that_becomes_something_else_while_it_is_built(
+    tmp_path: Path, now: str, says: str
+) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    write(folder, {"a.txt": "one", "b.txt": "two"})
+    settings = settings_of(folder, limits=KnowledgeLimits(file_bytes=10))
+
+    def replace(_: int, __: int, path: str) -> None:
+        if path == "b.txt":
+            (folder / path).unlink()
+            if now == "pipe":
+                os.mkfifo(folder / path)
+            else:
+                (folder / path).write_text("x" * 11)
+
+    with pytest.raises(ConfigError, match=rf"b\.txt cannot be read: .*{says}"):
+        build(settings, progress=replace)
+
+
+def test_two_builds_of_one_process_id_do_not_share_a_file(tmp_path: Path) -> None:
+    """As in two containers with one volume."""
+    note = IndexNote(FORMAT, 1_200, 150, "unicode", "")
+    path = tmp_path / "x.knowledge"
+    with writing(path, note) as first, writing(path, note) as second:
+        for each in (first, second):
+            each.execute("INSERT INTO passages VALUES (1, 1, '', '', 'text')")
+    with closing(connect(path)) as opened:
+        assert opened.execute("SELECT count(*) FROM passages").fetchone() == (1,)
+    assert [each.name for each in tmp_path.iterdir()] == ["x.knowledge"]

@@ -5,6 +5,7 @@ locks and no permission to write, and as many processes as like share it.
 """
 
 import os
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -33,15 +34,15 @@ __all__ = [
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
 """Of the file; an index of another one is built anew."""
 
 TOKENIZERS = {
-    "unicode": "unicode61 remove_diacritics 2",
-    "porter": "porter unicode61 remove_diacritics 2",
+    "unicode": "unicode61 remove_diacritics 2 categories 'L* N* Co M*'",
+    "porter": "porter unicode61 remove_diacritics 2 categories 'L* N* Co M*'",
     "trigram": "trigram",
 }
-"""FTS5's names of the settings' tokenizers."""
+"""FTS5's names of the settings' tokenizers. Marks (M) are of words: vowels of Hindi are marks."""
 
 _APPLICATION = 0x5EA0A11  # marks the file as one of ours
 _CACHE_KIB = 4_096
@@ -57,7 +58,7 @@ CREATE TABLE passages (
     text TEXT NOT NULL
 );
 CREATE TABLE vectors (passage INTEGER PRIMARY KEY, value BLOB NOT NULL);
-CREATE VIRTUAL TABLE words USING fts5(heading, text, content='', tokenize='{tokenizer}');
+CREATE VIRTUAL TABLE words USING fts5(heading, text, content='', tokenize="{tokenizer}");
 """
 
 
@@ -187,7 +188,7 @@ def writing(path: Path, note: IndexNote) -> Iterator[sqlite3.Connection]:
     Raises:
         ConfigError: It cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         temporary.unlink(missing_ok=True)
         with closing(sqlite3.connect(temporary, isolation_level=None)) as opened:
