@@ -121,6 +121,10 @@ def test_a_package_has_the_index(config: Path) -> None:
         ("[knowledge.'a b']\nfolder = 'x'", "knowledge.a b: the name may have letters"),
         (f"[knowledge.{'x' * 58}]\nfolder = 'x'", "57 at most"),
         ("[knowledge.a]", "missing required field `folder`"),
+        (
+            "[knowledge.a]\nfolder = 'x'\n[knowledge.b]\nfolder = 'y'\nindex = 'a.knowledge'",
+            "is that of knowledge.a",
+        ),
         ("[knowledge.a]\nfolder = ''", "knowledge.a.folder"),
         ("[knowledge.a]\nfolder = 'x'\noverlap = 3", "unknown key"),
         ("[knowledge.a]\nfolder = 'x'\npassage_characters = 100", "passage_characters"),

@@ -278,3 +278,18 @@ def test_two_builds_of_one_process_id_do_not_share_a_file(tmp_path: Path) -> Non
     with closing(connect(path)) as opened:
         assert opened.execute("SELECT count(*) FROM passages").fetchone() == (1,)
     assert [each.name for each in tmp_path.iterdir()] == ["x.knowledge"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"# A\n\ntext", b"SQLite format 3\0" + b"\0" * 100, b"x" * 100]
+)
+def test_only_an_index_is_replaced(tmp_path: Path, content: bytes) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    write(folder, {"a.md": content, "b.txt": "text"})
+    settings = structs.replace(settings_of(folder), index=str(folder / "a.md"))
+    with pytest.raises(
+        ConfigError, match=r"a\.md is not an index of documents, and is not replaced"
+    ):
+        build(structs.replace(settings, exclude=("a.md",)))
+    assert (folder / "a.md").read_bytes() == content

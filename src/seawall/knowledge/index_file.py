@@ -45,6 +45,7 @@ TOKENIZERS = {
 """FTS5's names of the settings' tokenizers. Marks (M) are of words: vowels of Hindi are marks."""
 
 _APPLICATION = 0x5EA0A11  # marks the file as one of ours
+_APPLICATION_ENDS = 72  # bytes of the file
 _CACHE_KIB = 4_096
 
 SCHEMA = """
@@ -186,8 +187,9 @@ def writing(path: Path, note: IndexNote) -> Iterator[sqlite3.Connection]:
         note: What it is built with.
 
     Raises:
-        ConfigError: It cannot be written.
+        ConfigError: It cannot be written, or is another file, which stays.
     """
+    _check_replaced(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         temporary.unlink(missing_ok=True)
@@ -214,6 +216,26 @@ def writing(path: Path, note: IndexNote) -> Iterator[sqlite3.Connection]:
         raise ConfigError(f"{path}: cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _check_replaced(path: Path) -> None:
+    """Refuse to replace what is no index, such as a document or a database.
+
+    Raises:
+        ConfigError: It is another file.
+    """
+    try:
+        with path.open("rb") as opened:
+            head = opened.read(_APPLICATION_ENDS)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    if head and int.from_bytes(head[_APPLICATION_ENDS - 4 :], "big") != _APPLICATION:
+        raise ConfigError(
+            f"{path} is not an index of documents, and is not replaced: delete it, or name another "
+            "file as the index"
+        )
 
 
 def _common(opened: sqlite3.Connection) -> list[str]:
