@@ -213,7 +213,7 @@ def test_nothing_is_imported_from_the_working_directory(
     """It may be the folder of the documents, which come from anywhere."""
     write(tmp_path, {"msgspec.py": "open('ran', 'w')", "re.py": "open('ran', 'w')"})
     monkeypatch.chdir(tmp_path)
-    assert built(tmp_path / "docs", {"a.md": "# A\n\ntext"})
+    assert found(built(tmp_path / "docs", {"a.md": "# A\n\ntext"}), "text")
     assert not (tmp_path / "ran").exists()
 
 
