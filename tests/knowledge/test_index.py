@@ -17,6 +17,7 @@ from seawall.errors import ConfigError
 from seawall.knowledge.document import Unreadable
 from seawall.knowledge.index_file import FORMAT, IndexNote, connect, writing
 from seawall.knowledge.reader import DocumentReader
+from seawall.knowledge.search import IndexSearch
 from seawall.knowledge.settings import KnowledgeLimits, KnowledgeSettings
 from seawall.knowledge.status import check_index
 from tests.knowledge.folders import build, built, found, pdf, settings_of, write
@@ -293,3 +294,22 @@ def test_only_an_index_is_replaced(tmp_path: Path, content: bytes) -> None:
     ):
         build(structs.replace(settings, exclude=("a.md",)))
     assert (folder / "a.md").read_bytes() == content
+
+
+def test_a_pipe_in_the_place_of_the_index_does_not_block(tmp_path: Path) -> None:
+    settings = built(tmp_path / "docs", {"a.txt": "text"})
+    index = Path(settings.index)
+    search = IndexSearch(index)
+    assert search.search("text", 1)
+    whole = index.read_bytes()
+    index.unlink()
+    os.mkfifo(index)
+    with pytest.raises(OSError, match="is no file"):
+        search.search("text", 1)
+    with pytest.raises(ConfigError, match=r"docs\.knowledge: cannot be read: is no file"):
+        build(settings)
+    assert check_index("docs", settings).fault == f"{index} cannot be read: is no file"
+    index.unlink()
+    index.write_bytes(whole)
+    assert search.search("text", 1)
+    search.close()

@@ -4,13 +4,15 @@ The file is written once and replaced as a whole, so that it is opened immutable
 locks and no permission to write, and as many processes as like share it.
 """
 
+import errno
 import os
 import secrets
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -126,7 +128,7 @@ def connect(path: Path) -> sqlite3.Connection:
         sqlite3.Error: It is damaged, or no index of this format.
         OSError: It is missing, or not readable.
     """
-    with path.open("rb"):
+    with _open_file(path):
         pass  # SQLite does not say why it cannot open a file
     address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     opened = sqlite3.connect(address, uri=True, check_same_thread=False)
@@ -142,6 +144,17 @@ def connect(path: Path) -> sqlite3.Connection:
         opened.close()
         raise
     return opened
+
+
+def _open_file(path: Path) -> BinaryIO:
+    """Open a file for reading.
+
+    Raises:
+        OSError: It is missing, not readable, or something else, such as a pipe, which would block.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "is no file")
+    return path.open("rb")
 
 
 def read_note(opened: sqlite3.Connection) -> IndexNote:
@@ -225,7 +238,7 @@ def _check_replaced(path: Path) -> None:
         ConfigError: It is another file.
     """
     try:
-        with path.open("rb") as opened:
+        with _open_file(path) as opened:
             head = opened.read(_APPLICATION_ENDS)
     except FileNotFoundError:
         return
