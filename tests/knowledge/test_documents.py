@@ -210,3 +210,14 @@ def test_headings_count_as_text() -> None:
     data = words + "###### y\n\nz\n\n" * 1_000
     with pytest.raises(Unreadable, match="characters of text and headings"):
         read("a.md", data, characters=100_000)
+
+
+def test_fragments_of_equal_headings_are_numbered() -> None:
+    # https://www.npmjs.com/package/github-slugger, Use; and no two are equal
+    for headings, anchors in (
+        (("foo", "foo", "bar", "foo"), ["foo", "foo-1", "bar", "foo-2"]),
+        (("foo", "foo", "foo-1"), ["foo", "foo-1", "foo-1-1"]),
+        (("foo-1", "foo", "foo"), ["foo-1", "foo", "foo-2"]),
+    ):
+        document = read("a.md", "".join(f"## {each}\n\ntext\n\n" for each in headings))
+        assert [each.anchor for each in document.sections] == anchors
