@@ -164,3 +164,15 @@ def test_a_tool_of_the_same_name_is_refused(
         file.write('[tools.own]\nfactory = "own:made"\n')
     assert main(["tools", "list", str(config)]) == 2
     assert "knowledge.manual: there is another tool search_manual" in capsys.readouterr().err
+
+
+def test_a_build_says_that_a_language_needs_another_tokenizer(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(config.parent, {"manual/c.txt": "我们的退款政策是三十天内退货。商店每天九点开门。" * 4})
+    for _ in range(2):  # also of what is not read again
+        assert run(config, "build") == 0
+        assert 'without tokenizer = "trigram"' in capsys.readouterr().err
+    config.write_text(CONFIGURATION.replace("urls =", 'tokenizer = "trigram"\nurls ='))
+    assert run(config, "build") == 0
+    assert capsys.readouterr().err == ""

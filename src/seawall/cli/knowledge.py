@@ -126,6 +126,8 @@ def _print_built(name: str, built: "Built") -> None:
             keep="\n",
         )
     )
+    if built.advice:
+        print(color(f"knowledge.{name}: {built.advice}", "yellow", sys.stderr), file=sys.stderr)
     for path, fault in built.faults.items():
         warning = color("left out:", "yellow", sys.stderr)
         sys.stderr.write(f"{warning} {printable(f'{path} {fault}')}\n")

@@ -5,6 +5,7 @@ settings make the same file. What an earlier index has of a document that has no
 from there: reading documents and embedding passages is what takes time.
 """
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -37,6 +38,15 @@ Progress = Callable[[int, int, str], None]
 """Called with the number of documents that are done, of all, and the path of the next."""
 
 _MOST_NAMED = 20
+_MUCH = 0.25
+_TRIGRAMS = (
+    "much of the text is in languages without spaces between words, of which little is found "
+    'without tokenizer = "trigram"'
+)
+# Thai and Lao, Burmese, Khmer, Japanese and Chinese.
+_spaceless = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+)
 
 
 class Built(Struct, frozen=True):
@@ -50,6 +60,7 @@ class Built(Struct, frozen=True):
         passages: In the index.
         bytes: Size of the file.
         faults: Why documents could not be read, by their paths.
+        advice: What the settings do not fit; empty for nothing.
     """
 
     index: str
@@ -59,6 +70,7 @@ class Built(Struct, frozen=True):
     passages: int
     bytes: int
     faults: dict[str, str]
+    advice: str = ""
 
 
 class _Entry(Struct, frozen=True):
@@ -105,7 +117,7 @@ def build_index(
     before = {} if anew else _known(path, note)
     reader = DocumentReader(settings.limits)
     faults: dict[str, str] = {}
-    passages = read = 0
+    passages = read = characters = spaceless = 0
     try:
         with writing(path, note) as opened:
             for number, file in enumerate(files):
@@ -118,6 +130,8 @@ def build_index(
                 if entry.fault:
                     faults[file.path] = entry.fault
                 passages += len(entry.passages)
+                characters += sum(len(each.text) for each in entry.passages)
+                spaceless += sum(_spaceless_characters(each.text) for each in entry.passages)
                 if passages > settings.limits.passages:
                     raise ConfigError(
                         f"{key}: the documents have more passages than limits.passages, "
@@ -132,6 +146,7 @@ def build_index(
     finally:
         reader.close()
     kept = {each.path for each in files}
+    unfit = settings.tokenizer != "trigram" and spaceless > characters * _MUCH
     return Built(
         index=str(path),
         documents=len(files) - len(faults),
@@ -140,7 +155,13 @@ def build_index(
         passages=passages,
         bytes=path.stat().st_size,
         faults=faults,
+        advice=_TRIGRAMS if unfit else "",
     )
+
+
+def _spaceless_characters(text: str) -> int:
+    """How many characters are of scripts that have no spaces between words."""
+    return 0 if text.isascii() else len(text) - len(_spaceless.sub("", text))
 
 
 def _content(key: str, settings: KnowledgeSettings, file: File) -> tuple[bytes, str, str]:
