@@ -5,9 +5,11 @@ import os
 import shutil
 import sqlite3
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,10 +19,12 @@ from seawall.errors import ConfigError
 from seawall.knowledge.document import Unreadable
 from seawall.knowledge.index_file import FORMAT, IndexNote, connect, writing
 from seawall.knowledge.reader import DocumentReader
-from seawall.knowledge.search import IndexSearch
+from seawall.knowledge.search import IndexSearch, SearchTooSlow
 from seawall.knowledge.settings import KnowledgeLimits, KnowledgeSettings
 from seawall.knowledge.status import check_index
+from seawall.knowledge.tool import answer
 from tests.knowledge.folders import build, built, found, pdf, settings_of, write
+from tests.properties import examples
 
 TEXTS = st.dictionaries(
     st.sampled_from(["a.txt", "b.txt", "sub/c.txt", "sub/d.txt"]),
@@ -313,3 +317,38 @@ def test_a_pipe_in_the_place_of_the_index_does_not_block(tmp_path: Path) -> None
     index.write_bytes(whole)
     assert search.search("text", 1)
     search.close()
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[KnowledgeSettings, bytes]:
+    """An index, and its bytes."""
+    files: dict[str, str | bytes] = {
+        f"{n}.txt": "common " + " ".join(f"word{n * i % 97}" for i in range(100)) for n in range(20)
+    }
+    settings = built(tmp_path_factory.mktemp("sound") / "docs", files, passage_characters=300)
+    return settings, content(settings)
+
+
+@given(st.randoms(use_true_random=False))
+@examples(40, 1_000)
+def test_a_damaged_index_is_said_and_can_be_built(
+    sound: tuple[KnowledgeSettings, bytes], chance: Random
+) -> None:
+    settings, whole = sound
+    data = bytearray(whole)
+    for _ in range(chance.choice((1, 20, 200))):
+        data[chance.randrange(100, len(data))] = chance.randrange(256)
+    length = chance.choice((len(data), chance.randrange(100, len(data))))
+    index = Path(settings.index)
+    index.with_suffix(".new").write_bytes(data[:length])
+    index.with_suffix(".new").replace(index)
+    check_index("docs", settings)
+    search = IndexSearch(index)
+    try:
+        with suppress(sqlite3.Error, ConfigError, SearchTooSlow):
+            msgspec.json.encode(answer(search.search("word5 common", 5), settings).content)
+    finally:
+        search.close()
+    build(settings)
+    build(settings, anew=True)
+    assert content(settings) == whole

@@ -21,9 +21,11 @@ from seawall.knowledge.index_file import (
     FORMAT,
     IndexedFile,
     IndexNote,
+    checked_row,
     connect,
     indexed_files,
     read_note,
+    reporting_damage,
     writing,
 )
 from seawall.knowledge.passages import Passage, split_document
@@ -215,7 +217,7 @@ def _insert(opened: sqlite3.Connection, file: IndexedFile, entry: _Entry) -> Non
 def _known(path: Path, note: IndexNote) -> dict[tuple[str, str, str], _Entry]:
     """What an earlier index has of documents, if it was built with the same settings."""
     try:
-        with closing(connect(path)) as opened:
+        with reporting_damage(), closing(connect(path)) as opened:
             # How words are compared does not matter to what is taken from there.
             if structs.replace(read_note(opened), tokenizer=note.tokenizer) != note:
                 return {}
@@ -235,7 +237,8 @@ def _entry(opened: sqlite3.Connection, file: IndexedFile) -> _Entry:
         (file.id,),
     ).fetchall()
     vectors = tuple(row[3] for row in rows if row[3] is not None)
-    return _Entry(file.title, [Passage(*row[:3]) for row in rows], vectors)
+    passages = [Passage(*checked_row(row[:3], str, str, str)) for row in rows]
+    return _Entry(file.title, passages, vectors)
 
 
 def _refusal(key: str, faults: dict[str, str]) -> str:

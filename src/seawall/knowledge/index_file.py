@@ -12,7 +12,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -26,10 +26,12 @@ __all__ = [
     "TOKENIZERS",
     "IndexNote",
     "IndexedFile",
+    "checked_row",
     "connect",
     "indexed_files",
     "read_common",
     "read_note",
+    "reporting_damage",
     "signature",
     "writing",
 ]
@@ -183,12 +185,36 @@ def _note(opened: sqlite3.Connection, column: str, kind: type[T]) -> T:
         raise sqlite3.DatabaseError(f"is damaged: {error}") from error
 
 
+@contextmanager
+def reporting_damage() -> Iterator[None]:
+    """Around what reads an index: damage is an sqlite3.Error, also of text that is not UTF-8."""
+    try:
+        yield
+    except UnicodeDecodeError as error:  # which sqlite3 raises for its own messages as well
+        raise sqlite3.DatabaseError(f"is damaged: {error}") from error
+
+
+def checked_row(row: tuple[Any, ...], *kinds: type) -> tuple[Any, ...]:
+    """A row whose values are of these types; SQLite stores any value in any column.
+
+    Raises:
+        sqlite3.Error: They are of others.
+    """
+    if not all(map(isinstance, row, kinds)):
+        raise sqlite3.DatabaseError("is damaged: a value has another type")
+    return row
+
+
 def indexed_files(opened: sqlite3.Connection) -> list[IndexedFile]:
-    """The documents of an index, by their paths."""
+    """The documents of an index, by their paths.
+
+    Raises:
+        sqlite3.Error: It is damaged.
+    """
     rows = opened.execute(
         "SELECT id, path, size, digest, parser, title, fault FROM files ORDER BY path"
     )
-    return [IndexedFile(*row) for row in rows]
+    return [IndexedFile(*checked_row(row, int, str, int, str, str, str, str)) for row in rows]
 
 
 @contextmanager

@@ -14,9 +14,11 @@ from msgspec import Struct
 from seawall.errors import ConfigError
 from seawall.knowledge.index_file import (
     IndexNote,
+    checked_row,
     connect,
     read_common,
     read_note,
+    reporting_damage,
     signature,
 )
 
@@ -151,7 +153,7 @@ class IndexSearch:
     def _with_current(self, do: Callable[[_Opened], T]) -> T:
         """Do something with the file as it is now; again if it is replaced meanwhile."""
         for _ in range(_REPLACEMENTS):
-            with suppress(_Replaced):
+            with suppress(_Replaced), reporting_damage():
                 return do(self._current())
         raise SearchTooSlow("the index is replaced all the time")
 
@@ -288,7 +290,7 @@ def _first(
         row = connection.execute(_PASSAGE, (passage,)).fetchone()
         if row is None:
             continue
-        path, title, section, anchor, text = row
+        path, title, section, anchor, text = checked_row(row, *[str] * 5)
         if text not in found:
             found[text] = Found(path, title, section, anchor, text, round(score, 6))
     return list(found.values())
