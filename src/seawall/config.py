@@ -752,6 +752,9 @@ def _knowledge(tables: dict[str, Any], source: _Source) -> "dict[str, KnowledgeS
     for key, entry in tables.items():
         each = source.convert(entry, KnowledgeSettings, ("knowledge", key))
         index = each.index or f"{key}.knowledge"
+        for other, settings in made.items():
+            if settings.index == index:
+                raise source.error(("knowledge", key, "index"), f"is that of knowledge.{other}")
         made[key] = msgspec.structs.replace(each, index=index)
     return made
 

@@ -1,6 +1,13 @@
 """Escaping of foreign text for terminals and logs."""
 
-__all__ = ["printable"]
+__all__ = ["INVISIBLE_MARKS", "printable"]
+
+INVISIBLE_MARKS = (
+    "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef"
+)
+"""Ranges of a regular expression: the letters and marks that have no glyph (Unicode's property
+Default_Ignorable_Code_Point). Text can be hidden in them, and `str.isprintable` accepts them."""
 
 
 def printable(text: str, *, keep: str = "") -> str:

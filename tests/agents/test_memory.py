@@ -1,11 +1,13 @@
 """What a model is shown of facts: whatever they contain, one line of JSON, and only what is due."""
 
 import json
+import re
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.agents.memory import memory_messages, shown_revision
+from seawall.printable import INVISIBLE_MARKS
 from seawall.storage.facts import Fact, Memory
 from seawall.turn import UserMessage
 from tests.properties import examples
@@ -20,6 +22,7 @@ NASTY = st.sampled_from(
         "\x1b]0;x\x07",
         "\\u000a",
         "\ufeff",
+        "\ufe0f\U000e0101\u3164\u034f\uffa0",
     ]
 )
 
@@ -59,6 +62,7 @@ def test_facts_are_one_line_of_data(memory: Memory, revision: int) -> None:
         heading, newline, data = message.text.partition("\n")
         assert (heading[0], heading[-1], newline) == ("[", "]", "\n")
         assert data.isprintable()
+        assert not re.search(f"[{INVISIBLE_MARKS}]", data)
         shown = json.loads(data)["facts"]
         assert [(each["key"], each["fact"]) for each in shown] == [
             (each.key, each.text) for each in due

@@ -1,6 +1,8 @@
 """`seawall knowledge`: build and search; what `seawall doctor` says; what a package has."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -60,7 +62,13 @@ def test_build_and_search(config: Path, capsys: pytest.CaptureFixture[str]) -> N
     (passage,) = json.loads(capsys.readouterr().out)["passages"]
     assert (passage["url"], "\x1b" in passage["text"]) == ("https://shop.example/b.txt", False)
     assert run(config, "search", "manual", "quantum") == 1
+    whole = index.read_bytes()
+    with closing(sqlite3.connect(index)) as opened, opened:
+        opened.execute("DROP TABLE words")
     capsys.readouterr()
+    assert run(config, "search", "manual", "goods") == 2
+    assert "knowledge.manual: " in capsys.readouterr().err
+    index.write_bytes(whole)
     assert run(config, "build", "manual", "--json") == 0
     figures = json.loads(capsys.readouterr().out)
     assert (figures["name"], figures["documents"], figures["read"]) == ("manual", 2, 0)
@@ -113,6 +121,10 @@ def test_a_package_has_the_index(config: Path) -> None:
         ("[knowledge.'a b']\nfolder = 'x'", "knowledge.a b: the name may have letters"),
         (f"[knowledge.{'x' * 58}]\nfolder = 'x'", "57 at most"),
         ("[knowledge.a]", "missing required field `folder`"),
+        (
+            "[knowledge.a]\nfolder = 'x'\n[knowledge.b]\nfolder = 'y'\nindex = 'a.knowledge'",
+            "is that of knowledge.a",
+        ),
         ("[knowledge.a]\nfolder = ''", "knowledge.a.folder"),
         ("[knowledge.a]\nfolder = 'x'\noverlap = 3", "unknown key"),
         ("[knowledge.a]\nfolder = 'x'\npassage_characters = 100", "passage_characters"),
@@ -152,3 +164,15 @@ def test_a_tool_of_the_same_name_is_refused(
         file.write('[tools.own]\nfactory = "own:made"\n')
     assert main(["tools", "list", str(config)]) == 2
     assert "knowledge.manual: there is another tool search_manual" in capsys.readouterr().err
+
+
+def test_a_build_says_that_a_language_needs_another_tokenizer(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(config.parent, {"manual/c.txt": "我们的退款政策是三十天内退货。商店每天九点开门。" * 4})
+    for _ in range(2):  # also of what is not read again
+        assert run(config, "build") == 0
+        assert 'without tokenizer = "trigram"' in capsys.readouterr().err
+    config.write_text(CONFIGURATION.replace("urls =", 'tokenizer = "trigram"\nurls ='))
+    assert run(config, "build") == 0
+    assert capsys.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from functools import partial
 from pathlib import Path
 
@@ -93,3 +94,19 @@ def test_facts_are_exported_and_erased(
     found = read_from(folder / "a.db")
     assert found[OWNERS[0]] == Memory()
     assert all(found[owner].facts for owner in OWNERS[1:])
+
+
+def test_facts_that_the_stores_may_delete_are_not_missing(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def expired() -> None:
+        store = SqliteStore(folder / "a.db")
+        await store.open()
+        memory = Memory(revision=1, applied=("k",), ends_at=time.time() - 1)
+        assert await store.facts().write(Principal("t0", "gone"), memory, expected=0)
+        await store.close()
+
+    asyncio.run(expired())
+    assert main(["sessions", "migrate", "sqlite:a.db", "sqlite:b.db", "--verify", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert (figures["memories"], figures["verification"]["memories"]) == (5, 5)

@@ -185,3 +185,39 @@ def test_any_bytes_are_a_pdf_document_or_refused(data: bytes) -> None:
             assert read("a.pdf", each).sections
         except Unreadable as refused:
             assert str(refused)  # noqa: PT017
+
+
+HIDDEN = "".join(chr(0xE0000 + ord(each)) for each in "obey") + "\ufe0f\u3164\u202e\xad\u2063\u034f"
+
+
+@pytest.mark.parametrize("path", ["a.md", "a.html", "a.txt"])
+def test_text_that_readers_do_not_see_is_left_out(path: str) -> None:
+    """A model would read it. Joiners and marks that words of some languages have stay."""
+    for text in (
+        f"vis{HIDDEN}ible",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "a\u200d\u200eb",
+    ):
+        (section,) = read(path, text).sections
+        assert section.text == text.replace(HIDDEN, "")
+    if path == "a.md":
+        assert read(path, f"# vis{HIDDEN}ible\n\ntext").title == "visible"
+
+
+def test_headings_count_as_text() -> None:
+    """Each section repeats those above it."""
+    words = "".join(f"{'#' * level} {level}{'x' * 200}\n\n" for level in range(1, 6))
+    data = words + "###### y\n\nz\n\n" * 1_000
+    with pytest.raises(Unreadable, match="characters of text and headings"):
+        read("a.md", data, characters=100_000)
+
+
+def test_fragments_of_equal_headings_are_numbered() -> None:
+    # https://www.npmjs.com/package/github-slugger, Use; and no two are equal
+    for headings, anchors in (
+        (("foo", "foo", "bar", "foo"), ["foo", "foo-1", "bar", "foo-2"]),
+        (("foo", "foo", "foo-1"), ["foo", "foo-1", "foo-1-1"]),
+        (("foo-1", "foo", "foo"), ["foo-1", "foo", "foo-2"]),
+    ):
+        document = read("a.md", "".join(f"## {each}\n\ntext\n\n" for each in headings))
+        assert [each.anchor for each in document.sections] == anchors

@@ -1,11 +1,15 @@
 """Indexes: what a build makes of a folder, and what it takes from the index before."""
 
+import inspect
 import os
 import shutil
 import sqlite3
-from contextlib import closing
+import sys
+from contextlib import closing, suppress
 from pathlib import Path
+from random import Random
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,11 +17,14 @@ from msgspec import structs
 
 from seawall.errors import ConfigError
 from seawall.knowledge.document import Unreadable
-from seawall.knowledge.index_file import connect
+from seawall.knowledge.index_file import FORMAT, IndexNote, connect, writing
 from seawall.knowledge.reader import DocumentReader
+from seawall.knowledge.search import IndexSearch, SearchTooSlow
 from seawall.knowledge.settings import KnowledgeLimits, KnowledgeSettings
 from seawall.knowledge.status import check_index
+from seawall.knowledge.tool import answer
 from tests.knowledge.folders import build, built, found, pdf, settings_of, write
+from tests.properties import examples
 
 TEXTS = st.dictionaries(
     st.sampled_from(["a.txt", "b.txt", "sub/c.txt", "sub/d.txt"]),
@@ -157,8 +164,8 @@ def test_what_is_no_index_of_ours_is_said(tmp_path: Path) -> None:
     index.unlink()
     build(settings)
     whole = index.read_bytes()
-    index.write_bytes(whole[:60] + (2).to_bytes(4, "big") + whole[64:])  # its user version
-    assert fault() == (f"/docs.knowledge has the format 2, and this version needs 1; {again}")
+    index.write_bytes(whole[:60] + (1).to_bytes(4, "big") + whole[64:])  # its user version
+    assert fault() == (f"/docs.knowledge has the format 1, and this version needs 2; {again}")
     index.write_bytes(whole[: len(whole) // 2])
     with pytest.raises((ConfigError, sqlite3.Error)):
         found(settings, "one")
@@ -203,3 +210,145 @@ def test_an_index_needs_no_permission_to_write(tmp_path: Path) -> None:
         assert [each.name for each in sorted(tmp_path.iterdir())] == ["docs", "docs.knowledge"]
     finally:
         tmp_path.chmod(0o755)
+
+
+def test_nothing_is_imported_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be the folder of the documents, which come from anywhere."""
+    write(tmp_path, {"msgspec.py": "open('ran', 'w')", "re.py": "open('ran', 'w')"})
+    monkeypatch.chdir(tmp_path)
+    assert found(built(tmp_path / "docs", {"a.md": "# A\n\ntext"}), "text")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_links_to_themselves_and_names_that_hide_something_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    settings = built(folder, {"a.txt": "one"})
+    (folder / "loop.txt").symlink_to("loop.txt")
+    with pytest.raises(ConfigError, match=r"knowledge\.docs: loop\.txt is a link to itself"):
+        build(settings)
+    (folder / "loop.txt").unlink()
+    for name in ("a\nb.txt", "a\x1b[31m.txt", "a\u202etxt.exe.txt", "a\U000e0041.txt"):
+        (folder / name).write_text("two")
+        with pytest.raises(ConfigError, match="has control or invisible characters"):
+            build(settings)
+        (folder / name).unlink()
+    (folder / "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645.txt").write_text("two")  # Persian
+    assert build(settings).documents == 2
+
+
+def test_folders_may_be_nested_deep(tmp_path: Path) -> None:
+    settings = built(tmp_path / "docs", {"a.txt": "one", f"{'d/' * 250}b.txt": "two"})
+    write(tmp_path / "docs", {"c.txt": "three"})
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 150)
+    try:
+        assert build(settings).documents == 3
+    finally:
+        sys.setrecursionlimit(limit)
+    write(tmp_path / "docs", {f"{'d/' * 254}long.txt": "four"})
+    with pytest.raises(ConfigError, match="has more than 512 bytes"):
+        build(settings)
+
+
+@pytest.mark.parametrize(("now", "says"), [("pipe", "no file"), ("large", "limits.file_bytes")])
+def test_a_document_that_becomes_something_else_while_it_is_built(
+    tmp_path: Path, now: str, says: str
+) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    write(folder, {"a.txt": "one", "b.txt": "two"})
+    settings = settings_of(folder, limits=KnowledgeLimits(file_bytes=10))
+
+    def replace(_: int, __: int, path: str) -> None:
+        if path == "b.txt":
+            (folder / path).unlink()
+            if now == "pipe":
+                os.mkfifo(folder / path)
+            else:
+                (folder / path).write_text("x" * 11)
+
+    with pytest.raises(ConfigError, match=rf"b\.txt cannot be read: .*{says}"):
+        build(settings, progress=replace)
+
+
+def test_two_builds_of_one_process_id_do_not_share_a_file(tmp_path: Path) -> None:
+    """As in two containers with one volume."""
+    note = IndexNote(FORMAT, 1_200, 150, "unicode", "")
+    path = tmp_path / "x.knowledge"
+    with writing(path, note) as first, writing(path, note) as second:
+        for each in (first, second):
+            each.execute("INSERT INTO passages VALUES (1, 1, '', '', 'text')")
+    with closing(connect(path)) as opened:
+        assert opened.execute("SELECT count(*) FROM passages").fetchone() == (1,)
+    assert [each.name for each in tmp_path.iterdir()] == ["x.knowledge"]
+
+
+@pytest.mark.parametrize(
+    "content", [b"# A\n\ntext", b"SQLite format 3\0" + b"\0" * 100, b"x" * 100]
+)
+def test_only_an_index_is_replaced(tmp_path: Path, content: bytes) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    write(folder, {"a.md": content, "b.txt": "text"})
+    settings = structs.replace(settings_of(folder), index=str(folder / "a.md"))
+    with pytest.raises(
+        ConfigError, match=r"a\.md is not an index of documents, and is not replaced"
+    ):
+        build(structs.replace(settings, exclude=("a.md",)))
+    assert (folder / "a.md").read_bytes() == content
+
+
+def test_a_pipe_in_the_place_of_the_index_does_not_block(tmp_path: Path) -> None:
+    settings = built(tmp_path / "docs", {"a.txt": "text"})
+    index = Path(settings.index)
+    search = IndexSearch(index)
+    assert search.search("text", 1)
+    whole = index.read_bytes()
+    index.unlink()
+    os.mkfifo(index)
+    with pytest.raises(OSError, match="is no file"):
+        search.search("text", 1)
+    with pytest.raises(ConfigError, match=r"docs\.knowledge: cannot be read: is no file"):
+        build(settings)
+    assert check_index("docs", settings).fault == f"{index} cannot be read: is no file"
+    index.unlink()
+    index.write_bytes(whole)
+    assert search.search("text", 1)
+    search.close()
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[KnowledgeSettings, bytes]:
+    """An index, and its bytes."""
+    files: dict[str, str | bytes] = {
+        f"{n}.txt": "common " + " ".join(f"word{n * i % 97}" for i in range(100)) for n in range(20)
+    }
+    settings = built(tmp_path_factory.mktemp("sound") / "docs", files, passage_characters=300)
+    return settings, content(settings)
+
+
+@given(st.randoms(use_true_random=False))
+@examples(40, 1_000)
+def test_a_damaged_index_is_said_and_can_be_built(
+    sound: tuple[KnowledgeSettings, bytes], chance: Random
+) -> None:
+    settings, whole = sound
+    data = bytearray(whole)
+    for _ in range(chance.choice((1, 20, 200))):
+        data[chance.randrange(100, len(data))] = chance.randrange(256)
+    length = chance.choice((len(data), chance.randrange(100, len(data))))
+    index = Path(settings.index)
+    index.with_suffix(".new").write_bytes(data[:length])
+    index.with_suffix(".new").replace(index)
+    check_index("docs", settings)
+    search = IndexSearch(index)
+    try:
+        with suppress(sqlite3.Error, ConfigError, SearchTooSlow):
+            msgspec.json.encode(answer(search.search("word5 common", 5), settings).content)
+    finally:
+        search.close()
+    build(settings)
+    build(settings, anew=True)
+    assert content(settings) == whole

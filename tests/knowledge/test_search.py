@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -230,3 +231,45 @@ def test_vectors_find_what_words_do_not(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has embeddings of another model"):
         other.open(vectors=True)
     other.close()
+
+
+@pytest.mark.parametrize("kind", ["unicode", "porter", "trigram"])
+def test_vowels_that_are_marks_are_of_their_words(tmp_path: Path, kind: str) -> None:
+    """Hindi writes vowels as marks: without them all words have the same few letters."""
+    files: dict[str, str | bytes] = {
+        "a.txt": "\u0938\u093e\u092e\u093e\u0928 \u0935\u093e\u092a\u0938",  # goods back
+        "b.txt": "\u0938\u092e\u092f \u0938\u0941\u092c\u0939 \u0928\u094c",  # time morning nine
+    }
+    settings = built(tmp_path / "docs", files, tokenizer=kind)
+    for question, path in (
+        ("\u0938\u093e\u092e\u093e\u0928", "a.txt"),
+        ("\u0938\u0941\u092c\u0939", "b.txt"),
+    ):
+        assert [each.path for each in found(settings, question)] == [path]
+    assert found(settings, "\u0938\u0940\u092e\u093e \u0928\u093f\u0938\u0947") == []  # other words
+
+
+def test_loading_vectors_is_not_within_the_time_of_a_search(tmp_path: Path) -> None:
+    files: dict[str, str | bytes] = {f"{n}.txt": f"cash{n} " * 2_500 for n in range(60)}
+    settings = built(tmp_path / "docs", files, passage_characters=200, overlap_characters=0)
+    embedder = _Embedder()
+    assert build(settings, embedder=embedder).passages > 4_000
+    search = IndexSearch(Path(settings.index), seconds=0.0, open_embedder=lambda: embedder)
+    assert search.search("refund please", 1)
+    search.close()
+
+
+@pytest.mark.parametrize("value", ["NULL", "''", "x''", "x'00'", "'text'"])
+def test_vectors_that_are_damaged_are_said(tmp_path: Path, value: str) -> None:
+    embedder = _Embedder()
+    settings = built(tmp_path / "docs", {"a.txt": "one", "b.txt": "two"})
+    build(settings, embedder=embedder)
+    with closing(sqlite3.connect(settings.index)) as opened, opened:
+        opened.execute("CREATE TABLE other (passage INTEGER PRIMARY KEY, value)")
+        opened.execute(f"INSERT INTO other SELECT passage, {value} FROM vectors")
+        opened.execute("DROP TABLE vectors")
+        opened.execute("ALTER TABLE other RENAME TO vectors")
+    search = IndexSearch(Path(settings.index), open_embedder=lambda: embedder)
+    with pytest.raises(ConfigError, match="is damaged: a vector has another length"):
+        search.open(vectors=True)
+    search.close()

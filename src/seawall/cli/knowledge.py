@@ -126,13 +126,17 @@ def _print_built(name: str, built: "Built") -> None:
             keep="\n",
         )
     )
+    if built.advice:
+        print(color(f"knowledge.{name}: {built.advice}", "yellow", sys.stderr), file=sys.stderr)
     for path, fault in built.faults.items():
         warning = color("left out:", "yellow", sys.stderr)
         sys.stderr.write(f"{warning} {printable(f'{path} {fault}')}\n")
 
 
 def _search(arguments: argparse.Namespace) -> int:
-    from seawall.cli.stored import print_json  # noqa: PLC0415 - only what this command needs
+    import sqlite3  # noqa: PLC0415 - only what this command needs
+
+    from seawall.cli.stored import print_json  # noqa: PLC0415
     from seawall.knowledge.search import SearchTooSlow  # noqa: PLC0415
     from seawall.knowledge.status import check_index  # noqa: PLC0415
     from seawall.knowledge.tool import answer, open_search  # noqa: PLC0415
@@ -147,8 +151,8 @@ def _search(arguments: argparse.Namespace) -> int:
     try:
         search.open(vectors=True)
         found = search.search(arguments.question, arguments.passages or settings.passages)
-    except SearchTooSlow as slow:
-        raise ConfigError(f"knowledge.{arguments.name}: {slow}") from None
+    except (SearchTooSlow, sqlite3.Error, OSError) as error:
+        raise ConfigError(f"knowledge.{arguments.name}: {error}") from None
     finally:
         search.close()
     if arguments.json:

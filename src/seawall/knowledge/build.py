@@ -5,6 +5,7 @@ settings make the same file. What an earlier index has of a document that has no
 from there: reading documents and embedding passages is what takes time.
 """
 
+import re
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -20,9 +21,11 @@ from seawall.knowledge.index_file import (
     FORMAT,
     IndexedFile,
     IndexNote,
+    checked_row,
     connect,
     indexed_files,
     read_note,
+    reporting_damage,
     writing,
 )
 from seawall.knowledge.passages import Passage, split_document
@@ -37,6 +40,15 @@ Progress = Callable[[int, int, str], None]
 """Called with the number of documents that are done, of all, and the path of the next."""
 
 _MOST_NAMED = 20
+_MUCH = 0.25
+_TRIGRAMS = (
+    "much of the text is in languages without spaces between words, of which little is found "
+    'without tokenizer = "trigram"'
+)
+# Thai and Lao, Burmese, Khmer, Japanese and Chinese.
+_spaceless = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+)
 
 
 class Built(Struct, frozen=True):
@@ -50,6 +62,7 @@ class Built(Struct, frozen=True):
         passages: In the index.
         bytes: Size of the file.
         faults: Why documents could not be read, by their paths.
+        advice: What the settings do not fit; empty for nothing.
     """
 
     index: str
@@ -59,6 +72,7 @@ class Built(Struct, frozen=True):
     passages: int
     bytes: int
     faults: dict[str, str]
+    advice: str = ""
 
 
 class _Entry(Struct, frozen=True):
@@ -105,7 +119,7 @@ def build_index(
     before = {} if anew else _known(path, note)
     reader = DocumentReader(settings.limits)
     faults: dict[str, str] = {}
-    passages = read = 0
+    passages = read = characters = spaceless = 0
     try:
         with writing(path, note) as opened:
             for number, file in enumerate(files):
@@ -118,6 +132,8 @@ def build_index(
                 if entry.fault:
                     faults[file.path] = entry.fault
                 passages += len(entry.passages)
+                characters += sum(len(each.text) for each in entry.passages)
+                spaceless += sum(_spaceless_characters(each.text) for each in entry.passages)
                 if passages > settings.limits.passages:
                     raise ConfigError(
                         f"{key}: the documents have more passages than limits.passages, "
@@ -132,6 +148,7 @@ def build_index(
     finally:
         reader.close()
     kept = {each.path for each in files}
+    unfit = settings.tokenizer != "trigram" and spaceless > characters * _MUCH
     return Built(
         index=str(path),
         documents=len(files) - len(faults),
@@ -140,7 +157,13 @@ def build_index(
         passages=passages,
         bytes=path.stat().st_size,
         faults=faults,
+        advice=_TRIGRAMS if unfit else "",
     )
+
+
+def _spaceless_characters(text: str) -> int:
+    """How many characters are of scripts that have no spaces between words."""
+    return 0 if text.isascii() else len(text) - len(_spaceless.sub("", text))
 
 
 def _content(key: str, settings: KnowledgeSettings, file: File) -> tuple[bytes, str, str]:
@@ -194,7 +217,7 @@ def _insert(opened: sqlite3.Connection, file: IndexedFile, entry: _Entry) -> Non
 def _known(path: Path, note: IndexNote) -> dict[tuple[str, str, str], _Entry]:
     """What an earlier index has of documents, if it was built with the same settings."""
     try:
-        with closing(connect(path)) as opened:
+        with reporting_damage(), closing(connect(path)) as opened:
             # How words are compared does not matter to what is taken from there.
             if structs.replace(read_note(opened), tokenizer=note.tokenizer) != note:
                 return {}
@@ -214,7 +237,8 @@ def _entry(opened: sqlite3.Connection, file: IndexedFile) -> _Entry:
         (file.id,),
     ).fetchall()
     vectors = tuple(row[3] for row in rows if row[3] is not None)
-    return _Entry(file.title, [Passage(*row[:3]) for row in rows], vectors)
+    passages = [Passage(*checked_row(row[:3], str, str, str)) for row in rows]
+    return _Entry(file.title, passages, vectors)
 
 
 def _refusal(key: str, faults: dict[str, str]) -> str:

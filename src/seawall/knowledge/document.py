@@ -5,10 +5,26 @@ import unicodedata
 
 from msgspec import Struct
 
-__all__ = ["Document", "Section", "Unreadable", "clean_line", "clean_text", "decode", "slug"]
+from seawall.printable import INVISIBLE_MARKS
+
+__all__ = [
+    "Document",
+    "Section",
+    "Unreadable",
+    "clean_line",
+    "clean_text",
+    "decode",
+    "has_invisible",
+    "slug",
+]
 
 _MAX_HEADING = 200  # characters
-_unwanted = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u2060\ufeff\ufffe\uffff\ud800-\udfff]")
+_unwanted = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff\ud800-\udfff"
+    # Invisible, but for the joiners and marks of direction that words of some languages have.
+    r"\xad\u180e\u200b\u202a-\u202e\u2060-\u206f\ufeff\ufff0-\ufffb\U000e0000-\U000e0fff"
+    rf"{INVISIBLE_MARKS}]"
+)
 _spaces = re.compile(r"[^\S\n]+")
 _blank = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
 
@@ -55,8 +71,13 @@ def decode(data: bytes, encoding: str = "utf-8") -> str:
         raise Unreadable(f"is not {encoding} text (byte {error.start})") from None
 
 
+def has_invisible(line: str) -> bool:
+    """Whether a line has control characters, or others that readers do not see."""
+    return "\n" in line or "\t" in line or _unwanted.search(line) is not None
+
+
 def clean_text(text: str, *, raw: bool = False) -> str:
-    """Text without control characters, and with single empty lines.
+    """Text without control and invisible characters, and with single empty lines.
 
     Args:
         text: Any text.
@@ -71,7 +92,8 @@ def clean_text(text: str, *, raw: bool = False) -> str:
 
 def clean_line(text: str) -> str:
     """Text as one line, such as of a heading, of a bounded length."""
-    return " ".join(_unwanted.sub(" ", text).split()).rstrip("¶").rstrip()[:_MAX_HEADING]
+    text = _unwanted.sub("", " ".join(text.split()))
+    return " ".join(text.split()).rstrip("¶").rstrip()[:_MAX_HEADING]
 
 
 def _in_slug(letter: str) -> bool:

@@ -4,12 +4,15 @@ The file is written once and replaced as a whole, so that it is opened immutable
 locks and no permission to write, and as many processes as like share it.
 """
 
+import errno
 import os
+import secrets
 import sqlite3
+import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -23,27 +26,30 @@ __all__ = [
     "TOKENIZERS",
     "IndexNote",
     "IndexedFile",
+    "checked_row",
     "connect",
     "indexed_files",
     "read_common",
     "read_note",
+    "reporting_damage",
     "signature",
     "writing",
 ]
 
 T = TypeVar("T")
 
-FORMAT = 1
+FORMAT = 2
 """Of the file; an index of another one is built anew."""
 
 TOKENIZERS = {
-    "unicode": "unicode61 remove_diacritics 2",
-    "porter": "porter unicode61 remove_diacritics 2",
+    "unicode": "unicode61 remove_diacritics 2 categories 'L* N* Co M*'",
+    "porter": "porter unicode61 remove_diacritics 2 categories 'L* N* Co M*'",
     "trigram": "trigram",
 }
-"""FTS5's names of the settings' tokenizers."""
+"""FTS5's names of the settings' tokenizers. Marks (M) are of words: vowels of Hindi are marks."""
 
 _APPLICATION = 0x5EA0A11  # marks the file as one of ours
+_APPLICATION_ENDS = 72  # bytes of the file
 _CACHE_KIB = 4_096
 
 SCHEMA = """
@@ -57,7 +63,7 @@ CREATE TABLE passages (
     text TEXT NOT NULL
 );
 CREATE TABLE vectors (passage INTEGER PRIMARY KEY, value BLOB NOT NULL);
-CREATE VIRTUAL TABLE words USING fts5(heading, text, content='', tokenize='{tokenizer}');
+CREATE VIRTUAL TABLE words USING fts5(heading, text, content='', tokenize="{tokenizer}");
 """
 
 
@@ -124,7 +130,7 @@ def connect(path: Path) -> sqlite3.Connection:
         sqlite3.Error: It is damaged, or no index of this format.
         OSError: It is missing, or not readable.
     """
-    with path.open("rb"):
+    with _open_file(path):
         pass  # SQLite does not say why it cannot open a file
     address = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     opened = sqlite3.connect(address, uri=True, check_same_thread=False)
@@ -140,6 +146,17 @@ def connect(path: Path) -> sqlite3.Connection:
         opened.close()
         raise
     return opened
+
+
+def _open_file(path: Path) -> BinaryIO:
+    """Open a file for reading.
+
+    Raises:
+        OSError: It is missing, not readable, or something else, such as a pipe, which would block.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "is no file")
+    return path.open("rb")
 
 
 def read_note(opened: sqlite3.Connection) -> IndexNote:
@@ -168,12 +185,36 @@ def _note(opened: sqlite3.Connection, column: str, kind: type[T]) -> T:
         raise sqlite3.DatabaseError(f"is damaged: {error}") from error
 
 
+@contextmanager
+def reporting_damage() -> Iterator[None]:
+    """Around what reads an index: damage is an sqlite3.Error, also of text that is not UTF-8."""
+    try:
+        yield
+    except UnicodeDecodeError as error:  # which sqlite3 raises for its own messages as well
+        raise sqlite3.DatabaseError(f"is damaged: {error}") from error
+
+
+def checked_row(row: tuple[Any, ...], *kinds: type) -> tuple[Any, ...]:
+    """A row whose values are of these types; SQLite stores any value in any column.
+
+    Raises:
+        sqlite3.Error: They are of others.
+    """
+    if not all(map(isinstance, row, kinds)):
+        raise sqlite3.DatabaseError("is damaged: a value has another type")
+    return row
+
+
 def indexed_files(opened: sqlite3.Connection) -> list[IndexedFile]:
-    """The documents of an index, by their paths."""
+    """The documents of an index, by their paths.
+
+    Raises:
+        sqlite3.Error: It is damaged.
+    """
     rows = opened.execute(
         "SELECT id, path, size, digest, parser, title, fault FROM files ORDER BY path"
     )
-    return [IndexedFile(*row) for row in rows]
+    return [IndexedFile(*checked_row(row, int, str, int, str, str, str, str)) for row in rows]
 
 
 @contextmanager
@@ -185,9 +226,10 @@ def writing(path: Path, note: IndexNote) -> Iterator[sqlite3.Connection]:
         note: What it is built with.
 
     Raises:
-        ConfigError: It cannot be written.
+        ConfigError: It cannot be written, or is another file, which stays.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    _check_replaced(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         temporary.unlink(missing_ok=True)
         with closing(sqlite3.connect(temporary, isolation_level=None)) as opened:
@@ -213,6 +255,26 @@ def writing(path: Path, note: IndexNote) -> Iterator[sqlite3.Connection]:
         raise ConfigError(f"{path}: cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _check_replaced(path: Path) -> None:
+    """Refuse to replace what is no index, such as a document or a database.
+
+    Raises:
+        ConfigError: It is another file.
+    """
+    try:
+        with _open_file(path) as opened:
+            head = opened.read(_APPLICATION_ENDS)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    if head and int.from_bytes(head[_APPLICATION_ENDS - 4 :], "big") != _APPLICATION:
+        raise ConfigError(
+            f"{path} is not an index of documents, and is not replaced: delete it, or name another "
+            "file as the index"
+        )
 
 
 def _common(opened: sqlite3.Connection) -> list[str]:

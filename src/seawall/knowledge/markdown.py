@@ -42,6 +42,7 @@ class _Reader:
         self._level = 0  # of the heading that is open
         self._item = False  # an item of a list has begun
         self._cells: list[str] = []  # of the row that is open
+        self._anchors: dict[str, int] = {}  # with how often it was numbered
 
     def take(self, token: Token) -> None:
         """Take the next token."""
@@ -64,13 +65,22 @@ class _Reader:
     def _inline(self, text: str) -> None:
         if self._level:
             heading = clean_line(text)
-            self.outline.heading(self._level, heading, slug(heading))
+            self.outline.heading(self._level, heading, self._anchor(heading))
             self._level = 0
         elif self._around in ("td_open", "th_open"):
             self._cells.append(clean_text(text))
         else:
             self.outline.block(f"- {text}" if self._item else text, joined=self._item)
             self._item = False
+
+    def _anchor(self, heading: str) -> str:
+        """A fragment that no heading before has: the second of a name is numbered 1."""
+        named = anchor = slug(heading)
+        while anchor in self._anchors:
+            self._anchors[named] += 1
+            anchor = f"{named}-{self._anchors[named]}"
+        self._anchors[anchor] = 0
+        return anchor
 
 
 def _plain(token: Token) -> str:

@@ -1,7 +1,7 @@
 """Passages: pieces of documents of a bounded length, each under its headings."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from msgspec import Struct
 
@@ -10,6 +10,7 @@ from seawall.knowledge.document import Document
 __all__ = ["Passage", "split_document", "split_text"]
 
 _SECTION_CHARACTERS = 400
+_space = re.compile(r"\s*")
 _ends = (
     re.compile(r"\n"),
     re.compile(r"[.!?\u3002\uff01\uff1f\u2026]['\")\]]*\s|[\u3002\uff01\uff1f]"),  # of sentences
@@ -65,13 +66,24 @@ def split_text(text: str, *, size: int, overlap: int) -> Iterator[str]:
             piece = f"{tail}\n\n{block}" if tail else block
         else:
             piece = block
-        while len(piece) > size:
-            end = _cut(piece, size, size // 2)
-            yield piece[:end].rstrip()
-            tail = _tail(piece[:end], overlap)
-            piece = tail + piece[end:] if tail else piece[end:].lstrip()
+        if len(piece) > size:
+            piece = yield from _split_block(piece, size, overlap)
     if piece.strip():
         yield piece
+
+
+def _split_block(text: str, size: int, overlap: int) -> Generator[str, None, str]:
+    """Pieces of a text that is too long; returns what is left. In linear time."""
+    tail, at = "", 0
+    while len(tail) + len(text) - at > size:
+        window = tail + text[at : at + size - len(tail)]
+        end = _cut(window, size, size // 2)
+        yield window[:end].rstrip()
+        at += end - len(tail)
+        tail = _tail(window[:end], overlap)
+        if not tail:
+            at = _space.match(text, at).end()  # type: ignore[union-attr] # matches nothing as well
+    return tail + text[at:]
 
 
 def _cut(text: str, size: int, least: int) -> int:

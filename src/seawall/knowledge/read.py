@@ -16,7 +16,7 @@ MEDIA_TYPES = {
 }
 """By the endings of names, in lower case."""
 
-_REVISION = 1  # of what is made of a document; raise it when that changes
+_REVISION = 2  # of what is made of a document; raise it when that changes
 _PACKAGES = {
     "text/markdown": ("markdown-it-py", "selectolax"),
     "text/html": ("selectolax",),
@@ -66,10 +66,15 @@ def read_document(path: str, data: bytes, *, pages: int, characters: int) -> Doc
     else:
         text = clean_text(decode(data))
         document = Document("", (Section((), text),) if text else ())
-    length = sum(len(each.text) for each in document.sections)
+    # With the headings, which each passage has: a word under long ones is no short document.
+    length = sum(
+        len(each.text) + sum(map(len, each.headings)) + len(each.anchor)
+        for each in document.sections
+    )
     if length > characters:
         raise Unreadable(
-            f"has {length:,} characters of text; limits.document_characters is {characters:,}"
+            f"has {length:,} characters of text and headings; "
+            f"limits.document_characters is {characters:,}"
         )
     return document
 

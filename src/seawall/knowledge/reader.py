@@ -5,6 +5,7 @@ process, and the build says which document it was. `python -m seawall.knowledge.
 process: requests on standard input, answers on standard output, each behind its length.
 """
 
+import os
 import subprocess
 import sys
 import threading
@@ -97,7 +98,8 @@ class DocumentReader:
         return found.document
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", __name__, str(self._limits.document_mebibytes)]
+        # -P: what is in the working directory, which may be the documents', is not imported.
+        command = [sys.executable, "-P", "-m", __name__, str(self._limits.document_mebibytes)]
         self._process = subprocess.Popen(  # noqa: S603 - this very module
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -157,8 +159,8 @@ def _answer(request: _Request) -> _Answer:
 
 def _run() -> None:
     _limit_memory(int(sys.argv[1]))
-    output = sys.stdout.buffer
-    sys.stdout = sys.stderr  # what a parser prints is no answer
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a parser prints is no answer
     while (data := _read(sys.stdin.buffer)) is not None:
         _write(output, msgspec.msgpack.encode(_answer(msgspec.msgpack.decode(data, type=_Request))))
 

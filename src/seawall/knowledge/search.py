@@ -1,28 +1,32 @@
 """Searches an index: by words (BM25), and by meaning as well if it has vectors."""
 
-import re
 import sqlite3
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from msgspec import Struct
 
 from seawall.errors import ConfigError
 from seawall.knowledge.index_file import (
     IndexNote,
+    checked_row,
     connect,
     read_common,
     read_note,
+    reporting_damage,
     signature,
 )
 
 if TYPE_CHECKING:
     from seawall.intents.embedder import SentenceEmbedder
     from seawall.knowledge.vectors import PassageVectors
+
+T = TypeVar("T")
 
 __all__ = ["Found", "IndexSearch", "SearchTooSlow", "match_expression"]
 
@@ -33,7 +37,6 @@ _CANDIDATES = 50  # of each way of searching
 _FUSION = 60  # Cormack, Clarke and Büttcher, Reciprocal Rank Fusion, SIGIR 2009
 _REPLACEMENTS = 3  # of the index, during one search
 _STEPS = 20_000  # of SQLite's machine, between looks at the clock
-_word = re.compile(r"\w+")
 
 _QUERY = f"""
 SELECT rowid FROM words WHERE words MATCH ? ORDER BY bm25(words, {_HEADING_WEIGHT}, 1.0), rowid
@@ -123,11 +126,10 @@ class IndexSearch:
 
         Raises:
             ConfigError: It is missing, damaged, or of another format or embedding model.
+            SearchTooSlow: It is replaced all the time.
         """
         try:
-            opened = self._current()
-            if vectors:
-                self._loaded_vectors(opened)
+            self._with_current(lambda opened: self._loaded_vectors(opened) if vectors else None)
         except (OSError, sqlite3.Error) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ConfigError(f"{self._path} {reason}") from error
@@ -146,15 +148,19 @@ class IndexSearch:
             OSError: It is gone.
         """
         question = question[:_MAX_CHARACTERS]
+        return self._with_current(lambda opened: self._search(opened, question, count))
+
+    def _with_current(self, do: Callable[[_Opened], T]) -> T:
+        """Do something with the file as it is now; again if it is replaced meanwhile."""
         for _ in range(_REPLACEMENTS):
-            with suppress(_Replaced):
-                return self._search(self._current(), question, count)
+            with suppress(_Replaced), reporting_damage():
+                return do(self._current())
         raise SearchTooSlow("the index is replaced all the time")
 
     def _search(self, opened: _Opened, question: str, count: int) -> list[Found]:
+        vectors = self._loaded_vectors(opened)  # not within the time limit of a search
         with self._connection(opened) as connection:
             ranked = [_by_words(connection, opened, question)]
-            vectors = self._loaded_vectors(opened, connection)
             if vectors is not None and self._embedder is not None and question.strip():
                 ranked.append(vectors.nearest(self._embedder([question])[0], _CANDIDATES))
             return _first(connection, _fused(ranked), count)
@@ -177,16 +183,21 @@ class IndexSearch:
                 self._opened = opened = fresh
             return opened
 
+    def _connect(self, opened: _Opened) -> sqlite3.Connection:
+        """One more connection to the same version of the file."""
+        connection = connect(self._path)
+        if signature(self._path) != opened.signature:
+            connection.close()
+            raise _Replaced
+        return connection
+
     @contextmanager
     def _connection(self, opened: _Opened) -> Iterator[sqlite3.Connection]:
         """A connection that is used by nobody else meanwhile."""
         with self._lock:
             connection = opened.idle.pop() if opened.idle else None
         if connection is None:
-            connection = connect(self._path)
-            if signature(self._path) != opened.signature:
-                connection.close()
-                raise _Replaced
+            connection = self._connect(opened)
         until = time.monotonic() + self._seconds
         connection.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
         try:
@@ -203,9 +214,7 @@ class IndexSearch:
                 else:
                     connection.close()
 
-    def _loaded_vectors(
-        self, opened: _Opened, connection: sqlite3.Connection | None = None
-    ) -> "PassageVectors | None":
+    def _loaded_vectors(self, opened: _Opened) -> "PassageVectors | None":
         """The vectors of the file, and the model that they are of; None to search by words only."""
         if self._open_embedder is None or opened.vectors is not None:
             return opened.vectors
@@ -218,8 +227,8 @@ class IndexSearch:
                 what = "another model" if opened.note.embeddings else "none"
                 raise ConfigError(f"{self._path} has embeddings of {what}; build it again")
             if opened.vectors is None:
-                source = connection or opened.idle[-1]
-                opened.vectors = PassageVectors(source, self._embedder.size)
+                with closing(self._connect(opened)) as source:
+                    opened.vectors = PassageVectors(source, self._embedder.size)
             return opened.vectors
 
 
@@ -242,7 +251,7 @@ def match_expression(question: str, tokenizer: str, common: Container[str] = ())
             search, and change nothing in its order.
     """
     terms: dict[str, None] = {}
-    for word in _word.findall(question.lower()):
+    for word in _words(question.lower()):
         if tokenizer == "trigram":
             terms |= dict.fromkeys(word[at : at + 3] for at in range(len(word) - 2))
         else:
@@ -251,6 +260,14 @@ def match_expression(question: str, tokenizer: str, common: Container[str] = ())
             break
     telling = [each for each in terms if each not in common] or list(terms)
     return " OR ".join(f'"{each}"' for each in telling[:_MAX_TERMS])
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text, as the index has them: marks are of words, see `TOKENIZERS`."""
+    return "".join(
+        each if each.isalnum() or each == "_" or unicodedata.category(each)[0] == "M" else " "
+        for each in text
+    ).split()
 
 
 def _fused(ranked: Sequence[Sequence[int]]) -> list[tuple[int, float]]:
@@ -273,7 +290,7 @@ def _first(
         row = connection.execute(_PASSAGE, (passage,)).fetchone()
         if row is None:
             continue
-        path, title, section, anchor, text = row
+        path, title, section, anchor, text = checked_row(row, *[str] * 5)
         if text not in found:
             found[text] = Found(path, title, section, anchor, text, round(score, 6))
     return list(found.values())

@@ -22,7 +22,7 @@ class KnowledgeLimits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         files: Documents in the folder.
         file_bytes: Size of a document.
         pages: Pages of a PDF document.
-        document_characters: Text of a document.
+        document_characters: Text of a document, with the headings above each section.
         passages: Passages of all documents.
         document_seconds: Time for reading a document.
         document_mebibytes: Memory for reading a document.

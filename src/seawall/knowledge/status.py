@@ -8,7 +8,13 @@ from msgspec import Struct
 
 from seawall.errors import ConfigError
 from seawall.knowledge.folder import find_files, read_file
-from seawall.knowledge.index_file import IndexedFile, connect, indexed_files, read_note
+from seawall.knowledge.index_file import (
+    IndexedFile,
+    connect,
+    indexed_files,
+    read_note,
+    reporting_damage,
+)
 from seawall.knowledge.settings import KnowledgeSettings
 
 __all__ = ["IndexState", "check_index"]
@@ -53,7 +59,7 @@ def check_index(
     path = Path(settings.index)
     build = f"seawall knowledge build {name}"
     try:
-        with closing(connect(path)) as opened:
+        with reporting_damage(), closing(connect(path)) as opened:
             note = read_note(opened)
             documents, unreadable = opened.execute(_COUNTS).fetchone()
             (passages,) = opened.execute("SELECT count(*) FROM passages").fetchone()

@@ -50,9 +50,11 @@ class PassageVectors:
             sqlite3.Error: The index is damaged.
         """
         rows = opened.execute("SELECT passage, value FROM vectors ORDER BY passage").fetchall()
-        data = b"".join(value for _, value in rows)
-        if len(data) % (2 * size):
+        if not all(
+            isinstance(each, bytes) and each and not len(each) % (2 * size) for _, each in rows
+        ):
             raise sqlite3.DatabaseError("is damaged: a vector has another length")
+        data = b"".join(value for _, value in rows)
         self._vectors: NDArray[np.float32] = (
             np.frombuffer(data, np.float16).reshape(-1, size).astype(np.float32)
         )

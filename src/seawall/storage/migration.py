@@ -6,6 +6,7 @@ position is saved; a migration that is stopped, or killed, continues from there.
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -157,12 +158,14 @@ async def _copy_memories(source: Facts, target: Facts, batch: int) -> int:
 
 
 async def _memories(source: Facts, batch: int) -> AsyncGenerator[OwnedMemory, None]:
-    cursor = None
+    """The facts of all subjects, without those that each store may delete at any time."""
+    cursor, now = None, time.time()
     while True:
         async with asyncio.timeout(_CALL_SECONDS):
             page = await source.page(limit=batch, cursor=cursor)
         for each in page.memories:
-            yield each
+            if each.memory.ends_at > now:
+                yield each
         cursor = page.cursor
         if cursor is None:
             return
