@@ -500,6 +500,7 @@ def test_deletion(client: Any) -> None:
     assert refused(client.responses.retrieve, response_id=first.id)[0] == 404
     assert refused(client.responses.delete, response_id=first.id)[0] == 404
     kept = client.responses.create(model="open", input="one")
+    assert refused(client.responses.delete, response_id=f"{kept.id}.7")[0] == 404
     second = client.responses.create(model="open", input="two", previous_response_id=kept.id)
     for each in (kept, second):
         assert refused(client.responses.delete, response_id=each.id)[:2] == (
@@ -531,6 +532,77 @@ def test_a_turn_that_waits_is_stored_until_it_is_done(client: Any) -> None:
     second = client.responses.create(model="open", input=items, tools=[WEATHER], store=False)
     assert second.output_text == "The tool says: sunny"
     assert refused(client.responses.retrieve, response_id=first.id)[0] == 404
+
+
+def test_the_first_of_two_responses_is_not_deleted(client: Any) -> None:
+    first = client.responses.create(model="open", input="weather?", tools=[WEATHER])
+    output: Any = {"type": "function_call_output", "call_id": first.output[0].call_id}
+    second = client.responses.create(
+        model="open", input=[output | {"output": "rain"}], tools=[WEATHER]
+    )
+    assert refused(client.responses.delete, response_id=first.id)[:2] == (409, "session-conflict")
+    assert client.responses.retrieve(second.id).output == second.output
+
+
+def test_results_of_a_stored_conversation_do_not_delete_it(client: Any) -> None:
+    first = client.responses.create(model="open", input="weather?", tools=[WEATHER])
+    call = first.output[0].model_dump(include={"type", "call_id", "name", "arguments"})
+    output: Any = {"type": "function_call_output", "call_id": call["call_id"], "output": "rain"}
+    second = client.responses.create(model="open", input=[output], tools=[WEATHER])
+    third = client.responses.create(model="open", input="x", previous_response_id=second.id)
+    items = [{"role": "user", "content": "weather?"}, call, output]
+    assert refused(client.responses.create, model="open", input=items, store=False)[2] == "store"
+    assert client.responses.retrieve(third.id).output == third.output
+
+
+@pytest.mark.parametrize("way", ["json", "stream", "after a failure"])
+def test_an_effect_happens_once_though_nothing_is_stored(
+    client: Any, server: ServerProcess, way: str
+) -> None:
+    effect = [["refund", {"order": order(), "amount": 5}]]
+    steps = [effect, "FAIL"] if way == "after a failure" else [effect, "ok"]
+    asked: Any = {"model": "open", "input": script(*steps), "store": False}
+    asked |= {"stream": way == "stream", "extra_headers": {"idempotency-key": order()}}
+    if way == "after a failure":
+        assert refused(client.responses.create, **asked)[0] == 502
+    made = []
+    for _ in range(2):
+        answer = client.responses.create(**asked)
+        made.append(list(answer)[-1].response if way == "stream" else answer)
+    assert [each.status for each in made] == ["completed"] * 2
+    assert made[0].id == made[1].id
+    (turn,) = session_of(server, made[0].id)["turns"]
+    assert [each["status"] for each in turn["effects"]] == ["done"]
+
+
+def test_what_is_not_stored_expires_though_nobody_deletes_it(
+    client: Any, server: ServerProcess
+) -> None:
+    headers = {"idempotency-key": order()}
+    made = client.responses.create(model="open", input="x", store=False, extra_headers=headers)
+    kept = client.responses.create(model="open", input="x")
+    steps = ([["refund", {"order": order(), "amount": 5}]], "FAIL")
+    asked: Any = {"model": "open", "input": script(*steps), "store": False}
+    assert refused(client.responses.create, **asked)[0] == 502
+    caller = {"authorization": "Bearer sw_ann"}
+    (interrupted,) = httpx2.get(f"{server.url}/v1/sessions?limit=1", headers=caller).json()[
+        "sessions"
+    ]
+    assert interrupted["expires_at"] - time.time() <= 3_600
+    assert seconds_kept(server, made.id) <= 3_600 < seconds_kept(server, kept.id)
+
+
+def session_of(server: ServerProcess, response: str) -> dict[str, Any]:
+    session = response.removeprefix("resp_").partition(".")[0]
+    headers = {"authorization": "Bearer sw_ann"}
+    shown: dict[str, Any] = httpx2.get(
+        f"{server.url}/v1/sessions/{session}", headers=headers
+    ).json()
+    return shown
+
+
+def seconds_kept(server: ServerProcess, response: str) -> float:
+    return float(session_of(server, response)["expires_at"]) - time.time()
 
 
 @pytest.fixture(scope="module")
@@ -625,6 +697,18 @@ def test_the_same_key_returns_the_first_response(client: Any) -> None:
     assert next(iter(streamed)).response.id == made[0].id
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_same_key_continues_the_same_response_once(client: Any, *, waits: bool) -> None:
+    first = client.responses.create(model="open", input="x")
+    asked: Any = {"model": "open", "input": "weather?", "previous_response_id": first.id}
+    asked |= {"extra_headers": {"idempotency-key": order()}, "tools": [WEATHER] if waits else []}
+    made = [client.responses.create(**asked) for _ in range(2)]
+    assert made[0].id == made[1].id
+    assert made[0].output == made[1].output
+    asked["extra_headers"] = {"idempotency-key": order()}
+    assert refused(client.responses.create, **asked)[:2] == (409, "session-conflict")
+
+
 @pytest.mark.parametrize(
     ("given", "field"),
     [
@@ -664,6 +748,8 @@ def test_the_same_key_returns_the_first_response(client: Any) -> None:
         ({"conversation": "not a name"}, "conversation"),
         ({"conversation": {}}, "conversation.id"),
         ({"previous_response_id": "x"}, "previous_response_id"),
+        ({"conversation": "c", "input": [{"id": "msg_other.0-1"}]}, "input[0].id"),
+        ({"conversation": "c", "input": [{"id": "unknown"}]}, "input[0].id"),
         ({"store": False, "background": True}, "background"),
         ({"store": False, "conversation": "c"}, "conversation"),
         ({"include": ["message.output_text.logprobs"]}, "include[0]"),

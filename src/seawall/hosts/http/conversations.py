@@ -28,6 +28,7 @@ __all__ = [
     "call_of",
     "continuation",
     "decide_calls",
+    "has_key",
     "next_attempt",
     "open_conversation",
     "still_waiting",
@@ -129,6 +130,22 @@ async def open_conversation(
         running if session_of(running) == session else "",
         found.turns[-1] if found.turns else None,
     )
+
+
+async def has_key(orchestrator: "Orchestrator", conversation: Conversation, key: str) -> bool:
+    """Whether a turn that is stored, or in progress, has this idempotency key of the caller.
+
+    Args:
+        orchestrator: Has the store.
+        conversation: Of the caller.
+        key: The key.
+    """
+    owner = conversation.owner
+    session = SessionKey(owner.tenant, owner.subject, conversation.session)
+    read = Begin(key=session, turn="", turns=1, until=None, idempotency_key=key)
+    async with call_limit(orchestrator):
+        found = await orchestrator.engine.store.begin(read)
+    return found.replay is not None or found.key_lease is not None
 
 
 def wait_id(turn: str, call: str) -> str:

@@ -42,6 +42,7 @@ from seawall.hosts.http.client_calls import (
 from seawall.hosts.http.conversations import (
     Conversation,
     decide_calls,
+    has_key,
     open_conversation,
     still_waiting,
 )
@@ -82,7 +83,7 @@ async def answer_response(orchestrator: "Orchestrator", exchange: Exchange) -> N
     read: Asked | None = None
     try:
         referenced: dict[str, dict[str, Any]] = {}
-        if (wanted := references(body.input)) and not body.in_session:
+        if (wanted := references(body.input)) and body.session is None:
             referenced = await find_items(orchestrator, exchange, wanted)
         read = asked(body, settings, referenced)
         await _Answer(orchestrator, exchange, body, read).give(key)
@@ -142,7 +143,11 @@ class _Answer:
             previous = response_key(body.previous_response_id, "previous_response_id")
             session = previous.session
             conversation = await open_conversation(orchestrator, exchange, session)
-            _check_newest(conversation, previous)
+            try:
+                _check_newest(conversation, previous)
+            except SessionConflict:  # unless it was the newest when this came for the first time
+                if key is None or not await has_key(orchestrator, conversation, key):
+                    raise
         elif session is not None:
             identifier(session, "conversation")
             conversation = await open_conversation(orchestrator, exchange, session)
@@ -155,7 +160,13 @@ class _Answer:
         )
         opens = conversation is None or not conversation.exists
         named = body.conversation is not None
-        request = structs.replace(request, opens=opens, named=named, background=self._background)
+        request = structs.replace(
+            request,
+            opens=opens,
+            named=named,
+            background=self._background,
+            stored=body.store is not False,
+        )
         request = exchange.with_deadline(request)
         if any(map(has_files, self._asked.chat.messages)):
             from seawall.hosts.http.attachments import with_attachments  # noqa: PLC0415 - seldom
@@ -194,7 +205,10 @@ class _Answer:
         session = session_of(turn) or ""
         conversation = await open_conversation(orchestrator, self._exchange, session)
         last = conversation.last if conversation.last and conversation.last.id == turn else None
-        self._check_continued(turn, last)
+        self._check_continued(turn, conversation, last)
+        for each in answers if results else ():
+            if each.wait.partition("/")[0] != turn:
+                raise InvalidField("This is a call of another turn.", field=each.field)
         returned: ReturnedResults | None = None
         if results:
             returned = await return_results(
@@ -241,7 +255,9 @@ class _Answer:
 
         return run
 
-    def _check_continued(self, turn: str, last: TurnRecord | None) -> None:
+    def _check_continued(
+        self, turn: str, conversation: Conversation, last: TurnRecord | None
+    ) -> None:
         """Check that results and decisions are of the conversation that the request names."""
         body, session = self._body, session_of(turn)
         named = body.previous_response_id
@@ -251,7 +267,7 @@ class _Answer:
             )
         if body.conversation_id not in (None, session):
             raise InvalidField("The results are of another conversation.", field="conversation")
-        if body.store is False and last is not None and last.number != 1:
+        if body.store is False and conversation.exists and (last is None or last.number != 1):
             raise InvalidField("The conversation of these results is stored.", field="store")
 
     def _new_stream(
@@ -352,8 +368,8 @@ class _Answer:
         stream = self._stream
         assert stream is not None  # noqa: S101 - see `give`
         stream.complete_at(time.time())
-        if self._body.store is not False or stream.paused:
-            return
+        if self._body.store is not False or stream.paused or self._keyed:
+            return  # with a key it is kept for repetitions, until it expires
         try:
             owner = await authenticated_owner(self._orchestrator, self._exchange)
             key = SessionKey(owner.tenant, owner.subject, stream.key.session)

@@ -38,6 +38,7 @@ __all__ = [
     "items_of",
     "own_tools",
     "replayed",
+    "response_keys",
     "response_stream",
 ]
 
@@ -118,7 +119,7 @@ async def find_items(
 ) -> dict[str, dict[str, Any]]:
     """The items of these ids that are the caller's, by their ids.
 
-    Each turn is read from the store, a few at a time.
+    Each turn is read from the store, a few at a time; all of them within the time for one call.
 
     Args:
         orchestrator: Has the store.
@@ -127,6 +128,7 @@ async def find_items(
 
     Raises:
         InvalidField: There are too many.
+        DeadlineExceeded: The store did not answer in time.
     """
     turns = {turn_of_item(each) for each in wanted} - {""}
     if len(turns) > orchestrator.settings.server.max_messages:
@@ -142,9 +144,11 @@ async def find_items(
         except TurnNotFound:
             return
         if isinstance(record, TurnRecord):
-            found.update((each["id"], each) for each in items_of(orchestrator, record))
+            items = items_of(orchestrator, record)
+            found.update((each["id"], each) for each in items if each["id"] in wanted)
 
-    await asyncio.gather(*map(read, turns))
+    async with call_limit(orchestrator):
+        await asyncio.gather(*map(read, turns))
     return found
 
 
@@ -156,7 +160,7 @@ def items_of(orchestrator: "Orchestrator", turn: TurnRecord) -> list[dict[str, A
         turn: The turn.
     """
     items: list[dict[str, Any]] = []
-    for key in _keys(turn):
+    for key in response_keys(turn):
         items += input_items(turn, key)
         stream = replayed(orchestrator, turn, key)
         stream.end()
@@ -218,8 +222,12 @@ def _contents(message: UserMessage) -> Iterator[dict[str, Any]]:
             yield {"type": "input_file", "file_id": each.id, "filename": each.name}
 
 
-def _keys(turn: TurnRecord) -> Iterator[ResponseKey]:
-    """The responses of a turn, in order."""
+def response_keys(turn: TurnRecord) -> Iterator[ResponseKey]:
+    """The responses of a turn, in order.
+
+    Args:
+        turn: The turn.
+    """
     yield ResponseKey(turn.id)
     for each in turn.journal.resumptions if turn.journal is not UNSET else ():
         if each.waited:
