@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import time
 import uuid
@@ -334,9 +335,55 @@ def test_an_approval_is_requested_and_given(client: Any, *, approve: bool) -> No
     assert client.responses.retrieve(second.id).output == second.output
     (taken,) = client.responses.input_items.list(second.id)
     assert (taken.type, taken.approve) == ("mcp_approval_response", approve)
-    late = refused(client.responses.create, model="open", input=[decision])
-    assert late[2] in ("call", "turn", "input[0].approval_request_id", None)
-    assert late[0] in (404, 409)
+
+
+def test_results_and_decisions_come_together_or_one_by_one(client: Any) -> None:
+    asked = script([["get_weather", {}], ["refund", {"order": order(), "amount": 50}]], "end")
+    tools = [WEATHER, OWN_TOOLS]
+    first = client.responses.create(model="open", input=asked, tools=tools)
+    call, approval = first.output
+    output = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
+    decision = {"type": "mcp_approval_response", "approval_request_id": approval.id}
+    decision |= {"approve": True}
+    other = client.responses.create(model="open", input=asked, tools=tools)
+    foreign = decision | {"approval_request_id": other.output[1].id}
+    assert refused(client.responses.create, model="open", input=[output, foreign], tools=tools) == (
+        422,
+        "invalid-field",
+        "input[1].approval_request_id",
+    )
+    alone = client.responses.create(model="open", input=[decision], tools=tools)
+    assert [each.type for each in alone.output] == ["function_call"]
+    both = [
+        client.responses.create(model="open", input=[output, decision], tools=tools)
+        for _ in range(2)
+    ]
+    assert both[0].output_text == "end"
+    assert len({first.id, alone.id, both[0].id}) == 3
+    assert plain(both[0]) == plain(both[1]) == plain(client.responses.retrieve(both[0].id))
+    assert plain(client.responses.retrieve(alone.id)) == plain(alone)
+    assert first.conversation is not None
+    pages = client.conversations.items.list(first.conversation.id, order="asc", limit=1)
+    listed = [each.type for each in itertools.islice(pages, 20)]
+    asked = ["message", "function_call", "mcp_approval_request", "mcp_approval_response"]
+    assert listed == [*asked, "function_call_output", "mcp_call", "message"]
+
+
+def test_a_decision_that_is_repeated_gets_the_same_response(client: Any) -> None:
+    asked = script([["refund", {"order": order(), "amount": 50}]], "end")
+    first = client.responses.create(model="open", input=asked, tools=[OWN_TOOLS])
+    decision = {"type": "mcp_approval_response", "approval_request_id": first.output[-1].id}
+    decided: Any = {"model": "open", "tools": [OWN_TOOLS]}
+    made = [
+        client.responses.create(input=[decision | {"approve": True}], **decided) for _ in range(2)
+    ]
+    assert made[0].id == made[1].id
+    assert plain(made[0]) == plain(made[1])
+    assert made[0].usage == made[1].usage
+    for other in ({"approve": False}, {"approve": True, "reason": "Because."}):
+        assert refused(client.responses.create, input=[decision | other], **decided)[2] == (
+            "input[0].approval_request_id"
+        )
 
 
 def test_a_client_that_does_not_know_approvals_gets_a_text(client: Any) -> None:

@@ -16,6 +16,7 @@ from msgspec import UNSET, structs
 
 from seawall.agents.calls import Emit
 from seawall.errors import (
+    AlreadyDecided,
     InvalidField,
     Problem,
     ServerStopping,
@@ -40,8 +41,10 @@ from seawall.hosts.http.client_calls import (
     return_results,
 )
 from seawall.hosts.http.conversations import (
+    Answer,
     Conversation,
     decide_calls,
+    decided_before,
     has_key,
     open_conversation,
     still_waiting,
@@ -54,6 +57,7 @@ from seawall.hosts.http.responses_stream import SILENT, ResponseStream
 from seawall.hosts.http.responses_turns import earlier_calls, find_items, own_tools
 from seawall.hosts.http.sessions import authenticated_owner, erase_session
 from seawall.hosts.http.turns import EVENT_STREAM, check_capacity, run_turn, while_connected
+from seawall.pipeline.replay import attempt_offset
 from seawall.requests import session_of
 from seawall.turn import AnswerOptions, SessionKey, TurnRecord, TurnRequest
 
@@ -206,9 +210,6 @@ class _Answer:
         conversation = await open_conversation(orchestrator, self._exchange, session)
         last = conversation.last if conversation.last and conversation.last.id == turn else None
         self._check_continued(turn, conversation, last)
-        for each in answers if results else ():
-            if each.wait.partition("/")[0] != turn:
-                raise InvalidField("This is a call of another turn.", field=each.field)
         returned: ReturnedResults | None = None
         if results:
             returned = await return_results(
@@ -216,18 +217,8 @@ class _Answer:
             )
         decided = {each.wait.partition("/")[2] for each in answers}
         if answers:
-            _, after = await decide_calls(orchestrator, conversation, answers)
-            if returned is None:
-                assert last is not None  # noqa: S101 - or there was nothing to decide
-                returned = ReturnedResults(
-                    turn=turn,
-                    session=session,
-                    attempt=turn_key(turn, after).attempt,
-                    agent=last.agent,
-                    after=after,
-                    before=last.usage,
-                    calls=frozenset(),
-                )
+            decisions = await self._decide(conversation, answers)
+            returned = returned or decisions
         assert returned is not None  # noqa: S101 - there are results or answers
         followed = structs.replace(returned, calls=returned.calls | decided)
         calls = earlier_calls(last) if last is not None else {}
@@ -255,11 +246,39 @@ class _Answer:
 
         return run
 
+    async def _decide(
+        self, conversation: Conversation, answers: tuple[Answer, ...]
+    ) -> ReturnedResults:
+        """Decide about calls, or find where the turn continued after the same decisions."""
+        try:
+            turn, after = await decide_calls(self._orchestrator, conversation, answers)
+        except (AlreadyDecided, TurnNotFound) as problem:
+            resumed, last = decided_before(conversation, answers), conversation.last
+            if resumed is None or last is None:
+                raise type(problem)(problem.detail, field=answers[0].field) from problem
+            turn, after, before = last.id, attempt_offset(resumed.attempt), resumed.usage
+        else:
+            last = conversation.last
+            assert last is not None  # noqa: S101 - or there was nothing to decide
+            before = last.usage
+        return ReturnedResults(
+            turn=turn,
+            session=conversation.session,
+            attempt=turn_key(turn, after).attempt,
+            agent=last.agent,
+            after=after,
+            before=before,
+            calls=frozenset(),
+        )
+
     def _check_continued(
         self, turn: str, conversation: Conversation, last: TurnRecord | None
     ) -> None:
         """Check that results and decisions are of the conversation that the request names."""
         body, session = self._body, session_of(turn)
+        for each in self._asked.answers:
+            if each.wait.partition("/")[0] != turn:
+                raise InvalidField("This is a call of another turn.", field=each.field)
         named = body.previous_response_id
         if named is not None and response_key(named, "previous_response_id").turn != turn:
             raise InvalidField(

@@ -9,6 +9,7 @@ from msgspec import UNSET
 from seawall.agents import HAND_OFF
 from seawall.errors import InvalidField, Problem, TurnNotFound, problem_from
 from seawall.hosts.http.client_calls import public_call_id
+from seawall.hosts.http.conversations import resumed_with
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.responses_body import DEFAULTS
 from seawall.hosts.http.responses_ids import ResponseKey, approval_id, turn_of_item
@@ -155,17 +156,19 @@ async def find_items(
 def items_of(orchestrator: "Orchestrator", turn: TurnRecord) -> list[dict[str, Any]]:
     """All items of a turn, oldest first: those of its requests, and of its responses.
 
+    A call that the turn has paused for more than once is one item.
+
     Args:
         orchestrator: Whose agents it is of.
         turn: The turn.
     """
-    items: list[dict[str, Any]] = []
+    items: dict[str, dict[str, Any]] = {}
     for key in response_keys(turn):
-        items += input_items(turn, key)
         stream = replayed(orchestrator, turn, key)
         stream.end()
-        items += stream.response()["output"]
-    return items
+        for each in (*input_items(turn, key), *stream.response()["output"]):
+            items.setdefault(each["id"], each)
+    return list(items.values())
 
 
 def input_items(turn: TurnRecord, key: ResponseKey) -> Iterator[dict[str, Any]]:
@@ -192,6 +195,8 @@ def input_items(turn: TurnRecord, key: ResponseKey) -> Iterator[dict[str, Any]]:
         request = each.request
         if request is None or request.decision is None or each.call not in waited:
             continue
+        if resumed_with(turn, {each.call}) != resumed:
+            continue  # it was decided later; the turn has paused for it again
         if request.kind == "client":
             call = public_call_id(each.id)
             yield {
