@@ -485,6 +485,8 @@ def test_a_response_is_cancelled(client: Any) -> None:
     )
     assert client.responses.cancel(first.id).status == "cancelled"
     assert client.responses.retrieve(first.id).status == "cancelled"
+    *_, last = client.responses.retrieve(first.id, stream=True)
+    assert last.response.status == "cancelled"
     done = client.responses.create(model="open", input="hi")
     assert client.responses.cancel(done.id).output == done.output
 
@@ -498,6 +500,11 @@ def test_a_failed_background_response_says_why(client: Any) -> None:
     assert shown.status == "failed"
     assert shown.error is not None
     assert (shown.error.code, shown.error.message) == ("upstream-failed", "The model failed.")
+    for known in (-1, 1, 500):
+        resumed = client.responses.retrieve(first.id, stream=True, starting_after=max(known, 0))
+        *_, last = resumed
+        assert (last.type, last.response.error.code) == ("response.failed", "upstream-failed")
+        assert last.sequence_number > known
 
 
 def test_a_failure_ends_a_stream(client: Any) -> None:

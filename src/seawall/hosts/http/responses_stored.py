@@ -227,6 +227,10 @@ async def _follow(
     found = await find_turn(orchestrator, owner, key)
     turn = found if isinstance(found, TurnRecord) else None
     stream = response_stream(orchestrator, key, turn, after)
+    if isinstance(found, Problem):  # of its events nothing is stored
+        await exchange.start(200, EVENT_STREAM)
+        await exchange.end(stream.begin() + stream.fail(found))
+        return
 
     async def forward() -> None:
         begun = stream.begin() if key.attempt else b""
