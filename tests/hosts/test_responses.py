@@ -808,7 +808,7 @@ def test_the_same_key_continues_the_same_response_once(client: Any, *, waits: bo
         ({"store": False, "conversation": "c"}, "conversation"),
         ({"include": ["message.output_text.logprobs"]}, "include[0]"),
         ({"top_logprobs": 3}, "top_logprobs"),
-        ({"truncation": "disabled"}, "truncation"),
+        ({"truncation": "other"}, "truncation"),
         ({"service_tier": "flex"}, "service_tier"),
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"max_tool_calls": 3}, "max_tool_calls"),

@@ -50,7 +50,7 @@ def bound_responses(schemas: dict[str, Schema], settings: ServerSettings) -> Non
         fields[name] = {"enum": [None, {}]}
     fields["context_management"] = {"enum": [None, []]}
     fields["top_logprobs"] = {"enum": [None, 0]}
-    fields["truncation"] = {"enum": [None, "auto"]}
+    fields["truncation"] = {"enum": [None, "auto", "disabled"]}
     fields["service_tier"] = {"enum": [None, "auto", "default"]}
     fields = schemas["ConversationBody"]["properties"]
     fields["items"] = _nullable({"type": "array", "maxItems": 0})

@@ -51,7 +51,7 @@ _UNSUPPORTED_FIELDS: tuple[tuple[str, tuple[object, ...], str], ...] = (
     ("moderation", (None,), "Moderation is not offered."),
     ("prompt", (None,), f"Prompt templates are not offered. {_OF_AGENT}"),
     ("top_logprobs", (None, 0), "Log probabilities are not offered."),
-    ("truncation", (None, "auto"), "The agent's window decides what its model reads."),
+    ("truncation", (None, "auto", "disabled"), "The agent's window decides what its model reads."),
     ("service_tier", (None, "auto", "default"), _OF_MODEL),
 )
 SERVER_LABEL = "seawall"
