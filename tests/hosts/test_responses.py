@@ -365,8 +365,12 @@ def test_results_and_decisions_come_together_or_one_by_one(client: Any) -> None:
     assert first.conversation is not None
     pages = client.conversations.items.list(first.conversation.id, order="asc", limit=1)
     listed = [each.type for each in itertools.islice(pages, 20)]
-    asked = ["message", "function_call", "mcp_approval_request", "mcp_approval_response"]
-    assert listed == [*asked, "function_call_output", "mcp_call", "message"]
+    requested = ["message", "function_call", "mcp_approval_request", "mcp_approval_response"]
+    assert listed == [*requested, "function_call_output", "mcp_call", "message"]
+    one = client.conversations.items.retrieve
+    named: Any = {"conversation_id": first.conversation.id}
+    assert one(approval.id, **named).model_dump() == approval.model_dump()
+    assert refused(one, item_id="msg_other", **named) == (404, "not-found", "item_id")
 
 
 def test_a_decision_that_is_repeated_gets_the_same_response(client: Any) -> None:
