@@ -328,7 +328,7 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
         named: Whether the client has chosen the session's id, also that of a new one.
         attachments: Files that were sent with the message.
         stored: Whether a new session is kept as long as any other. One that is not, and that its
-            host does not delete, expires within an hour.
+            host does not delete, expires an hour later, unless an effect has to be reconciled.
     """
 
     id: str

@@ -639,15 +639,22 @@ def test_what_is_not_stored_expires_though_nobody_deletes_it(
     headers = {"idempotency-key": order()}
     made = client.responses.create(model="open", input="x", store=False, extra_headers=headers)
     kept = client.responses.create(model="open", input="x")
-    steps = ([["refund", {"order": order(), "amount": 5}]], "FAIL")
-    asked: Any = {"model": "open", "input": script(*steps), "store": False}
-    assert refused(client.responses.create, **asked)[0] == 502
-    caller = {"authorization": "Bearer sw_ann"}
-    (interrupted,) = httpx2.get(f"{server.url}/v1/sessions?limit=1", headers=caller).json()[
-        "sessions"
-    ]
-    assert interrupted["expires_at"] - time.time() <= 3_600
     assert seconds_kept(server, made.id) <= 3_600 < seconds_kept(server, kept.id)
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_of_what_failed_only_an_effect_to_reconcile_is_kept_long(
+    client: Any, server: ServerProcess, *, unknown: bool
+) -> None:
+    effect = (
+        ["lose", {"order": order()}] if unknown else ["refund", {"order": order(), "amount": 5}]
+    )
+    asked: Any = {"model": "open", "input": script([effect], "FAIL"), "store": False}
+    code = "effect-unknown" if unknown else "upstream-failed"
+    assert refused(client.responses.create, **asked)[1] == code
+    caller = {"authorization": "Bearer sw_ann"}
+    newest = httpx2.get(f"{server.url}/v1/sessions?limit=1", headers=caller).json()["sessions"]
+    assert (newest[0]["expires_at"] - time.time() > 3_600) == unknown
 
 
 def session_of(server: ServerProcess, response: str) -> dict[str, Any]:

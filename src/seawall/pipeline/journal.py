@@ -365,7 +365,9 @@ class TurnJournal:
         requests = [each.request for each in waiting if each.request is not None]
         expiries = [each.expires_at for each in requests]
         job = origin.job
-        kept = self._context.request.kept_seconds(self._ports.sessions.ttl_seconds)
+        kept = self._ports.sessions.ttl_seconds
+        if ends and all(each.status != "unknown" for each in self.effects):
+            kept = self._context.request.kept_seconds(kept)
         return JournalWrite(
             key=origin.key,
             turn=record,
