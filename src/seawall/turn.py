@@ -242,6 +242,7 @@ class Usage(Struct, frozen=True):
 
 _COUNTS = Usage.__struct_fields__
 _MOST_TOKENS = 10**9
+_UNSTORED_SECONDS = 3_600.0
 
 
 def _sane(count: object) -> int:
@@ -326,6 +327,8 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
         options: None to leave everything to the agent.
         named: Whether the client has chosen the session's id, also that of a new one.
         attachments: Files that were sent with the message.
+        stored: Whether a new session is kept as long as any other. One that is not, and that its
+            host does not delete, expires an hour later, unless an effect has to be reconciled.
     """
 
     id: str
@@ -340,11 +343,20 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     options: AnswerOptions | None = None
     named: bool = False
     attachments: tuple[Attachment, ...] = ()
+    stored: bool = True
 
     @property
     def message(self) -> UserMessage:
         """The user's message."""
         return UserMessage(self.text, self.attachments)
+
+    def kept_seconds(self, configured: float) -> float:
+        """How long the session is kept after the turn.
+
+        Args:
+            configured: The same for sessions that are stored.
+        """
+        return configured if self.stored else min(configured, _UNSTORED_SECONDS)
 
 
 class Question(Struct, frozen=True, omit_defaults=True):

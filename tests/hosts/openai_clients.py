@@ -8,6 +8,7 @@ import asyncio
 import base64
 import inspect
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from pydantic import BaseModel
 
 URL, KEY = sys.argv[1:3]
 MODEL = "shop"
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it fetches prices when it is imported
 
 
 class Person(BaseModel):
@@ -213,7 +215,7 @@ class Agents:
         import agents
 
         agents.set_tracing_disabled(True)
-        client = openai.AsyncOpenAI(base_url=URL, api_key=KEY, max_retries=0)
+        self.client = client = openai.AsyncOpenAI(base_url=URL, api_key=KEY, max_retries=0)
         self.agents = agents
         kind = agents.OpenAIChatCompletionsModel if api == "chat" else agents.OpenAIResponsesModel
         self.model = kind(model=MODEL, openai_client=client)
@@ -268,10 +270,16 @@ class Agents:
 
 
 class AgentsResponses(Agents):
-    """`openai-agents` over responses."""
+    """`openai-agents` over responses; it names the conversation, which has the history."""
 
     def __init__(self) -> None:
         super().__init__("responses")
+
+    async def history(self) -> Any:
+        conversation = await self.client.conversations.create()
+        agent, run = self._agent(), self.agents.Runner.run
+        await run(agent, "one", conversation_id=conversation.id)
+        return (await run(agent, "history", conversation_id=conversation.id)).final_output
 
 
 class LangChain:
@@ -441,16 +449,120 @@ class LiteLLM:
         return self._ask([user("hi")]).usage.total_tokens
 
 
+class LlamaIndexResponses:
+    """LlamaIndex' `OpenAIResponses`."""
+
+    def __init__(self) -> None:
+        from llama_index.core.llms import ChatMessage
+        from llama_index.core.tools import FunctionTool
+        from llama_index.llms.openai import OpenAIResponses
+
+        self.message = ChatMessage
+        self.tool = FunctionTool.from_defaults(get_weather)
+        self.llm = OpenAIResponses(
+            model=MODEL,
+            api_base=URL,
+            api_key=KEY,
+            max_retries=0,
+            context_window=32_768,  # it has a table of OpenAI's models only
+        )
+
+    def text(self) -> Any:
+        return self.llm.chat([self.message(role="user", content="hi")]).message.content
+
+    def stream(self) -> Any:
+        asked = [self.message(role="user", content="hi there")]
+        return [each.delta for each in self.llm.stream_chat(asked) if each.delta]
+
+    def history(self) -> Any:
+        asked = [self.message(**each) for each in DIALOGUE]
+        return self.llm.chat(asked).message.content
+
+    def tools(self) -> Any:
+        asked = [self.message(role="user", content="weather in Oslo and Rome")]
+        made = self.llm.chat_with_tools(
+            [self.tool], chat_history=asked, allow_parallel_tool_calls=True
+        )
+        asked.append(made.message)
+        asked += [
+            self.message(
+                role="tool",
+                content=get_weather(**each.tool_kwargs),
+                additional_kwargs={"call_id": each.tool_id},
+            )
+            for each in self.llm.get_tool_calls_from_response(made)
+        ]
+        return self.llm.chat_with_tools([self.tool], chat_history=asked).message.content
+
+    def structured(self) -> Any:
+        from llama_index.core.prompts import PromptTemplate
+
+        return self.llm.structured_predict(Person, PromptTemplate("person"))
+
+    def image(self) -> Any:
+        from llama_index.core.llms import ImageBlock, TextBlock
+
+        image = ImageBlock(image=base64.b64decode(PNG), image_mimetype="image/png")
+        asked = self.message(role="user", blocks=[TextBlock(text="look"), image])
+        return self.llm.chat([asked]).message.content
+
+
 class LiteLLMResponses:
     """`litellm` over responses."""
 
-    def text(self) -> Any:
+    def __init__(self) -> None:
         import litellm
 
-        made = litellm.responses(
-            input="hi", model=f"openai/{MODEL}", api_base=URL, api_key=KEY, max_retries=0
-        )
-        return made.output_text
+        litellm.suppress_debug_info = True
+        self.litellm = litellm
+        self.tool = {"type": "function", **WEATHER["function"]}
+        self.common = {
+            "model": f"openai/{MODEL}",
+            "api_base": URL,
+            "api_key": KEY,
+            "max_retries": 0,
+        }
+
+    def _ask(self, given: Any, **more: Any) -> Any:
+        return self.litellm.responses(input=given, **self.common, **more)
+
+    def text(self) -> Any:
+        return self._ask("hi").output_text
+
+    def stream(self) -> Any:
+        events = self._ask("hi there", stream=True)
+        return [each.delta for each in events if each.type == "response.output_text.delta"]
+
+    def history(self) -> Any:
+        first = self._ask("one")
+        return self._ask("history", previous_response_id=first.id).output_text
+
+    def tools(self) -> Any:
+        made = self._ask("weather in Oslo and Rome", tools=[self.tool])
+        results = [
+            {
+                "type": "function_call_output",
+                "call_id": each.call_id,
+                "output": get_weather(**json.loads(each.arguments)),
+            }
+            for each in made.output
+            if each.type == "function_call"
+        ]
+        more = {"tools": [self.tool], "previous_response_id": made.id}
+        return self._ask(results, **more).output_text
+
+    def structured(self) -> Any:
+        return Person.model_validate_json(self._ask("person", text_format=Person).output_text)
+
+    def image(self) -> Any:
+        parts = [
+            {"type": "input_text", "text": "look"},
+            {"type": "input_image", "image_url": IMAGE, "detail": "auto"},
+        ]
+        return self._ask([{"role": "user", "content": parts}]).output_text
+
+    def usage(self) -> Any:
+        return self._ask("hi").usage.total_tokens
 
 
 class Instructor:
@@ -579,6 +691,7 @@ CLIENTS: dict[str, type] = {
     "langchain-openai": LangChain,
     "langchain-openai (responses)": LangChainResponses,
     "llama-index": LlamaIndex,
+    "llama-index (responses)": LlamaIndexResponses,
     "litellm": LiteLLM,
     "litellm (responses)": LiteLLMResponses,
     "instructor": Instructor,

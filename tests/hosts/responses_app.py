@@ -9,7 +9,7 @@ from seawall.models import ModelRequest
 from seawall.models.scripted import ScriptedModel
 from seawall.tools.policy import Approval
 from seawall.turn import ToolCall, ToolMessage, UserMessage
-from tests.hosts.effect_tools import answer, done, grant, refund
+from tests.hosts.effect_tools import answer, done, grant, lose, refund
 
 CONFIGURATION = """
 [models.default]
@@ -17,7 +17,7 @@ base_url = "http://127.0.0.1:9/v1"
 model = "none"
 [agents.open]
 instructions = "Help."
-tools = ["refund", "grant", "done", "wait"]
+tools = ["refund", "grant", "lose", "done", "wait"]
 client_tools = true
 client_instructions = "append"
 [agents.closed]
@@ -55,5 +55,6 @@ app = Orchestrator(parse_settings(CONFIGURATION, environment=os.environ))
 app.model("default", ScriptedModel(reply))
 app.tool(refund, mutating=True, approve="amount > 10", redact=("card",))
 app.tool(grant, mutating=True, approve=Approval(role="manager"))
+app.tool(lose, mutating=True)
 app.tool(done)
 app.tool(wait)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 import json
 import time
 import uuid
@@ -334,9 +335,59 @@ def test_an_approval_is_requested_and_given(client: Any, *, approve: bool) -> No
     assert client.responses.retrieve(second.id).output == second.output
     (taken,) = client.responses.input_items.list(second.id)
     assert (taken.type, taken.approve) == ("mcp_approval_response", approve)
-    late = refused(client.responses.create, model="open", input=[decision])
-    assert late[2] in ("call", "turn", "input[0].approval_request_id", None)
-    assert late[0] in (404, 409)
+
+
+def test_results_and_decisions_come_together_or_one_by_one(client: Any) -> None:
+    asked = script([["get_weather", {}], ["refund", {"order": order(), "amount": 50}]], "end")
+    tools = [WEATHER, OWN_TOOLS]
+    first = client.responses.create(model="open", input=asked, tools=tools)
+    call, approval = first.output
+    output = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
+    decision = {"type": "mcp_approval_response", "approval_request_id": approval.id}
+    decision |= {"approve": True}
+    other = client.responses.create(model="open", input=asked, tools=tools)
+    foreign = decision | {"approval_request_id": other.output[1].id}
+    assert refused(client.responses.create, model="open", input=[output, foreign], tools=tools) == (
+        422,
+        "invalid-field",
+        "input[1].approval_request_id",
+    )
+    alone = client.responses.create(model="open", input=[decision], tools=tools)
+    assert [each.type for each in alone.output] == ["function_call"]
+    both = [
+        client.responses.create(model="open", input=[output, decision], tools=tools)
+        for _ in range(2)
+    ]
+    assert both[0].output_text == "end"
+    assert len({first.id, alone.id, both[0].id}) == 3
+    assert plain(both[0]) == plain(both[1]) == plain(client.responses.retrieve(both[0].id))
+    assert plain(client.responses.retrieve(alone.id)) == plain(alone)
+    assert first.conversation is not None
+    pages = client.conversations.items.list(first.conversation.id, order="asc", limit=1)
+    listed = [each.type for each in itertools.islice(pages, 20)]
+    requested = ["message", "function_call", "mcp_approval_request", "mcp_approval_response"]
+    assert listed == [*requested, "function_call_output", "mcp_call", "message"]
+    one = client.conversations.items.retrieve
+    named: Any = {"conversation_id": first.conversation.id}
+    assert one(approval.id, **named).model_dump() == approval.model_dump()
+    assert refused(one, item_id="msg_other", **named) == (404, "not-found", "item_id")
+
+
+def test_a_decision_that_is_repeated_gets_the_same_response(client: Any) -> None:
+    asked = script([["refund", {"order": order(), "amount": 50}]], "end")
+    first = client.responses.create(model="open", input=asked, tools=[OWN_TOOLS])
+    decision = {"type": "mcp_approval_response", "approval_request_id": first.output[-1].id}
+    decided: Any = {"model": "open", "tools": [OWN_TOOLS]}
+    made = [
+        client.responses.create(input=[decision | {"approve": True}], **decided) for _ in range(2)
+    ]
+    assert made[0].id == made[1].id
+    assert plain(made[0]) == plain(made[1])
+    assert made[0].usage == made[1].usage
+    for other in ({"approve": False}, {"approve": True, "reason": "Because."}):
+        assert refused(client.responses.create, input=[decision | other], **decided)[2] == (
+            "input[0].approval_request_id"
+        )
 
 
 def test_a_client_that_does_not_know_approvals_gets_a_text(client: Any) -> None:
@@ -438,6 +489,8 @@ def test_a_response_is_cancelled(client: Any) -> None:
     )
     assert client.responses.cancel(first.id).status == "cancelled"
     assert client.responses.retrieve(first.id).status == "cancelled"
+    *_, last = client.responses.retrieve(first.id, stream=True)
+    assert last.response.status == "cancelled"
     done = client.responses.create(model="open", input="hi")
     assert client.responses.cancel(done.id).output == done.output
 
@@ -451,6 +504,11 @@ def test_a_failed_background_response_says_why(client: Any) -> None:
     assert shown.status == "failed"
     assert shown.error is not None
     assert (shown.error.code, shown.error.message) == ("upstream-failed", "The model failed.")
+    for known in (-1, 1, 500):
+        resumed = client.responses.retrieve(first.id, stream=True, starting_after=max(known, 0))
+        *_, last = resumed
+        assert (last.type, last.response.error.code) == ("response.failed", "upstream-failed")
+        assert last.sequence_number > known
 
 
 def test_a_failure_ends_a_stream(client: Any) -> None:
@@ -500,6 +558,7 @@ def test_deletion(client: Any) -> None:
     assert refused(client.responses.retrieve, response_id=first.id)[0] == 404
     assert refused(client.responses.delete, response_id=first.id)[0] == 404
     kept = client.responses.create(model="open", input="one")
+    assert refused(client.responses.delete, response_id=f"{kept.id}.7")[0] == 404
     second = client.responses.create(model="open", input="two", previous_response_id=kept.id)
     for each in (kept, second):
         assert refused(client.responses.delete, response_id=each.id)[:2] == (
@@ -531,6 +590,84 @@ def test_a_turn_that_waits_is_stored_until_it_is_done(client: Any) -> None:
     second = client.responses.create(model="open", input=items, tools=[WEATHER], store=False)
     assert second.output_text == "The tool says: sunny"
     assert refused(client.responses.retrieve, response_id=first.id)[0] == 404
+
+
+def test_the_first_of_two_responses_is_not_deleted(client: Any) -> None:
+    first = client.responses.create(model="open", input="weather?", tools=[WEATHER])
+    output: Any = {"type": "function_call_output", "call_id": first.output[0].call_id}
+    second = client.responses.create(
+        model="open", input=[output | {"output": "rain"}], tools=[WEATHER]
+    )
+    assert refused(client.responses.delete, response_id=first.id)[:2] == (409, "session-conflict")
+    assert client.responses.retrieve(second.id).output == second.output
+
+
+def test_results_of_a_stored_conversation_do_not_delete_it(client: Any) -> None:
+    first = client.responses.create(model="open", input="weather?", tools=[WEATHER])
+    call = first.output[0].model_dump(include={"type", "call_id", "name", "arguments"})
+    output: Any = {"type": "function_call_output", "call_id": call["call_id"], "output": "rain"}
+    second = client.responses.create(model="open", input=[output], tools=[WEATHER])
+    third = client.responses.create(model="open", input="x", previous_response_id=second.id)
+    items = [{"role": "user", "content": "weather?"}, call, output]
+    assert refused(client.responses.create, model="open", input=items, store=False)[2] == "store"
+    assert client.responses.retrieve(third.id).output == third.output
+
+
+@pytest.mark.parametrize("way", ["json", "stream", "after a failure"])
+def test_an_effect_happens_once_though_nothing_is_stored(
+    client: Any, server: ServerProcess, way: str
+) -> None:
+    effect = [["refund", {"order": order(), "amount": 5}]]
+    steps = [effect, "FAIL"] if way == "after a failure" else [effect, "ok"]
+    asked: Any = {"model": "open", "input": script(*steps), "store": False}
+    asked |= {"stream": way == "stream", "extra_headers": {"idempotency-key": order()}}
+    if way == "after a failure":
+        assert refused(client.responses.create, **asked)[0] == 502
+    made = []
+    for _ in range(2):
+        answer = client.responses.create(**asked)
+        made.append(list(answer)[-1].response if way == "stream" else answer)
+    assert [each.status for each in made] == ["completed"] * 2
+    assert made[0].id == made[1].id
+    (turn,) = session_of(server, made[0].id)["turns"]
+    assert [each["status"] for each in turn["effects"]] == ["done"]
+
+
+def test_what_is_not_stored_expires_though_nobody_deletes_it(
+    client: Any, server: ServerProcess
+) -> None:
+    headers = {"idempotency-key": order()}
+    made = client.responses.create(model="open", input="x", store=False, extra_headers=headers)
+    kept = client.responses.create(model="open", input="x")
+    assert seconds_kept(server, made.id) <= 3_600 < seconds_kept(server, kept.id)
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+def test_of_what_failed_only_an_effect_to_reconcile_is_kept_long(
+    client: Any, server: ServerProcess, *, unknown: bool
+) -> None:
+    effect = (
+        ["lose", {"order": order()}] if unknown else ["refund", {"order": order(), "amount": 5}]
+    )
+    asked: Any = {"model": "open", "input": script([effect], "FAIL"), "store": False}
+    code = "effect-unknown" if unknown else "upstream-failed"
+    assert refused(client.responses.create, **asked)[1] == code
+    caller = {"authorization": "Bearer sw_ann"}
+    newest = httpx2.get(f"{server.url}/v1/sessions?limit=1", headers=caller).json()["sessions"]
+    assert (newest[0]["expires_at"] - time.time() > 3_600) == unknown
+
+
+def session_of(server: ServerProcess, response: str) -> dict[str, Any]:
+    session = response.removeprefix("resp_").partition(".")[0]
+    headers = {"authorization": "Bearer sw_ann"}
+    shown: dict[str, Any] = httpx2.get(
+        f"{server.url}/v1/sessions/{session}", headers=headers
+    ).json()
+    return shown
+
+
+def seconds_kept(server: ServerProcess, response: str) -> float:
+    return float(session_of(server, response)["expires_at"]) - time.time()
 
 
 @pytest.fixture(scope="module")
@@ -625,6 +762,18 @@ def test_the_same_key_returns_the_first_response(client: Any) -> None:
     assert next(iter(streamed)).response.id == made[0].id
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_same_key_continues_the_same_response_once(client: Any, *, waits: bool) -> None:
+    first = client.responses.create(model="open", input="x")
+    asked: Any = {"model": "open", "input": "weather?", "previous_response_id": first.id}
+    asked |= {"extra_headers": {"idempotency-key": order()}, "tools": [WEATHER] if waits else []}
+    made = [client.responses.create(**asked) for _ in range(2)]
+    assert made[0].id == made[1].id
+    assert made[0].output == made[1].output
+    asked["extra_headers"] = {"idempotency-key": order()}
+    assert refused(client.responses.create, **asked)[:2] == (409, "session-conflict")
+
+
 @pytest.mark.parametrize(
     ("given", "field"),
     [
@@ -664,11 +813,13 @@ def test_the_same_key_returns_the_first_response(client: Any) -> None:
         ({"conversation": "not a name"}, "conversation"),
         ({"conversation": {}}, "conversation.id"),
         ({"previous_response_id": "x"}, "previous_response_id"),
+        ({"conversation": "c", "input": [{"id": "msg_other.0-1"}]}, "input[0].id"),
+        ({"conversation": "c", "input": [{"id": "unknown"}]}, "input[0].id"),
         ({"store": False, "background": True}, "background"),
         ({"store": False, "conversation": "c"}, "conversation"),
         ({"include": ["message.output_text.logprobs"]}, "include[0]"),
         ({"top_logprobs": 3}, "top_logprobs"),
-        ({"truncation": "disabled"}, "truncation"),
+        ({"truncation": "other"}, "truncation"),
         ({"service_tier": "flex"}, "service_tier"),
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"max_tool_calls": 3}, "max_tool_calls"),

@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from typing import Annotated, Any
 
 import msgspec
@@ -104,3 +105,20 @@ def test_no_whole_number_is_rounded_on_its_way_through_a_float(written: str) -> 
         for form in (str(whole), f'"{whole}"'):
             taken = decode_arguments(f'{{"number": {form}, "x": "1234567890123456.5"}}', kind)
             assert taken == kind(whole)
+
+
+@pytest.mark.parametrize("filler", ["1", "1234567890123456 ", "1."])
+def test_long_numbers_are_searched_for_in_linear_time(filler: str) -> None:
+    name = filler * (60_000 // len(filler))
+    began = time.process_time()
+    assert decode_arguments(json.dumps({"name": name}), Arguments).name == name
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("text", ["9007199254740993.0", "9007199254740993e0"])
+def test_a_whole_number_that_a_decimal_cannot_say_is_refused(text: str) -> None:
+    class Large(msgspec.Struct):
+        count: int
+
+    with pytest.raises(msgspec.ValidationError):
+        decode_arguments(f'{{"count": {text}}}', Large)

@@ -271,7 +271,7 @@ async def _finish(source: _JournalSource, answer: Answer) -> None:
             source.route,
             answer,
             state=stored_notes(state, source.window),
-            ttl_seconds=ports.sessions.ttl_seconds,
+            ttl_seconds=context.request.kept_seconds(ports.sessions.ttl_seconds),
         )
         opened.lease.stop_renewing()
         await _store(ports, context, commit)

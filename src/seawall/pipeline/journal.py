@@ -365,6 +365,9 @@ class TurnJournal:
         requests = [each.request for each in waiting if each.request is not None]
         expiries = [each.expires_at for each in requests]
         job = origin.job
+        kept = self._ports.sessions.ttl_seconds
+        if ends and all(each.status != "unknown" for each in self.effects):
+            kept = self._context.request.kept_seconds(kept)
         return JournalWrite(
             key=origin.key,
             turn=record,
@@ -374,7 +377,7 @@ class TurnJournal:
             state=stored_notes(self._state, self.window)
             if status in ("completed", "interrupted")
             else None,
-            expires_at=max(now + self._ports.sessions.ttl_seconds, *expiries, 0.0),
+            expires_at=max(now + kept, *expiries, 0.0),
             idempotency_key=self._context.request.idempotency_key,
             fingerprint=origin.fingerprint,
             opened_at=origin.session.created_at if origin.session else None,

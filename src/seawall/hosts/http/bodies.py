@@ -39,9 +39,10 @@ _json_text = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)).difference(b"[]{}"))
 _STEPS = [(each in b"[{") - (each in b"]}") for each in range(256)]
 
-_where = re.compile(r" - at `\$\.?(.+)`$")
-_unknown = re.compile(r"unknown field `(.+?)`")
-_missing = re.compile(r"missing required field `(.+?)`")
+_WHERE = " - at `$"
+_NAMED = ("Object contains unknown field `", "Object missing required field `")
+_MAX_NAME_CHARACTERS = 200
+_surrogate = re.compile("[\ud800-\udfff]")
 _identifier = re.compile(IDENTIFIER_PATTERN[:-1] + r"\Z")
 _key = re.compile(KEY_PATTERN[:-1] + r"\Z")
 
@@ -221,14 +222,26 @@ def identifier(value: str | None, field: str) -> str | None:
 
 
 def field_error(message: str) -> InvalidField:
-    """Extract the field from a message of msgspec."""
-    where = _where.search(message)
-    path = where[1] if where else ""
-    named = _unknown.search(message) or _missing.search(message)
-    if named:
-        path = f"{path}.{named[1]}" if path else named[1]
-    detail = message[: where.start()] if where else message
+    """Extract the field from a message of msgspec.
+
+    The message repeats names that the client has chosen, so it is not searched by patterns.
+    """
+    detail, mark, where = message.rpartition(_WHERE)
+    if not mark or (detail.startswith(_NAMED) and detail.count("`") == 1):  # it is in a name
+        detail, where = message, ""
+    path = where.removesuffix("`").removeprefix(".")
+    for before in _NAMED:
+        if detail.startswith(before):
+            name = detail.removeprefix(before).partition("`")[0]
+            if len(name) > _MAX_NAME_CHARACTERS:
+                name = name[:_MAX_NAME_CHARACTERS] + "…"
+            path = f"{path}.{name}" if path else name
+            detail = f"{before}{name}`"
     return InvalidField(f"{detail}.", field=path or None)
+
+
+_Place = tuple["_Place | None", str]
+"""Where a value is: the place of what it is in, and its own name there."""
 
 
 def _lone_surrogate(body: bytes) -> str:
@@ -242,13 +255,24 @@ def _lone_surrogate(body: bytes) -> str:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return ""
-    pending: list[tuple[str, object]] = [("", value)]
+    pending: list[tuple[_Place | None, object]] = [(None, value)]
     while pending:
-        path, value = pending.pop()
-        if isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value):
-            return path or "body"
+        place, value = pending.pop()
+        if isinstance(value, str) and _surrogate.search(value):
+            return _path(place)
         if isinstance(value, dict):
-            pending += [(f"{path}.{key}".lstrip("."), each) for key, each in value.items()]
+            if any(map(_surrogate.search, value)):
+                return _path(place)
+            pending += [((place, f".{key}"), each) for key, each in value.items()]
         elif isinstance(value, list):
-            pending += [(f"{path}[{index}]", each) for index, each in enumerate(value)]
+            pending += [((place, f"[{index}]"), each) for index, each in enumerate(value)]
     return ""
+
+
+def _path(place: _Place | None) -> str:
+    """The path of a place; only the beginning of a long one."""
+    names: list[str] = []
+    while place is not None:
+        place, name = place
+        names.append(name[:_MAX_NAME_CHARACTERS])
+    return "".join(reversed(names)).removeprefix(".")[:_MAX_NAME_CHARACTERS] or "body"

@@ -15,7 +15,7 @@ from msgspec import UNSET, Struct
 from seawall.agents.options import check_client_options
 from seawall.errors import AlreadyDecided, InvalidField, Problem, TurnNotFound, UnknownAgent
 from seawall.events import ApprovalRequested, Event, TurnPaused
-from seawall.hosts.http.conversations import next_attempt
+from seawall.hosts.http.conversations import next_attempt, resumed_with
 from seawall.hosts.http.sessions import call_limit
 from seawall.pipeline.decisions import MAX_RESULT_BYTES, return_result, same_result
 from seawall.pipeline.replay import attempt_offset, find_older
@@ -298,7 +298,7 @@ def effect_of_call(record: TurnRecord | None, call: str) -> str:
 
 
 def _continued_at(record: TurnRecord, returned: Sequence[Effect]) -> tuple[int, Usage]:
-    """The attempt that was or will be the first to have results of the newest step of these calls.
+    """The attempt that was or will be the first to have all results of the newest step.
 
     Args:
         record: The turn, as it was before they were returned.
@@ -308,12 +308,11 @@ def _continued_at(record: TurnRecord, returned: Sequence[Effect]) -> tuple[int, 
         Its number, and the tokens of the turn before.
     """
     step = max(each.step for each in returned)
-    newest = {each.call for each in returned if each.step == step}
-    resumptions = record.journal.resumptions if record.journal is not UNSET else ()
-    for each in resumptions:
-        if newest.intersection(each.waited):
-            return each.attempt, each.usage
-    return next_attempt(record), record.usage
+    newest = [each for each in returned if each.step == step]
+    resumed = resumed_with(record, {each.call for each in newest})
+    if resumed is None or any(each.status == "waiting" for each in newest):
+        return next_attempt(record), record.usage
+    return resumed.attempt, resumed.usage
 
 
 def _checked_turn(results: Sequence[Result]) -> str:

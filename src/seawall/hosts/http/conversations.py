@@ -17,7 +17,14 @@ from seawall.pipeline.decisions import Verdict
 from seawall.pipeline.replay import attempt_offset, paused
 from seawall.requests import new_request, session_of
 from seawall.storage.port import Begin, turn_of_lease_owner
-from seawall.turn import AnswerOptions, Principal, SessionKey, TurnRecord, TurnRequest
+from seawall.turn import (
+    AnswerOptions,
+    Principal,
+    Resumption,
+    SessionKey,
+    TurnRecord,
+    TurnRequest,
+)
 
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
@@ -28,8 +35,11 @@ __all__ = [
     "call_of",
     "continuation",
     "decide_calls",
+    "decided_before",
+    "has_key",
     "next_attempt",
     "open_conversation",
+    "resumed_with",
     "still_waiting",
     "wait_id",
     "waiting_calls",
@@ -131,6 +141,22 @@ async def open_conversation(
     )
 
 
+async def has_key(orchestrator: "Orchestrator", conversation: Conversation, key: str) -> bool:
+    """Whether a turn that is stored, or in progress, has this idempotency key of the caller.
+
+    Args:
+        orchestrator: Has the store.
+        conversation: Of the caller.
+        key: The key.
+    """
+    owner = conversation.owner
+    session = SessionKey(owner.tenant, owner.subject, conversation.session)
+    read = Begin(key=session, turn="", turns=1, until=None, idempotency_key=key)
+    async with call_limit(orchestrator):
+        found = await orchestrator.engine.store.begin(read)
+    return found.replay is not None or found.key_lease is not None
+
+
 def wait_id(turn: str, call: str) -> str:
     """The name of a call that waits, among all turns of a caller."""
     return f"{turn}/{call}"
@@ -197,6 +223,44 @@ async def decide_calls(
     return turn, attempt_offset(next_attempt(last))
 
 
+def decided_before(conversation: Conversation, answers: Sequence[Answer]) -> Resumption | None:
+    """Where the turn continued after the caller had decided the same.
+
+    Args:
+        conversation: Of the caller.
+        answers: All of one turn.
+
+    Returns:
+        None if it has not, if another decision was made, or if it is not the newest turn.
+    """
+    last = conversation.last
+    if last is None or last.journal is UNSET:
+        return None
+    effects = {each.call: each for each in last.journal.effects}
+    calls = set()
+    for each in answers:
+        turn, _, call = each.wait.partition("/")
+        effect = effects.get(call) if turn == last.id else None
+        request = effect.request if effect is not None else None
+        made = request.decision if request is not None else None
+        same = (each.verdict.decision, each.verdict.note, conversation.owner.subject)
+        if made is None or (made.verdict, made.note, made.by) != same:
+            return None
+        calls.add(call)
+    return resumed_with(last, calls)
+
+
+def resumed_with(turn: TurnRecord, calls: Collection[str]) -> Resumption | None:
+    """The newest resumption after a pause for one of these calls; None for none.
+
+    Args:
+        turn: The turn.
+        calls: Their ids in it.
+    """
+    resumptions = turn.journal.resumptions if turn.journal is not UNSET else ()
+    return next((each for each in reversed(resumptions) if set(calls) & set(each.waited)), None)
+
+
 def continuation(conversation: Conversation, turn: str, call: str, field: str) -> int:
     """The position behind which the events after a pause are.
 
@@ -212,11 +276,8 @@ def continuation(conversation: Conversation, turn: str, call: str, field: str) -
     last = conversation.last
     if last is None or last.id != turn:
         raise TurnNotFound(field=field)
-    resumptions = last.journal.resumptions if last.journal is not UNSET else ()
-    for each in reversed(resumptions):
-        if call in each.waited:
-            return attempt_offset(each.attempt)
-    return attempt_offset(next_attempt(last))
+    resumed = resumed_with(last, {call})
+    return attempt_offset(resumed.attempt if resumed is not None else next_attempt(last))
 
 
 def still_waiting(conversation: Conversation, decided: Collection[str]) -> list[Event]:

@@ -30,6 +30,7 @@ __all__ = [
     "delete_conversation",
     "list_conversation_items",
     "show_conversation",
+    "show_conversation_item",
     "update_conversation",
 ]
 
@@ -116,10 +117,24 @@ async def list_conversation_items(
         InvalidField: A parameter is not valid.
     """
     owner = await authenticated_owner(orchestrator, exchange)
-    session, turns = await _turns(orchestrator, owner, conversation, limit=_MAX_TURNS)
-    _created(conversation, session)
-    items = [each for turn in reversed(turns) for each in items_of(orchestrator, turn)]
+    items = await _items(orchestrator, owner, conversation)
     await exchange.answer(read_item_page(exchange, items))
+
+
+async def show_conversation_item(
+    orchestrator: "Orchestrator", exchange: Exchange, conversation: str, item: str
+) -> None:
+    """`GET /v1/conversations/{id}/items/{item}`: one of those that are listed.
+
+    Raises:
+        NotFound: There is none of this id.
+    """
+    owner = await authenticated_owner(orchestrator, exchange)
+    for each in await _items(orchestrator, owner, conversation):
+        if each["id"] == item:
+            await exchange.answer(each)
+            return
+    raise NotFound("There is no item of this id in this conversation.", field="item_id")
 
 
 async def add_conversation_items(
@@ -139,6 +154,15 @@ async def _check_body(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     settings = orchestrator.settings.server
     raw = await exchange.body(limit=settings.max_body_bytes, seconds=settings.body_seconds)
     decode(_decoder, raw or b"{}").check()
+
+
+async def _items(
+    orchestrator: "Orchestrator", owner: Principal, conversation: str
+) -> list[dict[str, Any]]:
+    """The items of the newest turns, oldest first."""
+    session, turns = await _turns(orchestrator, owner, conversation, limit=_MAX_TURNS)
+    _created(conversation, session)
+    return [each for turn in reversed(turns) for each in items_of(orchestrator, turn)]
 
 
 async def _turns(

@@ -50,7 +50,7 @@ def bound_responses(schemas: dict[str, Schema], settings: ServerSettings) -> Non
         fields[name] = {"enum": [None, {}]}
     fields["context_management"] = {"enum": [None, []]}
     fields["top_logprobs"] = {"enum": [None, 0]}
-    fields["truncation"] = {"enum": [None, "auto"]}
+    fields["truncation"] = {"enum": [None, "auto", "disabled"]}
     fields["service_tier"] = {"enum": [None, "auto", "default"]}
     fields = schemas["ConversationBody"]["properties"]
     fields["items"] = _nullable({"type": "array", "maxItems": 0})
@@ -168,7 +168,7 @@ def response_paths() -> dict[str, Any]:
                 ],
             ),
             "delete": _operation(
-                "Delete the conversation of a response, if it has no other turn",
+                "Delete the conversation of a response, if it has no other response",
                 {"200": _answer("It was deleted.", _json("ResponseDeleted"))},
                 (*_OWNED, 404, 409),
                 parameters=[response],
@@ -231,6 +231,17 @@ def response_paths() -> dict[str, Any]:
                 {},
                 (*_OWNED, 422),
                 parameters=[conversation],
+            ),
+        },
+        "/v1/conversations/{conversation}/items/{item}": {
+            "get": _operation(
+                "An item of a conversation's newest turns",
+                {"200": _answer("The item.", {"application/json": {"schema": {"type": "object"}}})},
+                (*_OWNED, 404),
+                parameters=[
+                    conversation,
+                    _parameter("item", "path", "Of an item.", {"type": "string"}),
+                ],
             ),
         },
     }

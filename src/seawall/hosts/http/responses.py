@@ -16,6 +16,7 @@ from msgspec import UNSET, structs
 
 from seawall.agents.calls import Emit
 from seawall.errors import (
+    AlreadyDecided,
     InvalidField,
     Problem,
     ServerStopping,
@@ -40,8 +41,11 @@ from seawall.hosts.http.client_calls import (
     return_results,
 )
 from seawall.hosts.http.conversations import (
+    Answer,
     Conversation,
     decide_calls,
+    decided_before,
+    has_key,
     open_conversation,
     still_waiting,
 )
@@ -53,6 +57,7 @@ from seawall.hosts.http.responses_stream import SILENT, ResponseStream
 from seawall.hosts.http.responses_turns import earlier_calls, find_items, own_tools
 from seawall.hosts.http.sessions import authenticated_owner, erase_session
 from seawall.hosts.http.turns import EVENT_STREAM, check_capacity, run_turn, while_connected
+from seawall.pipeline.replay import attempt_offset
 from seawall.requests import session_of
 from seawall.turn import AnswerOptions, SessionKey, TurnRecord, TurnRequest
 
@@ -82,7 +87,7 @@ async def answer_response(orchestrator: "Orchestrator", exchange: Exchange) -> N
     read: Asked | None = None
     try:
         referenced: dict[str, dict[str, Any]] = {}
-        if (wanted := references(body.input)) and not body.in_session:
+        if (wanted := references(body.input)) and body.session is None:
             referenced = await find_items(orchestrator, exchange, wanted)
         read = asked(body, settings, referenced)
         await _Answer(orchestrator, exchange, body, read).give(key)
@@ -142,7 +147,11 @@ class _Answer:
             previous = response_key(body.previous_response_id, "previous_response_id")
             session = previous.session
             conversation = await open_conversation(orchestrator, exchange, session)
-            _check_newest(conversation, previous)
+            try:
+                _check_newest(conversation, previous)
+            except SessionConflict:  # unless it was the newest when this came for the first time
+                if key is None or not await has_key(orchestrator, conversation, key):
+                    raise
         elif session is not None:
             identifier(session, "conversation")
             conversation = await open_conversation(orchestrator, exchange, session)
@@ -155,7 +164,13 @@ class _Answer:
         )
         opens = conversation is None or not conversation.exists
         named = body.conversation is not None
-        request = structs.replace(request, opens=opens, named=named, background=self._background)
+        request = structs.replace(
+            request,
+            opens=opens,
+            named=named,
+            background=self._background,
+            stored=body.store is not False,
+        )
         request = exchange.with_deadline(request)
         if any(map(has_files, self._asked.chat.messages)):
             from seawall.hosts.http.attachments import with_attachments  # noqa: PLC0415 - seldom
@@ -194,7 +209,7 @@ class _Answer:
         session = session_of(turn) or ""
         conversation = await open_conversation(orchestrator, self._exchange, session)
         last = conversation.last if conversation.last and conversation.last.id == turn else None
-        self._check_continued(turn, last)
+        self._check_continued(turn, conversation, last)
         returned: ReturnedResults | None = None
         if results:
             returned = await return_results(
@@ -202,18 +217,8 @@ class _Answer:
             )
         decided = {each.wait.partition("/")[2] for each in answers}
         if answers:
-            _, after = await decide_calls(orchestrator, conversation, answers)
-            if returned is None:
-                assert last is not None  # noqa: S101 - or there was nothing to decide
-                returned = ReturnedResults(
-                    turn=turn,
-                    session=session,
-                    attempt=turn_key(turn, after).attempt,
-                    agent=last.agent,
-                    after=after,
-                    before=last.usage,
-                    calls=frozenset(),
-                )
+            decisions = await self._decide(conversation, answers)
+            returned = returned or decisions
         assert returned is not None  # noqa: S101 - there are results or answers
         followed = structs.replace(returned, calls=returned.calls | decided)
         calls = earlier_calls(last) if last is not None else {}
@@ -241,9 +246,39 @@ class _Answer:
 
         return run
 
-    def _check_continued(self, turn: str, last: TurnRecord | None) -> None:
+    async def _decide(
+        self, conversation: Conversation, answers: tuple[Answer, ...]
+    ) -> ReturnedResults:
+        """Decide about calls, or find where the turn continued after the same decisions."""
+        try:
+            turn, after = await decide_calls(self._orchestrator, conversation, answers)
+        except (AlreadyDecided, TurnNotFound) as problem:
+            resumed, last = decided_before(conversation, answers), conversation.last
+            if resumed is None or last is None:
+                raise type(problem)(problem.detail, field=answers[0].field) from problem
+            turn, after, before = last.id, attempt_offset(resumed.attempt), resumed.usage
+        else:
+            last = conversation.last
+            assert last is not None  # noqa: S101 - or there was nothing to decide
+            before = last.usage
+        return ReturnedResults(
+            turn=turn,
+            session=conversation.session,
+            attempt=turn_key(turn, after).attempt,
+            agent=last.agent,
+            after=after,
+            before=before,
+            calls=frozenset(),
+        )
+
+    def _check_continued(
+        self, turn: str, conversation: Conversation, last: TurnRecord | None
+    ) -> None:
         """Check that results and decisions are of the conversation that the request names."""
         body, session = self._body, session_of(turn)
+        for each in self._asked.answers:
+            if each.wait.partition("/")[0] != turn:
+                raise InvalidField("This is a call of another turn.", field=each.field)
         named = body.previous_response_id
         if named is not None and response_key(named, "previous_response_id").turn != turn:
             raise InvalidField(
@@ -251,7 +286,7 @@ class _Answer:
             )
         if body.conversation_id not in (None, session):
             raise InvalidField("The results are of another conversation.", field="conversation")
-        if body.store is False and last is not None and last.number != 1:
+        if body.store is False and conversation.exists and (last is None or last.number != 1):
             raise InvalidField("The conversation of these results is stored.", field="store")
 
     def _new_stream(
@@ -352,8 +387,8 @@ class _Answer:
         stream = self._stream
         assert stream is not None  # noqa: S101 - see `give`
         stream.complete_at(time.time())
-        if self._body.store is not False or stream.paused:
-            return
+        if self._body.store is not False or stream.paused or self._keyed:
+            return  # with a key it is kept for repetitions, until it expires
         try:
             owner = await authenticated_owner(self._orchestrator, self._exchange)
             key = SessionKey(owner.tenant, owner.subject, stream.key.session)

@@ -16,6 +16,7 @@ from seawall.hosts.http.chat_body import ChatBody, ResponseFormat, SchemaFormat
 from seawall.hosts.http.chat_tools import ChatTool
 from seawall.hosts.http.client_tools import ToolDefinition
 from seawall.hosts.http.conversations import Answer
+from seawall.hosts.http.responses_ids import response_key
 from seawall.hosts.http.responses_input import InputReader, converted
 
 __all__ = [
@@ -50,7 +51,7 @@ _UNSUPPORTED_FIELDS: tuple[tuple[str, tuple[object, ...], str], ...] = (
     ("moderation", (None,), "Moderation is not offered."),
     ("prompt", (None,), f"Prompt templates are not offered. {_OF_AGENT}"),
     ("top_logprobs", (None, 0), "Log probabilities are not offered."),
-    ("truncation", (None, "auto"), "The agent's window decides what its model reads."),
+    ("truncation", (None, "auto", "disabled"), "The agent's window decides what its model reads."),
     ("service_tier", (None, "auto", "default"), _OF_MODEL),
 )
 SERVER_LABEL = "seawall"
@@ -165,9 +166,15 @@ class ResponsesBody(Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         return named.id if isinstance(named, NamedConversation) else named
 
     @property
-    def in_session(self) -> bool:
-        """Whether it continues a session, which has the history."""
-        return self.previous_response_id is not None or self.conversation is not None
+    def session(self) -> str | None:
+        """Id of the session that it continues, which has the history; None for a new one.
+
+        Raises:
+            TurnNotFound: `previous_response_id` is not the id of a response.
+        """
+        if self.previous_response_id is not None:
+            return response_key(self.previous_response_id, "previous_response_id").session
+        return self.conversation_id
 
 
 class Asked(Struct, frozen=True):
@@ -233,7 +240,7 @@ def asked(
         InvalidField: A value is outside its limits, or requests an unsupported feature.
     """
     _reject_unsupported(body)
-    reader = InputReader(in_session=body.in_session, referenced=referenced)
+    reader = InputReader(session=body.session, referenced=referenced)
     if body.instructions is not None and body.instructions.strip():
         reader.instruct(body.instructions)
     reader.read(body.input, most=settings.max_messages)

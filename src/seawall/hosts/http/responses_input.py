@@ -24,8 +24,9 @@ from seawall.hosts.http.chat_body import (
 )
 from seawall.hosts.http.chat_tools import CalledFunction, ChatCall
 from seawall.hosts.http.conversations import Answer, wait_id
-from seawall.hosts.http.responses_ids import approval_wait
+from seawall.hosts.http.responses_ids import approval_wait, turn_of_item
 from seawall.pipeline.decisions import Verdict
+from seawall.requests import session_of
 
 __all__ = ["InputReader", "converted", "references"]
 
@@ -33,7 +34,7 @@ T = TypeVar("T")
 
 _MAX_NOTE_CHARACTERS = 2_000
 _LEFT_OUT = ("reasoning", "mcp_call", "mcp_approval_request", "mcp_list_tools")
-_LEFT_OUT_IDS = ("rs_", "mcp_", "mcpr_", "mcpl_")  # of such items
+_LEFT_OUT_IDS = ("rs_", "mcp_", "mcpr_", "mcpa_", "mcpl_")  # of such items, and of decisions
 _SEPARATOR = TextPart("\n\n")  # of messages that become one
 
 
@@ -108,19 +109,21 @@ class InputReader:
     """
 
     def __init__(
-        self, *, in_session: bool, referenced: Mapping[str, dict[str, Any]] | None = None
+        self, *, session: str | None, referenced: Mapping[str, dict[str, Any]] | None = None
     ) -> None:
         """Begin.
 
         Args:
-            in_session: Whether the history is that of a session; then only new items may come.
+            session: Id of the session that has the history; then only new items may come. None if
+                the input has it.
             referenced: Items by their ids.
         """
         self._referenced = referenced or {}
         self.messages: list[ChatMessage] = []
         self.paths: list[tuple[str, str]] = []
         self.answers: list[Answer] = []
-        self._in_session = in_session
+        self._session = session
+        self._in_session = session is not None
         self._calling = False  # the last message is made of calls, to which others may come
 
     def instruct(self, text: str) -> None:
@@ -164,7 +167,9 @@ class InputReader:
     def _reference(self, name: object, path: str) -> None:
         if not isinstance(name, str):
             raise InvalidField("Must have a type, a role or an id.", field=path)
-        if self._in_session or name.startswith(_LEFT_OUT_IDS):
+        if name.startswith(_LEFT_OUT_IDS):
+            return
+        if self._in_session and session_of(turn_of_item(name)) == self._session:
             return  # the session has it
         if (item := self._referenced.get(name)) is None:
             raise InvalidField("There is no such item for this caller.", field=f"{path}.id")

@@ -31,6 +31,7 @@ from seawall.hosts.http.responses_turns import (
     find_turn,
     input_items,
     replayed,
+    response_keys,
     response_stream,
 )
 from seawall.hosts.http.sessions import authenticated_owner, call_limit, erase_session
@@ -105,12 +106,12 @@ async def cancel_response(orchestrator: "Orchestrator", exchange: Exchange, resp
 
 
 async def delete_response(orchestrator: "Orchestrator", exchange: Exchange, response: str) -> None:
-    """`DELETE /v1/responses/{id}`: delete its conversation, if it has no other turn.
+    """`DELETE /v1/responses/{id}`: delete its conversation, if it has no other response.
 
     Raises:
         TurnNotFound: There is no such response, or not for this caller.
         SessionBusy: A turn of the conversation is in progress.
-        SessionConflict: The conversation has other turns, or the turn another response.
+        SessionConflict: The conversation has other responses.
     """
     owner = await authenticated_owner(orchestrator, exchange)
     key = response_key(response)
@@ -121,13 +122,14 @@ async def delete_response(orchestrator: "Orchestrator", exchange: Exchange, resp
         )
     if found.session_lease is not None:
         raise SessionBusy("A turn of the conversation is in progress.", retry_after=2.0)
-    if found.session is None:
+    turn = await find_turn(orchestrator, owner, key)
+    keys = list(response_keys(turn)) if isinstance(turn, TurnRecord) else []
+    if found.session is None or key not in keys:
         raise TurnNotFound("There is no such response.", field="response_id")
-    last = found.turns[-1] if found.turns else None
-    if found.session.version != 1 or (last is not None and last.id != key.turn):
+    if found.session.version != 1 or len(keys) != 1:
         raise SessionConflict(
-            f"A turn is not deleted without its conversation: DELETE /v1/sessions/{key.session} "
-            "deletes all of it.",
+            "A response is not deleted without its conversation: "
+            f"DELETE /v1/sessions/{key.session} deletes all of it.",
             field="response_id",
         )
     await erase_session(orchestrator, session)
@@ -225,6 +227,10 @@ async def _follow(
     found = await find_turn(orchestrator, owner, key)
     turn = found if isinstance(found, TurnRecord) else None
     stream = response_stream(orchestrator, key, turn, after)
+    if isinstance(found, Problem):  # of its events nothing is stored
+        await exchange.start(200, EVENT_STREAM)
+        await exchange.end(stream.begin() + stream.fail(found))
+        return
 
     async def forward() -> None:
         begun = stream.begin() if key.attempt else b""

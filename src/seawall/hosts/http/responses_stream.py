@@ -197,9 +197,10 @@ class ResponseStream:
         return frames + self._frame(f"response.{self.status}", response=self.response()) + DONE
 
     def fail(self, problem: Problem) -> bytes:
-        """The end of a turn that has failed, or was cancelled."""
+        """The end of a turn that has failed, or was cancelled; never left out."""
         frames = self._close("incomplete")
         self.fault(problem)
+        self._sequence = max(self._sequence, self._after + 1)
         return frames + self._frame("response.failed", response=self.response()) + DONE
 
     def fault(self, problem: Problem) -> None:

@@ -9,6 +9,7 @@ from msgspec import UNSET
 from seawall.agents import HAND_OFF
 from seawall.errors import InvalidField, Problem, TurnNotFound, problem_from
 from seawall.hosts.http.client_calls import public_call_id
+from seawall.hosts.http.conversations import resumed_with
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.responses_body import DEFAULTS
 from seawall.hosts.http.responses_ids import ResponseKey, approval_id, turn_of_item
@@ -38,6 +39,7 @@ __all__ = [
     "items_of",
     "own_tools",
     "replayed",
+    "response_keys",
     "response_stream",
 ]
 
@@ -118,7 +120,7 @@ async def find_items(
 ) -> dict[str, dict[str, Any]]:
     """The items of these ids that are the caller's, by their ids.
 
-    Each turn is read from the store, a few at a time.
+    Each turn is read from the store, a few at a time; all of them within the time for one call.
 
     Args:
         orchestrator: Has the store.
@@ -127,6 +129,7 @@ async def find_items(
 
     Raises:
         InvalidField: There are too many.
+        DeadlineExceeded: The store did not answer in time.
     """
     turns = {turn_of_item(each) for each in wanted} - {""}
     if len(turns) > orchestrator.settings.server.max_messages:
@@ -142,26 +145,30 @@ async def find_items(
         except TurnNotFound:
             return
         if isinstance(record, TurnRecord):
-            found.update((each["id"], each) for each in items_of(orchestrator, record))
+            items = items_of(orchestrator, record)
+            found.update((each["id"], each) for each in items if each["id"] in wanted)
 
-    await asyncio.gather(*map(read, turns))
+    async with call_limit(orchestrator):
+        await asyncio.gather(*map(read, turns))
     return found
 
 
 def items_of(orchestrator: "Orchestrator", turn: TurnRecord) -> list[dict[str, Any]]:
     """All items of a turn, oldest first: those of its requests, and of its responses.
 
+    A call that the turn has paused for more than once is one item.
+
     Args:
         orchestrator: Whose agents it is of.
         turn: The turn.
     """
-    items: list[dict[str, Any]] = []
-    for key in _keys(turn):
-        items += input_items(turn, key)
+    items: dict[str, dict[str, Any]] = {}
+    for key in response_keys(turn):
         stream = replayed(orchestrator, turn, key)
         stream.end()
-        items += stream.response()["output"]
-    return items
+        for each in (*input_items(turn, key), *stream.response()["output"]):
+            items.setdefault(each["id"], each)
+    return list(items.values())
 
 
 def input_items(turn: TurnRecord, key: ResponseKey) -> Iterator[dict[str, Any]]:
@@ -188,6 +195,8 @@ def input_items(turn: TurnRecord, key: ResponseKey) -> Iterator[dict[str, Any]]:
         request = each.request
         if request is None or request.decision is None or each.call not in waited:
             continue
+        if resumed_with(turn, {each.call}) != resumed:
+            continue  # it was decided later; the turn has paused for it again
         if request.kind == "client":
             call = public_call_id(each.id)
             yield {
@@ -218,8 +227,12 @@ def _contents(message: UserMessage) -> Iterator[dict[str, Any]]:
             yield {"type": "input_file", "file_id": each.id, "filename": each.name}
 
 
-def _keys(turn: TurnRecord) -> Iterator[ResponseKey]:
-    """The responses of a turn, in order."""
+def response_keys(turn: TurnRecord) -> Iterator[ResponseKey]:
+    """The responses of a turn, in order.
+
+    Args:
+        turn: The turn.
+    """
     yield ResponseKey(turn.id)
     for each in turn.journal.resumptions if turn.journal is not UNSET else ():
         if each.waited:

@@ -171,6 +171,7 @@ def _responses() -> _Routes:
         delete_conversation,
         list_conversation_items,
         show_conversation,
+        show_conversation_item,
         update_conversation,
     )
     from seawall.hosts.http.responses import answer_response  # noqa: PLC0415
@@ -196,6 +197,7 @@ def _responses() -> _Routes:
             "GET": list_conversation_items,
             "POST": add_conversation_items,
         },
+        "/v1/conversations/{name}/items/{item*}": {"GET": show_conversation_item},
     }
 
 
