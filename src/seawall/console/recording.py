@@ -6,9 +6,10 @@ is a sample; recording all of it would cost more than a per cent of what a turn 
 """
 
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 
+import msgspec
 from msgspec import Struct, field
 
 from seawall.agents.calls import Emit
@@ -23,9 +24,13 @@ __all__ = ["Course", "FinishedTurn", "TurnRecorder"]
 
 _COURSES_A_SECOND = 20.0
 _COURSES_AT_ONCE = 100
+_COURSES_RUNNING = 256
 _MAX_EVENTS = 4_000
-_MAX_TURN_CHARACTERS = 262_144
-_MAX_CHARACTERS = 33_554_432  # of all courses
+_MAX_TURN_BYTES = 524_288
+_MAX_BYTES = 33_554_432  # of all courses that are kept
+_EVENT_BYTES = 200  # that an event takes in memory besides its contents
+_SPAN_BYTES = 1_000
+_encode = msgspec.json.Encoder().encode
 
 
 class Course:
@@ -38,7 +43,7 @@ class Course:
         started_at: Seconds on the monotonic clock.
         spans: In the order in which they began.
         events: With seconds since the turn's arrival.
-        characters: Of text in the events.
+        bytes: That the events take in memory, about.
         truncated: Whether events are missing at the end.
         clock: Monotonic seconds.
     """
@@ -46,7 +51,7 @@ class Course:
     __slots__ = (
         "_tracer",
         "began_at",
-        "characters",
+        "bytes",
         "clock",
         "events",
         "session",
@@ -64,7 +69,7 @@ class Course:
         self.started_at = self.clock()
         self.spans = SpanList(self.clock)
         self.events: list[tuple[float, Event]] = []
-        self.characters = 0
+        self.bytes = 0
         self.truncated = False
         self._tracer = tracer
 
@@ -98,11 +103,14 @@ class Course:
         return take
 
     def _take(self, at: float, event: Event) -> None:
-        size = len(event.text) if isinstance(event, TextDelta | ReasoningDelta) else 200
-        self.characters += size
-        if len(self.events) >= _MAX_EVENTS or self.characters > _MAX_TURN_CHARACTERS:
+        if self.truncated:
+            return
+        delta = isinstance(event, TextDelta | ReasoningDelta)
+        size = _EVENT_BYTES + (len(event.text) if delta else len(_encode(event)))
+        if len(self.events) >= _MAX_EVENTS or self.bytes + size > _MAX_TURN_BYTES:
             self.truncated = True
             return
+        self.bytes += size
         self.events.append((at, event))
 
 
@@ -136,8 +144,8 @@ class TurnRecorder(Struct):
     first_text: list[float] = field(default_factory=list)
     _kept: OrderedDict[str, FinishedTurn] = field(default_factory=OrderedDict)
     _running: dict[str, Course] = field(default_factory=dict)
-    _with_course: deque[str] = field(default_factory=deque)
-    _characters: int = 0
+    _courses: OrderedDict[str, int] = field(default_factory=OrderedDict)  # their bytes, by turn
+    _bytes: int = 0
     _allowed: float = _COURSES_AT_ONCE
     _filled_at: float = field(default_factory=time.monotonic)
 
@@ -153,6 +161,8 @@ class TurnRecorder(Struct):
             tracer: Of telemetry, which goes on to trace the turn.
         """
         self.began += 1
+        if len(self._running) >= _COURSES_RUNNING:
+            return None
         if self._allowed < 1.0 and not self._refill():
             return None
         self._allowed -= 1.0
@@ -165,21 +175,19 @@ class TurnRecorder(Struct):
         if (first := report.timings.get("first_text")) is not None:
             self.first_text.append(first / 1e3)
         kept = self._kept
-        finished = FinishedTurn(report, time.time())
-        if (course := self._running.pop(report.turn, None)) is not None:
-            finished.course = course
-            self._with_course.append(report.turn)
-            self._characters += course.characters
-        before = kept.pop(report.turn, None)  # of an earlier attempt
-        if before is not None and before.course is not None:
-            self._characters -= before.course.characters
-        kept[report.turn] = finished
+        self._drop_course(report.turn)  # of an earlier attempt
+        kept.pop(report.turn, None)
+        course = self._running.pop(report.turn, None)
+        kept[report.turn] = FinishedTurn(report, time.time(), course)
+        if course is not None:
+            size = course.bytes + _SPAN_BYTES * len(course.spans.spans)
+            self._courses[report.turn] = size
+            self._bytes += size
         if len(kept) > self.turns:
-            _, oldest = kept.popitem(last=False)
-            if oldest.course is not None:
-                self._characters -= oldest.course.characters
-        if self._characters > _MAX_CHARACTERS:
-            self._drop_courses()
+            self._drop_course(next(iter(kept)))
+            kept.popitem(last=False)
+        while self._bytes > _MAX_BYTES and self._courses:
+            self._drop_course(next(iter(self._courses)))
 
     def find(self, turn: str) -> FinishedTurn | Course | None:
         """A turn that has ended, or the course of one that runs; None if neither is known."""
@@ -208,10 +216,8 @@ class TurnRecorder(Struct):
         self._allowed = min(_COURSES_AT_ONCE, self._allowed + passed * _COURSES_A_SECOND)
         return True
 
-    def _drop_courses(self) -> None:
-        """Forget the oldest courses; the reports of their turns stay."""
-        while self._characters > _MAX_CHARACTERS and self._with_course:
-            finished = self._kept.get(self._with_course.popleft())
-            if finished is not None and finished.course is not None:
-                self._characters -= finished.course.characters
-                finished.course = None
+    def _drop_course(self, turn: str) -> None:
+        """Forget the course of a turn, if it has one; its report stays."""
+        if (size := self._courses.pop(turn, None)) is not None:
+            self._bytes -= size
+            self._kept[turn].course = None
