@@ -136,6 +136,18 @@ async def test_of_courses_that_are_not_kept_nothing_is_left() -> None:
     assert recorder._bytes == 0
 
 
+def test_what_a_span_has_is_bounded() -> None:
+    course = Course(new_request("x"), None)
+    for _ in range(1_000):
+        span = course.begin(b"").child("execute_tool " + "x" * 100_000)
+        for number in range(100):
+            span.put(f"attribute {number}", "x" * 100_000)
+    spans = course.spans.spans
+    assert len(spans) == 400
+    assert max(len(each.name) for each in spans) == 256
+    assert sum(len(str(each.attributes)) for each in spans) < 400 * 32 * 300
+
+
 async def test_turns_that_do_not_end_are_recorded_in_bounded_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
