@@ -91,7 +91,9 @@ async def measure(rounds: int, count: int) -> dict[str, float]:
                 used = await turns(each, count)
                 if number:  # the first warms up
                     spent[name].append(used)
-        sampler = Sampler(everyone["recorded"].engine.recorder)
+        recorder = everyone["recorded"].engine.recorder
+        assert recorder is not None
+        sampler = Sampler(recorder)
         began, many = time.process_time(), 2_000
         for second in range(many):
             sampler._at = -second
