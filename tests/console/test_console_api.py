@@ -286,6 +286,18 @@ def test_no_login_without_a_permission(console: Console, credential: str) -> Non
     assert "set-cookie" not in answered.headers
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["ag-ui", "ag-ui/only", "ui/chat", "responses", "chat/completions", "memory", "", "turnsx"],
+)
+def test_only_what_the_page_calls_of_the_api_is_called_by_its_login(
+    logged_in: httpx2.Client, path: str
+) -> None:
+    headers = {"x-console-token": logged_in.get("/console/api/me").json()["token"]}
+    answered = logged_in.post(f"/console/api/v1/{path}", json={}, headers=headers)
+    assert answered.status_code == 404
+
+
 def test_forged_cookies_are_none(console: Console, logged_in: httpx2.Client) -> None:
     sealed = logged_in.cookies["seawall_console"]
     for forged in (sealed[:-2] + "AA", sealed[:40], "AAAA", "%00", sealed + "x" * 9_000):
@@ -392,6 +404,9 @@ def test_a_report_runs_in_a_sandbox(console: Console) -> None:
         shown = client.get("/console/reports/plan.html")
         assert client.get("/console/reports/link.html").status_code == 404
         assert client.get("/console/reports/notes.txt").status_code == 404
+        (folder / "100%25.html").write_text("<p>Another</p>")
+        assert client.get("/console/reports/100%2525.html").text == "<p>Another</p>"
+        assert client.get("/console/reports/%2e%2e%2fsessions.db").status_code == 404
     assert [each["name"] for each in listed["reports"]] == ["plan.html"]
     assert shown.text == "<p>A plan</p>"
     policy = shown.headers["content-security-policy"]

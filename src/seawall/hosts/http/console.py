@@ -35,6 +35,8 @@ _REPORTS = "/reports/"
 _SESSIONS = "/api/sessions/"
 _CALLS = "/v1/turns/"
 _HANDED_OVER = "/v1/sessions/"
+_USED = ("turns", "sessions", "approvals", "effects", "handovers", "files")
+"""What the page calls of the API; other protocols also decide about calls, by other paths."""
 _MAX_LOGIN_BYTES = 16_384
 
 Endpoint = Callable[["Orchestrator", Exchange], Awaitable[None]]
@@ -123,7 +125,9 @@ class ConsoleEndpoints:
         return {"GET": lambda app, exchange: data.session(app, exchange, session)}
 
     def _api_endpoints(self, path: str) -> Endpoints | None:
-        """The API as the page calls it: as the person who is logged in."""
+        """The API as far as the page calls it: as the person who is logged in."""
+        if path.split("/")[2] not in _USED:
+            return None
         found = self._api(path)
         if found is None:
             return None

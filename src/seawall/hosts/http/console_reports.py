@@ -7,7 +7,6 @@ and without the network.
 import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from msgspec import Struct
 
@@ -70,7 +69,6 @@ class ConsoleReports:
             NotFound: There is no such file in the folder.
         """
         await self._access.viewer(exchange, "look")
-        name = unquote(name)
         if not any(each.name == name for each in await asyncio.to_thread(self._reports)):
             raise NotFound("There is no such report.")
         assert self._folder is not None  # noqa: S101 - it has reports
