@@ -165,27 +165,45 @@ def test_what_happens_now_is_of_both_workers(console: Console) -> None:
     assert begun >= 1
 
 
+def at_once(stack: ExitStack, url: str, count: int, pieces: tuple[bytes, ...]) -> list[int]:
+    """The statuses of as many requests, each in pieces; the answers are not read."""
+    address = urlsplit(url)
+    place = (address.hostname or "", address.port or 0)
+    asking = [stack.enter_context(socket.create_connection(place, 10)) for _ in range(count)]
+    for piece in pieces:
+        for each in asking:
+            each.sendall(piece)
+        time.sleep(0.3)
+    return sorted(int(each.recv(12).split()[1]) for each in asking)
+
+
+def test_clients_that_do_not_read_reports_are_bounded(tmp_path: Path) -> None:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/large.html").write_bytes(b"<p>" * 10_000_000)
+    with (
+        serving(
+            tmp_path,
+            SERVER__WORKERS="1",
+            IDENTITY__ANONYMOUS="true",
+            CONSOLE__REPORTS=str(tmp_path / "reports"),
+        ) as server,
+        ExitStack() as stack,
+    ):
+        host = urlsplit(server.url).netloc
+        request = f"GET /console/reports/large.html HTTP/1.1\r\nhost: {host}\r\n\r\n".encode()
+        assert at_once(stack, server.url, 12, (request,)) == [200] * 4 + [503] * 8
+
+
 def test_viewers_that_come_at_once_are_bounded_too(tmp_path: Path) -> None:
     with serving(
         tmp_path, SERVER__WORKERS="1", IDENTITY__ANONYMOUS="true", CONSOLE__VIEWERS="2"
     ) as server:
-        address = urlsplit(server.url)
+        host = urlsplit(server.url).netloc
         request = (
-            f"GET /console/api/now HTTP/1.1\r\nhost: {address.netloc}\r\n"
-            "transfer-encoding: chunked\r\n\r\n"
-        ).encode()
-        with ExitStack() as stack:
-            asking = [
-                stack.enter_context(
-                    socket.create_connection((address.hostname or "", address.port or 0), 10)
-                )
-                for _ in range(12)
-            ]
-            for piece in (request, b"0\r\n\r\n"):  # all have been asked who they are by then
-                for each in asking:
-                    each.sendall(piece)
-                time.sleep(0.3)
-            statuses = sorted(int(each.recv(12).split()[1]) for each in asking)
+            f"GET /console/api/now HTTP/1.1\r\nhost: {host}\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        with ExitStack() as stack:  # all have been asked who they are before the first is shown it
+            statuses = at_once(stack, server.url, 12, (request.encode(), b"0\r\n\r\n"))
         assert statuses == [200] * 2 + [503] * 10
 
         def again() -> bool:

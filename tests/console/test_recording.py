@@ -136,6 +136,15 @@ async def test_of_courses_that_are_not_kept_nothing_is_left() -> None:
     assert recorder._bytes == 0
 
 
+def test_times_that_are_not_sampled_are_bounded() -> None:
+    """Another ASGI server than ours takes no samples unless a page watches."""
+    recorder = TurnRecorder(turns=10)
+    for _ in range(10_500):
+        recorder.observe(report("one"))
+    assert len(recorder.take_first_texts()) == 10_000
+    assert recorder.take_first_texts() == []
+
+
 def test_what_a_span_has_is_bounded() -> None:
     course = Course(new_request("x"), None)
     for _ in range(1_000):

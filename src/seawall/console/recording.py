@@ -6,7 +6,7 @@ is a sample; recording all of it would cost more than a per cent of what a turn 
 """
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 import msgspec
@@ -25,6 +25,7 @@ __all__ = ["Course", "FinishedTurn", "TurnRecorder"]
 _COURSES_A_SECOND = 20.0
 _COURSES_AT_ONCE = 100
 _COURSES_RUNNING = 256
+_FIRST_TEXTS = 10_000
 _MAX_EVENTS = 4_000
 _MAX_TURN_BYTES = 524_288
 _MAX_BYTES = 33_554_432  # of all courses that are kept
@@ -135,13 +136,14 @@ class TurnRecorder(Struct):
         turns: How many are kept.
         began: Turns so far that have begun.
         ended: Turns so far that have ended, by whether they succeeded.
-        first_text: Seconds to the first text, of turns that ended since this was last taken.
+        first_text: Seconds to the first text, of turns that ended since this was last taken; the
+            newest 10,000.
     """
 
     turns: int
     began: int = 0
     ended: list[int] = field(default_factory=lambda: [0, 0])
-    first_text: list[float] = field(default_factory=list)
+    first_text: deque[float] = field(default_factory=lambda: deque(maxlen=_FIRST_TEXTS))
     _kept: OrderedDict[str, FinishedTurn] = field(default_factory=OrderedDict)
     _running: dict[str, Course] = field(default_factory=dict)
     _courses: OrderedDict[str, int] = field(default_factory=OrderedDict)  # their bytes, by turn
@@ -203,7 +205,8 @@ class TurnRecorder(Struct):
 
     def take_first_texts(self) -> list[float]:
         """Seconds to the first text of the turns that ended since the last call."""
-        taken, self.first_text = self.first_text, []
+        taken = list(self.first_text)
+        self.first_text.clear()
         return taken
 
     def _refill(self) -> bool:
