@@ -16,6 +16,7 @@ KEYS = {
     "sw_hostile": (f"{MARKUP}", f"{MARKUP}", ()),
     "sw_looks": ("ops", "leo", ("watch",)),
     "sw_reads": ("ops", "rita", ("support",)),
+    "sw_with.two.dots": ("ops", "otto", ("watch",)),
 }
 
 

@@ -1,7 +1,11 @@
 """The console over HTTP: two workers as one, contents only for roles, and a list of attacks."""
 
 import json
+import socket
+import time
+from contextlib import ExitStack
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -10,7 +14,7 @@ from seawall.settings import SessionSettings
 from seawall.storage.audit import verify
 from seawall.storage.open import open_store
 from tests.console.app import MARKUP
-from tests.console.conftest import Console, serving
+from tests.console.conftest import Console, keys, serving
 from tests.hosts.test_interruptions import eventually
 
 
@@ -95,6 +99,34 @@ async def test_reading_leaves_a_line_in_the_log_and_a_record_in_the_chain(consol
     assert verify(records) is None
 
 
+async def test_the_record_of_a_reading_cannot_be_made_elsewhere(tmp_path: Path) -> None:
+    with serving(
+        tmp_path,
+        SERVER__WORKERS="1",
+        IDENTITY__API_KEYS=keys(),
+        CONSOLE__ENABLED="true",
+        CONSOLE__READ="['support']",
+        CONSOLE__TURNS="1",
+    ) as server:
+        console = Console(server, tmp_path)
+        made = console.turn(text="A private matter")
+        other = console.turn()
+        with console.client("sw_reads") as client:
+            query = {"tenant": "acme", "subject": "ada", "session": other["session"]}
+            shown = client.get(f"/console/api/turns/{made['turn']}/events", params=query)
+    assert "Found: tide" in "".join(
+        each["event"].get("text", "") for each in shown.json()["events"]
+    )
+    store = await open_store(SessionSettings(path=str(tmp_path / "sessions.db")))
+    try:
+        page = await store.audit(tenant="acme", limit=200)
+    finally:
+        await store.close()
+    records = [(each.key.session, each.turn) for each in page.records if each.kind == "read"]
+    assert records == [(made["session"], made["turn"])]
+    assert f"reads session {made['session']}" in (tmp_path / "log").read_text()
+
+
 def test_sessions_of_a_subject_are_listed_without_contents(console: Console) -> None:
     session = console.turn(text="Another private matter")["session"]
     with console.client("sw_looks") as client:
@@ -131,6 +163,54 @@ def test_what_happens_now_is_of_both_workers(console: Console) -> None:
                 break
     assert workers == {"0", "1"}
     assert begun >= 1
+
+
+def at_once(stack: ExitStack, url: str, count: int, pieces: tuple[bytes, ...]) -> list[int]:
+    """The statuses of as many requests, each in pieces; the answers are not read."""
+    address = urlsplit(url)
+    place = (address.hostname or "", address.port or 0)
+    asking = [stack.enter_context(socket.create_connection(place, 10)) for _ in range(count)]
+    for piece in pieces:
+        for each in asking:
+            each.sendall(piece)
+        time.sleep(0.3)
+    return sorted(int(each.recv(12).split()[1]) for each in asking)
+
+
+def test_clients_that_do_not_read_reports_are_bounded(tmp_path: Path) -> None:
+    (tmp_path / "reports").mkdir()
+    (tmp_path / "reports/large.html").write_bytes(b"<p>" * 10_000_000)
+    with (
+        serving(
+            tmp_path,
+            SERVER__WORKERS="1",
+            IDENTITY__ANONYMOUS="true",
+            CONSOLE__REPORTS=str(tmp_path / "reports"),
+        ) as server,
+        ExitStack() as stack,
+    ):
+        host = urlsplit(server.url).netloc
+        request = f"GET /console/reports/large.html HTTP/1.1\r\nhost: {host}\r\n\r\n".encode()
+        assert at_once(stack, server.url, 12, (request,)) == [200] * 4 + [503] * 8
+
+
+def test_viewers_that_come_at_once_are_bounded_too(tmp_path: Path) -> None:
+    with serving(
+        tmp_path, SERVER__WORKERS="1", IDENTITY__ANONYMOUS="true", CONSOLE__VIEWERS="2"
+    ) as server:
+        host = urlsplit(server.url).netloc
+        request = (
+            f"GET /console/api/now HTTP/1.1\r\nhost: {host}\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        with ExitStack() as stack:  # all have been asked who they are before the first is shown it
+            statuses = at_once(stack, server.url, 12, (request.encode(), b"0\r\n\r\n"))
+        assert statuses == [200] * 2 + [503] * 10
+
+        def again() -> bool:
+            with httpx2.stream("GET", f"{server.url}/console/api/now", timeout=10) as answered:
+                return answered.status_code == 200
+
+        eventually(again)  # places are free again
 
 
 ADA, RITA = "tenant=acme&subject=ada", "tenant=ops&subject=rita"
@@ -178,6 +258,27 @@ def logged_in(console: Console) -> httpx2.Client:
     return client
 
 
+@pytest.mark.parametrize("key", ["sw_reads", "sw_with.two.dots"])
+def test_a_login_beside_cookies_of_other_applications(console: Console, key: str) -> None:
+    with console.client() as client:
+        given = client.post("/console/api/login", json={"credential": key})
+        assert given.status_code == 204
+        sealed = given.headers["set-cookie"].partition(";")[0]
+        for others in ('cart={"a": 1}; %s', "%s; [x]=1", "=; %s; ={}", "name=J\xfcrgen;%s"):
+            headers = {"cookie": (others % sealed).encode("latin-1")}
+            answered = client.get("/console/api/turns", headers=headers)
+            assert answered.status_code == 200, others
+
+
+def test_who_has_no_permission_learns_no_more_than_that(console: Console) -> None:
+    with console.client("sw_customer") as client:
+        me = client.get("/console/api/me").json()
+    assert me["permissions"] == []
+    assert "agents" not in me
+    with console.client("sw_looks") as client:
+        assert [each["name"] for each in client.get("/console/api/me").json()["agents"]] == ["only"]
+
+
 def test_a_login_is_for_all_workers(logged_in: httpx2.Client) -> None:
     for _ in range(8):
         me = logged_in.get("/console/api/me").json()
@@ -201,6 +302,18 @@ def test_no_login_without_a_permission(console: Console, credential: str) -> Non
         answered = client.post("/console/api/login", json={"credential": credential})
     assert answered.status_code in (401, 403)
     assert "set-cookie" not in answered.headers
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["ag-ui", "ag-ui/only", "ui/chat", "responses", "chat/completions", "memory", "", "turnsx"],
+)
+def test_only_what_the_page_calls_of_the_api_is_called_by_its_login(
+    logged_in: httpx2.Client, path: str
+) -> None:
+    headers = {"x-console-token": logged_in.get("/console/api/me").json()["token"]}
+    answered = logged_in.post(f"/console/api/v1/{path}", json={}, headers=headers)
+    assert answered.status_code == 404
 
 
 def test_forged_cookies_are_none(console: Console, logged_in: httpx2.Client) -> None:
@@ -309,6 +422,9 @@ def test_a_report_runs_in_a_sandbox(console: Console) -> None:
         shown = client.get("/console/reports/plan.html")
         assert client.get("/console/reports/link.html").status_code == 404
         assert client.get("/console/reports/notes.txt").status_code == 404
+        (folder / "100%25.html").write_text("<p>Another</p>")
+        assert client.get("/console/reports/100%2525.html").text == "<p>Another</p>"
+        assert client.get("/console/reports/%2e%2e%2fsessions.db").status_code == 404
     assert [each["name"] for each in listed["reports"]] == ["plan.html"]
     assert shown.text == "<p>A plan</p>"
     policy = shown.headers["content-security-policy"]

@@ -1,19 +1,27 @@
 """Login with an issuer: a small OpenID provider on loopback, and what it may get wrong."""
 
+import asyncio
 import base64
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import httpx2
 import pytest
 
+from seawall.console.issuer import BegunLogin, IssuerLogin
+from seawall.errors import IdentityUnavailable, Overloaded
+from seawall.identity.settings import JwtSettings
+from seawall.settings import ConsoleLoginSettings
+from seawall.transport.connection import TransportError
+from seawall.transport.http_client import HttpClient
 from tests.console.conftest import serving
 from tests.issuer import Issuer
 from tests.servers import ServerProcess
@@ -175,6 +183,7 @@ def test_a_login_with_the_issuer(client: httpx2.Client) -> None:
     [
         {"nonce": "of another login"},
         {"nonce": None},
+        {"nonce": 5},
         {"aud": "the api"},
         {"iss": "https://other.example"},
         {"exp": 1},
@@ -188,6 +197,51 @@ def test_tokens_that_are_not_of_this_login(
     answered = client.get(begin(client))
     assert answered.status_code in (401, 403)
     assert client.get("/console/api/turns").status_code == 401
+
+
+class Unanswering:
+    """A client whose requests fail after a while; implements what is used of `HttpClient`."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    async def request(self, *_: object, **__: object) -> None:
+        self.requests += 1
+        await asyncio.sleep(0.05)
+        raise TransportError("refused")
+
+
+async def test_strangers_do_not_multiply_requests_to_the_issuer() -> None:
+    client = Unanswering()
+    login = IssuerLogin(
+        ConsoleLoginSettings(client_id="x", url="https://a.example/console"),
+        JwtSettings(issuer="https://b.example", audience="y", jwks_url="https://b.example/jwks"),
+        cast("HttpClient", client),
+        {},
+    )
+    for _ in range(2):
+        begun = await asyncio.gather(*(login.begin() for _ in range(50)), return_exceptions=True)
+        assert all(isinstance(each, IdentityUnavailable) for each in begun)
+    assert client.requests == 1
+
+
+async def test_logins_that_are_completed_at_once_are_bounded() -> None:
+    client = Unanswering()
+    login = IssuerLogin(
+        ConsoleLoginSettings(client_id="x", url="https://a.example/console"),
+        JwtSettings(issuer="https://b.example", audience="y", jwks_url="https://b.example/jwks"),
+        cast("HttpClient", client),
+        {},
+    )
+    begun = BegunLogin("state", "nonce", "verifier", time.time() + 60)
+    returned = {"state": "state", "code": "code"}
+    results = await asyncio.gather(
+        *(login.complete(begun, returned) for _ in range(50)), return_exceptions=True
+    )
+    assert sum(isinstance(each, IdentityUnavailable) for each in results) == 16
+    assert sum(isinstance(each, Overloaded) for each in results) == 34
+    with pytest.raises(IdentityUnavailable):
+        await login.complete(begun, returned)
 
 
 def test_a_code_is_for_the_browser_that_began(client: httpx2.Client) -> None:

@@ -1,15 +1,17 @@
 """Recording of turns: what is kept, what is bounded, and that it changes nothing."""
 
 import asyncio
+import tracemalloc
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.console import recording
 from seawall.console.recording import Course, TurnRecorder
 from seawall.console.shown import search, show_turn
-from seawall.events import Event, TextDelta, ToolCalled, ToolReturned
+from seawall.events import Event, ReasoningDelta, TextDelta, ToolCalled, ToolReturned
 from seawall.requests import new_request
 from seawall.spans import current_span, within_span
 from seawall.telemetry.recorder import RecordedSpan, Recorder
@@ -62,18 +64,107 @@ def test_what_is_kept_is_bounded(turns: list[tuple[int, int]]) -> None:
             kept = recorder.finished()
             assert len(kept) <= 10
             assert len({each.report.turn for each in kept}) == len(kept)
-            characters_kept = sum(each.course.characters for each in kept if each.course)
-            assert recorder._characters == characters_kept <= recording._MAX_CHARACTERS
-            assert list(recorder._with_course) == [
-                each.report.turn for each in reversed(kept) if each.course
-            ]
+            bytes_kept = sum(each.course.bytes for each in kept if each.course)
+            assert recorder._bytes == bytes_kept <= recording._MAX_BYTES
+            assert len(recorder._courses) == sum(each.course is not None for each in kept)
 
-    before = recording._MAX_CHARACTERS
-    recording._MAX_CHARACTERS = 100_000
+    before = recording._MAX_BYTES
+    recording._MAX_BYTES = 100_000
     try:
         asyncio.run(run())
     finally:
-        recording._MAX_CHARACTERS = before
+        recording._MAX_BYTES = before
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ToolReturned("c1", "look_up", "x" * 1_000, failed=False),
+        ToolCalled("c1", "look_up", '"' + "x" * 1_000 + '"'),
+        TextDelta("x"),
+        ReasoningDelta("x" * 1_000),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+async def test_memory_is_bounded_whatever_events_a_turn_has(
+    event: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "_MAX_BYTES", 2_000_000)
+    recorder = TurnRecorder(turns=1_000)
+    tracemalloc.start()
+    try:
+        for _ in range(40):
+            request = new_request("x")
+            course = recorder.begin(request, None)
+            assert course is not None
+            record = course.recording(nothing)
+            for _ in range(500):
+                await record(msgspec.json.decode(msgspec.json.encode(event), type=type(event)))
+            recorder.observe(report(request.id))
+            del course, record
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert len(recorder.finished()) == 40
+    assert recorder.finished()[0].course is not None, "the newest stays"
+    assert taken < 1.5 * recording._MAX_BYTES
+
+
+async def test_what_a_long_turn_leaves_out_does_not_displace_other_courses() -> None:
+    recorder = TurnRecorder(turns=1_000)
+    for length in (1, 40_000):
+        request = new_request("x")
+        course = recorder.begin(request, None)
+        assert course is not None
+        record = course.recording(nothing)
+        for _ in range(length):
+            await record(TextDelta("x" * 1_000))
+        recorder.observe(report(request.id))
+    newest, first = recorder.finished()
+    assert newest.course is not None
+    assert newest.course.truncated
+    assert first.course is not None
+
+
+async def test_of_courses_that_are_not_kept_nothing_is_left() -> None:
+    recorder = TurnRecorder(turns=10)
+    for _ in range(80):
+        request = new_request("x")
+        assert recorder.begin(request, None) is not None
+        recorder.observe(report(request.id))
+    assert len(recorder._courses) == len(recorder.finished()) == 10
+    assert recorder._bytes == 0
+
+
+def test_times_that_are_not_sampled_are_bounded() -> None:
+    """Another ASGI server than ours takes no samples unless a page watches."""
+    recorder = TurnRecorder(turns=10)
+    for _ in range(10_500):
+        recorder.observe(report("one"))
+    assert len(recorder.take_first_texts()) == 10_000
+    assert recorder.take_first_texts() == []
+
+
+def test_what_a_span_has_is_bounded() -> None:
+    course = Course(new_request("x"), None)
+    for _ in range(1_000):
+        span = course.begin(b"").child("execute_tool " + "x" * 100_000)
+        for number in range(100):
+            span.put(f"attribute {number}", "x" * 100_000)
+    spans = course.spans.spans
+    assert len(spans) == 400
+    assert max(len(each.name) for each in spans) == 256
+    assert sum(len(str(each.attributes)) for each in spans) < 400 * 32 * 300
+
+
+async def test_turns_that_do_not_end_are_recorded_in_bounded_number(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recording, "_COURSES_A_SECOND", 1e9)
+    recorder = TurnRecorder(turns=10)
+    for _ in range(2_000):
+        recorder.begin(new_request("x"), None)
+    assert len(recorder.running()) == recording._COURSES_RUNNING
 
 
 async def test_a_course_has_the_events_with_their_times_and_is_truncated() -> None:
@@ -91,32 +182,12 @@ async def test_a_course_has_the_events_with_their_times_and_is_truncated() -> No
         await record(TextDelta("y"), TextDelta("z"))
     assert len(passed) == 10_000, "the client gets all of them"
     assert course.truncated
-    counted = course.characters
-    await record(TextDelta("x" * 300_000), TextDelta("more"))
-    assert course.characters == counted, "what is not kept does not count"
     shown = show_turn(recorder, request.id, content=True).turn
     assert shown is not None
     assert shown.row.outcome == "running"
     assert shown.events is not None
     assert len(shown.events) == shown.recorded < 10_000
     assert [each.id for each in shown.events[:3]] == [1, 2, 3]
-
-
-async def test_contents_of_tools_count() -> None:
-    recorder = TurnRecorder(turns=5)
-    course = recorder.begin(new_request("x"), None)
-    assert course is not None
-    record = course.recording(nothing)
-    for number in range(100):
-        await record(
-            ToolCalled(
-                f"c{number}", "look_up", msgspec.json.encode({"order": "a" * 1_000}).decode()
-            ),
-            ToolReturned(f"c{number}", "look_up", "r" * 30_000, failed=False),
-        )
-    kept = sum(len(msgspec.json.encode(event)) for _, event in course.events)
-    assert course.truncated
-    assert kept <= course.characters <= recording._MAX_TURN_CHARACTERS
 
 
 async def test_spans_nest_and_telemetry_gets_them_too() -> None:

@@ -77,10 +77,11 @@ async def test_viewers_share_one_sampler_and_it_ends_with_the_last() -> None:
 
     async def watch() -> list[bytes]:
         frames: list[bytes] = []
-        async for frame in feed.watch():
-            frames.append(frame)
-            if len(frames) == 3:
-                break
+        with feed.viewer():
+            async for frame in feed.watch():
+                frames.append(frame)
+                if len(frames) == 3:
+                    break
         return frames
 
     everyone = await asyncio.gather(*(watch() for _ in range(8)))

@@ -4,13 +4,15 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 from msgspec import Struct
 
 from seawall.console.now import KEPT_SECONDS, Sample
 from seawall.console.peers import Peers, Question
+from seawall.errors import Overloaded
 
 __all__ = ["NowFeed", "Samples"]
 
@@ -60,29 +62,35 @@ class NowFeed:
         self._budgets: bytes = b""
         self._budgets_at = float("-inf")
 
-    @property
-    def full(self) -> bool:
-        """Whether no further viewer is accepted."""
-        return self._watching >= self._viewers
-
     async def watch(self) -> AsyncGenerator[bytes, None]:
-        """Frames of server-sent events: the last minutes, then each second."""
+        """Frames of server-sent events, for a `viewer`: the last minutes, then each second."""
+        seen = self._made
+        self._sample()
+        answers = await self._peers.ask(Question(after=0), Samples)
+        yield _frame(b"history", {str(n): each.samples for n, each in answers.items()})
+        if self._budgets:
+            yield self._budgets
+        while True:
+            await self._next.wait()
+            behind = min(self._made - seen, len(self._frames))
+            seen = self._made
+            if behind:
+                yield b"".join(list(self._frames)[-behind:])
+
+    @contextmanager
+    def viewer(self) -> Iterator[None]:
+        """The place of a viewer, from before its first frame; with the first one, sampling begins.
+
+        Raises:
+            Overloaded: All places are taken.
+        """
+        if self._watching >= self._viewers:
+            raise Overloaded("As many pages as console.viewers allows show it.", retry_after=5.0)
         self._watching += 1
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         try:
-            seen = self._made
-            self._sample()
-            answers = await self._peers.ask(Question(after=0), Samples)
-            yield _frame(b"history", {str(n): each.samples for n, each in answers.items()})
-            if self._budgets:
-                yield self._budgets
-            while True:
-                await self._next.wait()
-                behind = min(self._made - seen, len(self._frames))
-                seen = self._made
-                if behind:
-                    yield b"".join(list(self._frames)[-behind:])
+            yield
         finally:
             self._watching -= 1
             if not self._watching and self._task is not None:

@@ -18,7 +18,7 @@ from urllib.parse import quote_plus, urlencode, urlsplit
 import msgspec
 from msgspec import Struct, structs
 
-from seawall.errors import ConfigError, IdentityUnavailable, Unauthenticated
+from seawall.errors import ConfigError, IdentityUnavailable, Overloaded, Unauthenticated
 from seawall.identity import Bearer
 from seawall.identity.authenticator import build_authenticator
 from seawall.identity.settings import IdentitySettings, JwtSettings
@@ -32,6 +32,8 @@ __all__ = ["BegunLogin", "IssuerLogin"]
 _MAX_BYTES = 1 << 20
 _CALL_SECONDS = 10.0
 _METADATA_SECONDS = 600.0
+_PAUSE_SECONDS = 5.0  # after a failure to fetch them
+_EXCHANGES = 16  # at the same time; a login needs no credential
 T = TypeVar("T")
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -105,6 +107,9 @@ class IssuerLogin:
         self._authenticator = build_authenticator(own, self._fetch)
         self._metadata: _Metadata | None = None
         self._fetched_at = 0.0
+        self._failed_at = float("-inf")
+        self._fetching = asyncio.Lock()
+        self._exchanges = 0
 
     async def begin(self) -> tuple[BegunLogin, str]:
         """Begin a login.
@@ -148,6 +153,7 @@ class IssuerLogin:
         Raises:
             Unauthenticated: The login was not begun in this browser, or the issuer refused it.
             IdentityUnavailable: The issuer does not answer.
+            Overloaded: Too many logins are being completed.
         """
         if begun is None or begun.expires_at <= time.time():
             raise Unauthenticated("The login was not begun in this browser, or took too long.")
@@ -158,11 +164,20 @@ class IssuerLogin:
         if "code" not in returned:
             reason = returned.get("error", "no code")[:64]
             raise Unauthenticated(f"The issuer refused the login: {reason!r}.")
-        token = await self._exchange(returned["code"], begun.verifier)
+        if self._exchanges >= _EXCHANGES:
+            raise Overloaded("Too many logins are being completed.", retry_after=1.0)
+        self._exchanges += 1
+        try:
+            token = await self._exchange(returned["code"], begun.verifier)
+        finally:
+            self._exchanges -= 1
         principal = await self._authenticator.authenticate(Bearer(token))
         payload = token.split(".")[1]
         decoded = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-        claims = msgspec.json.decode(decoded, type=_Nonce)
+        try:
+            claims = msgspec.json.decode(decoded, type=_Nonce)
+        except msgspec.ValidationError as error:
+            raise Unauthenticated("The nonce of the token is not text.") from error
         if not hmac.compare_digest(claims.nonce.encode(), begun.nonce.encode()):
             raise Unauthenticated("The token is of another login.")
         return principal
@@ -172,7 +187,13 @@ class IssuerLogin:
         return self._settings.url + "/callback"
 
     async def _discover(self) -> _Metadata:
-        if self._metadata is None or time.monotonic() - self._fetched_at > _METADATA_SECONDS:
+        async with self._fetching:  # one fetches for all
+            now = time.monotonic()
+            if self._metadata is not None and now - self._fetched_at <= _METADATA_SECONDS:
+                return self._metadata
+            if now - self._failed_at <= _PAUSE_SECONDS:
+                raise IdentityUnavailable("The issuer has just failed.", retry_after=_PAUSE_SECONDS)
+            self._failed_at = now  # unless it succeeds
             url = self._issuer.rstrip("/") + "/.well-known/openid-configuration"
             found = await self._call("GET", url, _Metadata)
             if found.issuer != self._issuer:
@@ -181,7 +202,8 @@ class IssuerLogin:
                 if not _is_safe(each):
                     raise IdentityUnavailable("An address in the issuer's metadata is not https.")
             self._metadata, self._fetched_at = found, time.monotonic()
-        return self._metadata
+            self._failed_at = float("-inf")
+            return found
 
     async def _exchange(self, code: str, verifier: str) -> str:
         """The ID token for a code."""

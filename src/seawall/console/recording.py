@@ -6,7 +6,7 @@ is a sample; recording all of it would cost more than a per cent of what a turn 
 """
 
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 import msgspec
@@ -24,11 +24,13 @@ __all__ = ["Course", "FinishedTurn", "TurnRecorder"]
 
 _COURSES_A_SECOND = 20.0
 _COURSES_AT_ONCE = 100
+_COURSES_RUNNING = 256
+_FIRST_TEXTS = 10_000
 _MAX_EVENTS = 4_000
-_EVENT_CHARACTERS = 200
-_MAX_TURN_CHARACTERS = 262_144
-_MAX_CHARACTERS = 33_554_432  # of all courses
-
+_MAX_TURN_BYTES = 524_288
+_MAX_BYTES = 33_554_432  # of all courses that are kept
+_EVENT_BYTES = 200  # that an event takes in memory besides its contents
+_SPAN_BYTES = 1_000
 _encode = msgspec.json.Encoder().encode
 
 
@@ -42,7 +44,7 @@ class Course:
         started_at: Seconds on the monotonic clock.
         spans: In the order in which they began.
         events: With seconds since the turn's arrival.
-        characters: Of the events.
+        bytes: That the events take in memory, about.
         truncated: Whether events are missing at the end.
         clock: Monotonic seconds.
     """
@@ -50,7 +52,7 @@ class Course:
     __slots__ = (
         "_tracer",
         "began_at",
-        "characters",
+        "bytes",
         "clock",
         "events",
         "session",
@@ -68,7 +70,7 @@ class Course:
         self.started_at = self.clock()
         self.spans = SpanList(self.clock)
         self.events: list[tuple[float, Event]] = []
-        self.characters = 0
+        self.bytes = 0
         self.truncated = False
         self._tracer = tracer
 
@@ -102,20 +104,15 @@ class Course:
         return take
 
     def _take(self, at: float, event: Event) -> None:
-        size = _size(event)
-        full = len(self.events) >= _MAX_EVENTS or self.characters + size > _MAX_TURN_CHARACTERS
-        if full or self.truncated:
+        if self.truncated:
+            return
+        delta = isinstance(event, TextDelta | ReasoningDelta)
+        size = _EVENT_BYTES + (len(event.text) if delta else len(_encode(event)))
+        if len(self.events) >= _MAX_EVENTS or self.bytes + size > _MAX_TURN_BYTES:
             self.truncated = True
             return
-        self.characters += size
+        self.bytes += size
         self.events.append((at, event))
-
-
-def _size(event: Event) -> int:
-    """About the memory of an event, in characters; those of tools may have long contents."""
-    if isinstance(event, TextDelta | ReasoningDelta):
-        return len(event.text)
-    return max(_EVENT_CHARACTERS, len(_encode(event)))
 
 
 class FinishedTurn(Struct):
@@ -139,17 +136,18 @@ class TurnRecorder(Struct):
         turns: How many are kept.
         began: Turns so far that have begun.
         ended: Turns so far that have ended, by whether they succeeded.
-        first_text: Seconds to the first text, of turns that ended since this was last taken.
+        first_text: Seconds to the first text, of turns that ended since this was last taken; the
+            newest 10,000.
     """
 
     turns: int
     began: int = 0
     ended: list[int] = field(default_factory=lambda: [0, 0])
-    first_text: list[float] = field(default_factory=list)
+    first_text: deque[float] = field(default_factory=lambda: deque(maxlen=_FIRST_TEXTS))
     _kept: OrderedDict[str, FinishedTurn] = field(default_factory=OrderedDict)
     _running: dict[str, Course] = field(default_factory=dict)
-    _with_course: OrderedDict[str, FinishedTurn] = field(default_factory=OrderedDict)
-    _characters: int = 0
+    _courses: OrderedDict[str, int] = field(default_factory=OrderedDict)  # their bytes, by turn
+    _bytes: int = 0
     _allowed: float = _COURSES_AT_ONCE
     _filled_at: float = field(default_factory=time.monotonic)
 
@@ -165,6 +163,8 @@ class TurnRecorder(Struct):
             tracer: Of telemetry, which goes on to trace the turn.
         """
         self.began += 1
+        if len(self._running) >= _COURSES_RUNNING:
+            return None
         if self._allowed < 1.0 and not self._refill():
             return None
         self._allowed -= 1.0
@@ -177,17 +177,19 @@ class TurnRecorder(Struct):
         if (first := report.timings.get("first_text")) is not None:
             self.first_text.append(first / 1e3)
         kept = self._kept
-        finished = FinishedTurn(report, time.time(), self._running.pop(report.turn, None))
-        if kept.pop(report.turn, None) is not None:  # an earlier attempt
-            self._drop_course(report.turn)
-        kept[report.turn] = finished
-        if finished.course is not None:
-            self._with_course[report.turn] = finished
-            self._characters += finished.course.characters
+        self._drop_course(report.turn)  # of an earlier attempt
+        kept.pop(report.turn, None)
+        course = self._running.pop(report.turn, None)
+        kept[report.turn] = FinishedTurn(report, time.time(), course)
+        if course is not None:
+            size = course.bytes + _SPAN_BYTES * len(course.spans.spans)
+            self._courses[report.turn] = size
+            self._bytes += size
         if len(kept) > self.turns:
-            self._drop_course(kept.popitem(last=False)[0])
-        while self._characters > _MAX_CHARACTERS:  # the reports of their turns stay
-            self._drop_course(next(iter(self._with_course)))
+            self._drop_course(next(iter(kept)))
+            kept.popitem(last=False)
+        while self._bytes > _MAX_BYTES and self._courses:
+            self._drop_course(next(iter(self._courses)))
 
     def find(self, turn: str) -> FinishedTurn | Course | None:
         """A turn that has ended, or the course of one that runs; None if neither is known."""
@@ -203,7 +205,8 @@ class TurnRecorder(Struct):
 
     def take_first_texts(self) -> list[float]:
         """Seconds to the first text of the turns that ended since the last call."""
-        taken, self.first_text = self.first_text, []
+        taken = list(self.first_text)
+        self.first_text.clear()
         return taken
 
     def _refill(self) -> bool:
@@ -217,8 +220,7 @@ class TurnRecorder(Struct):
         return True
 
     def _drop_course(self, turn: str) -> None:
-        """Forget the course of a turn, if it has one."""
-        finished = self._with_course.pop(turn, None)
-        if finished is not None and finished.course is not None:
-            self._characters -= finished.course.characters
-            finished.course = None
+        """Forget the course of a turn, if it has one; its report stays."""
+        if (size := self._courses.pop(turn, None)) is not None:
+            self._bytes -= size
+            self._kept[turn].course = None

@@ -7,6 +7,7 @@ from seawall.spans import Attribute, Kind, Span
 __all__ = ["CourseSpan", "SpanList"]
 
 _MAX_SPANS = 400
+_MAX_ATTRIBUTES = 32
 _MAX_ATTRIBUTE_CHARACTERS = 256
 _CONTENTS = frozenset(
     (
@@ -76,7 +77,7 @@ class CourseSpan:
     ) -> None:
         self._spans = spans
         self._inner = inner
-        self.name = name
+        self.name = name[:_MAX_ATTRIBUTE_CHARACTERS]
         self.kind: Kind = kind
         self.began_at = began_at
         self.ended_at: float | None = None
@@ -108,8 +109,10 @@ class CourseSpan:
         """See `Span.put`."""
         if self._inner is not None:
             self._inner.put(key, value)
-        if key not in _CONTENTS:
-            if type(value) is str:
+        if key not in _CONTENTS and (
+            key in self.attributes or len(self.attributes) < _MAX_ATTRIBUTES
+        ):
+            if isinstance(value, str):
                 value = value[:_MAX_ATTRIBUTE_CHARACTERS]
             self.attributes[key] = value
 

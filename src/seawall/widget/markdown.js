@@ -1,9 +1,10 @@
 // A small part of Markdown as nodes of the document. Text never becomes HTML.
 
-const SPECIAL = /```|`([^`\n]+)`|\*\*([^*\n]+)\*\*|\*([^*\s][^*\n]*)\*|\[([^\]\n]+)\]\(([^()\s]+)\)|https?:\/\/[^\s<>"')\]]+/g;
+// No expression here takes more than linear time, whatever a model writes.
+const SPECIAL = /```|`([^`\n]+)`|\*\*([^*\n]+)\*\*|\*([^*\s][^*\n]*)\*|\[([^[\]\n]+)\]\(([^()\s]+)\)|https?:\/\/[^\s<>"')\]]+/g;
 const FENCE = /^ {0,3}```/;
 const ITEM = /^ {0,3}(?:[-*+]|(\d{1,9})[.)])\s+/;
-const HEADING = /^ {0,3}#{1,6}\s+(.*?)\s*#*$/;
+const HEADING = /^ {0,3}#{1,6}\s+(?=\S)(.*)$/s;
 const MAX_CHARACTERS = 200000;
 
 /**
@@ -63,9 +64,16 @@ function blockNode(block) {
     return make("pre", { tabIndex: 0 }, code);
   }
   const heading = HEADING.exec(lines[0]);
-  if (heading) return make("p", { className: "heading" }, ...inline(heading[1]));
+  if (heading) return make("p", { className: "heading" }, inline(withoutMarks(heading[1])));
   if (ITEM.test(lines[0])) return list(lines);
-  return make("p", {}, ...inlineLines(lines));
+  return make("p", {}, inlineLines(lines));
+}
+
+/** The text of a heading without the marks that may close it. */
+function withoutMarks(text) {
+  let end = text.length;
+  while (end && text[end - 1] === "#") end--;
+  return text.slice(0, end).trimEnd();
 }
 
 function list(lines) {
@@ -77,7 +85,7 @@ function list(lines) {
     if (ITEM.test(line)) items.push([line.replace(ITEM, "")]);
     else items.at(-1).push(line.trim().replace(/^(?:[-*+]|\d{1,9}[.)])\s+/, "– "));
   }
-  element.append(...items.map((item) => make("li", {}, ...inlineLines(item))));
+  for (const item of items) element.append(make("li", {}, inlineLines(item)));
   return element;
 }
 
@@ -119,13 +127,13 @@ export function link(target, label) {
   return make("a", { href: url.href, target: "_blank", rel: "noopener noreferrer nofollow" }, label);
 }
 
-/** An element with properties and children; strings become text. */
+/** An element with properties, and children or lists of them; strings become text. */
 export function make(name, properties = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
     if (key in element && !key.startsWith("aria-")) element[key] = value;
     else if (value !== undefined && value !== null) element.setAttribute(key, value);
   }
-  element.append(...children);
+  for (const child of children.flat()) element.append(child); // more than can be arguments
   return element;
 }

@@ -20,7 +20,7 @@ from seawall.hosts.http.console_data import ConsoleData
 from seawall.hosts.http.console_reports import ConsoleReports
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.sessions import call_limit
-from seawall.identity import Bearer, Trusted
+from seawall.identity import API_KEY_PREFIX, Bearer, Trusted
 
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
@@ -35,6 +35,8 @@ _REPORTS = "/reports/"
 _SESSIONS = "/api/sessions/"
 _CALLS = "/v1/turns/"
 _HANDED_OVER = "/v1/sessions/"
+_USED = ("turns", "sessions", "approvals", "effects", "handovers", "files")
+"""What the page calls of the API; other protocols also decide about calls, by other paths."""
 _MAX_LOGIN_BYTES = 16_384
 
 Endpoint = Callable[["Orchestrator", Exchange], Awaitable[None]]
@@ -123,7 +125,9 @@ class ConsoleEndpoints:
         return {"GET": lambda app, exchange: data.session(app, exchange, session)}
 
     def _api_endpoints(self, path: str) -> Endpoints | None:
-        """The API as the page calls it: as the person who is logged in."""
+        """The API as far as the page calls it: as the person who is logged in."""
+        if path.split("/")[2] not in _USED:
+            return None
         found = self._api(path)
         if found is None:
             return None
@@ -179,12 +183,15 @@ class ConsoleEndpoints:
                 "permissions": sorted(viewer.permissions),
                 "by": viewer.by,
                 "token": viewer.token,
-                "files": orchestrator.settings.blobs is not None,
-                "agents": [
-                    {"name": name, "description": each.description}
-                    for name, each in settings.agents.items()
-                ],
             }
+            if viewer.permissions:
+                answer |= {
+                    "files": settings.blobs is not None,
+                    "agents": [
+                        {"name": name, "description": each.description}
+                        for name, each in settings.agents.items()
+                    ],
+                }
         await exchange.answer(answer, headers=[PRIVATE, *SECURITY_HEADERS])
 
     async def _login(self, orchestrator: "Orchestrator", exchange: Exchange) -> None:
@@ -273,9 +280,9 @@ def _permission(path: str) -> Permission | None:
 
 def _seconds_left(credential: str, most: float) -> float:
     """How long a login by a verified credential lasts: not longer than a token does."""
+    if credential.startswith(API_KEY_PREFIX):
+        return most
     parts = credential.split(".")
-    if len(parts) != 3:
-        return most  # an API key
     padded = parts[1] + "=" * (-len(parts[1]) % 4)
     claims = msgspec.json.decode(base64.urlsafe_b64decode(padded), type=_Expiry)
     return min(most, claims.exp - time.time()) if claims.exp is not None else most

@@ -8,7 +8,6 @@ page can read; a request with a credential in a header was not made by a browser
 
 import hmac
 import os
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -152,13 +151,14 @@ class ConsoleAccess:
 def read_cookie(exchange: Exchange, name: str) -> str:
     """The value of a cookie; empty if there is none."""
     header = exchange.headers.get(b"cookie", b"")
-    if not header or len(header) > _MAX_COOKIE_CHARACTERS:
+    if len(header) > _MAX_COOKIE_CHARACTERS:
         return ""
-    try:
-        found = SimpleCookie(header.decode("latin-1")).get(name)
-    except CookieError:
-        return ""
-    return found.value if found is not None else ""
+    # Those of other applications of the host come too, and may have any form.
+    for each in header.decode("latin-1").split(";"):
+        found, _, value = each.strip().partition("=")
+        if found == name:
+            return value
+    return ""
 
 
 def set_cookie(

@@ -17,7 +17,7 @@ import msgspec
 from seawall.console.access import Viewer
 from seawall.console.service import ConsoleService
 from seawall.console.shown import FIELDS, ShownEvent, TurnDetails
-from seawall.errors import InvalidField, NotFound, Overloaded, Problem, TurnNotFound
+from seawall.errors import InvalidField, NotFound, Problem, SessionNotFound, TurnNotFound
 from seawall.hosts.http.console_access import ConsoleAccess
 from seawall.hosts.http.exchange import Exchange, encode
 from seawall.hosts.http.sessions import call_limit, public_fields, read_page, shown_turn
@@ -58,10 +58,9 @@ class ConsoleData:
             Overloaded: As many pages as are allowed show it already.
         """
         await self._access.viewer(exchange, "look")
-        if self._service.feed.full:
-            raise Overloaded("As many pages as console.viewers allows show it.", retry_after=5.0)
         await exchange.body(limit=0, seconds=1.0)
-        await while_connected(exchange, self._stream(exchange))
+        with self._service.feed.viewer():
+            await while_connected(exchange, self._stream(exchange))
 
     async def _stream(self, exchange: Exchange) -> None:
         await exchange.start(200, [*EVENT_STREAM, (b"x-content-type-options", b"nosniff")])
@@ -89,8 +88,11 @@ class ConsoleData:
     ) -> None:
         """`GET /console/api/turns/{id}/events`: its events with their times, or from the store.
 
-        Those from the store have no times. Which session they are of is asked with `tenant` and
-        `subject`, unless the turn is recent.
+        Those from the store have no times. Whose they are is asked with `tenant` and `subject`,
+        unless the turn is recent.
+
+        Raises:
+            TurnNotFound: The turn is not known, or of which session it is.
         """
         viewer = await self._access.viewer(exchange, "read")
         details = await self._service.turn(turn, content=True)
@@ -101,15 +103,16 @@ class ConsoleData:
             owner = Principal(row.tenant, row.subject)
         else:
             owner = _owner(exchange)
-        session = details.row.session if details is not None else exchange.query().get("session")
+        session = details.row.session if details is not None else ""
         if details is not None and details.events is not None:
             events, truncated = details.events, details.truncated
-            await self._record(orchestrator, viewer, owner, session or "", turn)
         else:
             events, truncated = await self._stored_events(orchestrator, owner, turn)
             started = (each.event for each in events if each.event["type"] == "turn.started")
             session = session or next((str(each["session"]) for each in started), "")
-            await self._record(orchestrator, viewer, owner, session, turn)
+            if not session:
+                raise TurnNotFound
+        await self._record(orchestrator, viewer, owner, session, turn)
         await _answer(exchange, {"events": events, "truncated": truncated})
 
     async def sessions(self, orchestrator: "Orchestrator", exchange: Exchange) -> None:
@@ -127,7 +130,9 @@ class ConsoleData:
         viewer = await self._access.viewer(exchange, "read")
         owner = _owner(exchange)
         limit, cursor = read_page(exchange)
-        key = SessionKey(owner.tenant, owner.subject, session[:_MAX_VALUE_CHARACTERS])
+        if len(session) > _MAX_VALUE_CHARACTERS:
+            raise SessionNotFound
+        key = SessionKey(owner.tenant, owner.subject, session)
         async with call_limit(orchestrator):
             page = await orchestrator.engine.store.turns(key, limit=limit, cursor=cursor)
         await self._record(orchestrator, viewer, owner, session, "")

@@ -7,11 +7,10 @@ and without the network.
 import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from msgspec import Struct
 
-from seawall.errors import NotFound
+from seawall.errors import NotFound, Overloaded
 from seawall.hosts.http.console_access import ConsoleAccess
 from seawall.hosts.http.exchange import Exchange
 
@@ -22,6 +21,7 @@ __all__ = ["ConsoleReports"]
 
 _MAX_REPORTS = 500
 _MAX_BYTES = 33_554_432
+_MAX_SENDING = 4  # at the same time, as each is in memory meanwhile
 _POLICY = (
     b"sandbox allow-scripts; default-src 'none'; script-src 'unsafe-inline'; "
     b"style-src 'unsafe-inline'; img-src data:; font-src data:; base-uri 'none'; "
@@ -55,6 +55,7 @@ class ConsoleReports:
         self._access = access
         folder = access.settings.reports
         self._folder = Path(folder) if folder else None
+        self._sending = 0
 
     async def listing(self, _: "Orchestrator", exchange: Exchange) -> None:
         """`GET /console/api/reports`: the newest first."""
@@ -68,17 +69,23 @@ class ConsoleReports:
 
         Raises:
             NotFound: There is no such file in the folder.
+            Overloaded: Too many are being sent to clients that read slowly.
         """
         await self._access.viewer(exchange, "look")
-        name = unquote(name)
         if not any(each.name == name for each in await asyncio.to_thread(self._reports)):
             raise NotFound("There is no such report.")
         assert self._folder is not None  # noqa: S101 - it has reports
+        if self._sending >= _MAX_SENDING:
+            raise Overloaded("Too many reports are being sent.", retry_after=1.0)
+        self._sending += 1
         try:
-            body = await asyncio.to_thread((self._folder / name).read_bytes)
-        except OSError as error:
-            raise NotFound("There is no such report.") from error
-        await exchange.answer(body, headers=_HEADERS, content_type=b"text/html; charset=utf-8")
+            try:
+                body = await asyncio.to_thread((self._folder / name).read_bytes)
+            except OSError as error:
+                raise NotFound("There is no such report.") from error
+            await exchange.answer(body, headers=_HEADERS, content_type=b"text/html; charset=utf-8")
+        finally:
+            self._sending -= 1
 
     def _reports(self) -> list[_Report]:
         """The files of the folder itself that are no links and not too large."""

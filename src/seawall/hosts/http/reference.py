@@ -58,7 +58,7 @@ async def show_reference(exchange: Exchange, path: str) -> None:
         if b"gzip" in exchange.headers.get(b"accept-encoding", b""):
             headers.append((b"content-encoding", b"gzip"))
         else:
-            body = await asyncio.to_thread(gzip.decompress, body)
+            body = await asyncio.to_thread(_decompressed, name)
     await exchange.answer(body, headers=headers, content_type=content_type)
 
 
@@ -67,3 +67,9 @@ def _read(name: str) -> tuple[bytes, bytes]:
     """A file of the page, and its entity tag."""
     body = (files("seawall.console") / "api_reference" / name).read_bytes()
     return body, b'"%b"' % hashlib.sha256(body).hexdigest()[:20].encode()
+
+
+@functools.cache
+def _decompressed(name: str) -> bytes:
+    """The same file for clients that take no gzip; kept, as anyone may ask for it."""
+    return gzip.decompress(_read(name)[0])
