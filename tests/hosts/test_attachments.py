@@ -595,8 +595,8 @@ async def test_a_program_adds_files_to_its_requests(tmp_path: Path) -> None:
     owner = Principal("acme", "ada")
     async with serving(tmp_path) as served:
         request = new_request("What is it?")
-        for _ in range(2):
-            request = await served.app.attach(request, photo(), principal=owner, name="a.jpg")
+        for kind in ("JPEG", "PNG"):
+            request = await served.app.attach(request, photo(kind), principal=owner, name="a")
         async for event in served.app.run(request, principal=owner):
             assert not isinstance(event, TurnFailed)
         kinds = [each["type"] for each in served.received()[-1]["content"]]

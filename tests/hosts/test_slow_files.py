@@ -1,4 +1,4 @@
-"""Clients that send or read files slowly hold up each other, and not the conversations."""
+"""Clients that send or read files slowly delay each other, and not the conversations."""
 
 import hashlib
 import socket

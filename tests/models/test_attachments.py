@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import botocore.session
+import msgspec
 import pytest
 from botocore.validate import ParamValidator
 from pydantic import TypeAdapter
@@ -222,3 +223,38 @@ def test_estimates_count_what_a_model_reads_for_them() -> None:
     shown = asking(*(each for each in ALL if isinstance(each, UserMessage)))
     assert estimate_prompt_tokens(shown) - estimate_prompt_tokens(plain) == 4_000
     assert prompt_bytes(shown) - prompt_bytes(plain) == 16_000
+
+
+@each_wire
+async def test_a_file_that_is_sent_again_is_shown_once(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same message, and in a later one as the copy of its session."""
+    copy = msgspec.structs.replace(DOCUMENT, id=DOCUMENT.id.replace("file-s.", "file-"))
+    monkeypatch.setitem(STORED, copy.id, STORED[DOCUMENT.id])
+    messages = (
+        UserMessage("One", (copy, copy, TEXT)),
+        AssistantMessage("Yes."),
+        UserMessage("Two", (TEXT, DOCUMENT, IMAGE)),
+    )
+    contents = Contents()
+    request = asking(*messages, contents=contents)
+    text = json.dumps(await sent(wire, request, vision=True, documents=True), ensure_ascii=False)
+    assert text.count(base64.b64encode(STORED[DOCUMENT.id][2]).decode()) == 1
+    assert text.count("\u00e4;b") == 1
+    assert text.count("again; it is shown above") == 3
+    assert sorted(contents.asked) == sorted({copy.id, DOCUMENT.id, TEXT.id, IMAGE.id})
+
+
+@each_wire
+async def test_a_copy_that_is_still_stored_is_shown(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The earlier one has expired: the later one is shown, and not only named."""
+    gone = msgspec.structs.replace(DOCUMENT, id=DOCUMENT.id.replace("file-s.", "file-t."))
+    monkeypatch.setitem(STORED, gone.id, STORED[DOCUMENT.id])
+    messages = (UserMessage("One", (gone,)), UserMessage("Two", (DOCUMENT,)))
+    request = asking(*messages, contents=Contents(without=gone.id))
+    text = json.dumps(await sent(wire, request, vision=True, documents=True))
+    assert text.count(base64.b64encode(STORED[DOCUMENT.id][2]).decode()) == 1
+    assert text.count("not available any more") == 1

@@ -35,6 +35,7 @@ __all__ = ["Attachments"]
 
 _COPIES = 2  # as it was sent, and as it is stored
 _TRANSFER_SECONDS = 60.0
+_PAGE = 100
 _MAX_FILES = 32  # of one request, with those of a history that the client keeps
 
 
@@ -178,7 +179,7 @@ class Attachments:
         """The memory for a file while its client sends or reads it, as slowly as it likes.
 
         Each owner transfers one file at a time, and all of them leave a quarter of the memory to
-        turns: slow clients hold up each other, and not the conversations.
+        turns: slow clients delay each other, and not the conversations.
 
         Args:
             owner: The client.
@@ -240,12 +241,14 @@ class Attachments:
         if after is not None and key is None:
             raise InvalidField("Must be the id of a file.", field="after")
         async with self._limit():
+            asked = limit
             while True:
-                page = await self.store.files(owner, limit=limit, after=key)
+                page = await self.store.files(owner, limit=asked, after=key)
                 kept = tuple(each for each in page.files if not self._expired(each))
                 if kept or not page.has_more or not page.files:
-                    return BlobPage(kept, page.has_more)
+                    return BlobPage(kept[:limit], page.has_more or len(kept) > limit)
                 key = page.files[-1].key  # or a client would take this page for the last one
+                asked = max(limit, _PAGE)
 
     async def delete(self, owner: Principal, file: str) -> None:
         """Delete a file; messages that have it name it from then on.

@@ -1,4 +1,4 @@
-"""One thing at a time of each owner: many of one do not hold up those of others."""
+"""One thing at a time of each owner: many of one do not delay those of others."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -31,7 +31,7 @@ class OwnerLocks:
 
     @asynccontextmanager
     async def held(self, owner: Principal | None) -> AsyncGenerator[None, None]:
-        """Wait for the lock of an owner, and hold it while the block runs.
+        """Wait for the lock of an owner, and keep it while the block runs.
 
         Args:
             owner: Whose lock; None is an owner, too.

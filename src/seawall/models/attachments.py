@@ -128,8 +128,10 @@ async def load_request(
     ]
     if contents is None or not attached:
         return None
-    wanted = [each for each in attached if _taken(each, vision=vision, documents=documents)]
-    loaded = await contents.load(wanted, deadline=deadline)
+    wanted = {
+        each.id: each for each in attached if _taken(each, vision=vision, documents=documents)
+    }
+    loaded = await contents.load(tuple(wanted.values()), deadline=deadline)
     try:
         show = partial(
             _all_shown, request.messages, loaded.found, vision=vision, documents=documents
@@ -146,8 +148,9 @@ async def load_request(
 def _all_shown(
     messages: Sequence[Message], found: Mapping[str, bytes], *, vision: bool, documents: bool
 ) -> tuple[Message, ...]:
+    seen: set[str] = set()
     return tuple(
-        _shown(each, found, vision=vision, documents=documents)
+        _shown(each, found, seen, vision=vision, documents=documents)
         if isinstance(each, UserMessage) and each.attachments
         else each
         for each in messages
@@ -161,8 +164,18 @@ def _taken(attachment: Attachment, *, vision: bool, documents: bool) -> bool:
 
 
 def _shown(
-    message: UserMessage, found: Mapping[str, bytes], *, vision: bool, documents: bool
+    message: UserMessage,
+    found: Mapping[str, bytes],
+    seen: set[str],
+    *,
+    vision: bool,
+    documents: bool,
 ) -> Message:
+    """A message with what the model is shown of its files.
+
+    A file that was sent again is shown once, where it came first: Bedrock rejects requests with two
+    documents of one name, and nothing is paid for twice. https://github.com/BerriAI/litellm/pull/30093
+    """
     files: list[Image | Document] = []
     notes: list[str] = []
     for each in message.attachments:
@@ -175,12 +188,16 @@ def _shown(
             )
         elif content is None:
             notes.append(f"[The user had sent {description(each)}. It is not available any more.]")
+        elif _digits(each) in seen:
+            notes.append(f"[The user has sent {description(each)} again; it is shown above.]")
         elif each.media_type.startswith(_IMAGE):
             files.append(Image(each.media_type, b64encode(content).decode()))
         elif each.media_type == _PDF:
             files.append(Document(_digits(each), each.name, b64encode(content).decode()))
         else:
             notes.append(_delimited(each, content.decode("utf-8", "replace")))
+        if content is not None:
+            seen.add(_digits(each))
     text = with_note(message.text, notes)
     return ShownMessage(text, (), tuple(files)) if files else UserMessage(text)
 
