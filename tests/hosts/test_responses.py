@@ -579,6 +579,18 @@ def test_a_response_that_is_not_stored_is_gone(client: Any, *, streamed: bool) -
     assert refused(client.responses.retrieve, response_id=response.id)[0] == 404
 
 
+@pytest.mark.parametrize("number", [1, 2, 7])
+def test_a_turn_has_no_other_responses(client: Any, number: int) -> None:
+    made = client.responses.create(model="open", input="x")
+    name = f"{made.id}.{number}"
+    stored = client.responses
+    for call in (stored.retrieve, stored.delete, stored.input_items.list):
+        assert refused(call, response_id=name)[::2] == (404, "response_id")
+    assert refused(stored.retrieve, response_id=name, stream=True)[0] == 404
+    continued = refused(stored.create, model="open", input="x", previous_response_id=name)
+    assert continued[::2] == (404, "previous_response_id")
+
+
 def test_a_turn_that_waits_is_stored_until_it_is_done(client: Any) -> None:
     first = client.responses.create(model="open", input="weather?", tools=[WEATHER], store=False)
     (call,) = first.output

@@ -1,6 +1,7 @@
 """Request bodies: decodes and validates them; errors name the field."""
 
 import re
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any, TypeVar
 
@@ -240,14 +241,11 @@ def field_error(message: str) -> InvalidField:
     return InvalidField(f"{detail}.", field=path or None)
 
 
-_Place = tuple["_Place | None", str]
-"""Where a value is: the place of what it is in, and its own name there."""
-
-
 def _lone_surrogate(body: bytes) -> str:
     """The path of a lone surrogate in a body that could not be decoded; "" if there is none.
 
-    The standard library accepts lone surrogates, so it can find them.
+    The standard library accepts lone surrogates, so it can find them. Beside the value, memory is
+    used for one path only, as a path may repeat long names that the client has chosen.
     """
     import json  # noqa: PLC0415 - only for an invalid body
 
@@ -255,24 +253,32 @@ def _lone_surrogate(body: bytes) -> str:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return ""
-    pending: list[tuple[_Place | None, object]] = [(None, value)]
-    while pending:
-        place, value = pending.pop()
-        if isinstance(value, str) and _surrogate.search(value):
-            return _path(place)
-        if isinstance(value, dict):
-            if any(map(_surrogate.search, value)):
-                return _path(place)
-            pending += [((place, f".{key}"), each) for key, each in value.items()]
-        elif isinstance(value, list):
-            pending += [((place, f"[{index}]"), each) for index, each in enumerate(value)]
+    names: list[str] = []  # of the value whose members are walked, and of those around it
+    walks = [iter((("", value),))]
+    while walks:
+        name, value = next(walks[-1], (None, None))
+        if name is None:
+            walks.pop()
+            del names[-1:]
+        elif isinstance(value, str):
+            if _surrogate.search(value):
+                return _path([*names, name])
+        elif isinstance(value, dict | list):
+            names.append(name)
+            if isinstance(value, dict) and any(map(_surrogate.search, value)):
+                return _path(names)
+            walks.append(_members(value))
     return ""
 
 
-def _path(place: _Place | None) -> str:
-    """The path of a place; only the beginning of a long one."""
-    names: list[str] = []
-    while place is not None:
-        place, name = place
-        names.append(name[:_MAX_NAME_CHARACTERS])
-    return "".join(reversed(names)).removeprefix(".")[:_MAX_NAME_CHARACTERS] or "body"
+def _members(value: dict[str, object] | list[object]) -> Iterator[tuple[str, object]]:
+    """The members of a value with their names in a path."""
+    if isinstance(value, dict):
+        return ((f".{key}", each) for key, each in value.items())
+    return ((f"[{index}]", each) for index, each in enumerate(value))
+
+
+def _path(names: list[str]) -> str:
+    """The path of these names; only the beginning of a long one."""
+    path = "".join(each[:_MAX_NAME_CHARACTERS] for each in names)
+    return path.removeprefix(".")[:_MAX_NAME_CHARACTERS] or "body"

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import UNSET, structs
+from msgspec import structs
 
 from seawall.agents.calls import Emit
 from seawall.errors import (
@@ -54,7 +54,13 @@ from seawall.hosts.http.responses_body import Asked, ResponsesBody, asked, echo,
 from seawall.hosts.http.responses_ids import ResponseKey, response_key, turn_key
 from seawall.hosts.http.responses_input import references
 from seawall.hosts.http.responses_stream import SILENT, ResponseStream
-from seawall.hosts.http.responses_turns import earlier_calls, find_items, own_tools
+from seawall.hosts.http.responses_turns import (
+    check_response,
+    earlier_calls,
+    find_items,
+    own_tools,
+    response_keys,
+)
 from seawall.hosts.http.sessions import authenticated_owner, erase_session
 from seawall.hosts.http.turns import EVENT_STREAM, check_capacity, run_turn, while_connected
 from seawall.pipeline.replay import attempt_offset
@@ -411,9 +417,10 @@ def _check_newest(conversation: Conversation, previous: ResponseKey) -> None:
         raise TurnNotFound(
             "There is no response of this id for this caller.", field="previous_response_id"
         )
-    resumptions = last.journal.resumptions if last.journal is not UNSET else ()
-    newest = max((each.attempt for each in resumptions if each.waited), default=0)
-    if last.id != previous.turn or previous.attempt < newest:
+    *_, newest = response_keys(last)
+    if last.id == previous.turn:
+        check_response(last, previous, "previous_response_id")
+    if last.id != previous.turn or previous.attempt < newest.attempt:
         raise SessionConflict(
             "This is not the newest response of its conversation, and conversations have no "
             "branches: continue the newest one, or send the history as input.",

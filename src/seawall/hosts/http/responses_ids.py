@@ -78,7 +78,7 @@ def response_key(response: str, field: str = "response_id") -> ResponseKey:
     session, _, own = response.removeprefix(_RESPONSE).partition(".")
     own, _, attempt = own.partition(".")
     number = int(attempt) if attempt.isdecimal() and len(attempt) <= _MAX_ATTEMPT_DIGITS else 0
-    key = ResponseKey(f"{_TURN}{session}.{own}", number)
+    key = ResponseKey(f"{_TURN}{session}.{own}", number if number > 1 else 0)
     if len(response) > _MAX_CHARACTERS or not key.session or key.id != response:
         raise TurnNotFound("There is no response of this id for this caller.", field=field)
     return key

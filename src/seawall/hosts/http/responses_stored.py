@@ -20,7 +20,7 @@ from seawall.errors import (
     problem_from,
 )
 from seawall.events import Event, TurnQueued, TurnStarted
-from seawall.hosts.http.conversations import next_attempt, waiting_calls
+from seawall.hosts.http.conversations import waiting_calls
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.responses_ids import (
     ResponseKey,
@@ -198,8 +198,6 @@ async def _shown(
         stream.end()
     elif found.status == "interrupted" and found.journal is not UNSET:
         stream.fault(problem_from(found.journal.problem))
-    elif found.status == "completed" or key.attempt > next_attempt(found):
-        raise TurnNotFound("There is no such response.", field="response_id")
     elif found.status == "paused" and await _waits(orchestrator, owner, found):
         for event in paused(found, key.session, waiting_calls(found)):  # one of several decisions
             stream.take(event)

@@ -9,7 +9,7 @@ from msgspec import UNSET
 from seawall.agents import HAND_OFF
 from seawall.errors import InvalidField, Problem, TurnNotFound, problem_from
 from seawall.hosts.http.client_calls import public_call_id
-from seawall.hosts.http.conversations import resumed_with
+from seawall.hosts.http.conversations import next_attempt, resumed_with
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.responses_body import DEFAULTS
 from seawall.hosts.http.responses_ids import ResponseKey, approval_id, turn_of_item
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
 
 __all__ = [
+    "check_response",
     "earlier_calls",
     "find_items",
     "find_turn",
@@ -99,6 +100,7 @@ async def find_turn(
         found = await engine.store.begin(read)
     for each in found.turns:
         if each.id == key.turn:
+            check_response(each, key)
             return each
     lease = found.session_lease
     if lease is not None and turn_of_lease_owner(lease.owner) == key.turn:
@@ -110,9 +112,13 @@ async def find_turn(
     if job is not None:
         return None
     try:
-        return await find_older(engine.store, session, key.turn, orchestrator.settings.turn.session)
+        older = await find_older(
+            engine.store, session, key.turn, orchestrator.settings.turn.session
+        )
     except TurnNotFound:
         raise TurnNotFound("There is no such response.", field="response_id") from None
+    check_response(older, key)
+    return older
 
 
 async def find_items(
@@ -237,6 +243,22 @@ def response_keys(turn: TurnRecord) -> Iterator[ResponseKey]:
     for each in turn.journal.resumptions if turn.journal is not UNSET else ():
         if each.waited:
             yield ResponseKey(turn.id, each.attempt)
+
+
+def check_response(turn: TurnRecord, key: ResponseKey, field: str = "response_id") -> None:
+    """Check that a response is one of its turn, or may be the next of one that goes on.
+
+    Args:
+        turn: The turn.
+        key: The response.
+        field: Path of its id in the request.
+
+    Raises:
+        TurnNotFound: It is not.
+    """
+    over = turn.status == "completed" or key.attempt > next_attempt(turn)
+    if over and key not in response_keys(turn):
+        raise TurnNotFound("There is no such response.", field=field)
 
 
 def _resumption(turn: TurnRecord, key: ResponseKey) -> Resumption | None:
