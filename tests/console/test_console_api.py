@@ -265,7 +265,7 @@ def test_a_login_beside_cookies_of_other_applications(console: Console, key: str
         assert given.status_code == 204
         sealed = given.headers["set-cookie"].partition(";")[0]
         for others in ('cart={"a": 1}; %s', "%s; [x]=1", "=; %s; ={}", "name=J\xfcrgen;%s"):
-            headers = {"cookie": (others % sealed).encode("latin-1")}
+            headers = {b"cookie": (others % sealed).encode("latin-1")}
             answered = client.get("/console/api/turns", headers=headers)
             assert answered.status_code == 200, others
 

@@ -141,3 +141,17 @@ def _tab_to(page: Page, selector: str) -> None:
         if page.evaluate("selector => document.activeElement.matches(selector)", selector):
             return
     pytest.fail(f"{selector} is not reached by the keyboard")
+
+
+def test_who_logs_in_next_does_not_see_the_conversation(
+    browser: Browser, server: ServerProcess
+) -> None:
+    with page_of(browser, server, "meg", "talk") as page:
+        say(page, json.dumps(["A secret of meg"]))
+        expect(page.locator(".said.assistant .rich")).to_have_text("A secret of meg")
+        page.get_by_role("button", name="Log out").click()
+        page.get_by_label("API key or token").fill("sw_max")
+        page.get_by_role("button", name="Log in with it").click()
+        expect(page.get_by_text("max of acme")).to_be_visible()
+        expect(page.get_by_label("Message")).to_be_enabled()
+        assert "secret" not in page.locator("main").inner_text()

@@ -229,5 +229,6 @@ def test_a_refused_token_is_fetched_again(chat: Chat, shop: Shop) -> None:
     assert shop.tokens == before + 1
     shop.who = "nobody"
     chat.page.reload()
+    chat.expect_idle()  # Enter does nothing while the conversation is loaded
     chat.say("three")
     expect(chat.log).to_contain_text("You are not signed in")

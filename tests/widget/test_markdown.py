@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.system import missing_node, require
+from tests.parts import require
+from tests.parts.system import missing_node
 
 _MODULE = Path(__file__).parents[2] / "src/seawall/widget/markdown.js"
 _PROGRAM = """

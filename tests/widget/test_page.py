@@ -1,12 +1,13 @@
 """The widget in pages that do not make it easy, and for users of keyboards and screen readers."""
 
+import base64
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.parts.browser import DESKTOP, PHONE, new_context, serious
 from tests.servers import ServerProcess
@@ -175,6 +176,45 @@ def test_it_shows_the_session_of_its_own_user_only(
         chat.say("a new one")
         chat.expect_answer("a new one")
         assert chat.session != other["session"]
+
+
+def test_a_message_of_one_user_is_not_sent_by_the_next_one_in_the_tab(
+    browser: Browser, server: ServerProcess, shop: Shop
+) -> None:
+    shop.embed(server.url)
+    user = "ann"
+    sent: list[str] = []
+
+    def give_token(route: Route) -> None:
+        claims = base64.urlsafe_b64encode(json.dumps({"sub": f"{user} ÿ>?"}).encode()).decode()
+        route.fulfill(json={"token": f"e30.{claims.rstrip('=')}.x", "expires_in": 300})
+
+    def lose(route: Route) -> None:
+        sent.append(route.request.post_data or "")
+        route.abort()
+
+    with new_context(browser) as context:
+        page = context.new_page()
+        page.route("**/token", give_token)
+        page.route("**/v1/**", lose)
+        page.goto(shop.url)
+        chat = Chat(page)
+        chat.open()
+        chat.say("A secret of ann")
+        expect(chat.log).to_contain_text("Reconnecting")
+        page.reload()  # ann's tab goes on
+        expect(chat.log).to_contain_text("A secret of ann")
+        expect(chat.log).to_contain_text("Reconnecting")
+        assert any("A secret of ann" in each for each in sent)
+        user = "bob"
+        page.goto("about:blank")
+        sent.clear()
+        page.goto(shop.url)
+        chat.say("Mine")
+        expect(chat.log).to_contain_text("Reconnecting")
+        expect(chat.log).not_to_contain_text("A secret of ann")
+    assert sent
+    assert not any("A secret of ann" in each for each in sent)
 
 
 def test_texts_are_never_markup(browser: Browser, server: ServerProcess, shop: Shop) -> None:

@@ -9,7 +9,6 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-import msgspec
 from msgspec import Struct, field
 
 from seawall.agents.calls import Emit
@@ -31,7 +30,6 @@ _MAX_TURN_BYTES = 524_288
 _MAX_BYTES = 33_554_432  # of all courses that are kept
 _EVENT_BYTES = 200  # that an event takes in memory besides its contents
 _SPAN_BYTES = 1_000
-_encode = msgspec.json.Encoder().encode
 
 
 class Course:
@@ -106,8 +104,11 @@ class Course:
     def _take(self, at: float, event: Event) -> None:
         if self.truncated:
             return
-        delta = isinstance(event, TextDelta | ReasoningDelta)
-        size = _EVENT_BYTES + (len(event.text) if delta else len(_encode(event)))
+        size = _EVENT_BYTES
+        if type(event) is TextDelta or type(event) is ReasoningDelta:
+            size += len(event.text)
+        else:
+            size += len(repr(event))  # whatever is in it, this does not fail
         if len(self.events) >= _MAX_EVENTS or self.bytes + size > _MAX_TURN_BYTES:
             self.truncated = True
             return

@@ -1,6 +1,6 @@
 """Recorded turns as the page shows them: rows of a list, a waterfall, events with their times."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -9,6 +9,7 @@ from msgspec import Struct
 from seawall.console.recording import Course, FinishedTurn, TurnRecorder
 from seawall.console.spans import CourseSpan
 from seawall.pipeline.replay import advance
+from seawall.turn import TurnReport
 
 __all__ = ["FIELDS", "ShownTurn", "ShownTurns", "TurnRow", "search", "show_turn"]
 
@@ -126,15 +127,18 @@ def search(recorder: TurnRecorder, wanted: Mapping[str, str]) -> ShownTurns:
     """
     since, until = float(wanted.get("since", "-inf")), float(wanted.get("until", "inf"))
     fields = {name: wanted[name] for name in FIELDS if wanted.get(name)}
-    found: list[TurnRow] = []
-    kept = 0
-    for row in _rows(recorder):
-        kept += 1
-        if since <= row.began_at <= until and _matches(row, fields):
-            found.append(row)
-            if len(found) >= _MAX_ROWS:
-                break
-    return ShownTurns(found, max(kept, len(recorder.finished())))
+    running, finished = recorder.running(), recorder.finished()
+    found = [
+        row
+        for row in map(_running_row, reversed(running))
+        if since <= row.began_at <= until and _matches(row, fields)
+    ][:_MAX_ROWS]
+    for each in finished:  # rows are made of those only that match: there may be 100,000
+        if len(found) >= _MAX_ROWS:
+            break
+        if _matches(each.report, fields) and since <= _began_at(each) <= until:
+            found.append(_row(each))
+    return ShownTurns(found, len(running) + len(finished))
 
 
 def show_turn(recorder: TurnRecorder, turn: str, *, content: bool) -> ShownTurn:
@@ -161,14 +165,11 @@ def show_turn(recorder: TurnRecorder, turn: str, *, content: bool) -> ShownTurn:
     return ShownTurn(details)
 
 
-def _rows(recorder: TurnRecorder) -> Iterator[TurnRow]:
-    for course in reversed(recorder.running()):
-        yield _running_row(course)
-    for finished in recorder.finished():
-        yield _row(finished)
+def _began_at(finished: FinishedTurn) -> float:
+    return finished.ended_at - finished.report.timings.get("total", 0.0) / 1e3
 
 
-def _matches(row: TurnRow, fields: Mapping[str, str]) -> bool:
+def _matches(row: TurnRow | TurnReport, fields: Mapping[str, str]) -> bool:
     for name, value in fields.items():
         if name == "outcome" and value in ("failed", "succeeded"):
             if row.outcome == _RUNNING or row.succeeded != (value == "succeeded"):
@@ -180,7 +181,6 @@ def _matches(row: TurnRow, fields: Mapping[str, str]) -> bool:
 
 def _row(finished: FinishedTurn) -> TurnRow:
     report = finished.report
-    total = report.timings.get("total", 0.0)
     return TurnRow(
         turn=report.turn,
         session=report.session,
@@ -189,8 +189,8 @@ def _row(finished: FinishedTurn) -> TurnRow:
         agent=report.agent,
         outcome=report.outcome,
         succeeded=report.succeeded,
-        began_at=finished.ended_at - total / 1e3,
-        milliseconds=total,
+        began_at=_began_at(finished),
+        milliseconds=report.timings.get("total", 0.0),
         first_text=report.timings.get("first_text"),
         tokens=report.usage.prompt_tokens + report.usage.completion_tokens,
         cost=sum(each.cost for each in report.spent.values()) / 1e9,

@@ -38,6 +38,12 @@ export class Client {
     this.credentials = credentials;
   }
 
+  /** Whose the token is, as far as it says so: the subject of a JSON web token. */
+  async who() {
+    await this.#credential(false);
+    return subjectOf(this.#token);
+  }
+
   /** A response with status 2xx; anything else is an ApiError. */
   async request(method, path, { body, form, headers = {}, signal } = {}) {
     for (let fresh = false; ; fresh = true) {
@@ -253,6 +259,15 @@ export function sleep(milliseconds, signal) {
     if (signal?.aborted) aborted();
     else signal?.addEventListener("abort", aborted);
   });
+}
+
+function subjectOf(token) {
+  try {
+    const payload = token.split(".")[1].replace(/-/g, "+").replace(/_/g, "/");
+    return String(JSON.parse(atob(payload)).sub ?? "");
+  } catch {
+    return ""; // an opaque one
+  }
 }
 
 function eventsPath(turn) {

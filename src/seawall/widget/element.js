@@ -130,6 +130,11 @@ export class SeawallChat extends HTMLElement {
 
   /** Show what this tab was in the middle of, if anything. */
   async #load() {
+    if (this.#pending && !(await this.#isOwn(this.#pending))) {
+      this.#session = "";
+      this.#pending = null;
+      this.#store();
+    }
     const pending = this.#pending;
     if (this.#session) {
       try {
@@ -161,6 +166,16 @@ export class SeawallChat extends HTMLElement {
     for (const turn of turns.reverse()) {
       if (turn.id === followed) this.#layout.add(this.#anchor = document.createComment("turn"));
       else if (!this.#turns.has(turn.id)) this.#keep(turn.id, storedMessages(turn, this.#labels));
+    }
+  }
+
+  /** Whether who is signed in now has written a message; somebody else may have used this tab. */
+  async #isOwn(pending) {
+    try {
+      const who = await this.#api().who();
+      return (pending.who ?? who) === who;
+    } catch {
+      return true; // not signed in: nothing can be sent
     }
   }
 
@@ -202,6 +217,8 @@ export class SeawallChat extends HTMLElement {
     this.#layout.compose(true);
     let problem = null;
     try {
+      pending.who ??= await this.#api().who().catch(() => undefined); // fails again below
+      this.#store();
       await this.#follow(pending, state, view, signal);
     } catch (error) {
       if (signal.aborted) return;
@@ -334,8 +351,12 @@ export class SeawallChat extends HTMLElement {
   }
 
   /** The same message under the same key: what was done is not done again. */
-  #retry(pending, view) {
-    if (this.#layout.running) return;
+  async #retry(pending, view) {
+    if (!(await this.#isOwn(pending))) this.restart();
+    else if (!this.#layout.running) this.#again(pending, view);
+  }
+
+  #again(pending, view) {
     view.element.remove();
     this.#turns.delete(pending.turn);
     this.#run({ ...pending, key: pending.key || newKey(), turn: "" });

@@ -60,7 +60,10 @@ function Shell() {
   if (failed) return html`<main><p class="notice bad" role="alert">${failed}</p></main>`;
   if (!known) return html`<p class="loading">Loading ...</p>`;
   if (!known.permissions) return html`<${Login} known=${known} done=${refresh} />`;
-  const leave = async () => { await post("logout"); await refresh(); };
+  const leave = async () => {
+    await post("logout");
+    window.location.reload(); // so that nothing is left for who logs in next
+  };
   return html`
     <a class="skip" href="#main" onClick=${(event) => {
       event.preventDefault(); document.getElementById("main").focus();
