@@ -148,6 +148,18 @@ def test_a_conversation_is_answered_and_handed_back(
     assert result(server, "ann", waiting) == "Solved."
 
 
+def test_a_card_leads_to_the_session_of_its_user(browser: Browser, server: ServerProcess) -> None:
+    ask(server, "ann", [["grant", {"order": "d-10"}]], "ok")
+    with page_of(browser, server, "meg", "decide") as page:
+        card(page, "d-10").get_by_role("link", name="ann").click()
+        page.get_by_role("button", name="Show the conversation").click()
+        expect(page.locator(".said.user")).to_contain_text("d-10")
+    with caller(server, "meg") as meg:  # so that other tests find it decided
+        waits = meg.get("/v1/approvals").json()["approvals"]
+        (wait,) = (each for each in waits if "d-10" in each["arguments"])
+        meg.post(wait["decide"], json={"decision": "reject"})
+
+
 def test_keyboard_only(browser: Browser, server: ServerProcess) -> None:
     asked = ask(server, "ann", [["grant", {"order": "d-9"}]], "ok")
     with page_of(browser, server, "meg", "decide") as page:

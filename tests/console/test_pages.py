@@ -79,9 +79,13 @@ def test_a_turn_is_found_and_shown_as_a_waterfall(page: Page, local: Console) ->
     bars = page.locator("table.waterfall tbody tr")
     expect(bars.filter(has_text="model default")).to_have_count(2)
     expect(bars.filter(has_text="tool look_up")).to_have_count(1)
-    bar = bars.filter(has_text="agent only").locator(".span").bounding_box()
+    span = bars.filter(has_text="agent only").locator(".span")
+    share = span.evaluate("(each) => parseFloat(each.style.width)")
+    bar, lane = span.bounding_box(), span.locator("..").bounding_box()
     assert bar is not None
-    assert bar["width"] > 2
+    assert lane is not None
+    assert share > 0
+    assert abs(bar["width"] - max(2, lane["width"] * share / 100)) < 1
     assert bar["height"] > 10
     page.get_by_role("button", name="Show contents").click()
     expect(page.locator("table.events tbody tr").first).to_contain_text("turn.started")

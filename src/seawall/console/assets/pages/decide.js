@@ -1,6 +1,6 @@
 // What waits for somebody: calls to decide about, effects to reconcile, conversations to answer.
 import { html, useEffect, useState } from "../view.js";
-import { get, may, post } from "../api.js";
+import { get, may, me, post } from "../api.js";
 import { Arguments, Decision, History, fault } from "../decision.js";
 import { time } from "../format.js";
 import { link } from "../links.js";
@@ -75,7 +75,7 @@ function Card({ wait, live, children }) {
   const id = `wait-${wait.turn}-${wait.call}`;
   return html`<article class="panel card" aria-labelledby=${id}>
     <h3 id=${id} class="wrap">${wait.tool}</h3>
-    <p class="soft meta"><span>for <a href=${link("sessions", [wait.session], { subject: wait.subject })}>${wait.subject}</a></span>
+    <p class="soft meta"><span>for <a href=${link("sessions", [wait.session], { tenant: me.tenant, subject: wait.subject })}>${wait.subject}</a></span>
       <span>agent ${wait.agent}</span> <span>since ${time(wait.created_at)}</span>
       ${wait.expires_at && html`<span>until ${time(wait.expires_at)}</span>`}
       <a href=${link("turns", [wait.turn])}>course</a></p>
