@@ -1,6 +1,7 @@
 """Recording of turns: what is kept, what is bounded, and that it changes nothing."""
 
 import asyncio
+import logging
 import tracemalloc
 
 import msgspec
@@ -14,6 +15,7 @@ from seawall.console.shown import search, show_turn
 from seawall.events import Event, ReasoningDelta, TextDelta, ToolCalled, ToolReturned
 from seawall.requests import new_request
 from seawall.spans import current_span, within_span
+from seawall.telemetry.open import _TraceContextFilter
 from seawall.telemetry.recorder import RecordedSpan, Recorder
 from seawall.turn import TurnReport
 
@@ -236,3 +238,16 @@ async def test_turns_are_found_by_all_their_fields() -> None:
     assert found(tenant="acm") == []
     assert found(turn="t1", subject="ada") == ["t1"]
     assert found(until="0") == []
+
+
+def test_what_is_logged_in_a_turn_that_is_recorded_and_not_traced() -> None:
+    """Another orchestrator of the process may be traced, whose filter sees the records of all."""
+    course = TurnRecorder(turns=1).begin(new_request("x"), None)
+    assert course is not None
+    record = logging.makeLogRecord({"msg": "x"})
+    token = current_span.set(course.begin(b""))
+    try:
+        assert _TraceContextFilter().filter(record)
+    finally:
+        current_span.reset(token)
+    assert not hasattr(record, "trace_id")

@@ -156,6 +156,6 @@ class _TraceContextFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """See logging.Filter; keeps every record."""
         span = current_span.get()
-        if span is not None:
-            _, record.trace_id, record.span_id, _ = span.traceparent.decode().split("-")
+        if span is not None and (parent := span.traceparent):  # the console's alone has none
+            _, record.trace_id, record.span_id, _ = parent.decode().split("-")
         return True
