@@ -50,7 +50,7 @@ test: setup ## all tests: in parallel, then those that need the machine for them
 	fi
 
 test-fast: $(KERNELS) ## tests that start no process and take little time
-	$(BIN)/python -m pytest -n auto --fast
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --fast
 
 test-long: setup ## the long form of property tests and matrices
 	$(BIN)/python -m pytest -n auto -m "hypothesis or long" --hypothesis-profile long -o faulthandler_timeout=3600
