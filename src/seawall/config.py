@@ -920,7 +920,7 @@ def _mcp_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
 
 
 def _console_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-    """What is missing for somebody to be let into the console."""
+    """What is missing for a login to the console."""
     console, identity = settings.console, settings.identity
     if console.login is not None and identity.jwt is None:
         yield ("console", "login"), "needs the issuer of [identity.jwt]"
@@ -928,7 +928,7 @@ def _console_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]
     if console.enabled and not (roles or identity.anonymous):
         yield (
             ("console", "enabled"),
-            "nobody may use it: name roles in look, read, approve, operate",
+            "no role may use it: name roles in look, read, approve, operate",
         )
 
 

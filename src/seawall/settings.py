@@ -221,7 +221,7 @@ _TokenRoles = Annotated[tuple[str, ...], Meta(max_length=64)]
 class ConsoleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The page for people who run the server, at `/console`, and who may do what there.
 
-    The lists name roles of tokens and API keys. Whoever may do anything may look.
+    The lists name roles of tokens and API keys. Each of the others includes `look`.
 
     Attributes:
         enabled: None for where requests from this machine need no credential

@@ -30,7 +30,7 @@ def page_of(
     *,
     dark: bool = False,
 ) -> Iterator[Page]:
-    """A page of the console, of somebody; errors of the page's scripts fail the test.
+    """A page of the console, of a user; errors of the page's scripts fail the test.
 
     Args:
         browser: Where it is opened.

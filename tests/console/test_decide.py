@@ -31,7 +31,7 @@ def browser() -> Iterator[Browser]:
 
 
 def ask(server: ServerProcess, name: str, *steps: object) -> dict[str, object]:
-    """The answer to a message of somebody, which is a script for the model."""
+    """The answer to a user's message, which is a script for the model."""
     text = json.dumps(steps) if steps else "person"
     with caller(server, name) as client:
         answer: dict[str, object] = client.post("/v1/turns", json={"text": text}).json()
@@ -99,7 +99,7 @@ def test_the_second_of_two_is_told_so(browser: Browser, server: ServerProcess) -
         expect(card(first, "d-5")).to_contain_text("Decided: approve.")
         reject.click()
         expect(card(second, "d-5").get_by_role("alert")).to_have_text(
-            "Somebody else was first, or it is too late: this is decided."
+            "Another decision was first, or it is too late: this is decided."
         )
         # A new one appears by itself.
         ask(server, "ann", [["grant", {"order": "d-6"}]], "ok")
@@ -174,7 +174,7 @@ def test_keyboard_only(browser: Browser, server: ServerProcess) -> None:
 
 
 def test_roles_of_the_console_are_kept(server: ServerProcess) -> None:
-    """Somebody without a permission does not decide by a role that the API would accept."""
+    """A user without a permission does not decide by a role that the API would accept."""
     waiting = ask(server, "ann", [["grant", {"order": "d-8"}]], "ok")
     path = str(waiting["approvals"][0]["decide"])  # type: ignore[index] # a paused turn
     handed_over = ask(server, "ann")

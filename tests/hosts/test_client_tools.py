@@ -496,7 +496,7 @@ async def test_results_that_come_too_late(tmp_path: Any) -> None:
         assert turn.journal is not UNSET
         assert "weather" in turn.journal.problem["detail"]
         assert turn.journal.problem["code"] == "client-absent"
-        assert len(clients.model.requests) == 1  # nobody reads an answer, so no model is asked
+        assert len(clients.model.requests) == 1  # no client reads an answer, so no model is asked
         body = {"model": "open", "messages": followed(messages, message, "sunny")}
         late = await clients.post("/v1/chat/completions", body)
         assert (late.status_code, late.json()["field"]) == (409, "messages[2].content")

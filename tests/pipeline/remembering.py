@@ -1,4 +1,4 @@
-"""A model that remembers and forgets what it is told to."""
+"""A model that remembers and forgets as the message says."""
 
 import json
 

@@ -106,7 +106,7 @@ def chat(browser: Browser, server: ServerProcess, shop: Shop) -> Iterator[Chat]:
 
 
 def caller(server: ServerProcess, name: str) -> httpx2.Client:
-    """A client of the API as somebody."""
+    """A client of the API as a user."""
     return httpx2.Client(
         base_url=server.url, headers={"authorization": f"Bearer sw_{name}"}, timeout=20
     )

@@ -265,7 +265,7 @@ class _StepRun:
         self._begin_next()
         await self.save()
         missed = [each.tool for each in step.effects if _is_missed(each)]
-        if missed:  # nobody reads an answer any more
+        if missed:  # no caller waits for an answer any more
             raise ClientAbsent(
                 f"The client has not returned the result of {', '.join(missed)} in time."
             )

@@ -93,7 +93,7 @@ class Checker:
         self._idle: asyncio.TimerHandle | None = None
 
     async def check(self, content: bytes, field: str, owner: Principal | None = None) -> Checked:
-        """Check a file. Each owner has one file in the queue: nobody's many hold up the others.
+        """Check a file. Each owner has one file in the queue: no owner delays the others.
 
         Args:
             content: Its bytes.

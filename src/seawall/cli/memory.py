@@ -5,19 +5,18 @@ import asyncio
 import getpass
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from seawall.cli.arguments import Commands, Parser, add_config, add_group, add_json, name, plural
+from seawall.cli.arguments import Commands, Parser, add_group, name, plural
 from seawall.cli.stored import (
     CALL_SECONDS,
+    add_owner_command,
     add_page,
     confirmed,
     date,
     opened_store,
     print_json,
     print_page,
-    run_command,
 )
 from seawall.cli.terminal import color
 from seawall.printable import printable
@@ -47,7 +46,7 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         "Manage the facts that agents with a memory have kept about users, in the store that the "
         "configuration names. Servers may use it at the same time.",
     )
-    listing = _add(
+    listing = add_owner_command(
         commands,
         "list",
         _list,
@@ -56,35 +55,16 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         "of one tenant or of all; it reads the whole store.",
     )
     add_page(listing, "subjects")
-    show = _add(commands, "show", _show, "show a fact and where it is from")
+    show = add_owner_command(commands, "show", _show, "show a fact and where it is from")
     show.add_argument("fact", metavar="FACT", help="id of the fact")
-    delete = _add(commands, "delete", _delete, "delete a fact")
+    delete = add_owner_command(commands, "delete", _delete, "delete a fact")
     delete.add_argument("fact", metavar="FACT", help="id of the fact")
-    erase = _add(commands, "erase", _erase, "delete all facts about a subject")
+    erase = add_owner_command(commands, "erase", _erase, "delete all facts about a subject")
     for changing in (delete, erase):
         changing.add_argument(
             "--by", type=name, help="who does it (default: the user of this machine)"
         )
         changing.add_argument("--yes", action="store_true", help="do not ask for confirmation")
-
-
-def _add(
-    commands: "Commands[Parser]",
-    word: str,
-    run: Callable[[argparse.Namespace], Awaitable[int]],
-    summary: str,
-    description: str = "",
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        word, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}."
-    )
-    needed = word != "list"
-    parser.add_argument("--tenant", required=needed, type=name, help="tenant of the subject")
-    parser.add_argument("--subject", required=needed, type=name, help="the subject")
-    add_config(parser, "the store")
-    add_json(parser)
-    parser.set_defaults(run=lambda arguments: asyncio.run(run_command(run, arguments)))
-    return parser
 
 
 async def _list(arguments: argparse.Namespace) -> int:

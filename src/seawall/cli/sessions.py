@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -12,15 +11,13 @@ from seawall.cli import sessions_migrate
 from seawall.cli.arguments import (
     Commands,
     Parser,
-    add_config,
     add_group,
-    add_json,
-    name,
     plural,
 )
 from seawall.cli.stored import (
     CALL_SECONDS,
     Output,
+    add_owner_command,
     add_page,
     confirmed,
     date,
@@ -28,7 +25,6 @@ from seawall.cli.stored import (
     opened_store,
     print_json,
     print_page,
-    run_command,
 )
 from seawall.cli.terminal import ProgressLine, color
 from seawall.printable import printable
@@ -53,7 +49,7 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         "Manage the sessions in the store that the configuration names. Servers may use it at the "
         "same time.",
     )
-    listing = _add(
+    listing = add_owner_command(
         commands,
         "list",
         _list,
@@ -62,10 +58,10 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         "owners of sessions, of one tenant or of all; it reads the whole store.",
     )
     add_page(listing, "sessions, or owners")
-    show = _add(commands, "show", _show, "show a session and its newest turns")
+    show = add_owner_command(commands, "show", _show, "show a session and its newest turns")
     show.add_argument("session", metavar="SESSION", help="id of the session")
     add_page(show, "turns")
-    export = _add(
+    export = add_owner_command(
         commands,
         "export",
         _export,
@@ -73,6 +69,7 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         "Write one JSON object for each session, with all of its turns: for one session, or for "
         "all sessions of a subject. The facts about the subject, if there are any, are one more "
         "object, and so is each of its files.",
+        json=False,
     )
     export.add_argument(
         "session", nargs="?", metavar="SESSION", help="id of the session (default: all)"
@@ -83,10 +80,12 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
         metavar="FILE",
         help="file to write, readable by its owner only (default: standard output)",
     )
-    delete = _add(commands, "delete", _delete, "delete a session and everything that belongs to it")
+    delete = add_owner_command(
+        commands, "delete", _delete, "delete a session and everything that belongs to it"
+    )
     delete.add_argument("session", metavar="SESSION", help="id of the session")
     delete.add_argument("--yes", action="store_true", help="do not ask for confirmation")
-    erase = _add(
+    erase = add_owner_command(
         commands,
         "erase",
         _erase,
@@ -96,26 +95,6 @@ def add_parser(subparsers: "Commands[Parser]") -> None:
     )
     erase.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     sessions_migrate.add_parser(commands)
-
-
-def _add(
-    commands: "Commands[Parser]",
-    word: str,
-    run: Callable[[argparse.Namespace], Awaitable[int]],
-    summary: str,
-    description: str = "",
-) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        word, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}."
-    )
-    needed = word != "list"
-    parser.add_argument("--tenant", required=needed, type=name, help="tenant of the owner")
-    parser.add_argument("--subject", required=needed, type=name, help="subject of the owner")
-    add_config(parser, "the store")
-    if word != "export":
-        add_json(parser)
-    parser.set_defaults(run=lambda arguments: asyncio.run(run_command(run, arguments)))
-    return parser
 
 
 async def _list(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seawall.cli.arguments import integer
+from seawall.cli.arguments import Commands, Parser, add_config, add_json, integer, name
 from seawall.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CALL_SECONDS",
     "Output",
+    "add_owner_command",
     "add_page",
     "confirmed",
     "date",
@@ -51,6 +52,44 @@ def add_page(parser: argparse.ArgumentParser, what: str) -> None:
         help=f"most {what} to print (default: %(default)s)",
     )
     parser.add_argument("--cursor", help="continue after a page, with the cursor that it printed")
+
+
+def add_owner_command(
+    commands: "Commands[Parser]",
+    word: str,
+    run: Callable[[argparse.Namespace], Awaitable[int]],
+    summary: str,
+    description: str = "",
+    *,
+    json: bool = True,
+) -> argparse.ArgumentParser:
+    """Add a command on what the store has of one subject.
+
+    Args:
+        commands: Of the group.
+        word: Of the command; "list" may leave the subject out.
+        run: Runs it.
+        summary: One line.
+        description: Of the help; the summary if empty.
+        json: Whether it has the option --json.
+    """
+    parser = commands.add_parser(
+        word, help=summary, description=description or f"{summary[0].upper()}{summary[1:]}."
+    )
+    needed = word != "list"
+    parser.add_argument("--tenant", required=needed, type=name, help="tenant of the subject")
+    parser.add_argument("--subject", required=needed, type=name, help="the subject")
+    add_config(parser, "the store")
+    if json:
+        add_json(parser)
+
+    def start(arguments: argparse.Namespace) -> int:
+        import asyncio  # noqa: PLC0415 - other commands read this module, and do not need it
+
+        return asyncio.run(run_command(run, arguments))
+
+    parser.set_defaults(run=start)
+    return parser
 
 
 async def run_command(

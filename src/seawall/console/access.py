@@ -64,12 +64,12 @@ class Login(Struct, frozen=True):
 
 
 class Viewer(Struct, frozen=True):
-    """Somebody who uses the console.
+    """A user of the console.
 
     Attributes:
         principal: As whom turns run, and decisions are taken.
         permissions: What may be done.
-        by: How the person is known: by a cookie, by a header with a credential, or as somebody on
+        by: How the person is known: by a cookie, by a header with a credential, or as a user of
             this machine.
         token: What requests that change something repeat in the header `X-Console-Token`.
     """
@@ -81,7 +81,7 @@ class Viewer(Struct, frozen=True):
 
 
 def permissions(settings: ConsoleSettings, roles: tuple[str, ...]) -> frozenset[Permission]:
-    """What somebody with these roles may do; whoever may do anything may look."""
+    """What these roles permit; each of the others includes looking."""
     granted: set[Permission] = {
         each for each in PERMISSIONS if not set(roles).isdisjoint(getattr(settings, each))
     }

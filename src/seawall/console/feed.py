@@ -31,7 +31,7 @@ class Samples(Struct, frozen=True):
 
 
 class NowFeed:
-    """Asks all workers once a second while somebody watches, and keeps the frames for viewers."""
+    """Asks all workers once a second while there are viewers, and keeps the frames for viewers."""
 
     def __init__(
         self,

@@ -193,7 +193,7 @@ class IndexSearch:
 
     @contextmanager
     def _connection(self, opened: _Opened) -> Iterator[sqlite3.Connection]:
-        """A connection that is used by nobody else meanwhile."""
+        """A connection for exclusive use meanwhile."""
         with self._lock:
             connection = opened.idle.pop() if opened.idle else None
         if connection is None:

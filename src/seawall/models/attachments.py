@@ -97,7 +97,7 @@ class LoadedRequest(Struct):
     def release(self) -> None:
         """Give back the memory: the request has been sent, or is not going to be.
 
-        The messages go with it, whoever still has this; a second call does nothing.
+        The messages go with it, even if this is still referred to; a second call does nothing.
         """
         contents, self.contents = self.contents, None
         if contents is not None:

@@ -1,4 +1,4 @@
-"""Changes of what is remembered of a subject: within bounds, once, whoever writes meanwhile."""
+"""Changes of what is remembered of a subject: within bounds, once, also with concurrent writers."""
 
 import asyncio
 import random

@@ -1,6 +1,6 @@
 """The chat widget `seawall-chat.js`: its sources, and the one file that pages load.
 
-The sources are ES modules, which the console uses as they are. A script tag on somebody's page
+The sources are ES modules, which the console uses as they are. A script tag on a page
 is one file and no module: the modules in their order, without their imports and exports, in a
 function of their own.
 """

@@ -169,7 +169,7 @@ export class SeawallChat extends HTMLElement {
     }
   }
 
-  /** Whether who is signed in now has written a message; somebody else may have used this tab. */
+  /** Whether who is signed in now has written a message; another user may have used this tab. */
   async #isOwn(pending) {
     try {
       const who = await this.#api().who();
@@ -270,7 +270,7 @@ export class SeawallChat extends HTMLElement {
     this.#store();
   }
 
-  /** Until something happens to a turn that waits for somebody. */
+  /** Until something happens to a turn that waits for a person. */
   async #wait(state, options) {
     const person = state.waits.some((each) => each.waits === "person");
     for (let count = 0; ; count++) {

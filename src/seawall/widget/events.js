@@ -57,7 +57,7 @@ export class TurnState {
     return this.parts.filter((part) => part.kind === "text").map((part) => part.text).join("\n\n");
   }
 
-  /** Calls that wait for somebody. */
+  /** Calls that wait for a person. */
   get waits() {
     const waiting = this.status === "paused" ? this.paused : [];
     return this.parts.filter(

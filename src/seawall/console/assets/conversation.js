@@ -95,7 +95,7 @@ export class Conversation {
     }
   }
 
-  // A decision may be taken here, on the page Decide, or by somebody else.
+  // A decision may be taken here, on the page Decide, or by another person.
   async #wait(client, turn, options) {
     for (;;) {
       const decided = new Promise((resolve) => { turn.look = resolve; });

@@ -18,7 +18,7 @@ export function Arguments({ text }) {
 // Words for what an attempt to decide has come to.
 export function fault(error) {
   if (error.code === "already-decided" || error.code === "turn-not-found") {
-    return "Somebody else was first, or it is too late: this is decided.";
+    return "Another decision was first, or it is too late: this is decided.";
   }
   return error.message;
 }
@@ -56,7 +56,7 @@ export function Decision({ wait, decided }) {
   const outcome = said.text && html`<p class=${`notice ${said.bad ? "bad" : ""}`} role=${said.bad ? "alert" : "status"}>${said.text}</p>`;
   if (over) return outcome;
   if (wait.kind === "input") return html`<${Question} wait=${wait} take=${take} busy=${busy} />${outcome}`;
-  if (!wait.may_decide) return html`<p class="soft">${wait.role ? `Decided by somebody else with the role ${wait.role}.` : "Decided by the user."}</p>`;
+  if (!wait.may_decide) return html`<p class="soft">${wait.role ? `Decided by another person with the role ${wait.role}.` : "Decided by the user."}</p>`;
   return html`
     ${edited !== null && html`<label>Arguments, as JSON
       <textarea class="mono" rows="6" value=${edited} onInput=${(event) => setEdited(event.target.value)}></textarea></label>
@@ -95,7 +95,7 @@ function Question({ wait, take, busy }) {
     </p>`;
 }
 
-// The newest turns of a session of somebody; each look at them is recorded.
+// The newest turns of a user's session; each look at them is recorded.
 export function History({ wait, live = false }) {
   const [turns, setTurns] = useState(null);
   const [problem, setProblem] = useState("");

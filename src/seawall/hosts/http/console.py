@@ -266,7 +266,7 @@ class ConsoleEndpoints:
 
 
 def _permission(path: str) -> Permission | None:
-    """What somebody must be permitted here for their roles to count in the API; None for nothing.
+    """What the console must permit a user whose roles are to count in the API; None for nothing.
 
     Without it they decide about what is their own, as without a role.
     """

@@ -1,7 +1,7 @@
 """Access to the console over HTTP: who asks, whether it may, and whether its page asked.
 
 A person is known by the cookie of a login, by a header with a credential, or, where the
-configuration accepts requests without a credential from this machine, as somebody on it. A request
+configuration accepts requests without a credential from this machine, as a user of it. A request
 that changes something has to come from a page of this server, which repeats a token that no other
 page can read; a request with a credential in a header was not made by a browser on its own.
 """
@@ -138,7 +138,7 @@ class ConsoleAccess:
         origin as the console.
 
         Raises:
-            Unauthenticated: Another name is in the header Host, and nobody may log in with it.
+            Unauthenticated: Another name is in the header Host, with which no login is accepted.
         """
         identity = self._orchestrator.settings.identity
         if identity.jwt is not None or identity.api_keys:

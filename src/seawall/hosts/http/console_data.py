@@ -176,7 +176,7 @@ class ConsoleData:
         session: str,
         turn: str,
     ) -> None:
-        """Log and record that somebody reads contents.
+        """Log and record that contents are read.
 
         Raises:
             StoreUnavailable: It cannot be recorded, and so nothing is shown.

@@ -1,4 +1,4 @@
-// What waits for somebody: calls to decide about, effects to reconcile, conversations to answer.
+// What waits for a person: calls to decide about, effects to reconcile, conversations to answer.
 import { html, useEffect, useState } from "../view.js";
 import { get, may, me, post } from "../api.js";
 import { Arguments, Decision, History, fault } from "../decision.js";
@@ -86,7 +86,7 @@ function Card({ wait, live, children }) {
 
 function Resolution({ effect, done }) {
   const [said, setSaid] = useState({ text: "" });
-  if (!effect.may_resolve || !may("operate")) return html`<p class="soft">It is reconciled by somebody with the operator's role.</p>`;
+  if (!effect.may_resolve || !may("operate")) return html`<p class="soft">It is reconciled by a person with the operator's role.</p>`;
   const save = async (event) => {
     event.preventDefault();
     const form = new FormData(event.target);
@@ -118,7 +118,7 @@ function Answer({ wait, done }) {
   const [said, setSaid] = useState({ text: "" });
   const [key, setKey] = useState(newKey);
   const outcome = said.text && html`<p class=${`notice ${said.bad ? "bad" : ""}`} role=${said.bad ? "alert" : "status"}>${said.text}</p>`;
-  if (!wait.may_answer || !may("operate")) return html`<p class="soft">It is answered by somebody else with the role ${wait.role}.</p>`;
+  if (!wait.may_answer || !may("operate")) return html`<p class="soft">It is answered by another person with the role ${wait.role}.</p>`;
   if (said.over) return outcome;
   const send = async (back) => {
     const body = { turn: wait.turn, text: text.trim(), ...(back && { return: true }) };
@@ -130,7 +130,7 @@ function Answer({ wait, done }) {
       if (back) done();
     } catch (error) {
       const over = ["already-decided", "turn-not-found"].includes(error.code);
-      setSaid({ text: over ? "Somebody else has handed it back, or it is too late." : error.message, bad: true, over });
+      setSaid({ text: over ? "Another person has handed it back, or it is too late." : error.message, bad: true, over });
       if (over) done();
     }
   };

@@ -8,7 +8,7 @@ import { Timeline } from "../timeline.js";
 const COLORS = ["--bar-1", "--bar-2", "--bar-3", "--bar-4"];
 const RETRY = [1000, 2000, 5000, 10000];
 
-// Connects to the stream again and again until it is told to stop.
+// Connects to the stream again and again until it is stopped.
 async function follow(signal, take, state) {
   for (let failures = 0; !signal.aborted;) {
     try {
