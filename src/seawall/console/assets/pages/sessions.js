@@ -34,8 +34,8 @@ function List({ query }) {
   return html`
     <h1>Sessions</h1>
     <form class="search" role="search" onSubmit=${search} key=${`${asked.tenant} ${asked.subject}`}>
-      <label>Tenant<input name="tenant" value=${asked.tenant} required maxlength="256" /></label>
-      <label>Subject<input name="subject" value=${asked.subject} required maxlength="256" /></label>
+      <label>Tenant<input name="tenant" defaultValue=${asked.tenant} required maxlength="256" /></label>
+      <label>Subject<input name="subject" defaultValue=${asked.subject} required maxlength="256" /></label>
       <label>Session<input name="session" maxlength="64" /></label>
       <button class="primary">Find</button>
     </form>
