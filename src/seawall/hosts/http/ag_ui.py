@@ -101,7 +101,7 @@ async def answer_run(
             for each in files
         ]
         request = await with_attachments(orchestrator, exchange, request, sent)
-    await _run(orchestrator, exchange, exchange.with_deadline(request), stream)
+    await _run(orchestrator, exchange, exchange.hosted(request), stream)
 
 
 class _Results(Struct, frozen=True):

@@ -110,7 +110,7 @@ async def _source(
         options = answer_options(body, settings, instructed=instructed) or AnswerOptions()
         _check_session(returned, session or (body.metadata or {}).get("session"))
         return await _continue(orchestrator, exchange, returned, reply, options, model=body.model)
-    request = exchange.with_deadline(
+    request = exchange.hosted(
         chat_request(body, session=session, key=key, settings=settings, instructed=instructed)
     )
     if any(map(has_files, body.messages)):

@@ -108,6 +108,16 @@ class ConsoleEndpoints:
             return self._api_endpoints("/" + path.removeprefix("/api/"))
         return self._data_endpoints(path)
 
+    def recorded(self, endpoint: Endpoint) -> Endpoint:
+        """The same endpoint; the course of a turn is recorded in any case, for who may look."""
+
+        async def answer(orchestrator: "Orchestrator", exchange: Exchange) -> None:
+            await self.access.viewer(exchange, "look")
+            exchange.scope["seawall.recorded"] = True
+            await endpoint(orchestrator, exchange)
+
+        return answer
+
     def _data_endpoints(self, path: str) -> Endpoints | None:
         """The endpoints of one turn or session."""
         data = self._data
@@ -140,6 +150,7 @@ class ConsoleEndpoints:
                 if needed is not None and needed not in viewer.permissions:
                     principal = structs.replace(principal, roles=())  # only what is their own
                 exchange.scope["seawall.credential"] = Trusted(principal)
+                exchange.scope["seawall.recorded"] = True
                 await endpoint(orchestrator, exchange)
 
             return answer

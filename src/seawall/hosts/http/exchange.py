@@ -402,10 +402,13 @@ class Exchange:
             origins=() if self.cors is None else self.cors.origins,
         )
 
-    def with_deadline(self, request: TurnRequest) -> TurnRequest:
-        """The turn request with the deadline of the host, if it has one."""
+    def hosted(self, request: TurnRequest) -> TurnRequest:
+        """The turn request with what the host adds: its deadline; that its course is recorded."""
         deadline: float | None = self.scope.get("seawall.deadline")
-        return request if deadline is None else structs.replace(request, deadline=deadline)
+        recorded: bool = self.scope.get("seawall.recorded", False)
+        if deadline is None and not recorded:
+            return request
+        return structs.replace(request, deadline=deadline, recorded=recorded)
 
     def query(self) -> dict[str, str]:
         """The query parameters; the last value of a repeated one."""

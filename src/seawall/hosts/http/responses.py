@@ -177,7 +177,7 @@ class _Answer:
             background=self._background,
             stored=body.store is not False,
         )
-        request = exchange.with_deadline(request)
+        request = exchange.hosted(request)
         if any(map(has_files, self._asked.chat.messages)):
             from seawall.hosts.http.attachments import with_attachments  # noqa: PLC0415 - seldom
             from seawall.hosts.http.chat_files import chat_files  # noqa: PLC0415 - likewise

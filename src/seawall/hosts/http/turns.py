@@ -147,9 +147,7 @@ async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     raw = await exchange.body(limit=settings.max_body_bytes, seconds=settings.body_seconds)
     body = decode(_decoder, raw)
     options = _client_options(body, settings)
-    request = exchange.with_deadline(
-        turn_request(body, key=key, settings=settings, options=options)
-    )
+    request = exchange.hosted(turn_request(body, key=key, settings=settings, options=options))
     if body.attachments:
         from seawall.hosts.http.attachments import with_turn_files  # noqa: PLC0415 - if there are
 

@@ -69,7 +69,7 @@ async def answer_ui_chat(orchestrator: "Orchestrator", exchange: Exchange) -> No
 
         sent = [file_at(each.url, each.field, name=each.name) for each in files]
         request = await with_attachments(orchestrator, exchange, request, sent)
-    await _run(orchestrator, exchange, exchange.with_deadline(request))
+    await _run(orchestrator, exchange, exchange.hosted(request))
 
 
 async def _continue(
