@@ -14,6 +14,7 @@ from seawall.console.now import Sampler
 from seawall.console.peers import Peers, Question
 from seawall.console.recording import TurnRecorder
 from seawall.console.shown import ShownTurn, ShownTurns, TurnDetails, TurnRow, search, show_turn
+from seawall.console.surge import ShownSurge, ShownSurges, Surges
 
 if TYPE_CHECKING:
     from seawall.composition import Engine
@@ -38,6 +39,7 @@ class ConsoleService:
 
     Attributes:
         feed: What happens now.
+        surges: Surges that are started from the page.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class ConsoleService:
         self._counters: Counters | None = None
         self._sampler = Sampler(recorder)
         folder = shared_folder() if worker is not None else None
+        self.surges = Surges(settings.console.surge, settings.console.reports, folder)
         self._peers = Peers(worker or 0, folder, self._answer)
         self.feed = NowFeed(
             self._peers,
@@ -71,6 +74,7 @@ class ConsoleService:
 
     async def close(self) -> None:
         """Stop."""
+        await self.surges.close()
         await self.feed.close()
         await self._peers.close()
 
@@ -99,7 +103,21 @@ class ConsoleService:
         answers = await self._peers.ask(Question(turn=turn, content=content), ShownTurn)
         return _newest(answers.values())
 
+    async def surge(self, stop: str = "") -> ShownSurge | None:
+        """The newest surge of all workers; None without any.
+
+        Args:
+            stop: Id of one that is to be stopped.
+        """
+        answers = await self._peers.ask(Question(surge=stop), ShownSurges)
+        surges = [each.surge for each in answers.values() if each.surge is not None]
+        return max(surges, key=lambda each: each.began_at, default=None)
+
     def _answer(self, question: Question) -> Struct:
+        if question.surge is not None:
+            if question.surge:
+                self.surges.stop(question.surge)
+            return self.surges.shown()
         if question.search is not None:
             return search(self._recorder, question.search)
         if question.turn is not None:

@@ -18,6 +18,7 @@ from seawall.hosts.http.bodies import decode
 from seawall.hosts.http.console_access import COOKIE, ConsoleAccess, read_cookie, set_cookie
 from seawall.hosts.http.console_data import ConsoleData
 from seawall.hosts.http.console_reports import ConsoleReports
+from seawall.hosts.http.console_surge import ConsoleSurges
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.sessions import call_limit
 from seawall.identity import API_KEY_PREFIX, Bearer, Trusted
@@ -32,6 +33,7 @@ _LOGIN_COOKIE = "seawall_console_login"
 _API = "api/v1/"
 _TURNS = "/api/turns/"
 _REPORTS = "/reports/"
+_SURGES = "/api/surge/"
 _SESSIONS = "/api/sessions/"
 _CALLS = "/v1/turns/"
 _HANDED_OVER = "/v1/sessions/"
@@ -80,6 +82,7 @@ class ConsoleEndpoints:
         self.access = ConsoleAccess(orchestrator)
         self._data = data = ConsoleData(self.access, service)
         self._reports = ConsoleReports(self.access)
+        self._surges = surges = ConsoleSurges(self.access, service)
         self._issuer: IssuerLogin | None = None
         self._decoder = msgspec.json.Decoder(_LoginBody)
         self._routes: dict[str, Endpoints] = {
@@ -94,6 +97,7 @@ class ConsoleEndpoints:
             "/api/turns": {"GET": data.turns},
             "/api/sessions": {"GET": data.sessions},
             "/api/reports": {"GET": self._reports.listing},
+            "/api/surge": {"GET": surges.show, "POST": surges.start},
         }
 
     def find(self, path: str) -> Endpoints | None:
@@ -129,6 +133,9 @@ class ConsoleEndpoints:
         if path.startswith(_REPORTS):
             name = path.removeprefix(_REPORTS)
             return {"GET": lambda _, x: self._reports.show(x, name)}
+        if path.startswith(_SURGES) and path.endswith("/stop"):
+            surge = path.removeprefix(_SURGES).removesuffix("/stop")
+            return {"POST": lambda _, x: self._surges.stop(x, surge)}
         session = path.removeprefix(_SESSIONS)
         if session == path or not session or "/" in session:
             return None
@@ -198,6 +205,7 @@ class ConsoleEndpoints:
             if viewer.permissions:
                 answer |= {
                     "files": settings.blobs is not None,
+                    "surge": settings.console.surge is not None,
                     "agents": [
                         {"name": name, "description": each.description}
                         for name, each in settings.agents.items()
