@@ -88,6 +88,7 @@ class SurgeFigures(Struct, frozen=True, kw_only=True, tag="figures", tag_field="
     Attributes:
         headline: In one sentence.
         good: Whether all turns were completed, with the expected answers, and are durable.
+        interrupted: Whether it was stopped before its end.
         warnings: Reasons why the driver may have been the bottleneck.
         errors: Number of turns by error.
         p50: Of the times to the first text of completed turns, in milliseconds.
@@ -97,6 +98,7 @@ class SurgeFigures(Struct, frozen=True, kw_only=True, tag="figures", tag_field="
 
     headline: str
     good: bool
+    interrupted: bool
     warnings: list[str]
     errors: dict[str, int]
     p50: float | None = None

@@ -14,6 +14,7 @@ const pages = [
   { name: "talk", title: "Talk", permission: "look" },
   { name: "surge", title: "Surge", permission: "look", shown: () => me.surge },
   { name: "reports", title: "Reports", permission: "look" },
+  { name: "logins", title: "Logins", permission: "look", shown: () => me.by !== "anonymous" },
 ];
 
 export { link };

@@ -108,6 +108,7 @@ def _figures(result: SurgeResult) -> SurgeFigures:
     return SurgeFigures(
         headline=headline(result),
         good=result.good,
+        interrupted=result.interrupted is not None,
         warnings=result.driver.saturated,
         errors={error[:_MAX_ERROR_CHARACTERS]: turns for error, turns in errors},
         p50=result.first_text.p50,

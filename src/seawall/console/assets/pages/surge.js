@@ -76,16 +76,16 @@ function Shown({ surge, running, stop }) {
   const now = progress ?? { seconds: 0, sent: 0, streaming: 0, completed: 0, failed: 0, refused: 0 };
   const first = figures ?? now;
   const ended = now.completed + now.failed + now.refused;
-  const words = { running: progress ? "running" : "starting", stopping: "stopping", ended: "ended", broken: "failed" }[surge.state];
+  const words = { running: progress ? "running" : "starting", stopping: "stopping", ended: figures?.interrupted ? "stopped" : "ended", broken: "failed" }[surge.state];
+  const tone = running || figures?.interrupted ? "warn" : figures?.good ? "good" : "bad";
   return html`
     <section class="spaced" aria-labelledby="surge">
       <h2 id="surge">${count(surge.people)} people ${surge.seconds ? `within ${surge.seconds} s` : "at once"}
-        <span class=${`tag ${running ? "warn" : figures?.good ? "good" : "bad"}`} role="status">${words}</span></h2>
-      <p class="soft">Started by ${surge.by}, ${time(surge.began_at)}. ${running && html`<a href="#/now">The server meanwhile</a>`}</p>
-      <p class="choices"><progress aria-label="Turns that have ended" max=${surge.people} value=${ended}></progress>
+        ${" "}<span class=${`tag ${tone}`} role="status">${words}</span></h2>
+      <p class="soft">Started by ${surge.by}, ${time(surge.began_at)}; ${duration(now.seconds * 1000)}. ${running && html`<a href="#/now">The server meanwhile</a>`}</p>
+      <p class="choices bottom"><progress aria-label="Turns that have ended" max=${surge.people} value=${ended}></progress>
         ${running && may("operate") && html`<button class="danger" onClick=${stop} disabled=${surge.state === "stopping"}>Stop</button>`}</p>
       <dl class="figures">
-        <${Figure} name="After" value=${duration(now.seconds * 1000)} />
         <${Figure} name="Sent" value=${count(now.sent)} />
         <${Figure} name="In flight" value=${count(running ? now.sent - ended : 0)} />
         <${Figure} name="Completed" value=${count(now.completed)} />
@@ -96,7 +96,7 @@ function Shown({ surge, running, stop }) {
         <${Figure} name="First text p99" value=${duration(first.p99)} />
       </dl>
       ${surge.state === "broken" && html`<p class="notice bad">The driver failed; the log of the server says why.</p>`}
-      ${figures && html`<p class=${`notice ${figures.good ? "" : "bad"}`} role="status">${figures.headline}</p>
+      ${figures && html`<p class=${`notice ${figures.good || figures.interrupted ? "" : "bad"}`} role="status">${figures.headline}</p>
         ${figures.warnings.map((each) => html`<p class="notice">The driver itself may have been the bottleneck: ${each}</p>`)}
         ${Object.entries(figures.errors).map(([error, turns]) => html`<p class="notice bad wrap">${count(turns)} x ${error}</p>`)}`}
       ${surge.report && html`<h2>Report</h2><${ReportFrame} name=${surge.report} />`}
