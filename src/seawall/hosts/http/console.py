@@ -81,6 +81,7 @@ class ConsoleEndpoints:
         """
         self._orchestrator = orchestrator
         self._api = endpoints
+        self._service = service
         self._assets = load_assets()
         self.access = ConsoleAccess(orchestrator, service.logins)
         self._data = data = ConsoleData(self.access, service)
@@ -296,6 +297,7 @@ class ConsoleEndpoints:
         if login is not None:
             with suppress(StoreUnavailable):  # the browser forgets it nevertheless
                 await self.access.logins.end(login)
+                await self._service.seen_logins(anew=True)
         await exchange.no_content([set_cookie(exchange, COOKIE, "", seconds=0), PRIVATE])
 
 
