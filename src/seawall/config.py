@@ -515,6 +515,9 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
             path=at(blobs.path, "blobs", "path"),
             ca_file=at(blobs.ca_file, "blobs", "ca_file"),
         )
+    surge = settings.console.surge
+    if surge is not None:
+        surge = replace(surge, token_file=at(surge.token_file, "console", "surge", "token_file"))
     return replace(
         settings,
         blobs=blobs,
@@ -525,7 +528,9 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
             ca_file=at(settings.sessions.ca_file, "sessions", "ca_file"),
         ),
         console=replace(
-            settings.console, reports=at(settings.console.reports, "console", "reports")
+            settings.console,
+            reports=at(settings.console.reports, "console", "reports"),
+            surge=surge,
         ),
         telemetry=replace(
             settings.telemetry, ca_file=at(settings.telemetry.ca_file, "telemetry", "ca_file")
@@ -929,6 +934,13 @@ def _console_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]
         yield (
             ("console", "enabled"),
             "no role may use it: name roles in look, read, approve, operate",
+        )
+    if console.surge is not None and not console.reports:
+        yield ("console", "surge"), "needs console.reports, a folder for its reports"
+    if console.surge is not None and not (console.surge.token_file or identity.anonymous):
+        yield (
+            ("console", "surge", "token_file"),
+            "must name the tokens of its people",
         )
 
 

@@ -178,9 +178,7 @@ class TurnRecorder(Struct):
         asked = request.recorded or request.id in self._asked
         if asked and self._asked_running < _ASKED_RUNNING:
             self._asked_running += 1
-        elif len(self._running) - self._asked_running >= _COURSES_RUNNING:
-            return None
-        elif self._allowed < 1.0 and not self._refill():
+        elif len(self._running) - self._asked_running >= _COURSES_RUNNING or not self._allow():
             return None
         else:
             self._allowed -= 1.0
@@ -231,8 +229,10 @@ class TurnRecorder(Struct):
         self.first_text.clear()
         return taken
 
-    def _refill(self) -> bool:
-        """Whether another course may be recorded."""
+    def _allow(self) -> bool:
+        """Whether another course of the sample may be recorded."""
+        if self._allowed >= 1.0:
+            return True
         now = time.monotonic()
         passed = now - self._filled_at
         if passed * _COURSES_A_SECOND < 1.0:
