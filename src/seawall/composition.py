@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from seawall.storage.counters import Counters
     from seawall.telemetry.open import Telemetry
     from seawall.tools.catalog import ToolCatalog
+    from seawall.transport.pacing import ReadPacer
 
 __all__ = [
     "Engine",
@@ -287,7 +288,7 @@ async def compose(
     """
     if concurrency is not None:
         settings = _cap_warm_connections(settings, concurrency)
-    client = open_client(settings)
+    client = open_client(settings, None if cold_start else _open_pacer(settings))
     authenticator = build_authenticator(settings.identity, _fetcher(client))
     store, toolsets = await _open_store_and_tools(
         settings, authenticator, environment, light=cold_start
@@ -316,8 +317,21 @@ async def compose(
         raise
 
 
-def open_client(settings: Settings) -> HttpClient:
+def _open_pacer(settings: Settings) -> "ReadPacer | None":
+    """What paces the streams of models; None if they may not be delayed."""
+    if not settings.server.flush_delay_seconds:
+        return None
+    from seawall.transport.pacing import ReadPacer  # noqa: PLC0415 - not for one turn at a time
+
+    return ReadPacer(settings.server.flush_delay_seconds)
+
+
+def open_client(settings: Settings, pacer: "ReadPacer | None" = None) -> HttpClient:
     """The HTTP client of models, key sets and notifications.
+
+    Args:
+        settings: The configuration.
+        pacer: Of the streams of models.
 
     Raises:
         ConfigError: A file of authorities cannot be used.
@@ -325,7 +339,8 @@ def open_client(settings: Settings) -> HttpClient:
     client = HttpClient(
         max_connections=max(
             (model.max_connections for model in settings.models.values()), default=1_024
-        )
+        ),
+        pacer=pacer,
     )
     files: dict[Origin, str] = {}
     for key, url, file in _authorities(settings):

@@ -16,7 +16,6 @@ from seawall.errors import (
 from seawall.hosts.http.exchange import (
     ClientDisconnected,
     Exchange,
-    OutputThrottle,
     Receive,
     Scope,
     Send,
@@ -81,10 +80,6 @@ class HttpApplication:
         self._manage_lifespan = manage_lifespan
         self._shutdown = shutdown or Shutdown()
         self._wheel = TimingWheel(_DEADLINE_TICK)
-        self._throttle = OutputThrottle(
-            orchestrator.settings.server.flush_delay_seconds,
-            behind=lambda: orchestrator.ready and orchestrator.engine.gate.behind,
-        )
         self._openapi = b""
         self.console_service: ConsoleService | None = None
         self._console: ConsoleEndpoints | None = None
@@ -129,7 +124,6 @@ class HttpApplication:
             scope,
             receive,
             send,
-            throttle=self._throttle,
             wheel=self._wheel,
             shutdown=self._shutdown,
             cors=self._cors,

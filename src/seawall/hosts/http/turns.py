@@ -324,10 +324,7 @@ async def _respond_stream(
                 return
             await exchange.start(200, [*EVENT_STREAM, *named])
             events = tuple(early)
-        if type(events[0]) is TextDelta:
-            await exchange.write_text(b"".join(map(frames.frame, events)))
-        else:
-            await exchange.write(b"".join(map(frames.frame, events)))
+        await exchange.write(b"".join(map(frames.frame, events)))
 
     sink = exchange.text_sink(frames.text_frame)
     try:
