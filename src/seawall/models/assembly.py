@@ -5,6 +5,7 @@ import random
 import re
 import string
 import time
+from collections.abc import Callable
 from typing import ClassVar
 
 import msgspec
@@ -419,16 +420,61 @@ class Reader:
         return self.assembly.end()
 
 
+# What a text is replaced by to find out whether an event has another one.
+_PROBE = "\x00probe"
+_PROBE_LITERAL = msgspec.json.encode(_PROBE)
+_MOST_LEARNED = 4  # of an answer; some servers send events that all differ
+_decode_text = msgspec.json.Decoder(str).decode
+
+
 class SseReader(Reader):
     """Base of the readers of server-sent events."""
 
-    __slots__ = ("_parser",)
+    __slots__ = ("_after", "_before", "_between", "_learned", "_parser")
     max_event_bytes: ClassVar[int] = 1 << 20
 
     def __init__(self, model: str, origin: str = "", log: UnreadableLog | None = None) -> None:
         """See `Reader`."""
         super().__init__(model, origin, log)
         self._parser = SseParser(max_event_bytes=self.max_event_bytes)
+        self._before = self._after = self._between = b""  # around the text, in repeated events
+        self._learned = 0
+
+    def repeated(self, received: bytes) -> str | None:
+        """The text of events that are as one before, except for their text; None for any others.
+
+        Most events of an answer are. They need not be decoded as a whole.
+        """
+        before, after = self._before, self._after
+        if not (before and received.startswith(before) and received.endswith(after)):
+            return None
+        if not self._parser.between_events:
+            return None
+        literals = received[len(before) : -len(after)]
+        try:
+            if self._between not in literals:
+                return _decode_text(literals)
+            return "".join(map(_decode_text, literals.split(self._between)))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+    def learn(self, received: bytes, text: str, text_in: Callable[[bytes], str | None]) -> None:
+        """Learn the shape of an event in which nothing but text was new.
+
+        Args:
+            received: One event, with its end.
+            text: Its text.
+            text_in: The text in the data of an event; None where there is none.
+        """
+        if self._learned == _MOST_LEARNED or not self._parser.between_events:
+            return
+        before, _, after = received.partition(b'"%b"' % text.encode("utf-8", "replace"))
+        if not (before.startswith(b"data: ") and after.endswith(b"\n\n")) or b"\r" in received:
+            return
+        self._learned += 1
+        data = before[6:] + _PROBE_LITERAL + after[:-2]
+        if b"\n" not in data and text_in(data) == _PROBE:
+            self._before, self._after, self._between = before, after, after + before
 
     def rest(self) -> str:
         """See `Reader.rest`; some servers omit the blank line after the last event."""

@@ -98,6 +98,16 @@ _decode_chunk = LenientDecoder(_Chunk)
 _extra_keys = ("extra_content", "thought_signature", "provider_specific_fields")
 
 
+def _text_in(data: bytes) -> str | None:
+    """The text of an event, where it has no more than a piece of content."""
+    try:
+        chunk = _decode_chunk(data)
+    except ValueError:
+        return None
+    delta = chunk.choices[0].delta if chunk is not None and chunk.choices else None
+    return delta.content if delta is not None and isinstance(delta.content, str) else None
+
+
 class OpenAIReader(SseReader):
     """Reads one streamed completion."""
 
@@ -110,8 +120,13 @@ class OpenAIReader(SseReader):
     def feed(self, received: bytes) -> str:
         """See `Reader.feed`."""
         assembly = self.assembly
+        repeated = self.repeated(received)
+        if repeated is not None:
+            assembly.count(len(repeated))
+            return repeated
         text = ""
-        for event in self._parser.feed(received):
+        events = self._parser.feed(received)
+        for event in events:
             data = event.data
             if not data.startswith(b"{"):
                 data = data.strip()
@@ -122,6 +137,8 @@ class OpenAIReader(SseReader):
                     break
             text += self._take(data, failed=event.name == b"error")
         assembly.count(len(text))
+        if text and len(events) == 1 and assembly.quiet and assembly.reason is None:
+            self.learn(received, text, _text_in)
         return text
 
     def end(self) -> tuple[ToolCalls | None, Finish]:

@@ -70,6 +70,11 @@ class SseParser:
         return self._id
 
     @property
+    def between_events(self) -> bool:
+        """Whether what comes next begins an event."""
+        return not (self._buffered or self._data or self._name or self._first)
+
+    @property
     def beginning(self) -> bytes:
         """How the data of an event begins that is not complete yet."""
         if self._data:
