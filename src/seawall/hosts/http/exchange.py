@@ -189,13 +189,8 @@ encode = msgspec.json.Encoder().encode
 class Output(Protocol):
     """The response of a server that can send a part of it without waiting."""
 
-    @property
-    def writable(self) -> bool:
-        """Whether it can be sent now."""
-        ...
-
-    def write(self, data: bytes) -> None:
-        """Send a part of the body; only while `writable`."""
+    def text_sink(self, frame: Callable[[str], bytes]) -> TextSink:
+        """What sends text, each piece in a frame, while nothing has to be waited for."""
         ...
 
 
@@ -362,16 +357,7 @@ class Exchange:
             frame: The frame of a piece of text, which is then sent.
         """
         output: Output | None = self.scope.get("seawall.output")
-        if output is None:
-            return None
-
-        def take(text: str) -> bool:
-            if not output.writable:
-                return False
-            output.write(frame(text))
-            return True
-
-        return take
+        return None if output is None else output.text_sink(frame)
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last part of the body."""
