@@ -260,6 +260,10 @@ def test_from_the_page_by_keyboard(
         expect(page.get_by_role("status").last).to_contain_text("interrupted with")
         frame = page.frame_locator("iframe.report")
         expect(frame.locator("h1")).to_contain_text("Surge at http://127.0.0.1")
+        shown_once = frame.locator("h1").element_handle()
+        for _ in range(2):  # what is asked for meanwhile does not load the report again
+            page.wait_for_event("response", lambda each: each.url.endswith("/api/surge"))
+        assert shown_once.evaluate("(each) => each.isConnected")
         assert chromium.serious(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width[0]
         page.screenshot(path=tmp_path / "ended.png", full_page=True)
@@ -287,9 +291,15 @@ def test_ones_own_turn_has_its_course_beside_a_crowd(browser: Browser, crowded: 
         page = context.new_page()
         page.goto(f"{crowded.url}/console/#/turns?outcome=succeeded")
         expect(page.get_by_role("status")).to_contain_text("courses are recorded of a sample")
-        page.locator("tbody tr", has_text="report only").first.get_by_role("link").click()
+        without = page.locator("tbody tr").filter(has_not=page.get_by_text("course", exact=True))
+        without.first.get_by_role("link").click()
         expect(page.get_by_text("are always recorded")).to_be_visible()
         assert chromium.serious(page) == []
+        page.go_back()
+        page.get_by_label("Course").select_option("recorded")
+        page.get_by_role("button", name="Find").click()
+        expect(page.get_by_role("status")).not_to_contain_text("report only")
+        expect(page.locator("tbody tr").first).to_contain_text("course")
         page.get_by_role("link", name="Talk").first.click()
         page.get_by_label("Message").fill("And mine?")
         page.get_by_label("Message").press("Enter")
