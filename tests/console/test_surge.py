@@ -229,7 +229,7 @@ def test_the_newest_reports_are_kept_and_others_are_left_alone(tmp_path: Path) -
 
 @pytest.mark.parametrize("look", [("desktop", False), ("phone", True)])
 def test_from_the_page_by_keyboard(
-    browser: Browser, crowded: Console, look: tuple[str, bool], tmp_path: Path
+    browser: Browser, crowded: Console, look: tuple[str, bool]
 ) -> None:
     size, dark = look
     width = chromium.PHONE if size == "phone" else chromium.DESKTOP
@@ -254,7 +254,6 @@ def test_from_the_page_by_keyboard(
         expect(stop_button).to_be_visible()
         expect(first).not_to_have_text("-")
         assert chromium.serious(page) == []
-        page.screenshot(path=tmp_path / "running.png", full_page=True)
         stop_button.focus()
         page.keyboard.press("Enter")
         expect(page.get_by_role("status").last).to_contain_text("interrupted with")
@@ -266,7 +265,6 @@ def test_from_the_page_by_keyboard(
         assert shown_once.evaluate("(each) => each.isConnected")
         assert chromium.serious(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width[0]
-        page.screenshot(path=tmp_path / "ended.png", full_page=True)
         assert faults == []
 
 
