@@ -48,7 +48,7 @@ Client = tuple[str, int] | None
 
 _PEERS = ("127.", "::ffff:127.")
 _octet = r"(?:\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])"
-_loopback_host = re.compile(rf"(?:localhost|127(?:\.{_octet}){{3}}|\[::1\])(?::\d{{1,5}})?\Z")
+_LOOPBACK_HOST = rf"(?:localhost|127(?:\.{_octet}){{3}}|\[::1\])(?::\d{{1,5}})?\Z"
 _SAME_SITE = (b"same-origin", b"none")
 # Headers that proxies, gateways and content delivery networks add.
 _FORWARDING = frozenset(
@@ -104,7 +104,7 @@ def read_credential(
 
 def is_loopback(host: bytes) -> bool:
     """Whether a Host header, in lower case, names this machine."""
-    return _loopback_host.match(host.decode("latin-1")) is not None
+    return re.match(_LOOPBACK_HOST, host.decode("latin-1")) is not None
 
 
 def _bearer(authorization: bytes) -> str:
