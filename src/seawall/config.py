@@ -187,8 +187,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
         shutdown_delay_seconds: How long turns are still accepted after SIGTERM, while `/readyz`
             reports that the server is not ready.
         drain_seconds: How long turns in flight may take to finish after that.
-        flush_delay_seconds: Under load, the longest delay of text after a stream's first piece, so
-            that it is sent in fewer, larger pieces; 0 for no delay.
+        flush_delay_seconds: The longest delay of text after a stream's first piece, so that it is
+            sent in fewer, larger pieces, while the event loop is busy; 0 for no delay.
         frozen_seconds: With several workers, a worker whose event loop is blocked for so long is
             killed and replaced; 0 for never, and less than 2 counts as 2.
         access_log: Whether each request is logged.
@@ -210,7 +210,7 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
     warm_up: bool = True
     shutdown_delay_seconds: float = 0.0
     drain_seconds: float = 30.0
-    flush_delay_seconds: float = 0.5
+    flush_delay_seconds: float = 0.05
     frozen_seconds: float = 20.0
     access_log: bool = False
     cors: CorsSettings | None = None
@@ -515,6 +515,9 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
             path=at(blobs.path, "blobs", "path"),
             ca_file=at(blobs.ca_file, "blobs", "ca_file"),
         )
+    surge = settings.console.surge
+    if surge is not None:
+        surge = replace(surge, token_file=at(surge.token_file, "console", "surge", "token_file"))
     return replace(
         settings,
         blobs=blobs,
@@ -525,7 +528,9 @@ def _resolved(settings: Settings, source: "_Source") -> Settings:
             ca_file=at(settings.sessions.ca_file, "sessions", "ca_file"),
         ),
         console=replace(
-            settings.console, reports=at(settings.console.reports, "console", "reports")
+            settings.console,
+            reports=at(settings.console.reports, "console", "reports"),
+            surge=surge,
         ),
         telemetry=replace(
             settings.telemetry, ca_file=at(settings.telemetry.ca_file, "telemetry", "ca_file")
@@ -929,6 +934,13 @@ def _console_faults(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]
         yield (
             ("console", "enabled"),
             "no role may use it: name roles in look, read, approve, operate",
+        )
+    if console.surge is not None and not console.reports:
+        yield ("console", "surge"), "needs console.reports, a folder for its reports"
+    if console.surge is not None and not (console.surge.token_file or identity.anonymous):
+        yield (
+            ("console", "surge", "token_file"),
+            "must name the tokens of its people",
         )
 
 

@@ -328,6 +328,8 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
         attachments: Files that were sent with the message.
         stored: Whether a new session is kept as long as any other. One that is not, and that its
             host does not delete, expires an hour later, unless an effect has to be reconciled.
+        recorded: Whether its course is recorded where there is a console, however many turns there
+            are; of others it is a sample.
     """
 
     id: str
@@ -343,6 +345,7 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     named: bool = False
     attachments: tuple[Attachment, ...] = ()
     stored: bool = True
+    recorded: bool = False
 
     @property
     def message(self) -> UserMessage:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests.console.people import CONSOLE, page_of
 from tests.parts import browser as chromium
@@ -146,6 +146,33 @@ def test_a_conversation_is_answered_and_handed_back(
         conversation.get_by_role("button", name="Hand back").click()
         expect(conversation).to_contain_text("The assistant continues.")
     assert result(server, "ann", waiting) == "Solved."
+
+
+def test_a_long_list_says_that_there_is_more(browser: Browser, server: ServerProcess) -> None:
+    orders = [f"d-{number}" for number in range(21, 26)]
+    for order in orders:
+        ask(server, "ann", [["grant", {"order": order}]], "ok")
+
+    def shorten(route: Route) -> None:  # pages of two in place of a hundred
+        route.continue_(url=route.request.url.replace("limit=100", "limit=2"))
+
+    with page_of(browser, server, "meg", "now") as page:
+        page.route("**/v1/approvals?*", shorten)
+        page.get_by_role("link", name="Decide").click()
+        expect(page.get_by_role("status").first).to_contain_text("Calls that wait: 2 or more.")
+        assert serious(page) == []
+        more = page.get_by_role("button", name="More: Calls that wait")
+        more.click()
+        expect(page.get_by_role("status").first).to_contain_text("Calls that wait: 4 or more.")
+        note = card(page, orders[0]).get_by_label("Note")
+        note.fill("Typed before more came.")
+        more.click()
+        expect(page.get_by_role("status").first).to_contain_text("Calls that wait: 5.")
+        expect(more).to_have_count(0)
+        expect(note).to_have_value("Typed before more came.")
+        for order in orders:
+            card(page, order).get_by_role("button", name="Reject").click()
+            expect(card(page, order)).to_contain_text("Decided: reject.")
 
 
 def test_a_card_leads_to_the_session_of_its_user(browser: Browser, server: ServerProcess) -> None:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -24,6 +24,9 @@ from seawall.transport.connection import (
     ConnectionBroken,
     ConnectTimeout,
 )
+
+if TYPE_CHECKING:
+    from seawall.transport.pacing import ReadPacer
 
 __all__ = ["BufferedResponse", "Endpoint", "HttpClient", "Origin", "Response", "is_public"]
 
@@ -164,6 +167,7 @@ class HttpClient:
         max_header_bytes: int = 65_536,
         ssl_context: ssl.SSLContext | None = None,
         public_only: bool = False,
+        pacer: "ReadPacer | None" = None,
     ) -> None:
         """Create a client.
 
@@ -174,7 +178,9 @@ class HttpClient:
             max_header_bytes: Size of a response head at most.
             ssl_context: For https; the default context if not given.
             public_only: Refuse hosts that resolve to private, loopback or link-local addresses.
+            pacer: Of bodies that are passed on as they arrive; closed with the client.
         """
+        self._pacer = pacer
         self._max_connections = max_connections
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
@@ -297,6 +303,8 @@ class HttpClient:
                 connection.abort()
             pool.open -= len(pool.idle)
             pool.idle.clear()
+        if self._pacer is not None:
+            self._pacer.close()
         await asyncio.sleep(0)  # lets the transports call connection_lost
 
     async def begin(
@@ -360,7 +368,7 @@ class HttpClient:
             async with Deadline(self._wheel, min(deadline, loop.time() + self._connect_seconds)):
                 host = await _public_address(origin) if self._public_only else origin.host
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self._wheel, self._max_header_bytes),
+                    lambda: Connection(loop, self._wheel, self._max_header_bytes, self._pacer),
                     host,
                     origin.port,
                     ssl=context,

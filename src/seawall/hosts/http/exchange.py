@@ -7,8 +7,6 @@ another origin in a local browser.
 
 import asyncio
 import re
-import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
@@ -39,7 +37,6 @@ __all__ = [
     "ClientDisconnected",
     "Exchange",
     "Header",
-    "OutputThrottle",
     "Receive",
     "Scope",
     "Send",
@@ -155,84 +152,6 @@ def _ascii(value: bytes, header: str) -> str:
         raise Unauthenticated(f"The header {header} must be ASCII.") from error
 
 
-_TICK = 0.02
-_NEGLIGIBLE = 0.01
-_DELAY_PER_LAG = 10.0
-_LAG_DECAY = 0.9
-_IDLE_TICKS = 100
-
-
-class OutputThrottle:
-    """Delays the text of a stream after its first piece, for as long as the event loop is late.
-
-    What the model writes during a delay accumulates in the kernel and goes out in one piece, which
-    costs little more than a single token. That leaves the processor to turns that wait for their
-    first token. Nothing is delayed while the loop is on time.
-    """
-
-    def __init__(self, max_delay: float, *, behind: Callable[[], bool]) -> None:
-        """Create a throttle.
-
-        Args:
-            max_delay: Seconds that a piece of text may be delayed; 0 for never.
-            behind: Whether turns wait for the processor. Admission then keeps the loop on time by
-                starting few of them, so that lag alone would not show it.
-        """
-        self._max_delay = max_delay
-        self._behind = behind
-        self._delayed: deque[tuple[float, asyncio.Future[None]]] = deque()
-        self._lag = 0.0
-        self._delay = 0.0
-        self._ticked_at = 0.0
-        self._unused = 0
-        self._ticking = False
-
-    @property
-    def delay(self) -> float:
-        """The current delay in seconds."""
-        return self._delay
-
-    def passes(self) -> bool:
-        """Whether text goes out at once; to be asked for each piece, as `wait`."""
-        if not self._max_delay:
-            return True
-        self._unused = 0
-        if not self._ticking:
-            self._ticking = True
-            self._ticked_at = time.monotonic()
-            asyncio.get_running_loop().call_later(_TICK, self._tick)
-        return not self._delay
-
-    async def wait(self) -> None:
-        """Wait for the current delay; to be called after each piece of text."""
-        if not self.passes():
-            released = asyncio.get_running_loop().create_future()
-            self._delayed.append((time.monotonic() + self._delay, released))
-            await released
-
-    def _tick(self) -> None:
-        """Measure how late this call is, adapt the delay and release those whose time is over."""
-        now = time.monotonic()
-        late = now - self._ticked_at - _TICK
-        self._ticked_at = now
-        self._lag = max(late, self._lag * _LAG_DECAY)
-        if self._behind():
-            self._lag = max(self._lag, self._max_delay / _DELAY_PER_LAG)
-        self._delay = min(self._max_delay, self._lag * _DELAY_PER_LAG)
-        if self._lag <= _NEGLIGIBLE:
-            self._delay = 0.0
-        while self._delayed and (self._delayed[0][0] <= now or not self._delay):
-            _, released = self._delayed.popleft()
-            if not released.done():
-                released.set_result(None)
-        self._unused += 1
-        if self._delayed or self._unused < _IDLE_TICKS:
-            asyncio.get_running_loop().call_later(_TICK, self._tick)
-        else:
-            self._ticking = False
-            self._lag = self._delay = 0.0
-
-
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -270,13 +189,8 @@ encode = msgspec.json.Encoder().encode
 class Output(Protocol):
     """The response of a server that can send a part of it without waiting."""
 
-    @property
-    def writable(self) -> bool:
-        """Whether it can be sent now."""
-        ...
-
-    def write(self, data: bytes) -> None:
-        """Send a part of the body; only while `writable`."""
+    def text_sink(self, frame: Callable[[str], bytes]) -> TextSink:
+        """What sends text, each piece in a frame, while nothing has to be waited for."""
         ...
 
 
@@ -300,7 +214,6 @@ class Exchange:
         "_has_repeated",
         "_receive",
         "_send",
-        "_throttle",
         "_wheel",
         "cors",
         "headers",
@@ -316,7 +229,6 @@ class Exchange:
         receive: Receive,
         send: Send,
         *,
-        throttle: OutputThrottle,
         wheel: TimingWheel,
         shutdown: Shutdown,
         cors: "Cors | None" = None,
@@ -327,7 +239,6 @@ class Exchange:
             scope: Of ASGI, like `receive` and `send`.
             receive: Messages with the request body.
             send: Takes the response.
-            throttle: Delays streamed text under load.
             wheel: For the deadline of the request body.
             shutdown: State of the server's shutdown.
             cors: CORS headers, if configured.
@@ -341,7 +252,6 @@ class Exchange:
         self.started = False
         self._receive = receive
         self._send = send
-        self._throttle = throttle
         self._wheel = wheel
 
     def check_headers(self) -> None:
@@ -402,10 +312,13 @@ class Exchange:
             origins=() if self.cors is None else self.cors.origins,
         )
 
-    def with_deadline(self, request: TurnRequest) -> TurnRequest:
-        """The turn request with the deadline of the host, if it has one."""
+    def hosted(self, request: TurnRequest) -> TurnRequest:
+        """The turn request with what the host adds: its deadline; that its course is recorded."""
         deadline: float | None = self.scope.get("seawall.deadline")
-        return request if deadline is None else structs.replace(request, deadline=deadline)
+        recorded: bool = self.scope.get("seawall.recorded", False)
+        if deadline is None and not recorded:
+            return request
+        return structs.replace(request, deadline=deadline, recorded=recorded)
 
     def query(self) -> dict[str, str]:
         """The query parameters; the last value of a repeated one."""
@@ -437,11 +350,6 @@ class Exchange:
         """Send a part of the body; waits for a slow client."""
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
-    async def write_text(self, data: bytes) -> None:
-        """Send a piece of streamed text; waits under load, see `OutputThrottle`."""
-        await self.write(data)
-        await self._throttle.wait()
-
     def text_sink(self, frame: Callable[[str], bytes]) -> TextSink | None:
         """What sends text without waiting, where the server can; None where it cannot.
 
@@ -449,17 +357,7 @@ class Exchange:
             frame: The frame of a piece of text, which is then sent.
         """
         output: Output | None = self.scope.get("seawall.output")
-        if output is None:
-            return None
-        passes = self._throttle.passes
-
-        def take(text: str) -> bool:
-            if not (output.writable and passes()):
-                return False
-            output.write(frame(text))
-            return True
-
-        return take
+        return None if output is None else output.text_sink(frame)
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last part of the body."""

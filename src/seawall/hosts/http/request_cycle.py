@@ -179,15 +179,26 @@ class RequestCycle:
                 self._waiter = None
         return {"type": "http.disconnect"}
 
-    @property
-    def writable(self) -> bool:
-        """Whether a part of the body can be sent without waiting."""
-        begun = self.started and not (self._head or self.complete or self.disconnected)
-        return begun and self._connection.drained is None
+    def text_sink(self, frame: Callable[[str], bytes]) -> Callable[[str], bool]:
+        """What sends text, each piece in a frame, while nothing has to be waited for.
 
-    def write(self, data: bytes) -> None:
-        """Send a part of the body; only while `writable`."""
-        self._write(data, last=False)
+        Args:
+            frame: The frame of a piece of text, which is then sent.
+        """
+        connection = self._connection
+
+        def take(text: str) -> bool:
+            begun = self.started and not (self._head or self.complete or self.disconnected)
+            if not begun or connection.drained is not None:
+                return False
+            if self._chunked:
+                data = frame(text)
+                connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            else:
+                self._write(frame(text), last=False)
+            return True
+
+        return take
 
     async def _send(self, message: Message) -> None:
         if self._connection.drained is not None:

@@ -147,9 +147,7 @@ async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     raw = await exchange.body(limit=settings.max_body_bytes, seconds=settings.body_seconds)
     body = decode(_decoder, raw)
     options = _client_options(body, settings)
-    request = exchange.with_deadline(
-        turn_request(body, key=key, settings=settings, options=options)
-    )
+    request = exchange.hosted(turn_request(body, key=key, settings=settings, options=options))
     if body.attachments:
         from seawall.hosts.http.attachments import with_turn_files  # noqa: PLC0415 - if there are
 
@@ -326,10 +324,7 @@ async def _respond_stream(
                 return
             await exchange.start(200, [*EVENT_STREAM, *named])
             events = tuple(early)
-        if type(events[0]) is TextDelta:
-            await exchange.write_text(b"".join(map(frames.frame, events)))
-        else:
-            await exchange.write(b"".join(map(frames.frame, events)))
+        await exchange.write(b"".join(map(frames.frame, events)))
 
     sink = exchange.text_sink(frames.text_frame)
     try:

@@ -540,13 +540,14 @@ class SqliteStore:
             return begin_turns(
                 connection, begins, now, latest_lease_end(now, max(self._lease_seconds, asked))
             )
+        journals = [request for request in requests if isinstance(request, JournalWrite)]
+        if journals:
+            return self._write_journals(connection, journals, now)
         if not commits:
             return [
-                self._write_journal(connection, request, now)
-                if isinstance(request, JournalWrite)
-                else request(connection)
+                request(connection)
                 for request in requests
-                if not isinstance(request, Commit | Begin)
+                if not isinstance(request, Commit | Begin | JournalWrite)
             ]
         try:
             applied = apply_commits(
@@ -564,23 +565,19 @@ class SqliteStore:
             for index in range(len(commits))
         ]
 
-    def _write_journal(
-        self, connection: sqlite3.Connection, write: JournalWrite, now: float
-    ) -> Exception | None:
-        from seawall.storage.sqlite.journals import write_journal  # noqa: PLC0415 - only with effects
+    def _write_journals(
+        self, connection: sqlite3.Connection, writes: Sequence[JournalWrite], now: float
+    ) -> Sequence[Exception | None]:
+        from seawall.storage.sqlite import journals  # noqa: PLC0415 - only with effects
 
-        asked = (write.until or now) - now
-        latest = latest_lease_end(now, max(self._lease_seconds, asked))
+        keep_until = now + self._audit_keep_seconds
         try:
-            write_journal(connection, write, now, latest, now + self._audit_keep_seconds)
-        except SessionConflict as error:
-            return error
+            return journals.apply_journals(connection, writes, now, self._lease_seconds, keep_until)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_IOERR:
                 raise
             _log.error("sessions: %s", error)
-            return _unknown()
-        return None
+            return [_unknown() for _ in writes]
 
     def _read(
         self, connection: sqlite3.Connection, requests: Sequence[Load | _Query]
@@ -619,13 +616,14 @@ def _rounds(requests: Sequence[_Request]) -> list[list[int]]:
     """Positions of requests that can be done together, in order.
 
     Commits of one session, or with one idempotency key, must see each other, so they go into
-    different rounds. Turns that begin are one round. Any other request is a round of its own.
+    different rounds. Turns that begin are one round; so are journals, which are written one after
+    the other and so see each other. Any other request is a round of its own.
     """
     rounds: list[list[int]] = []
     taken: set[object] = set()
     for position, request in enumerate(requests):
         last = requests[rounds[-1][0]] if rounds else None
-        if isinstance(request, Begin) and isinstance(last, Begin):
+        if type(request) is type(last) and isinstance(request, Begin | JournalWrite):
             rounds[-1].append(position)
             continue
         names: set[object] = set()
