@@ -7,11 +7,11 @@ adapters that need them, all while `compose` runs: databases, keys, schemas, cla
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, structs
 
@@ -100,16 +100,16 @@ class Engine(Struct, frozen=True):
     recorder: "TurnRecorder | None" = None
     files: "OpenAttachments | None" = None
 
-    async def execute(
+    def execute(
         self,
         request: TurnRequest,
         credential: Credential,
         emit: Emit,
         *,
         sink: TextSink | None = None,
-    ) -> TurnReport:
+    ) -> Coroutine[Any, Any, TurnReport]:
         """Run a turn; see `Pipeline.execute`."""
-        return await self.pipeline.execute(request, credential, emit, sink=sink)
+        return self.pipeline.execute(request, credential, emit, sink=sink)
 
     def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
         """Start a background turn, or one with an idempotency key; see `Pipeline.start`."""
