@@ -12,7 +12,7 @@ import msgspec
 
 from seawall.errors import UpstreamFailed
 from seawall.models import Finish, FinishReason, Progress, ToolCalls
-from seawall.transport.sse import SseParser
+from seawall.transport.sse import ServerSentEvent, SseParser
 from seawall.turn import ToolCall, Usage
 
 __all__ = ["Assembly", "Reader", "SseReader", "UnreadableLog", "as_object"]
@@ -430,7 +430,7 @@ _decode_text = msgspec.json.Decoder(str).decode
 class SseReader(Reader):
     """Base of the readers of server-sent events."""
 
-    __slots__ = ("_after", "_before", "_between", "_learned", "_parser")
+    __slots__ = ("_after", "_before", "_between", "_between_events", "_learned", "_parser")
     max_event_bytes: ClassVar[int] = 1 << 20
 
     def __init__(self, model: str, origin: str = "", log: UnreadableLog | None = None) -> None:
@@ -438,7 +438,14 @@ class SseReader(Reader):
         super().__init__(model, origin, log)
         self._parser = SseParser(max_event_bytes=self.max_event_bytes)
         self._before = self._after = self._between = b""  # around the text, in repeated events
+        self._between_events = False
         self._learned = 0
+
+    def events(self, received: bytes) -> list[ServerSentEvent]:
+        """The events that received bytes complete."""
+        events = self._parser.feed(received)
+        self._between_events = self._parser.between_events
+        return events
 
     def repeated(self, received: bytes) -> str | None:
         """The text of events that are as one before, except for their text; None for any others.
@@ -446,13 +453,16 @@ class SseReader(Reader):
         Most events of an answer are. They need not be decoded as a whole.
         """
         before, after = self._before, self._after
-        if not (before and received.startswith(before) and received.endswith(after)):
-            return None
-        if not self._parser.between_events:
+        if not (
+            self._between_events
+            and before
+            and received.startswith(before)
+            and received.endswith(after)
+        ):
             return None
         literals = received[len(before) : -len(after)]
         try:
-            if self._between not in literals:
+            if literals.find(self._between) < 0:  # costs a third of `in`
                 return _decode_text(literals)
             return "".join(map(_decode_text, literals.split(self._between)))
         except (msgspec.DecodeError, UnicodeDecodeError):
@@ -466,7 +476,7 @@ class SseReader(Reader):
             text: Its text.
             text_in: The text in the data of an event; None where there is none.
         """
-        if self._learned == _MOST_LEARNED or not self._parser.between_events:
+        if self._learned == _MOST_LEARNED or not self._between_events:
             return
         before, _, after = received.partition(b'"%b"' % text.encode("utf-8", "replace"))
         if not (before.startswith(b"data: ") and after.endswith(b"\n\n")) or b"\r" in received:

@@ -125,7 +125,7 @@ class OpenAIReader(SseReader):
             assembly.count(len(repeated))
             return repeated
         text = ""
-        events = self._parser.feed(received)
+        events = self.events(received)
         for event in events:
             data = event.data
             if not data.startswith(b"{"):
