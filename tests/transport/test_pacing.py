@@ -140,7 +140,7 @@ async def pieces_until_rest(
     while connection._transport.is_reading():
         sent.append(b"piece")
         upstream.write(sent[-1])
-        while len(taken) < len(sent):
+        while len(taken) < len(sent):  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0)
     return sent
 
