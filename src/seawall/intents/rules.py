@@ -110,7 +110,9 @@ class Negations:
         known = self._negated.get(intent)
         if known is None:
             texts = self._examples.get(intent, ())
-            known = {_negated_word(text, cue) for text in texts for cue in _CUE.finditer(_folded(text))}
+            known = {
+                _negated_word(text, cue) for text in texts for cue in _CUE.finditer(_folded(text))
+            }
             if texts:
                 self._negated[intent] = known
         return known
