@@ -99,6 +99,7 @@ async def start(folder: Path, model: str, config: str) -> Counted:
         "SEAWALL_SERVER__FROZEN_SECONDS": "600",
         "SEAWALL_ADMISSION__LOOP_TARGET_SECONDS": "600",
         "SEAWALL_MODELS__DEFAULT__RESILIENCE__MIN_CONCURRENCY": "200",
+        **{f"SEAWALL_TURN__{stage}": "60" for stage in ("AUTHENTICATE", "SESSION", "INTENT")},
         "PYTHONHASHSEED": "0",
     }
     process = await asyncio.create_subprocess_exec(

@@ -274,3 +274,28 @@ def test_nothing_of_it_is_offered_without_the_role(browser: Browser, crowded: Co
         page.goto(f"{crowded.url}/console/#/surge")
         expect(page.get_by_text("needs the permission to operate")).to_be_visible()
         expect(page.get_by_role("button", name="Start")).to_have_count(0)
+
+
+def test_ones_own_turn_has_its_course_beside_a_crowd(browser: Browser, crowded: Console) -> None:
+    for _ in range(2):
+        assert start(crowded, 200).status_code == 200
+        ended(crowded)  # of which not all have a course
+    surge = start(crowded, 200, 100.0).json()["surge"]["id"]
+    with chromium.new_context(browser) as context:
+        login = f"{crowded.url}/console/api/login"
+        assert context.request.post(login, data=OPERATES).ok
+        page = context.new_page()
+        page.goto(f"{crowded.url}/console/#/turns?outcome=succeeded")
+        expect(page.get_by_role("status")).to_contain_text("courses are recorded of a sample")
+        page.locator("tbody tr", has_text="report only").first.get_by_role("link").click()
+        expect(page.get_by_text("are always recorded")).to_be_visible()
+        assert chromium.serious(page) == []
+        page.get_by_role("link", name="Talk").first.click()
+        page.get_by_label("Message").fill("And mine?")
+        page.get_by_label("Message").press("Enter")
+        page.get_by_role("link", name="course of this turn").click()
+        bars = page.locator("table.waterfall tbody tr")
+        expect(bars.filter(has_text="model default")).to_have_count(2)
+        expect(page.get_by_text("are always recorded")).to_have_count(0)
+    assert stop(crowded, surge) == 200
+    ended(crowded)

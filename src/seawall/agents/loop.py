@@ -190,11 +190,12 @@ async def _run_step(run: _Run, agent: Agent, step: Step) -> Agent:
 
             outcomes = await run_step(agent, step, turn, answer, emit)
     answer.tool_seconds += clock() - began
-    answer.messages += tuple(
+    results = [
         outcome.message(call.id, call.name)
         for call, outcome in zip(step.calls, outcomes, strict=True)
-    )
-    if any(each.images for each in outcomes):
+    ]
+    answer.messages += tuple(results)
+    if any([each.images for each in results]):  # noqa: C419 - a generator takes longer
         answer.messages = with_newest_images(answer.messages)
     successor = _successor(agent, step.calls, outcomes)
     if successor is None:
@@ -227,9 +228,11 @@ def _check_choice(reply: _Reply, choice: str) -> None:
 
 def _has_effects(agent: Agent, step: Step) -> bool:
     """Whether one of the calls is of a tool that changes something."""
-    return any(
-        (tool := agent.tools.get(each.name)) is not None and tool.mutating for each in step.calls
-    )
+    for each in step.calls:
+        tool = agent.tools.get(each.name)
+        if tool is not None and tool.policy is not None:
+            return True
+    return False
 
 
 def _not_executed(reply: _Reply) -> ToolOutcome:
@@ -462,8 +465,11 @@ async def _call_tools(agent: Agent, step: Step, turn: AgentTurn, emit: Emit) -> 
     So a turn's events have one order, in which they can be replayed. From a call on whose server
     asks the user something, nothing is reported.
     """
-    await emit(*(ToolCalled(call.id, call.name, call.arguments) for call in step.calls))
-    outcomes: list[ToolOutcome] = []
+    await emit(*[ToolCalled(call.id, call.name, call.arguments) for call in step.calls])
+    if len(step.calls) == 1 and not step.outcomes:  # nothing runs beside it
+        key = effect_key(turn.effect_key, step.number, 0)
+        outcome = await call_tool(agent, step.calls[0], turn, key)
+        return [*await _report_outcome(step, step.calls[0], outcome, emit)]
     async with asyncio.TaskGroup() as group:
         tasks = {
             call.id: group.create_task(
@@ -472,21 +478,27 @@ async def _call_tools(agent: Agent, step: Step, turn: AgentTurn, emit: Emit) -> 
             for index, call in enumerate(step.calls)
             if call.id not in step.outcomes
         }
+        outcomes: list[ToolOutcome] = []
         for call in step.calls:
             task = tasks.get(call.id)
             outcome = await task if task is not None else step.outcomes[call.id]
-            if outcome.asks is not None:
-                step.asking[call.id] = outcome.asks
-                continue
-            step.outcomes[call.id] = outcome
-            if step.asking:
-                continue
-            outcomes.append(outcome)
-            step.reported += 1
-            await emit(
-                ToolReturned(call.id, call.name, outcome.content, outcome.failed, outcome.sources)
-            )
+            outcomes += await _report_outcome(step, call, outcome, emit)
     return outcomes
+
+
+async def _report_outcome(
+    step: Step, call: ToolCall, outcome: ToolOutcome, emit: Emit
+) -> tuple[ToolOutcome, ...]:
+    """Take the next outcome of a step and report it, unless it asks something or one before did."""
+    if outcome.asks is not None:
+        step.asking[call.id] = outcome.asks
+        return ()
+    step.outcomes[call.id] = outcome
+    if step.asking:
+        return ()
+    step.reported += 1
+    await emit(ToolReturned(call.id, call.name, outcome.content, outcome.failed, outcome.sources))
+    return (outcome,)
 
 
 def _successor(

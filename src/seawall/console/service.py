@@ -141,6 +141,7 @@ class ConsoleService:
             return search(self._recorder, question.search)
         if question.turn is not None:
             return show_turn(self._recorder, question.turn, content=question.content)
+        self.sample()
         return Samples(self._sampler.after(question.after or 0))
 
     async def _open_counters(self) -> "Counters":

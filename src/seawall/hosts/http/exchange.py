@@ -222,6 +222,10 @@ class Output(Protocol):
         """Send the last part of the body."""
         ...
 
+    def text_sink(self, frame: Callable[[str], bytes]) -> TextSink:
+        """What sends text, each piece in a frame, while nothing has to be waited for."""
+        ...
+
 
 class ClientDisconnected(Exception):
     """The client closed the connection: no response can be sent."""
@@ -431,16 +435,7 @@ class Exchange:
             frame: The frame of a piece of text, which is then sent.
         """
         output = self.output
-        if output is None:
-            return None
-
-        def take(text: str) -> bool:
-            if not (output.status and output.ready):
-                return False
-            output.write(frame(text))
-            return True
-
-        return take
+        return None if output is None else output.text_sink(frame)
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last part of the body."""

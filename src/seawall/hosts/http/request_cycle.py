@@ -221,6 +221,27 @@ class RequestCycle:
             self._expects_continue = False
             self._connection.transport.write(_CONTINUE)
 
+    def text_sink(self, frame: Callable[[str], bytes]) -> Callable[[str], bool]:
+        """What sends text, each piece in a frame, while nothing has to be waited for.
+
+        Args:
+            frame: The frame of a piece of text, which is then sent.
+        """
+        transport = self._connection.transport
+
+        def take(text: str) -> bool:
+            if not (self.started and self.ready) or self.complete:
+                return False
+            data = frame(text)
+            if self._chunked and not self._head:  # as `write` does
+                self.size += len(data)
+                transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            else:
+                self.write(data)
+            return True
+
+        return take
+
     async def _send(self, message: Message) -> None:
         if self._connection.drained is not None:
             await asyncio.shield(self._connection.drained)
@@ -299,11 +320,7 @@ class RequestCycle:
         Raises:
             RuntimeError: The response has not begun, or is complete.
         """
-        if self._chunked and data and not (self._head or self.complete or self._head_only):
-            self.size += len(data)
-            self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        else:
-            self._write(self._framed(data, last=False))
+        self._write(self._framed(data, last=False))
 
     def end(self, data: bytes) -> None:
         """Send the last part of the body; see `write`."""
