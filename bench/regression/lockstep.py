@@ -1,6 +1,7 @@
 """A model and clients in lock-step: a piece of text is sent when every client has the one before.
 
-So what a server does for a turn does not depend on how fast it is: pieces never arrive together.
+So what a server does for a turn does not depend on how fast it is: pieces never arrive together. If
+the turn has a tool call, the results of all are waited for in the same way.
 """
 
 import asyncio
@@ -39,18 +40,25 @@ class Lockstep:
             self.port = server.sockets[0].getsockname()[1]
             yield
 
-    async def run(self, port: int, tokens: list[str]) -> None:
+    async def run(self, port: int, tokens: list[str], tool: str = "") -> None:
         """Run one turn for each token, all at once.
 
         Args:
             port: Of the server.
             tokens: Of the clients.
+            tool: What the model calls first, with an order; empty for an answer at once.
         """
         self._streams, self._read = [], 0
         async with asyncio.timeout(_PATIENCE), asyncio.TaskGroup() as group:
             for token in tokens:
                 group.create_task(self._ask(port, token))
             await self._until(lambda: len(self._streams) == len(tokens))
+            if tool:
+                asked, self._streams = self._streams, []
+                for stream in asked:
+                    stream.write(_call(tool))
+                    await stream.drain()
+                await self._until(lambda: len(self._streams) == len(tokens))
             for number in range(self._pieces):
                 await self._send(_piece(number))
                 await self._until(lambda n=number: self._read == (n + 1) * len(tokens))
@@ -110,7 +118,7 @@ def _frame(value: object) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-def _chunk(delta: dict[str, str], finish: str | None = None, **more: object) -> bytes:
+def _chunk(delta: dict[str, object], finish: str | None = None, **more: object) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
     return _frame(
         {
@@ -128,5 +136,12 @@ def _piece(number: int) -> bytes:
     return _chunk({"content": f" word{number}"})
 
 
+def _call(tool: str) -> bytes:
+    function = {"name": tool, "arguments": '{"order": "#W1005754"}'}
+    call = {"index": 0, "id": "call_1", "type": "function", "function": function}
+    return _chunk({"tool_calls": [call]}) + _chunk({}, "tool_calls", usage=_USED) + _LAST
+
+
 _USED = {"prompt_tokens": 100, "completion_tokens": 40, "total_tokens": 140}
-_END = _chunk({}, "stop", usage=_USED) + _frame(b"[DONE]") + b"0\r\n\r\n"
+_LAST = _frame(b"[DONE]") + b"0\r\n\r\n"
+_END = _chunk({}, "stop", usage=_USED) + _LAST

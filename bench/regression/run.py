@@ -1,12 +1,13 @@
-"""Instructions that the server executes for a turn; fails if they are many more than before.
+"""Instructions of a turn and of a step with a tool; fails if they are many more than before.
 
-    .venv/bin/python bench/regression/run.py [--quick] [--update]
+    .venv/bin/python bench/regression/run.py [--quick] [--update] [--only turns|steps]
 
 Prints a table, and the figures as one JSON line at the end. See README.md.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import platform
@@ -16,6 +17,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from lockstep import Lockstep
@@ -26,7 +29,12 @@ from seawall.lab.processes import Service
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 LAST = HERE / "last.json"
+STORE = "examples/store/seawall.toml"
+STEPS = "bench/regression/seawall.toml"
 PIECES = 40
+PIECES_WITH_STEP = 2
+STEPS_AT_ONCE = 20
+TOOLS = ("look_up", "look_up_in_thread", "change")
 ALLOWED = 1.15
 VERSION = f"{sys.version_info.major}.{sys.version_info.minor} {platform.machine()}"
 START_SECONDS = 240.0
@@ -78,9 +86,12 @@ class Counted:
         await self._process.wait()
 
 
-async def start(folder: Path, model: str) -> Counted:
-    """Start the store example with one worker under callgrind, not counting yet."""
-    environment = server_environment(folder, Service(model, 0)) | {
+async def start(folder: Path, model: str, config: str) -> Counted:
+    """Start a server with one worker under callgrind, not counting yet."""
+    demo = server_environment(folder, Service(model, 0))
+    if config != STORE:
+        demo = {name: value for name, value in demo.items() if "__STORE__" not in name}
+    environment = demo | {
         "SEAWALL_SERVER__PORT": "0",
         "SEAWALL_SERVER__WORKERS": "1",
         # What depends on how slow the machine is, and callgrind makes it fifty times slower.
@@ -88,12 +99,13 @@ async def start(folder: Path, model: str) -> Counted:
         "SEAWALL_SERVER__FROZEN_SECONDS": "600",
         "SEAWALL_ADMISSION__LOOP_TARGET_SECONDS": "600",
         "SEAWALL_MODELS__DEFAULT__RESILIENCE__MIN_CONCURRENCY": "200",
+        **{f"SEAWALL_TURN__{stage}": "60" for stage in ("AUTHENTICATE", "SESSION", "INTENT")},
         "PYTHONHASHSEED": "0",
     }
     process = await asyncio.create_subprocess_exec(
         *("valgrind", "--tool=callgrind", "--instr-atstart=no", "--quiet"),
         f"--callgrind-out-file={folder / 'callgrind.out.%p'}",
-        *(sys.executable, "-m", "seawall", "serve", "examples/store/seawall.toml", "--json"),
+        *(sys.executable, "-m", "seawall", "serve", config, "--json"),
         cwd=ROOT,
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,
@@ -102,33 +114,67 @@ async def start(folder: Path, model: str) -> Counted:
     assert process.stdout is not None
     async with asyncio.timeout(START_SECONDS):
         line = await process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"the server did not start: {(folder / 'log').read_text()[-2_000:]}")
     port = int(json.loads(line)["url"].rpartition(":")[2])
     return Counted(folder, process, port)
 
 
-async def main(sizes: list[int], rounds: int) -> dict[str, float]:
-    """Thousands of instructions a turn, by turns at once."""
-    found: dict[str, float] = {}
-    with tempfile.TemporaryDirectory(prefix="seawall-bench-") as name:
-        folder = Path(name)
-        issuer = DemoIssuer(folder / "jwks.json")
-        crowd = Lockstep(PIECES)
-        async with crowd.serving():
-            server = await start(folder, f"http://127.0.0.1:{crowd.port}/v1")
+class Crowds:
+    """Crowds of turns of one server, counted."""
+
+    def __init__(self, folder: Path, config: str, pieces: int) -> None:
+        self._issuer = DemoIssuer(folder / "jwks.json")
+        self._crowd = Lockstep(pieces)
+        self._folder = folder
+        self._config = config
+        self._numbers = itertools.count()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncGenerator[None, None]:
+        """Serve."""
+        async with self._crowd.serving():
+            model = f"http://127.0.0.1:{self._crowd.port}/v1"
+            self._server = await start(self._folder, model, self._config)
             try:
-                for size in sizes:
-                    await crowd.run(server.port, [issuer.token(f"warm-{n}") for n in range(size)])
-                    counts = []
-                    for number in range(rounds):
-                        tokens = [issuer.token(f"{size}-{number}-{n}") for n in range(size)]
-                        await server.begin()
-                        await crowd.run(server.port, tokens)
-                        counts.append(await server.end() / size / 1e3)
-                        sys.stderr.write(f"{size} at once: {counts[-1]:,.0f} thousand a turn\n")
-                    found[str(size)] = round(min(counts))
+                yield
             finally:
-                await server.stop()
-    return found
+                await self._server.stop()
+
+    async def count(self, size: int, rounds: int, tool: str = "") -> float:
+        """Thousands of instructions a turn, the least of all rounds."""
+        await self._crowd.run(self._server.port, self._tokens(size), tool)
+        counts = []
+        for _ in range(rounds):
+            tokens = self._tokens(size)
+            await self._server.begin()
+            await self._crowd.run(self._server.port, tokens, tool)
+            counts.append(await self._server.end() / size / 1e3)
+            sys.stderr.write(f"{tool} {size} at once: {counts[-1]:,.0f} thousand a turn\n".lstrip())
+        return min(counts)
+
+    def _tokens(self, size: int) -> list[str]:
+        return [self._issuer.token(f"visitor-{next(self._numbers)}") for _ in range(size)]
+
+
+async def turns(sizes: list[int], rounds: int) -> dict[str, float]:
+    """Thousands of instructions a turn of the store example, by turns at once."""
+    with tempfile.TemporaryDirectory(prefix="seawall-bench-") as name:
+        crowds = Crowds(Path(name), STORE, PIECES)
+        async with crowds.serving():
+            return {str(size): round(await crowds.count(size, rounds)) for size in sizes}
+
+
+async def steps(rounds: int) -> dict[str, float]:
+    """Thousands of instructions of a step with one call: turns with it less turns without."""
+    with tempfile.TemporaryDirectory(prefix="seawall-bench-") as name:
+        crowds = Crowds(Path(name), STEPS, PIECES_WITH_STEP)
+        async with crowds.serving():
+            without = await crowds.count(STEPS_AT_ONCE, rounds)
+            return {
+                f"step of {tool}": round(await crowds.count(STEPS_AT_ONCE, rounds, tool) - without)
+                for tool in TOOLS
+            }
 
 
 def judge(found: dict[str, float]) -> int:
@@ -143,7 +189,8 @@ def judge(found: dict[str, float]) -> int:
         beside = (
             f", before {before:,}: {grown - 1:+.1%}" if before else f", none kept for {VERSION}"
         )
-        sys.stderr.write(f"{size} at once: {count:,} thousand instructions a turn{beside}\n")
+        what = f"{size} at once" if size.isdigit() else size
+        sys.stderr.write(f"{what}: {count:,} thousand instructions{beside}\n")
     if status:
         sys.stderr.write(f"More than {ALLOWED - 1:.0%}: find out why, or keep them by --update.\n")
     return status
@@ -160,14 +207,19 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="20 turns at once, counted once")
     parser.add_argument("--update", action="store_true", help="keep the figures as the last ones")
+    parser.add_argument("--only", choices=["turns", "steps"], help="of both")
     arguments = parser.parse_args()
     if shutil.which("callgrind_control") is None:
         sys.exit("valgrind is not installed: apt install valgrind")
     sizes, rounds = ([20], 1) if arguments.quick else ([1, 20, 100], 3)
-    figures = asyncio.run(main(sizes, rounds))
+    figures: dict[str, float] = {}
+    if arguments.only != "steps":
+        figures |= asyncio.run(turns(sizes, rounds))
+    if arguments.only != "turns":
+        figures |= asyncio.run(steps(rounds))
     outcome = judge(figures)
     if arguments.update:
         keep(figures)
-    result = {"thousand_instructions_a_turn": figures, "python": VERSION, "pieces": PIECES}
+    result = {"thousand_instructions": figures, "python": VERSION, "pieces": PIECES}
     sys.stdout.write(json.dumps(result) + "\n")
     sys.exit(0 if arguments.update else outcome)

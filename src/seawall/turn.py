@@ -6,7 +6,7 @@ Plain typed data, without I/O or clocks. It imports nothing else of this package
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
-from msgspec.structs import force_setattr
+from msgspec.structs import astuple, force_setattr
 
 __all__ = [
     "AnswerOptions",
@@ -225,10 +225,9 @@ class Usage(Struct, frozen=True):
     cache_write_tokens: int = 0
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            count = getattr(self, name)
+        for index, count in enumerate(astuple(self)):
             if type(count) is not int or not 0 <= count <= _MOST_TOKENS:
-                force_setattr(self, name, _sane(count))
+                force_setattr(self, _COUNTS[index], _sane(count))
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(

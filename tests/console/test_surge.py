@@ -229,7 +229,7 @@ def test_the_newest_reports_are_kept_and_others_are_left_alone(tmp_path: Path) -
 
 @pytest.mark.parametrize("look", [("desktop", False), ("phone", True)])
 def test_from_the_page_by_keyboard(
-    browser: Browser, crowded: Console, look: tuple[str, bool], tmp_path: Path
+    browser: Browser, crowded: Console, look: tuple[str, bool]
 ) -> None:
     size, dark = look
     width = chromium.PHONE if size == "phone" else chromium.DESKTOP
@@ -254,7 +254,6 @@ def test_from_the_page_by_keyboard(
         expect(stop_button).to_be_visible()
         expect(first).not_to_have_text("-")
         assert chromium.serious(page) == []
-        page.screenshot(path=tmp_path / "running.png", full_page=True)
         stop_button.focus()
         page.keyboard.press("Enter")
         expect(page.get_by_role("status").last).to_contain_text("interrupted with")
@@ -266,7 +265,6 @@ def test_from_the_page_by_keyboard(
         assert shown_once.evaluate("(each) => each.isConnected")
         assert chromium.serious(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width[0]
-        page.screenshot(path=tmp_path / "ended.png", full_page=True)
         assert faults == []
 
 
@@ -280,16 +278,16 @@ def test_nothing_of_it_is_offered_without_the_role(browser: Browser, crowded: Co
         expect(page.get_by_role("button", name="Start")).to_have_count(0)
 
 
-def test_ones_own_turn_has_its_course_beside_a_crowd(browser: Browser, crowded: Console) -> None:
-    for _ in range(2):
-        assert start(crowded, 200).status_code == 200
-        ended(crowded)  # of which not all have a course
-    surge = start(crowded, 200, 100.0).json()["surge"]["id"]
-    with chromium.new_context(browser) as context:
-        login = f"{crowded.url}/console/api/login"
+def test_ones_own_turn_has_its_course_beside_a_crowd(browser: Browser, tmp_path: Path) -> None:
+    people = {"CONSOLE__SURGE__PEOPLE": "1500", "CONSOLE__TURNS": "2000", "SERVER__WORKERS": "1"}
+    with opened(tmp_path, **people) as console, chromium.new_context(browser) as context:
+        assert start(console, 1_500).status_code == 200
+        ended(console)  # of which few have a course
+        surge = start(console, 200, 200.0).json()["surge"]["id"]
+        login = f"{console.url}/console/api/login"
         assert context.request.post(login, data=OPERATES).ok
         page = context.new_page()
-        page.goto(f"{crowded.url}/console/#/turns?outcome=succeeded")
+        page.goto(f"{console.url}/console/#/turns?outcome=succeeded")
         expect(page.get_by_role("status")).to_contain_text("courses are recorded of a sample")
         without = page.locator("tbody tr").filter(has_not=page.get_by_text("course", exact=True))
         without.first.get_by_role("link").click()
@@ -307,5 +305,4 @@ def test_ones_own_turn_has_its_course_beside_a_crowd(browser: Browser, crowded: 
         bars = page.locator("table.waterfall tbody tr")
         expect(bars.filter(has_text="model default")).to_have_count(2)
         expect(page.get_by_text("are always recorded")).to_have_count(0)
-    assert stop(crowded, surge) == 200
-    ended(crowded)
+        assert stop(console, surge) == 200

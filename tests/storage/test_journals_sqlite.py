@@ -2,15 +2,17 @@
 
 import asyncio
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from seawall.errors import ConfigError
+from seawall.errors import ConfigError, SessionConflict, StoreUnavailable
 from seawall.storage.sqlite import file as schema
 from seawall.storage.sqlite.store import SqliteStore
+from seawall.turn import SessionKey
 from tests.storage.calls import KEY, NOW, Clock, commit
 from tests.storage.test_background_jobs import accept, new_job
 from tests.storage.test_journals import ADA, audit_of, journal, paused, sleeping_job
@@ -122,3 +124,104 @@ async def test_sleeping_jobs_are_found_by_an_index(tmp_path: Path) -> None:
                 f"EXPLAIN QUERY PLAN SELECT record FROM pending WHERE {which}"
             ).fetchall()
             assert index in plan[0][3]
+
+
+async def test_journals_that_wait_are_one_transaction(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db", clock=Clock())
+    await store.open()
+    statements: list[str] = []
+    go_on = threading.Event()
+    keys = [SessionKey("acme", "ada", f"s{number}") for number in range(8)]
+    try:
+        await store.journal(journal(1, key=keys[0]))
+        await store.write(lambda db: db.set_trace_callback(statements.append))
+        busy = asyncio.create_task(store.write(lambda _: go_on.wait(10)))
+        await asyncio.sleep(0)
+        writes = [
+            journal(2, key=keys[0]),
+            journal(3, key=keys[0], audit=(audit_of(key=keys[0]),)),
+            journal(1, turn="t2", key=keys[0]),  # the turn before it is not over
+            *(journal(1, key=each, audit=(audit_of(key=each),)) for each in keys[1:]),
+        ]
+        tasks = [asyncio.create_task(store.journal(each)) for each in writes]
+        await asyncio.sleep(0)
+        statements.clear()
+        go_on.set()
+        await busy
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        await store.write(lambda db: db.set_trace_callback(None))
+        assert [type(each) for each in outcomes] == [
+            *(type(None), type(None), SessionConflict),
+            *[type(None)] * 7,
+        ]
+        commits = [each for each in statements if each == "COMMIT"]
+        assert len(commits) == 2  # of what was waited for, and of the journals
+        for key in keys:
+            (turn,) = (await store.turns(key, limit=9)).turns
+            assert turn.journal is not msgspec.UNSET
+            assert turn.journal.revision == (3 if key == keys[0] else 1)
+        assert len((await store.audit(tenant="acme", limit=99)).records) == len(keys)
+    finally:
+        go_on.set()
+        await store.close()
+
+
+async def test_commits_and_journals_that_wait_mixed_are_two_transactions(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db", clock=Clock())
+    await store.open()
+    statements: list[str] = []
+    go_on = threading.Event()
+    keys = [SessionKey("acme", "ada", f"s{number}") for number in range(6)]
+    try:
+        await store.write(lambda db: db.set_trace_callback(statements.append))
+        busy = asyncio.create_task(store.write(lambda _: go_on.wait(10)))
+        await asyncio.sleep(0)
+        tasks = [
+            asyncio.create_task(
+                store.journal(journal(1, key=each)) if number % 2 else store.commit(commit(each, 0))
+            )
+            for number, each in enumerate(keys)
+        ]
+        # Behind the commit of its session, with which it must not change places.
+        next_turn = journal(1, turn="t2", key=keys[0], number=2)
+        tasks.append(asyncio.create_task(store.journal(next_turn)))
+        await asyncio.sleep(0)
+        statements.clear()
+        go_on.set()
+        await asyncio.gather(busy, *tasks)
+        await store.write(lambda db: db.set_trace_callback(None))
+        assert statements.count("COMMIT") == 3  # of what was waited for, and of both kinds
+        assert [len((await store.turns(each, limit=9)).turns) for each in keys] == [2, *[1] * 5]
+    finally:
+        go_on.set()
+        await store.close()
+
+
+async def test_a_journal_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db", clock=Clock())
+    await store.open()
+    go_on = threading.Event()
+    keys = [SessionKey("acme", "ada", f"s{number}") for number in range(5)]
+    try:
+        await store.write(
+            lambda db: db.execute(
+                "CREATE TEMP TRIGGER broken BEFORE INSERT ON main.turns "
+                "WHEN NEW.session = 's2' BEGIN SELECT RAISE(ABORT, 'broken'); END"
+            )
+        )
+        busy = asyncio.create_task(store.write(lambda _: go_on.wait(10)))
+        await asyncio.sleep(0)
+        tasks = [asyncio.create_task(store.journal(journal(1, key=each))) for each in keys]
+        await asyncio.sleep(0)
+        go_on.set()
+        await busy
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(each) for each in outcomes] == [
+            StoreUnavailable if each.session == "s2" else type(None) for each in keys
+        ]
+        for each in keys:
+            snapshot = await store.load(each, turns=9)
+            assert len(snapshot.turns) == (0 if each.session == "s2" else 1)
+    finally:
+        go_on.set()
+        await store.close()

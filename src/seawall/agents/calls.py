@@ -247,9 +247,26 @@ def _hand_off(agent: Agent, call: ToolCall) -> ToolOutcome:
 
 
 def tool_context(
-    agent: Agent, call: ToolCall, turn: AgentTurn, key: str, span: Span | None
+    agent: Agent,
+    call: ToolCall,
+    turn: AgentTurn,
+    key: str,
+    span: Span | None,
+    *,
+    may_ask: bool = True,
+    given: PendingInput | None = None,
 ) -> ToolContext:
-    """The context of a call; the arguments are those of `call_tool`, and its span."""
+    """The context of a call.
+
+    Args:
+        agent: As of `call_tool`, like the next three.
+        call: What the model wrote.
+        turn: The turn.
+        key: The call's idempotency key.
+        span: Of the call.
+        may_ask: Whether it may ask the user something, in a turn that can pause.
+        given: See `ToolContext`.
+    """
     now = asyncio.get_running_loop().time()
     tool = agent.tools.get(call.name)
     return ToolContext(
@@ -263,8 +280,9 @@ def tool_context(
         state=turn.state,
         traceparent=span.traceparent.decode() if span is not None else "",
         caller_token=turn.caller_token,
-        may_ask=turn.journal is not None,
+        may_ask=may_ask and turn.journal is not None,
         may_repeat=tool is not None and (tool.policy is None or tool.policy.retry == "key"),
+        given=given,
     )
 
 

@@ -189,10 +189,11 @@ class _StepRun:
                 continue
             seen.add(same)
             key = effect_key(self._turn.effect_key, step.number, index)
-            context = tool_context(self._agent, call, self._turn, key, None)
             request = None
             approval = tool.policy.approval
-            if approval is not None and await tool.needs_approval(prepared, context):
+            if approval is not None and await tool.needs_approval(
+                prepared, tool_context(self._agent, call, self._turn, key, None)
+            ):
                 expires_at = time.time() + (approval.expires_seconds or self._turn.approval_seconds)
                 request = ApprovalRequest(
                     expires_at, approval.role, approval.own, tool.policy.waits_for
@@ -404,16 +405,28 @@ class _StepRun:
             Problem: The first one, after all that were running have ended.
         """
         running: dict[str, asyncio.Task[None]] = {}
+        begun: set[str] = set()
         problems: list[BaseException] = []
         while True:
-            for effect in self._step.effects:
-                waits = effect.id not in running and effect.id in self._may_run
-                if effect.status == "begun" and waits:
-                    running[effect.id] = asyncio.create_task(self._run_effect(effect))
-            active = [task for task in running.values() if not task.done()]
-            if not active:
+            ready = [
+                each
+                for each in self._step.effects
+                if each.status == "begun" and each.id not in begun and each.id in self._may_run
+            ]
+            begun |= {each.id for each in ready}
+            if len(ready) == 1 and not running:  # another can begin only when this one has ended
+                try:
+                    await self._run_effect(ready[0])
+                except Exception as failure:  # noqa: BLE001 - raised below
+                    problems.append(failure)
+                    self._stopping = True
+                continue
+            for each in ready:
+                running[each.id] = asyncio.create_task(self._run_effect(each))
+            if not running:
                 break
-            done, _ = await asyncio.wait(active, return_when="FIRST_COMPLETED")
+            done, _ = await asyncio.wait(running.values(), return_when="FIRST_COMPLETED")
+            running = {name: task for name, task in running.items() if task not in done}
             for task in done:
                 if (problem := task.exception()) is not None:
                     problems.append(problem)
@@ -468,9 +481,14 @@ class _StepRun:
 
     def _context(self, effect: Effect, span: Span | None) -> ToolContext:
         call = self._planned[effect.call].call
-        context = tool_context(self._agent, call, self._turn, effect.key, span)
-        return structs.replace(
-            context, may_ask=context.may_ask and not self._stopping, given=effect.input
+        return tool_context(
+            self._agent,
+            call,
+            self._turn,
+            effect.key,
+            span,
+            may_ask=not self._stopping,
+            given=effect.input,
         )
 
     async def _perform(
@@ -539,7 +557,7 @@ async def _end(effects: asyncio.Task[None], reads: list[asyncio.Task[None]]) -> 
     for each in reads:
         each.cancel()
     cancelled: asyncio.CancelledError | None = None
-    waiting: set[asyncio.Task[None]] = {effects, *reads}
+    waiting = {each for each in (effects, *reads) if not each.done()}
     while waiting:
         try:
             _, waiting = await asyncio.wait(waiting)

@@ -179,11 +179,14 @@ class TurnJournal:
             DecidedMeanwhile: It was to pause, and a decision has just been taken.
             Problem: It is not written, or it is not known whether it is.
         """
-        self._effects |= {each.id: each for each in step.effects}
+        for each in step.effects:
+            self._effects[each.id] = each
         outcomes = tuple(
-            outcome.message(call.id, call.name)
-            for call in step.calls
-            if (outcome := step.outcomes.get(call.id)) is not None
+            [
+                outcome.message(call.id, call.name)
+                for call in step.calls
+                if (outcome := step.outcomes.get(call.id)) is not None
+            ]
         )
         await self._write(answer, "paused" if pausing else "open", outcomes)
 
@@ -305,13 +308,14 @@ class TurnJournal:
     def _written(self, write: JournalWrite) -> None:
         """Take note of what has been written."""
         self._record = write.turn
-        self._context.report.effects += [
-            (each.tool, each.status, each.decision.verdict if each.decision else "none")
-            for each in write.audit
-        ]
-        self._audited |= {(each.effect, each.status) for each in write.audit}
-        self._listed |= {each.id for each in write.waits}
-        self._listed -= {*write.ended}
+        for each in write.audit:
+            verdict = each.decision.verdict if each.decision else "none"
+            self._context.report.effects.append((each.tool, each.status, verdict))
+            self._audited.add((each.effect, each.status))
+        if write.waits:
+            self._listed |= {each.id for each in write.waits}
+        if write.ended:
+            self._listed -= {*write.ended}
         if write.notifications and self._ports.notifications is not None:
             self._ports.notifications.offer(write.notifications)
 
@@ -352,21 +356,24 @@ class TurnJournal:
         origin, now = self._origin, time.time()
         record = self._turn(answer, status, outcomes, problem)
         ends = status != "open"
-        waiting = [each for each in self.effects if each.status == "waiting"]
-        new = [
-            each
-            for each in self.effects
-            if each.status in _FINAL and (each.id, each.status) not in self._audited
-        ]
-        listed = [each for each in new if each.status == "unknown"]
+        waiting: list[Effect] = []
+        new: list[Effect] = []
+        unknown = False
+        for each in self._effects.values():
+            if each.status == "waiting":
+                waiting.append(each)
+            elif each.status in _FINAL:
+                unknown = unknown or each.status == "unknown"
+                if (each.id, each.status) not in self._audited:
+                    new.append(each)
+        listed = [each for each in new if each.status == "unknown"] if unknown else []
         pauses = status == "paused"
         if pauses:
             listed += [each for each in waiting if each.wait not in self._listed]
-        requests = [each.request for each in waiting if each.request is not None]
-        expiries = [each.expires_at for each in requests]
+        expiries = [each.request.expires_at for each in waiting if each.request is not None]
         job = origin.job
         kept = self._ports.sessions.ttl_seconds
-        if ends and all(each.status != "unknown" for each in self.effects):
+        if ends and not unknown:
             kept = self._context.request.kept_seconds(kept)
         return JournalWrite(
             key=origin.key,
@@ -377,7 +384,7 @@ class TurnJournal:
             state=stored_notes(self._state, self.window)
             if status in ("completed", "interrupted")
             else None,
-            expires_at=max(now + kept, *expiries, 0.0),
+            expires_at=max(now + kept, *expiries) if expiries else now + kept,
             idempotency_key=self._context.request.idempotency_key,
             fingerprint=origin.fingerprint,
             opened_at=origin.session.created_at if origin.session else None,
@@ -385,12 +392,12 @@ class TurnJournal:
             ends_job=job is not None and status in ("completed", "paused"),
             sleeps=self._sleeping_job(now, max(expiries)) if pauses else None,
             sleeps_until=min(expiries) if pauses else 0.0,
-            waits=tuple(wait_of(each, origin.key, record) for each in listed),
-            undecided=tuple(each.wait for each in waiting if each.wait in self._listed)
+            waits=tuple([wait_of(each, origin.key, record) for each in listed]),
+            undecided=tuple([each.wait for each in waiting if each.wait in self._listed])
             if pauses
             else (),
             ended=self._ended_waits(new, status),
-            audit=tuple(effect_record(each, origin.key, record) for each in new),
+            audit=tuple([effect_record(each, origin.key, record) for each in new]),
             notifications=self._notifications((*new, *listed), record),
         )
 
@@ -400,6 +407,10 @@ class TurnJournal:
         That of a question is over when its answer is with the effect: what has the values is
         deleted.
         """
+        if self._origin.stored is None and all(
+            each.request is None for each in self._effects.values()
+        ):
+            return ()  # none has ever waited
         ended = [
             each
             for each in new
@@ -424,8 +435,10 @@ class TurnJournal:
         self, changed: Sequence[Effect], record: TurnRecord
     ) -> tuple[Notification, ...]:
         """Of hand-overs that begin or have ended with this write."""
+        if self._ports.notifications is None:
+            return ()
         handed_over = [each for each in changed if _is_handover(each)]
-        if not handed_over or self._ports.notifications is None:
+        if not handed_over:
             return ()
         from seawall.pipeline.notifications import handover_notification  # noqa: PLC0415 - seldom
 

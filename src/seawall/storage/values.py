@@ -77,12 +77,15 @@ _encode = msgspec.json.Encoder().encode
 
 def is_name(*names: str) -> bool:
     """Whether these can be names in a store: text of bounded length, no NUL."""
-    return all(_is_text(name, _MAX_NAME_BYTES) for name in names)
+    for name in names:  # noqa: SIM110 - several times as fast as `all` with a generator
+        if not _is_text(name, _MAX_NAME_BYTES):
+            return False
+    return True
 
 
 def is_owner(owner: Principal | SessionKey) -> bool:
     """The same for the names of an owner, which identity allows to be a little longer."""
-    return all(_is_text(name, _MAX_OWNER_BYTES) for name in (owner.tenant, owner.subject))
+    return _is_text(owner.tenant, _MAX_OWNER_BYTES) and _is_text(owner.subject, _MAX_OWNER_BYTES)
 
 
 def is_key(key: SessionKey, *names: str) -> bool:
@@ -154,9 +157,9 @@ def check_journal(write: JournalWrite) -> int:
         raise InvalidField("This cannot be a name in a store.", field="turn")
     size = check_commit(write) + len(encode_record(turn.journal)) + _check_added(write)
     for record in write.audit:
-        size += check_audit(record)
         if record.key != write.key:
             raise ValueError("an audit record of another session")
+        size += _check_record(record)
     if write.sleeps is not None:
         size += len(encode_job(write.sleeps))
     if size > _MAX_TURN_BYTES:

@@ -128,21 +128,25 @@ class CallExecutor:
         """
         self._check(name)
         loop = asyncio.get_running_loop()
-        task = loop.create_task(_outcome(function))
+        ended: asyncio.Future[CallResult | None] = loop.create_future()
+        task = loop.create_task(_outcome(function, ended))
+        timer = loop.call_at(deadline, _end_without_result, ended)
         try:
-            await asyncio.wait((task,), timeout=deadline - loop.time())
+            result = await ended
         except asyncio.CancelledError:
             await self._cancel(name, task)
             raise
-        if task.done():
-            return task.result()
+        finally:
+            timer.cancel()
+        if result is not None:
+            return result
         await self._cancel(name, task)
         if not task.done() or task.cancelled():
             raise TimeoutError
-        ended = task.result()
-        if isinstance(ended.error, asyncio.CancelledError):
+        result = task.result()
+        if isinstance(result.error, asyncio.CancelledError):
             raise TimeoutError
-        return ended
+        return result
 
     async def _cancel(self, name: str, task: asyncio.Task[CallResult]) -> None:
         """Cancel the task; abandon it if it does not end."""
@@ -273,8 +277,19 @@ class CallExecutor:
                         return None
 
 
-async def _outcome(function: Callable[[], Awaitable[Any]]) -> CallResult:
+async def _outcome(
+    function: Callable[[], Awaitable[Any]], ended: asyncio.Future[CallResult | None]
+) -> CallResult:
     try:
-        return CallResult(await function())
+        result = CallResult(await function())
     except BaseException as error:  # noqa: BLE001 - whatever foreign code raises is an outcome
-        return CallResult(None, error)
+        result = CallResult(None, error)
+    if not ended.done():
+        ended.set_result(result)
+    return result
+
+
+def _end_without_result(ended: asyncio.Future[CallResult | None]) -> None:
+    """Let the caller of a call go on whose deadline has passed."""
+    if not ended.done():
+        ended.set_result(None)

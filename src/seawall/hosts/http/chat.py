@@ -235,7 +235,7 @@ async def _respond_stream(
 async def _stream_event(exchange: Exchange, reply: ChatReply, event: Event) -> None:
     if type(event) is TextDelta:
         await _open_stream(exchange, reply)
-        await exchange.write_text(reply.delta({"content": event.text}))
+        await exchange.write(reply.delta({"content": event.text}))
     elif type(event) is TurnQueued:
         await _show_queue(exchange, reply, event)
     elif type(event) is TurnResumed or (type(event) is AgentSelected and event.reason != "handoff"):

@@ -1,20 +1,21 @@
 """Turns with effects in SQLite: their journals, waits and audit records."""
 
 import sqlite3
+from collections.abc import Sequence
 
 import msgspec
-from msgspec import UNSET, Struct, structs
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from seawall.errors import SessionConflict
 from seawall.storage.audit import chained, decode_audit
-from seawall.storage.port import AuditRecord, JournalWrite, Wait
-from seawall.storage.sqlite.batches import decode_turn, delete_sessions
+from seawall.storage.port import AuditRecord, JournalWrite, Wait, latest_lease_end
+from seawall.storage.sqlite.batches import delete_sessions
 from seawall.storage.sqlite.notifications import write_notifications
 from seawall.storage.sqlite.thread import transaction
 from seawall.storage.values import encode_job, encode_record, encode_state, encode_turn
 from seawall.turn import Decision, SessionKey
 
-__all__ = ["append_audit", "decide", "find_wait", "list_audit", "list_waits", "write_journal"]
+__all__ = ["append_audit", "apply_journals", "decide", "find_wait", "list_audit", "list_waits"]
 
 _NAMED = "(tenant, subject, session) = (?, ?, ?)"
 _OPEN = """
@@ -36,6 +37,14 @@ SELECT 1 FROM pending WHERE (tenant, subject, turn, attempt) = (?, ?, ?, ?)
 """
 
 
+_STORED = """
+SELECT s.version, s.holder, s.expires_at, t.payload, s.held_until FROM sessions s
+    LEFT JOIN turns t ON (t.tenant, t.subject, t.session, t.number)
+        = (s.tenant, s.subject, s.session, ?4)
+    WHERE (s.tenant, s.subject, s.session) = (?1, ?2, ?3)
+"""
+
+
 class _Session(Struct, frozen=True):
     version: int = 0
     holder: str | None = None
@@ -43,58 +52,83 @@ class _Session(Struct, frozen=True):
 
 
 _Position = tuple[str, str, str, int]
+
+
+class _StoredJournal(Struct):
+    """The part of a stored journal by which the next revision is judged."""
+
+    revision: int
+
+
+class _StoredTurn(Struct):
+    """The part of a stored turn by which its next revision is judged."""
+
+    id: str
+    journal: _StoredJournal | UnsetType = UNSET
+
+
+_decode_turn = msgspec.json.Decoder(_StoredTurn).decode
 _decode_wait = msgspec.json.Decoder(Wait).decode
 _decode_decision = msgspec.json.Decoder(Decision).decode
 
 
-def write_journal(
+def apply_journals(
     connection: sqlite3.Connection,
-    write: JournalWrite,
+    writes: Sequence[JournalWrite],
     now: float,
-    latest: float,
+    lease_seconds: float,
     keep_until: float,
-) -> None:
-    """See `SessionStore.journal`.
+) -> list[SessionConflict | None]:
+    """Apply a batch, in its order, in one durable transaction; see `SessionStore.journal`.
 
     Args:
         connection: Not in a transaction.
-        write: Checked.
+        writes: Checked.
         now: Unix seconds.
-        latest: See `latest_lease_end`.
-        keep_until: When its audit records may be deleted, in Unix seconds.
+        lease_seconds: Of leases that are not asked for by one of these.
+        keep_until: When their audit records may be deleted, in Unix seconds.
 
-    Raises:
-        SessionConflict: a condition is not met.
+    Returns:
+        For each write None if it is applied, else the condition that is not met.
     """
-    payload = encode_turn(write.turn).decode()
     with transaction(connection):
-        row = connection.execute(
-            "SELECT version, holder, held_until FROM sessions "  # noqa: S608
-            f"WHERE {_NAMED} AND expires_at > ?",
-            (*_name(write.key), now),
-        ).fetchone()
-        stored = connection.execute(
-            f"SELECT payload FROM turns WHERE {_NAMED} AND number = ?",  # noqa: S608
-            (*_name(write.key), write.turn.number),
-        ).fetchone()
-        if row and stored and stored[0] == payload:
-            return  # applied before
-        session = _Session(*row) if row else _Session()
-        permitted = (
-            _can_open(connection, write, session, now, latest)
-            if _revision(write) == 1
-            else row and _follows(write, session, stored)
-        )
-        if not permitted or _is_fenced(connection, write):
-            raise SessionConflict("Another turn, or another attempt at this one, was first.")
-        if row is None:  # what is left of an expired session of that name
-            delete_sessions(connection, "(VALUES (?, ?, ?))", _name(write.key))
-        _write_turn(connection, write, session, payload, now)
-        _write_job(connection, write)
-        _write_waits(connection, write)
+        return [_apply(connection, each, now, lease_seconds, keep_until) for each in writes]
+
+
+def _apply(
+    connection: sqlite3.Connection,
+    write: JournalWrite,
+    now: float,
+    lease_seconds: float,
+    keep_until: float,
+) -> SessionConflict | None:
+    """Apply one write; one whose conditions are not met has written nothing."""
+    payload = encode_turn(write.turn).decode()
+    key = write.key
+    name = (key.tenant, key.subject, key.session)
+    row = connection.execute(_STORED, (*name, write.turn.number)).fetchone()
+    live = row is not None and row[2] > now
+    stored: str | None = row[3] if live else None
+    if stored == payload:
+        return None  # applied before
+    session = _Session(row[0], row[1], row[4]) if live else _Session()
+    if write.turn.journal is not UNSET and write.turn.journal.revision > 1:
+        permitted = live and _follows(write, session, stored)
+    else:
+        latest = latest_lease_end(now, max(lease_seconds, (write.until or now) - now))
+        permitted = _can_open(connection, write, session, now, latest)
+    if not permitted or _is_fenced(connection, write):
+        return SessionConflict("Another turn, or another attempt at this one, was first.")
+    if row is not None and not live:  # an expired session of that name, and what is left of it
+        delete_sessions(connection, "(VALUES (?, ?, ?))", name)
+    _write_turn(connection, write, session, payload, now)
+    _write_job(connection, write)
+    _write_waits(connection, write)
+    if write.notifications:
         write_notifications(connection, write.notifications)
-        for record in write.audit:
-            append_audit(connection, record, keep_until)
+    for record in write.audit:
+        append_audit(connection, record, keep_until)
+    return None
 
 
 def list_waits(
@@ -169,11 +203,11 @@ def list_audit(
     return [decode_audit(record) for (record,) in rows]
 
 
-def _follows(write: JournalWrite, session: _Session, stored: tuple[str] | None) -> bool:
+def _follows(write: JournalWrite, session: _Session, stored: str | None) -> bool:
     """Whether this is the revision after the stored one, by the owner of the lease."""
     if stored is None or session.holder != write.lease_owner:
         return False
-    before = decode_turn(stored[0])
+    before = _decode_turn(stored)
     revision = before.journal.revision if before.journal is not UNSET else 0
     return before.id == write.turn.id and revision == _revision(write) - 1
 
@@ -189,6 +223,8 @@ def _can_open(
     leased = session.holder is not None and now < (session.until or 0.0) <= latest
     if session.version != write.turn.number - 1 or (leased and session.holder != write.lease_owner):
         return False
+    if write.idempotency_key is None:
+        return True
     key = (write.key.tenant, write.key.subject, write.idempotency_key)
     return not connection.execute(_KEY_IS_TAKEN, (*key, write.lease_owner, now, latest)).fetchone()
 
