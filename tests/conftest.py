@@ -67,7 +67,6 @@ _ALONE = {
     "cli/test_interrupts.py::test_a_second_interrupt_ends_a_surge_at_once",
     "hosts/test_metrics.py::test_many_scrapers_do_not_delay_turns",
     "hosts/test_non_turn_limiter.py",
-    "hosts/test_output_throttle.py",
     "hosts/test_overload.py::test_a_small_tenant_is_served_beside_a_crowd_of_another",
     "hosts/test_refusal_share.py",
     "hosts/test_rolling.py",

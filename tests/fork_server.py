@@ -3,6 +3,7 @@
 Most of what a test's server costs is its start: imports. A fork server imports once, and forks a
 child for each command: an ordinary process, with its own arguments, environment, folder and output.
 Commands whose start is the subject, and the interpreter's own options, need a `subprocess.Popen`.
+The workers of such a server are forks, too: of the server, in a state like that of a new process.
 
 One serves each process that runs tests. It has one thread, and ends when that process does. A
 second one has the planner and its compiled loops, for commands that need them. A shell finds either
@@ -14,7 +15,9 @@ import gc
 import importlib
 import importlib.util
 import json
+import logging
 import multiprocessing
+import multiprocessing.util
 import os
 import pkgutil
 import select
@@ -22,19 +25,23 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+import traceback
 import warnings
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import ModuleType
 from typing import IO, NoReturn, TextIO
 
-__all__ = ["ForkedProcess", "forking", "run", "shell_command", "start"]
+__all__ = ["WORKER", "ForkedProcess", "forking", "run", "shell_command", "start"]
 
+WORKER = "seawall-worker"  # the name of a server's worker, in /proc
 _ROOT = Path(__file__).resolve().parents[1]
 # What few of the commands that tests start import, and takes long.
 _LEFT_OUT = {"__main__", "plan", "ship"}
@@ -270,7 +277,73 @@ def _become(message: bytes, descriptors: Sequence[int]) -> list[str]:
     sys.argv = ["seawall", *arguments]
     # What multiprocessing starts is to import what it would without the fork server: nothing.
     sys.modules["__main__"].__spec__ = importlib.util.find_spec("seawall.__main__")
+    multiprocessing.util.spawnv_passfds = partial(_fork_instead, frozenset(sys.modules))
     return list(arguments)
+
+
+def _fork_instead(
+    imported: frozenset[str], path: bytes, arguments: Sequence[str], descriptors: Iterable[int]
+) -> int:
+    """Start `python -c PROGRAM`, as multiprocessing does, without a new interpreter; its pid.
+
+    Args:
+        imported: Names of the modules that are kept; others are imported anew.
+        path: Of the interpreter.
+        arguments: Its command line.
+        descriptors: What the process inherits, beside the standard streams.
+    """
+    del path
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        _forget(imported, {0, 1, 2, *descriptors})
+        at = arguments.index("-c") + 1
+        sys.argv = ["-c", *arguments[at + 1 :]]
+        if "spawn_main" in arguments[at]:  # not its tracker of resources
+            Path("/proc/self/comm").write_text(WORKER, encoding="utf-8")
+        exec(arguments[at], {"__name__": "__main__"})
+        status = 0
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:  # noqa: BLE001 - as an interpreter does
+        traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+        os._exit(status)
+
+
+def _forget(imported: frozenset[str], descriptors: set[int]) -> None:
+    """Leave nothing in this process of what its parent did since it was forked itself."""
+    for number in range(max(descriptors) + 1):
+        if number not in descriptors:
+            with suppress(OSError):
+                os.close(number)
+    os.closerange(max(descriptors) + 1, os.sysconf("SC_OPEN_MAX"))
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+    atexit._clear()
+    weakref.finalize._registry.clear()  # type: ignore[attr-defined]
+    weakref.finalize._registered_with_atexit = False  # type: ignore[attr-defined]
+    atexit.register(logging.shutdown)
+    logging.getLogger().handlers.clear()
+    for name in set(sys.modules) - imported:
+        if not _is_installed(sys.modules[name]):
+            del sys.modules[name]
+    from prometheus_client import values  # noqa: PLC0415 - chosen by the environment
+
+    values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
+
+
+def _is_installed(module: ModuleType) -> bool:
+    """Whether it is of Python, of a package or ours, not of what a configuration is beside."""
+    file = getattr(module, "__file__", None) or sys.prefix
+    return file.startswith((sys.prefix, sys.base_prefix, str(_ROOT / "src")))
 
 
 def _text(descriptor: int, errors: str, buffering: int) -> TextIO:
@@ -285,6 +358,18 @@ def _run_program(text: str) -> NoReturn:
     program = sys.modules["__main__"] = ModuleType("__main__")
     exec(compile(text, "<string>", "exec"), vars(program))
     raise SystemExit
+
+
+def _end(status: int) -> NoReturn:
+    """End as an interpreter does, but free no memory: object by object, that takes long."""
+    threading._shutdown()  # type: ignore[attr-defined] # waits for threads
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        raise SystemExit(status) from None  # the interpreter reports it
+    os._exit(status)
 
 
 def _import_all() -> None:
@@ -310,7 +395,13 @@ def _run(descriptor: int, *, planner: bool) -> NoReturn:
         _run_program(arguments[1])
     from seawall.cli.main import main  # noqa: PLC0415 - imported above
 
-    raise SystemExit(main(arguments))
+    try:
+        status = main(arguments)
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        status = end.code
+    _end(status)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ adapters that need them, all while `compose` runs: databases, keys, schemas, cla
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, structs
 
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from seawall.storage.counters import Counters
     from seawall.telemetry.open import Telemetry
     from seawall.tools.catalog import ToolCatalog
+    from seawall.transport.pacing import ReadPacer
 
 __all__ = [
     "Engine",
@@ -65,7 +66,7 @@ __all__ = [
 ]
 
 _MAX_FETCH_BYTES = 1 << 20
-_LOOP_PASSES = 6  # of the event loop, until tasks that were started have sent their requests
+_LOOP_PASSES = 12  # of the event loop, until tasks that were started have sent their requests
 _FLUSH_SECONDS = 1.0
 
 
@@ -99,16 +100,16 @@ class Engine(Struct, frozen=True):
     recorder: "TurnRecorder | None" = None
     files: "OpenAttachments | None" = None
 
-    async def execute(
+    def execute(
         self,
         request: TurnRequest,
         credential: Credential,
         emit: Emit,
         *,
         sink: TextSink | None = None,
-    ) -> TurnReport:
+    ) -> Coroutine[Any, Any, TurnReport]:
         """Run a turn; see `Pipeline.execute`."""
-        return await self.pipeline.execute(request, credential, emit, sink=sink)
+        return self.pipeline.execute(request, credential, emit, sink=sink)
 
     def start(self, request: TurnRequest, credential: Credential) -> LiveTurn:
         """Start a background turn, or one with an idempotency key; see `Pipeline.start`."""
@@ -287,11 +288,9 @@ async def compose(
     """
     if concurrency is not None:
         settings = _cap_warm_connections(settings, concurrency)
-    client = open_client(settings)
-    authenticator = build_authenticator(settings.identity, _fetcher(client))
-    store, toolsets = await _open_store_and_tools(
-        settings, authenticator, environment, light=cold_start
-    )
+    client = open_client(settings, None if cold_start else _open_pacer(settings))
+    first = await _open_first(settings, client, environment, light=cold_start)
+    store, toolsets = first.store, first.toolsets
     catalog: ToolCatalog | None = None
     try:
         catalog = await _open_catalog(
@@ -300,10 +299,8 @@ async def compose(
         return await _assemble(
             settings,
             registered,
+            first,
             client=client,
-            authenticator=authenticator,
-            store=store,
-            toolsets=toolsets,
             catalog=catalog,
             light=cold_start,
             frozen=cold_start and (concurrency or 1) == 1,
@@ -316,8 +313,21 @@ async def compose(
         raise
 
 
-def open_client(settings: Settings) -> HttpClient:
+def _open_pacer(settings: Settings) -> "ReadPacer | None":
+    """What paces the streams of models; None if they may not be delayed."""
+    if not settings.server.flush_delay_seconds:
+        return None
+    from seawall.transport.pacing import ReadPacer  # noqa: PLC0415 - not for one turn at a time
+
+    return ReadPacer(settings.server.flush_delay_seconds)
+
+
+def open_client(settings: Settings, pacer: "ReadPacer | None" = None) -> HttpClient:
     """The HTTP client of models, key sets and notifications.
+
+    Args:
+        settings: The configuration.
+        pacer: Of the streams of models.
 
     Raises:
         ConfigError: A file of authorities cannot be used.
@@ -325,7 +335,8 @@ def open_client(settings: Settings) -> HttpClient:
     client = HttpClient(
         max_connections=max(
             (model.max_connections for model in settings.models.values()), default=1_024
-        )
+        ),
+        pacer=pacer,
     )
     files: dict[Origin, str] = {}
     for key, url, file in _authorities(settings):
@@ -361,17 +372,16 @@ def _cap_warm_connections(settings: Settings, connections: int) -> Settings:
 async def _assemble(
     settings: Settings,
     registered: Registrations,
+    first: "_OpenedFirst",
     *,
     client: HttpClient,
-    authenticator: Authenticator,
-    store: SessionStore,
-    toolsets: tuple[Toolset, ...],
     catalog: "ToolCatalog | None",
     light: bool,
     frozen: bool,
     environment: Mapping[str, str],
 ) -> Engine:
     """Build everything that uses the open store."""
+    authenticator, store, toolsets = first.authenticator, first.store, first.toolsets
     metering = await open_metering(settings, partial(_open_counters, store))
     telemetry = _telemetry(settings, environment)
     recorder = None
@@ -436,7 +446,7 @@ async def _assemble(
     answers = _open_answers(settings, registered, agents)
     files = await _open_files(settings, store, environment)
     default = settings.routing.default_agent or next(iter(agents))
-    detector = await _open_detector(settings, models, light=light)
+    detector = await _open_detector(settings, models, first.detector, light=light)
     gate = open_gate(settings.admission, processes=settings.server.workers)
     ports = Ports(
         authenticator=authenticator,
@@ -910,19 +920,25 @@ def _check_agents(agents: Mapping[str, Agent], settings: Settings) -> None:
                 )
 
 
-async def _open_store_and_tools(
-    settings: Settings,
-    authenticator: Authenticator,
-    environment: Mapping[str, str],
-    *,
-    light: bool,
-) -> tuple[SessionStore, tuple[Toolset, ...]]:
-    """Open the store, load the tools, and fetch keys, concurrently.
+class _OpenedFirst(Struct, frozen=True):
+    """What is opened before all that uses the store; `detector` only if it was built already."""
 
-    Importing the tools blocks the event loop, so requests for the store and the keys are sent
-    before, and are answered in the meantime.
+    store: SessionStore
+    authenticator: Authenticator
+    toolsets: tuple[Toolset, ...]
+    detector: IntentDetector | None
+
+
+async def _open_first(
+    settings: Settings, client: HttpClient, environment: Mapping[str, str], *, light: bool
+) -> _OpenedFirst:
+    """Open the store and, while it answers, load keys, tools and a light intent detector.
+
+    All but the store are imported on the event loop and block it, so its request is sent before,
+    and what arrives in between is read after each of them.
     """
     opening: asyncio.Task[SessionStore] | None = None
+    detector = None
     try:
         async with asyncio.TaskGroup() as group:
             opening = group.create_task(
@@ -933,25 +949,35 @@ async def _open_store_and_tools(
                     audit_keep_seconds=settings.effects.keep_seconds,
                 )
             )
+            await _let_others_run()
+            authenticator = build_authenticator(settings.identity, _fetcher(client))
             group.create_task(authenticator.warm())
-            for _ in range(_LOOP_PASSES):
-                await asyncio.sleep(0)
-            toolsets = tuple(
-                _open_toolset(name, each, settings.folder) for name, each in settings.tools.items()
-            )
+            await _let_others_run()
+            toolsets: tuple[Toolset, ...] = ()
+            for name, each in settings.tools.items():
+                toolsets += (_open_toolset(name, each, settings.folder),)
+                await _let_others_run()
             if settings.knowledge:
                 toolsets += (await asyncio.to_thread(_open_knowledge, settings, light=light),)
+            if light and not settings.routing.intent_model:
+                detector = _build_detector(settings, {}, light=True)
     except ExceptionGroup as failed:
         if opening is not None and not opening.cancelled() and opening.exception() is None:
             await opening.result().close()
         raise failed.exceptions[0] from None
-    return opening.result(), toolsets
+    return _OpenedFirst(opening.result(), authenticator, toolsets, detector)
+
+
+async def _let_others_run() -> None:
+    """Let tasks that were started send their requests and read what arrived."""
+    for _ in range(_LOOP_PASSES):
+        await asyncio.sleep(0)
 
 
 async def _open_detector(
-    settings: Settings, models: dict[str, Model], *, light: bool
+    settings: Settings, models: dict[str, Model], built: IntentDetector | None, *, light: bool
 ) -> IntentDetector:
-    """Build the intent detector while connections to models are opened.
+    """Build the intent detector, if it is not built already, while connections to models open.
 
     Building it may take seconds and is done in a thread. A light one is built on the event loop,
     which has nothing else to do then.
@@ -960,9 +986,10 @@ async def _open_detector(
         async with asyncio.TaskGroup() as group:
             for model in models.values():
                 group.create_task(model.warm())
+            if built is not None:
+                return built
             if light:
-                for _ in range(_LOOP_PASSES):
-                    await asyncio.sleep(0)
+                await _let_others_run()
                 return _build_detector(settings, models, light=light)
             building = asyncio.to_thread(_build_detector, settings, models, light=light)
             detecting = group.create_task(building)

@@ -215,6 +215,24 @@ class ConsoleLoginSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ValueError("scopes must be of printable ASCII characters without spaces")
 
 
+class ConsoleSurgeSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Load from the page: a crowd that a driver beside the server sends to it.
+
+    For trying things out. The turns are like any others: they call models and tools, and cost.
+
+    Attributes:
+        people: The most people of a surge.
+        token_file: Bearer tokens of the people, one a line, used in rotation; empty for requests
+            without a credential.
+        simulated: Seed of the `seawall sim-model` behind the server, with which every answer is
+            checked; None for any other model.
+    """
+
+    people: Annotated[int, Meta(ge=1, le=20_000)] = 1_000
+    token_file: str = ""
+    simulated: Annotated[int, Meta(ge=0)] | None = None
+
+
 _TokenRoles = Annotated[tuple[str, ...], Meta(max_length=64)]
 
 
@@ -229,7 +247,8 @@ class ConsoleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         look: Figures, lists and the times of turns, without their contents.
         read: Contents of turns and sessions, of all tenants; each reading is recorded.
         approve: Decisions about calls that wait, as far as the approval names a role of the caller.
-        operate: Effects to reconcile, conversations handed over, load from the page.
+        operate: Effects to reconcile, conversations handed over, load from the page, logins of
+            others.
         login: Login with the issuer; None for login with an API key or a token only.
         secret_env: Environment variable with the secret that seals cookies, 32 characters or more.
             Servers behind one address need the same; without it, a login is for one server and
@@ -238,6 +257,7 @@ class ConsoleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         turns: Recent turns that each worker keeps in memory.
         viewers: Pages per worker that show what happens now, at the same time.
         reports: Folder with HTML reports of `seawall plan` and `seawall surge`; empty for none.
+        surge: Load from the page, by who may operate; None for none.
     """
 
     enabled: bool | None = None
@@ -251,6 +271,7 @@ class ConsoleSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     turns: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
     viewers: Annotated[int, Meta(ge=1, le=1_000)] = 32
     reports: str = ""
+    surge: ConsoleSurgeSettings | None = None
 
 
 class ResilienceSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,7 +6,7 @@ Plain typed data, without I/O or clocks. It imports nothing else of this package
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
-from msgspec.structs import force_setattr
+from msgspec.structs import astuple, force_setattr
 
 __all__ = [
     "AnswerOptions",
@@ -225,10 +225,9 @@ class Usage(Struct, frozen=True):
     cache_write_tokens: int = 0
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            count = getattr(self, name)
+        for index, count in enumerate(astuple(self)):
             if type(count) is not int or not 0 <= count <= _MOST_TOKENS:
-                force_setattr(self, name, _sane(count))
+                force_setattr(self, _COUNTS[index], _sane(count))
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
@@ -329,6 +328,8 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
         attachments: Files that were sent with the message.
         stored: Whether a new session is kept as long as any other. One that is not, and that its
             host does not delete, expires an hour later, unless an effect has to be reconciled.
+        recorded: Whether its course is recorded where there is a console, however many turns there
+            are; of others it is a sample.
     """
 
     id: str
@@ -344,6 +345,7 @@ class TurnRequest(Struct, frozen=True, kw_only=True):
     named: bool = False
     attachments: tuple[Attachment, ...] = ()
     stored: bool = True
+    recorded: bool = False
 
     @property
     def message(self) -> UserMessage:

@@ -4,6 +4,9 @@ import asyncio
 import errno
 import os
 import random
+import re
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,11 +14,13 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 
+import msgspec
 import pytest
 from PIL import Image, ImageCms
 from pypdf import PdfWriter
 
-from seawall.attachments.checker import Checked, Checker
+from seawall.attachments.checker import Checked, Checker, Inspected, Inspection
+from seawall.attachments.media import PDF
 from seawall.errors import InvalidField, Overloaded
 from seawall.settings import AttachmentSettings
 from seawall.turn import Principal
@@ -138,7 +143,7 @@ async def test_an_image_that_grows_is_refused_and_its_rest_is_not_the_next_answe
     target = BytesIO()
     Image.effect_noise((400, 300), 90).quantize(16).save(target, "GIF")
     grown = target.getvalue()
-    async with checking(AttachmentSettings(max_bytes=len(grown))) as checker:
+    async with checking(AttachmentSettings(max_bytes=len(grown), decode_seconds=30.0)) as checker:
         with pytest.raises(InvalidField, match="too large after"):
             await checker.check(grown, "f")
         checked = await checker.check(photo("PNG", (10, 8)), "f", Principal("acme", "bob"))
@@ -263,6 +268,49 @@ async def test_photos_of_several_pictures_and_documents_are_read() -> None:
         for algorithm in ("RC4-128", "AES-256"):
             with pytest.raises(InvalidField, match="encrypted"):
                 await checker.check(pdf(password="x", algorithm=algorithm), "f")
+
+
+@pytest.mark.parametrize(
+    "identifier",
+    ["4f0050d85c640e037074462d91b4b947", "feff0041" * 4, "fffe4100" * 4, "8d9e" * 8, "00ff" * 8],
+)
+async def test_an_encrypted_document_is_refused_whatever_its_identifier(identifier: str) -> None:
+    """A codec that was loaded late could not be, and a document without a trailer was accepted."""
+    content = re.sub(rb"/ID \[ .* \]", b"/ID [ <%b> ]" % identifier.encode(), pdf(password="x"))
+    assert identifier.encode() in content
+    async with checking() as checker:
+        with pytest.raises(InvalidField, match="encrypted"):
+            await checker.check(content, "f")
+
+
+def test_a_file_is_refused_if_its_decoder_is_denied_a_module() -> None:
+    """Also where the decoder goes on without it."""
+    program = (
+        "import pypdf, sys\n"
+        "from seawall.attachments import child\n"
+        "late, pypdf.PdfReader.__init__ = pypdf.PdfReader.__init__, None\n"
+        "def read(self, *arguments, **named):\n"
+        "    try:\n        import wave\n    except (ImportError, OSError):\n        pass\n"
+        "    late(self, *arguments, **named)\n"
+        "pypdf.PdfReader.__init__ = read\n"
+        "child.main()\n"
+    )
+    content = pdf()
+    head = msgspec.json.encode(
+        Inspection(PDF, pixels=1, side=1, pages=9, seconds=5.0, size=len(content))
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, "768"],
+        input=len(head).to_bytes(4) + head + content,
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    answer = msgspec.json.decode(result.stdout[5:], type=Inspected)
+    assert (answer.denied, answer.fault) == (
+        "wave",
+        "The file is damaged, or not what it seems to be.",
+    )
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])

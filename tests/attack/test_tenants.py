@@ -233,7 +233,9 @@ def issuer() -> Issuer:
 def test_over_http_another_tenants_data_does_not_exist(issuer: Issuer, tmp_path: Path) -> None:
     with (
         running_model("--first-token", "0.01", "--duration", "0.1") as model,
-        running_server(tmp_path, model, **identity(tmp_path, issuer)) as server,
+        running_server(
+            tmp_path, model, SERVER__WORKERS="1", **identity(tmp_path, issuer)
+        ) as server,
     ):
 
         def client(tenant: str) -> httpx2.Client:

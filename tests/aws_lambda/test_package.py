@@ -147,6 +147,9 @@ def test_its_wheels_fit(build: Build, name: str) -> None:
         bytecode = [each for each in archive.namelist() if each.endswith(".pyc")]
         assert all(each.endswith(tag) for each in bytecode)
         assert bool(bytecode) is built.report["compiled"]
+        assert (f"modules{tag.removesuffix('.pyc')}.archive" in archive.namelist()) is bool(
+            bytecode
+        )
 
 
 def _glibc(machine: str) -> list[str]:

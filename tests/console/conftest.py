@@ -16,6 +16,7 @@ KEYS = {
     "sw_hostile": (f"{MARKUP}", f"{MARKUP}", ()),
     "sw_looks": ("ops", "leo", ("watch",)),
     "sw_reads": ("ops", "rita", ("support",)),
+    "sw_operates": ("ops", "olga", ("operator",)),
     "sw_with.two.dots": ("ops", "otto", ("watch",)),
 }
 
@@ -47,6 +48,7 @@ class Console:
 
     def __init__(self, server: ServerProcess, folder: Path) -> None:
         self.url = server.url
+        self.process = server.process
         self.folder = folder
 
     def client(self, key: str = "") -> httpx2.Client:

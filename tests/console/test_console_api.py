@@ -38,6 +38,7 @@ def test_turns_of_all_workers_are_found_whichever_worker_is_asked(console: Conso
     assert rows(console, tenant="other") == []
     assert one in {each["turn"] for each in rows(console, outcome="succeeded", subject="ada")}
     assert rows(console, since="99999999999") == []
+    assert all(each["course"] for each in rows(console, course="recorded"))
 
 
 def test_a_waterfall_has_stages_calls_and_no_contents(console: Console) -> None:
@@ -430,6 +431,36 @@ def test_a_report_runs_in_a_sandbox(console: Console) -> None:
     policy = shown.headers["content-security-policy"]
     assert policy.startswith("sandbox allow-scripts; default-src 'none'")
     assert "allow-same-origin" not in policy
+
+
+def test_a_turn_is_recorded_if_that_is_asked_by_who_may(tmp_path: Path) -> None:
+    with serving(
+        tmp_path,
+        SERVER__WORKERS="1",
+        IDENTITY__API_KEYS=keys(),
+        CONSOLE__ENABLED="true",
+        CONSOLE__LOOK="['watch']",
+        CONSOLE__TURNS="5",
+    ) as server:
+        console = Console(server, tmp_path)
+        for _ in range(110):  # until no more are recorded
+            console.turn()
+        asked = {"seawall-record": "1"}
+        with console.client("sw_looks") as client:
+            plain = client.post("/v1/turns", json={"text": "x"}).json()["turn"]
+            mine = client.post("/v1/turns", json={"text": "x"}, headers=asked).json()["turn"]
+            talk = client.post("/console/api/v1/turns", json={"text": "x"}).json()["turn"]
+        with console.client("sw_customer") as client:
+            refused = client.post("/v1/turns", json={"text": "x"}, headers=asked)
+        with console.client() as client:
+            nobody = client.post("/v1/turns", json={"text": "x"}, headers=asked)
+        for _ in range(8):
+            console.turn()
+        kept = {str(each["turn"]): each["course"] for each in rows(console)}
+    assert (refused.status_code, nobody.status_code) == (403, 401)
+    assert kept[mine] is True
+    assert kept[talk] is True
+    assert plain not in kept
 
 
 def test_off_it_is_not_there(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.console.conftest import Console
 from tests.parts import browser as chromium
@@ -180,7 +180,7 @@ def test_all_flows_by_keyboard_alone(desktop: Page, local: Console) -> None:
     tab_to("Skip to the content")
     tab_to("Turns")
     desktop.keyboard.press("Enter")
-    expect(desktop.get_by_role("heading", name="Turns")).to_be_visible()
+    expect(desktop.get_by_role("heading", name="Turns", level=1)).to_be_visible()
     tab_to("session")
     desktop.keyboard.type(made["session"])
     desktop.keyboard.press("Enter")
@@ -221,3 +221,26 @@ def test_the_page_connects_again_when_the_stream_ends(desktop: Page, local: Cons
     expect(desktop.get_by_role("heading", name="Now")).to_contain_text("live")
     expect(desktop.locator(".plot canvas")).to_have_count(6)
     assert len(streams) == 3
+
+
+@pytest.mark.parametrize(
+    ("address", "field", "request_"),
+    [("turns", "Subject", "**/api/turns*"), ("sessions", "Tenant", "**/api/sessions*")],
+)
+def test_what_is_typed_stays_while_the_page_loads(
+    desktop: Page, local: Console, address: str, field: str, request_: str
+) -> None:
+    local.turn(key="", text="While it loads")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    desktop.route(request_, hold, times=1)
+    with desktop.expect_request(request_):
+        open_page(desktop, local, address)
+    desktop.get_by_label(field).fill("typed meanwhile")
+    with desktop.expect_response(request_):
+        held[0].continue_()
+    expect(desktop.locator("table tbody tr").first).to_be_visible()
+    expect(desktop.get_by_label(field)).to_have_value("typed meanwhile")

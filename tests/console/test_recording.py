@@ -51,6 +51,54 @@ async def test_a_sample_of_a_crowd_is_recorded_and_all_are_counted() -> None:
     assert recorder.take_first_texts() == []
 
 
+async def test_turns_that_were_asked_for_are_recorded_and_kept_beside_a_crowd() -> None:
+    recorder = TurnRecorder(turns=50)
+    crowd = [new_request("x") for _ in range(600)]
+    for each in crowd:
+        recorder.begin(each, None)
+    mine = [new_request("x", recorded=True) for _ in range(3)]
+    for each in mine:
+        course = recorder.begin(each, None)
+        assert course is not None
+        await course.recording(nothing)(TextDelta("mine"))
+        recorder.observe(report(each.id))
+    for each in crowd:
+        recorder.observe(report(each.id))
+    assert len(recorder.finished()) == 53
+    for each in mine:
+        shown = show_turn(recorder, each.id, content=True).turn
+        assert shown is not None
+        assert shown.events is not None
+        assert [event.event["text"] for event in shown.events] == ["mine"]
+    # One that goes on is asked for still.
+    assert recorder.begin(new_request("x"), None) is None
+    assert recorder.begin(msgspec.structs.replace(mine[0], recorded=False), None) is not None
+
+
+async def test_those_that_were_asked_for_are_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recording, "_MAX_BYTES", 20_000)
+    recorder = TurnRecorder(turns=10)
+    recorder._allowed = 0.0
+    monkeypatch.setattr(recording, "_COURSES_A_SECOND", 0.0)
+    requests = [new_request("x", recorded=True) for _ in range(300)]
+    courses = [recorder.begin(each, None) for each in requests]
+    assert sum(each is not None for each in courses) == recording._ASKED_RUNNING
+    for each in requests:
+        recorder.observe(report(each.id))
+    assert len(recorder._asked) == recording._ASKED_RUNNING
+    assert recorder._asked_running == 0
+    for _ in range(300):
+        request = new_request("x", recorded=True)
+        recorder.begin(request, None)
+        course = recorder.begin(request, None)  # another attempt
+        assert course is not None
+        await course.recording(nothing)(TextDelta("x" * 1_000))
+        recorder.observe(report(request.id))
+    assert len(recorder._asked) == recording._ASKED_TURNS
+    assert recorder._asked_running == 0
+    assert recorder._bytes <= recording._MAX_BYTES
+
+
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 40_000)), max_size=60))
 def test_what_is_kept_is_bounded(turns: list[tuple[int, int]]) -> None:
     async def run() -> None:

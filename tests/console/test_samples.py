@@ -139,3 +139,21 @@ def test_the_page_adds_workers_up_and_carries_a_late_one() -> None:
     assert found["in_flight"] == [7] * 10, "the late worker is as it was seen last"
     assert found["begun"] == [4] * 7 + [2] * 3, "but nothing is counted twice"
     assert found["lagBy"] == [[0] * 10, [0] * 10]
+
+
+def test_what_is_kept_of_a_second_changes_with_samples_that_come_late() -> None:
+    early = {"0": [sample(at, first_text={at % 7: 2}) for at in range(100, 130)]}
+    late = {
+        "0": [sample(130, first_text={3: 9})],
+        "1": [sample(at, in_flight=4, first_text={at % 5: 1}) for at in range(118, 124)],
+    }
+    later = {"1": [sample(at, first_text={60: 40}) for at in range(124, 131)]}
+    added = [msgspec.json.encode(each).decode() for each in (early, late, later)]
+
+    def columns(between: str) -> object:
+        steps = between.join(f"line.add({each});" for each in added)
+        return in_node(
+            f"(() => {{ const line = new t.Timeline(); {steps} return line.columns(); }})()"
+        )
+
+    assert columns(between="line.columns();") == columns(between="")

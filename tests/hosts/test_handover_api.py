@@ -19,6 +19,7 @@ def _environment(folder: Path, url: str) -> dict[str, str]:
         "SEAWALL_SESSIONS__PATH": str(folder / "sessions.db"),
         "SEAWALL_SESSIONS__ORPHAN_SCAN_SECONDS": "0.2",
         "SEAWALL_SERVER__PORT": "0",
+        "SEAWALL_SERVER__WORKERS": "1",
         "SEAWALL_IDENTITY__API_KEYS": keys_of_callers(),
         "SEAWALL_HANDOVER__URL": url,
         "SEAWALL_HANDOVER__NOTICE": "Please wait.",

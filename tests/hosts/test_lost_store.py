@@ -45,7 +45,7 @@ def test_a_number_that_only_the_database_rejects_is_a_client_error(
     folder = tmp_path_factory.mktemp("numbers")
     with (
         running_model("--first-token", "0.01", "--duration", "0.05") as model,
-        running_server(folder, model, IDENTITY__ANONYMOUS="true") as server,
+        running_server(folder, model, SERVER__WORKERS="1", IDENTITY__ANONYMOUS="true") as server,
         httpx2.Client(base_url=server.url, timeout=20) as client,
     ):
         session = client.post("/v1/turns", json={"text": "hello"}).json()["session"]

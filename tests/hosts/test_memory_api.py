@@ -47,6 +47,7 @@ def server(
         }
     environment = store | {
         "SEAWALL_SERVER__PORT": "0",
+        "SEAWALL_SERVER__WORKERS": "1",
         "SEAWALL_IDENTITY__API_KEYS": keys_of_callers(),
         "SEAWALL_IDENTITY__ANONYMOUS": "true",
     }

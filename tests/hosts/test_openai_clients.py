@@ -49,6 +49,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         "SEAWALL_SESSIONS__PATH": str(folder / "sessions.db"),
         "SEAWALL_BLOBS__PATH": str(folder / "blobs"),
         "SEAWALL_SERVER__PORT": "0",
+        "SEAWALL_SERVER__WORKERS": "1",
         "SEAWALL_IDENTITY__API_KEYS": keys_of_callers(),
     }
     source = "tests.hosts.openai_clients_app:app"

@@ -37,6 +37,7 @@ def serving(folder: Path) -> Iterator[ServerProcess]:
         "SEAWALL_SESSIONS__PATH": str(folder / "sessions.db"),
         "SEAWALL_BLOBS__PATH": str(folder / "files"),
         "SEAWALL_SERVER__PORT": "0",
+        "SEAWALL_SERVER__WORKERS": "1",
         "SEAWALL_SESSIONS__ORPHAN_SCAN_SECONDS": "0.2",
         "SEAWALL_IDENTITY__API_KEYS": keys_of_callers(),
     }

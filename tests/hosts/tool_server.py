@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 
+from tests.fork_server import WORKER
 from tests.servers import ServerProcess, running
 
 SOURCE = "tests.hosts.tool_app:app"
@@ -59,8 +60,8 @@ def workers(server: ServerProcess) -> set[int]:
     """The processes that the supervisor has started."""
     supervisor = server.process.pid
     children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    commands = {int(each): Path(f"/proc/{each}/cmdline").read_bytes() for each in children}
-    return {each for each, command in commands.items() if b"spawn_main" in command}
+    names = {int(each): Path(f"/proc/{each}/comm").read_text().strip() for each in children}
+    return {each for each, name in names.items() if name == WORKER}
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import time
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -216,6 +217,67 @@ async def test_key_rotation_fetches_new_keys_and_drops_old_ones() -> None:
     with pytest.raises(Unauthenticated):
         await made.authenticate(Bearer(before))
     assert provider.fetched == 2
+
+
+async def test_a_token_that_was_accepted_is_checked_again(provider: Provider) -> None:
+    """Its times, with each use, on the clock of the verifier."""
+    now = time.time()
+    times = [now]
+    jwt = JwtSettings(issuer=ISSUER, audience=AUDIENCE, jwks_url=URL, leeway_seconds=0)
+    made = build_authenticator(IdentitySettings(jwt=jwt), provider.fetch, clock=lambda: times[0])
+    token = provider.issuer.token(exp=now + 60, nbf=now - 10, iat=now - 20)
+    for _ in range(3):
+        assert (await verify(made, token)).subject == "ada"
+    for wrong, because in ((now + 60, "expired"), (now - 11, "not valid yet")):
+        times[0] = wrong
+        for _ in range(2):
+            with pytest.raises(Unauthenticated, match=because):
+                await verify(made, token)
+    times[0] = now
+    assert (await verify(made, token)).subject == "ada"
+
+
+async def test_a_token_that_was_accepted_is_not_when_its_key_is_gone() -> None:
+    provider = Provider(Issuer())
+    provider.issuer.add("one")
+    authenticator = provider.authenticator(max_age_seconds=600)
+    token = provider.issuer.token()
+    for _ in range(3):
+        assert (await verify(authenticator, token)).subject == "ada"
+    provider.issuer.add("one")  # another key under the same id
+    assert (await verify(authenticator, token)).subject == "ada"  # the old keys are fresh
+    provider.now += 601
+    with pytest.raises(Unauthenticated, match="signature"):
+        await verify(authenticator, token)
+    del provider.issuer.keys["one"]
+    provider.issuer.add("two")
+    provider.now += 601
+    with pytest.raises(Unauthenticated, match="key that is not known"):
+        await verify(authenticator, token)
+
+
+async def test_an_altered_token_is_not_the_one_that_was_accepted(provider: Provider) -> None:
+    authenticator = provider.authenticator()
+    token = provider.issuer.token()
+    assert (await verify(authenticator, token)).subject == "ada"
+    for altered in (token + "A", token[:-5] + "AAAAA", f"{token} "):
+        with pytest.raises(Unauthenticated):
+            await verify(authenticator, altered)
+
+
+async def test_only_so_many_accepted_tokens_are_remembered(provider: Provider) -> None:
+    authenticator = provider.authenticator()
+    tokens = [provider.issuer.token(f"u{number}", kid="edwards") for number in range(4_200)]
+    await verify(authenticator, tokens[0])
+    tracemalloc.start()
+    for token in tokens:
+        assert authenticator.authenticate_now(Bearer(token)) is not None
+    kept = tracemalloc.take_snapshot().filter_traces(
+        [tracemalloc.Filter(inclusive=True, filename_pattern="*/identity/*")]
+    )
+    tracemalloc.stop()
+    assert sum(each.size for each in kept.statistics("filename")) < 4_096 * 600
+    assert (await verify(authenticator, tokens[0])).subject == "u0"  # verified anew
 
 
 async def test_unknown_key_ids_do_not_reach_the_provider(provider: Provider) -> None:

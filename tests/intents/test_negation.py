@@ -24,6 +24,9 @@ Don\u2019t cancel my order
 please don't cancel it
 never cancel it
 no need to cancel my order
+DO NOT CANCEL IT
+\u017ftop cancelling it
+\u0130\u0130\u0130\u0130 DON\u2019T cancel it
 there is no need to cancel anything
 instead of cancelling, wait
 I did not cancel

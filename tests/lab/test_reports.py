@@ -3,8 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from seawall.lab.surge.health import DriverHealth
 from seawall.lab.surge.outcome import Outcome, summarise
 from seawall.lab.surge.report import as_html
@@ -43,6 +41,7 @@ def test_rows_have_unique_names_and_rounded_figures() -> None:
     assert "734.0" not in times
 
 
-@pytest.mark.parametrize("width", [360, 1_280])
-def test_the_page_fits_its_width(width: int, tmp_path: Path) -> None:
-    assert visit(page(), OVERFLOW, width, tmp_path)["overflow"] <= 0
+def test_the_page_fits_any_width(tmp_path: Path) -> None:
+    narrow, wide = visit(page(), [(OVERFLOW, 360), (OVERFLOW, 1_280)], tmp_path)
+    assert narrow["overflow"] <= 0
+    assert wide["overflow"] <= 0

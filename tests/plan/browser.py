@@ -4,6 +4,7 @@ import html
 import json
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ __all__ = ["open_page", "visit"]
 
 _RESULT = """
 window.parent.document.body.append(Object.assign(window.parent.document.createElement("pre"),
-  { id: "visit", textContent: JSON.stringify(found) }));
+  { className: "visit", id: "visit-NUMBER", textContent: JSON.stringify(found) }));
 """
 
 
@@ -29,18 +30,31 @@ def open_page(page: Path, tmp_path: Path) -> tuple[str, str]:
     return done.stdout, "\n".join(messages)
 
 
-def visit(text: str, script: str, width: int, tmp_path: Path) -> dict[str, Any]:
-    """Run a script, which fills an object `found`, in a page of this width; returns the object."""
-    page = tmp_path / "visit.html"
+def visit(text: str, visitors: Sequence[tuple[str, int]], tmp_path: Path) -> list[dict[str, Any]]:
+    """Visit a page in one start of the browser.
+
+    Args:
+        text: The page.
+        visitors: For each visit a script, which fills an object `found`, and the page's width.
+        tmp_path: For the browser's files.
+
+    Returns:
+        The object of each visit.
+    """
     # The page's own policy would not allow the script.
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
-    text = text.replace("</body>", f"<script>const found = {{}};{script}{_RESULT}</script></body>")
-    # A window cannot be as narrow as a telephone; a frame can.
-    frame = f'<iframe srcdoc="{html.escape(text)}" width="{width}" height="1200"></iframe>'
-    page.write_text(f"<!doctype html><body>{frame}</body>", encoding="utf-8")
+    frames = []
+    for number, (script, width) in enumerate(visitors):
+        result = _RESULT.replace("NUMBER", str(number))
+        added = f"<script>const found = {{}};{script}{result}</script></body>"
+        source = html.escape(text.replace("</body>", added))
+        # A window cannot be as narrow as a telephone; a frame can.
+        frames.append(f'<iframe srcdoc="{source}" width="{width}" height="1200"></iframe>')
+    page = tmp_path / "visit.html"
+    page.write_text(f"<!doctype html><body>{''.join(frames)}</body>", encoding="utf-8")
     document, messages = open_page(page, tmp_path)
     assert messages == ""
-    result = re.search(r'<pre id="visit">(.*?)</pre>', document, re.DOTALL)
-    assert result is not None
-    found: dict[str, Any] = json.loads(html.unescape(result[1]))
-    return found
+    found = dict(
+        re.findall(r'<pre class="visit" id="visit-(\d+)">(.*?)</pre>', document, re.DOTALL)
+    )
+    return [json.loads(html.unescape(found[str(number)])) for number in range(len(visitors))]

@@ -3,8 +3,7 @@
 import math
 import re
 from pathlib import Path
-
-import pytest
+from typing import Any
 
 from seawall.plan.output.charts import Series, chart, page, table
 from tests.plan.browser import open_page, visit
@@ -81,9 +80,16 @@ def test_a_browser_opens_it_without_messages(tmp_path: Path) -> None:
     assert document.count('class="frame"') == 3
 
 
-@pytest.mark.parametrize("width", [1200, 360])
-def test_charts_are_drawn_at_any_width(tmp_path: Path, width: int) -> None:
-    found = visit(example(), SCRIPT, width, tmp_path)
+WIDTHS = (1_200, 360)
+
+
+def test_charts_are_drawn_at_any_width(tmp_path: Path) -> None:
+    visits = visit(example(), [(SCRIPT, width) for width in WIDTHS], tmp_path)
+    for width, found in zip(WIDTHS, visits, strict=True):
+        check_drawn(found, width)
+
+
+def check_drawn(found: dict[str, Any], width: int) -> None:
     assert found["captions"] == ["Times, seconds", "Each second, turns", "Empty"]
     assert all("NaN" not in path for path in found["paths"])
     assert (found["dots"], found["none"]) == (1, ["none"])
@@ -91,4 +97,4 @@ def test_charts_are_drawn_at_any_width(tmp_path: Path, width: int) -> None:
     assert "5 turns" in found["tip"]
     assert found["back"] == "rgb(15, 20, 25)"
     assert found["wide"][0] <= found["wide"][1] <= width, "wider than the window"
-    assert (found["tops"][0] == found["tops"][1]) == (width == 1200)
+    assert (found["tops"][0] == found["tops"][1]) == (width == 1_200)

@@ -77,7 +77,7 @@ def test_the_page_writes_numbers_alike(tmp_path: Path) -> None:
     found.money = values.map((each) => moneyIn("USD", each));
     found.euros = values.map((each) => moneyIn("EUR", -each));
     """
-    found = visit(page("Numbers", "", []), script, 800, tmp_path)
+    (found,) = visit(page("Numbers", "", []), [(script, 800)], tmp_path)
     assert found["amount"] == [amount(each) for each in VALUES]
     assert found["seconds"] == [seconds(each) for each in VALUES]
     assert found["share"] == [share(each) for each in VALUES if each <= 1]

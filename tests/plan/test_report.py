@@ -218,11 +218,25 @@ def test_a_browser_opens_it_without_messages(answer: Answer, tmp_path: Path, who
     assert document.count('class="frame"') == 13
 
 
+@pytest.fixture(scope="module")
+def visits(answer: Answer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What each visit has found; by "actions" and the width, "compared", "tables"."""
+    visitors = {
+        "actions-1200": (VISIT, 1_200),
+        "actions-360": (VISIT, 360),
+        "compared": (COMPARE, 1_000),
+        "tables": (TABLES, 390),
+    }
+    folder = tmp_path_factory.mktemp("visits")
+    found = visit(render_report(answer), list(visitors.values()), folder)
+    return dict(zip(visitors, found, strict=True))
+
+
 @pytest.mark.parametrize("width", [1200, 360])
 def test_pointing_zooming_switching_and_printing(
-    answer: Answer, tmp_path: Path, width: int
+    answer: Answer, visits: dict[str, dict[str, Any]], width: int
 ) -> None:
-    found = visit(render_report(answer), VISIT, width, tmp_path)
+    found = visits[f"actions-{width}"]
     assert found["charts"] == 13
     assert all(path and "NaN" not in path for path in found["paths"])
     assert found["bars"] > 2 * len(answer.platforms)
@@ -262,8 +276,10 @@ found.same = verdict();
 """
 
 
-def test_any_two_configurations_are_compared_in_a_sentence(answer: Answer, tmp_path: Path) -> None:
-    found = visit(render_report(answer), COMPARE, 1000, tmp_path)
+def test_any_two_configurations_are_compared_in_a_sentence(
+    answer: Answer, visits: dict[str, dict[str, Any]]
+) -> None:
+    found = visits["compared"]
     assert found["platforms"] == [each.title for each in answer.platforms.values()]
     assert found["changes"][0] == "as asked for"
     cases = [
@@ -313,8 +329,8 @@ found.scrolled = tables.filter((each) => each.parentElement.scrollWidth
 """
 
 
-def test_tables_are_whole_on_a_telephone(answer: Answer, tmp_path: Path) -> None:
-    found = visit(render_report(answer), TABLES, 390, tmp_path)
+def test_tables_are_whole_on_a_telephone(visits: dict[str, dict[str, Any]]) -> None:
+    found = visits["tables"]
     assert found["tables"] > 15
     assert found["cut"] == []
     assert found["unnamed"] == []

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from tests.hosts.test_effects_api import keys_of_callers
 from tests.parts import browser as chromium
@@ -72,9 +72,19 @@ def test_files_go_with_a_message(browser: Browser, shop: Shop, tmp_path: Path) -
         chooser = page.locator("seawall-chat input[type=file]")
         chooser.set_input_files(wrong)
         expect(page.locator("seawall-chat .chosen")).to_contain_text("box.exe")
-        chat.say("What is this?")
+        held: list[Route] = []
+
+        def hold(route: Route) -> None:
+            held.append(route)
+
+        page.route("**/v1/files*", hold, times=1)
+        with page.expect_request("**/v1/files*"):
+            chat.say("What is this?")
+        chat.input.fill("Typed meanwhile.")
+        held[0].continue_()
         expect(page.get_by_role("alert")).to_have_text("A file cannot be sent.")
-        expect(chat.input).to_have_value("What is this?")
+        expect(chat.input).to_have_value("What is this?\nTyped meanwhile.")
+        chat.input.fill("What is this?")
         chooser.set_input_files(picture)
         assert serious(page) == []
         chat.input.press("Enter")

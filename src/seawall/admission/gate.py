@@ -97,11 +97,6 @@ class AdmissionGate:
         return {name: self._queue.queued_in(rank) for rank, name in enumerate(CLASSES)}
 
     @property
-    def behind(self) -> bool:
-        """Whether turns wait for the event loop only, while slots are free."""
-        return self._queue.behind
-
-    @property
     def busy(self) -> bool:
         """Whether a new turn would have to wait for a slot."""
         return self._queue.busy

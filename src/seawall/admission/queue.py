@@ -364,11 +364,6 @@ class AdmissionQueue:
         return self._blocked or self._fair.waiting > 0
 
     @property
-    def behind(self) -> bool:
-        """Whether turns wait only because too many would start at once."""
-        return self._fair.waiting > 0 and self.in_flight < self.limit
-
-    @property
     def _full(self) -> bool:
         """Whether no more turns may wait. Those for which there is a slot are not counted."""
         return self._fair.waiting >= self._settings.queued + max(0, self.limit - self.in_flight)

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections.abc import Mapping
-from contextlib import ExitStack, aclosing
+from types import TracebackType
+from typing import Self
 
 import msgspec
 from msgspec import Struct
@@ -29,7 +30,7 @@ from seawall.models import (
     TextSink,
     ToolCalls,
 )
-from seawall.spans import within_span
+from seawall.spans import current_span, within_span
 from seawall.tools.port import ToolOutcome
 from seawall.turn import (
     AssistantMessage,
@@ -86,15 +87,52 @@ class _Caller(Struct, frozen=True):
         await self.emit(TurnQueued(self.turn.turn, "quota", position, seconds))
 
 
+class _AgentSpan:
+    """The span of the agent that has the conversation; without tracing there is none.
+
+    Names as in OpenTelemetry's gen-ai-agent-spans.md.
+    """
+
+    __slots__ = ("_within",)
+
+    def __init__(self) -> None:
+        self._within: within_span | None = None
+
+    def begin(self, agent: Agent, turn: AgentTurn) -> None:
+        """Begin the span of an agent, and end that of the one before."""
+        self.__exit__(None, None, None)
+        if current_span.get() is None:
+            return
+        self._within = within_span(f"invoke_agent {agent.name}")
+        span = self._within.__enter__()
+        if span is not None:
+            span.put("gen_ai.operation.name", "invoke_agent")
+            span.put("gen_ai.agent.name", agent.name)
+            span.put("gen_ai.conversation.id", turn.session)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        within, self._within = self._within, None
+        if within is not None:
+            within.__exit__(kind, error, traceback)
+
+
 class _Run(Struct, frozen=True):
-    """The run of a turn's agents; `span` has the span of the current agent."""
+    """The run of a turn's agents."""
 
     agents: Mapping[str, Agent]
     start: str
     turn: AgentTurn
     answer: Answer
     emit: Emit
-    span: ExitStack
+    span: _AgentSpan
 
 
 async def run_agent(
@@ -123,8 +161,8 @@ async def run_agent(
         DeadlineExceeded: The model did not answer in time.
     """
     answer = answer or Answer(start)
-    with ExitStack() as agent_span:
-        await _run(_Run(agents, start, turn, answer, emit, agent_span))
+    with _AgentSpan() as span:
+        await _run(_Run(agents, start, turn, answer, emit, span))
     return answer
 
 
@@ -134,7 +172,7 @@ async def _run(run: _Run) -> None:
     clock = asyncio.get_running_loop().time
     agent = agents[answer.agent]
     repair: tuple[Message, ...] = ()
-    _invoke(agent, turn, run.span)
+    run.span.begin(agent, turn)
     cut_off = False
     if turn.pending is not None:
         agent = await _run_step(run, agent, turn.pending)
@@ -202,8 +240,7 @@ async def _run_step(run: _Run, agent: Agent, step: Step) -> Agent:
         return agent
     await emit(AgentSelected(successor, "handoff", agent.name))
     answer.agent = successor
-    run.span.close()
-    _invoke(run.agents[successor], turn, run.span)
+    run.span.begin(run.agents[successor], turn)
     return run.agents[successor]
 
 
@@ -237,15 +274,6 @@ def _has_effects(agent: Agent, step: Step) -> bool:
 
 def _not_executed(reply: _Reply) -> ToolOutcome:
     return ToolOutcome(_CUT_OFF if reply.reason == "length" else _NO_JSON, failed=True)
-
-
-def _invoke(agent: Agent, turn: AgentTurn, agent_span: ExitStack) -> None:
-    """Begin the span of an agent; names as in OpenTelemetry's gen-ai-agent-spans.md."""
-    span = agent_span.enter_context(within_span(f"invoke_agent {agent.name}"))
-    if span is not None:
-        span.put("gen_ai.operation.name", "invoke_agent")
-        span.put("gen_ai.agent.name", agent.name)
-        span.put("gen_ai.conversation.id", turn.session)
 
 
 async def _ask(
@@ -357,7 +385,8 @@ async def _call_model(
     if turn.sink is not None and agent.output is None:
         request = msgspec.structs.replace(request, sink=_kept(turn.sink, pieces))
     reply = _Reply()
-    async with aclosing(agent.model.stream(request, deadline=deadline)) as stream:
+    stream = agent.model.stream(request, deadline=deadline)
+    try:
         async for event in stream:
             if type(event) is Text:
                 pieces.append(event.text)
@@ -370,6 +399,8 @@ async def _call_model(
             elif type(event) is Finish:
                 answer.usage += event.usage
                 reply.reason = event.reason
+    finally:
+        await stream.aclose()
     reply.text = "".join(pieces)
     if not agent.parallel_tool_calls:  # whatever the provider makes of it
         reply.unfinished = reply.unfinished[: 0 if reply.calls else 1]

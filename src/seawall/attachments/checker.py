@@ -68,12 +68,14 @@ class Inspected(Struct, frozen=True):
         media_type: Of the bytes that follow.
         tokens: As of `Checked`.
         size: How many bytes follow; 0 if the file stays as it is.
+        denied: A module or file that the decoder asked for and did not get.
     """
 
     fault: str = ""
     media_type: str = ""
     tokens: int = 0
     size: int = 0
+    denied: str = ""
 
 
 class Checker:
@@ -122,6 +124,8 @@ class Checker:
         )
         async with self._turn_of(owner):
             answer, made = await self._inspect(asked, content)
+        if answer.denied:
+            _log.warning("a decoder of files was denied %r", answer.denied)
         if answer.fault:
             raise InvalidField(answer.fault, field=field)
         if media_type == PDF:

@@ -3,6 +3,7 @@
 `python -m seawall.attachments.child MEGABYTES`. See `checker`.
 """
 
+import codecs
 import resource
 import sys
 from importlib import import_module
@@ -19,13 +20,20 @@ from seawall.attachments.media import PDF
 __all__ = ["main", "serve"]
 
 _OPEN_FILES = 3  # standard input, output and errors
+_MAX_DENIED = 10
+_MAX_NAME = 200
 # Photos of several pictures are JPEG with an index in the form of TIFF, as EXIF is.
 _IMPORTED_LATE = (
     "PIL.MpoImagePlugin",
     "PIL.TiffImagePlugin",
     "PIL.WebPImagePlugin",
+    "pypdf._configuration",
     "pypdf.filters",
+    "pypdf.generic._image_inline",
+    "pypdf.generic._image_xobject",
+    "pypdf.xmp",
 )
+_CODECS = ("utf-16", "utf-16-be", "utf-16-le", "cp1252", "charmap")  # of text in PDFs
 _DAMAGED = "The file is damaged, or not what it seems to be."
 _TOO_MUCH_MEMORY = "The file needs too much memory to be read."
 
@@ -39,15 +47,19 @@ def main() -> None:
     _load_decoders()
     # A flaw of a decoder opens nothing: no file, no socket.
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    serve(sys.stdin.buffer, sys.stdout.buffer, _watched())
 
 
-def serve(source: BinaryIO, target: BinaryIO) -> None:
+def serve(source: BinaryIO, target: BinaryIO, denied: list[str]) -> None:
     """Answer until the input ends.
+
+    A file during which a decoder tried to import a module or to open a file is refused: it was
+    denied, and a decoder that goes on without it reads something else.
 
     Args:
         source: Requests: a length in four bytes, an `Inspection` in JSON, the file.
         target: Answers: a length in four bytes, an `Inspected` in JSON, the new file.
+        denied: Where each such attempt is noted.
     """
     target.write(b"+")
     target.flush()
@@ -57,7 +69,10 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
         if len(content) < asked.size:
             return
         _limit_time(asked.seconds)
+        denied.clear()
         answer, made = _answer(asked, content)
+        if denied:
+            answer, made = Inspected(answer.fault or _DAMAGED, denied=denied[0]), b""
         head = msgspec.json.encode(answer)
         target.write(len(head).to_bytes(4) + head + made)
         target.flush()
@@ -68,6 +83,20 @@ def _load_decoders() -> None:
     Image.preinit()
     for name in _IMPORTED_LATE:
         import_module(name)
+    for name in _CODECS:
+        codecs.lookup(name)
+
+
+def _watched() -> list[str]:
+    """A list that gets the names of all modules and files that are asked for from now on."""
+    denied: list[str] = []
+
+    def note(event: str, arguments: tuple[object, ...]) -> None:
+        if event in ("import", "open") and len(denied) < _MAX_DENIED:
+            denied.append(str(arguments[0])[:_MAX_NAME])
+
+    sys.addaudithook(note)
+    return denied
 
 
 def _limit_time(seconds: float) -> None:

@@ -1,8 +1,8 @@
 """Who may do what in the console: permissions by role, sealed cookies, tokens against forgery.
 
 A login is a cookie that only servers with the same secret can read or write (AES-256-GCM), so that
-any worker, and any server behind the same address, accepts it without a store. It ends at a time
-that is in it; nothing can revoke a single one before.
+any worker, and any server behind the same address, accepts it. It ends at a time that is in it, or
+when it is ended early; see `logins`.
 """
 
 import base64
@@ -40,7 +40,9 @@ PERMISSIONS: tuple[Permission, ...] = ("look", "read", "approve", "operate")
 
 _MIN_SECRET_CHARACTERS = 32
 _NONCE_BYTES = 12
-_MAX_ROLE_CHARACTERS = 2_000  # in a cookie, of which browsers take 4,096 bytes
+_MAX_ROLE_CHARACTERS = 1_800  # in a cookie, of which browsers take 4,096 bytes
+_MAX_ADDRESS_CHARACTERS = 64
+_MAX_AGENT_CHARACTERS = 120
 
 T = TypeVar("T", bound=Struct)
 
@@ -54,6 +56,9 @@ class Login(Struct, frozen=True):
         roles: As the credential had them at the login.
         expires_at: Unix seconds.
         id: Random; the token against forgery is derived from it.
+        began_at: Unix seconds.
+        address: From which it was made.
+        agent: The browser, as it calls itself.
     """
 
     tenant: str
@@ -61,6 +66,9 @@ class Login(Struct, frozen=True):
     roles: tuple[str, ...]
     expires_at: float
     id: str
+    began_at: float = 0.0
+    address: str = ""
+    agent: str = ""
 
 
 class Viewer(Struct, frozen=True):
@@ -72,12 +80,14 @@ class Viewer(Struct, frozen=True):
         by: How the person is known: by a cookie, by a header with a credential, or as a user of
             this machine.
         token: What requests that change something repeat in the header `X-Console-Token`.
+        login: The login of a cookie; None otherwise.
     """
 
     principal: Principal
     permissions: frozenset[Permission]
     by: Literal["cookie", "header", "anonymous"]
     token: str
+    login: Login | None = None
 
 
 def permissions(settings: ConsoleSettings, roles: tuple[str, ...]) -> frozenset[Permission]:
@@ -124,13 +134,18 @@ class Seal:
         except (ValueError, InvalidTag, msgspec.MsgspecError):
             return None
 
-    def login(self, principal: Principal, seconds: float) -> str:
+    def login(
+        self, principal: Principal, seconds: float, *, address: str = "", agent: str = ""
+    ) -> str:
         """The session cookie of a principal.
 
         Args:
             principal: Roles beyond what a cookie has room for are left out.
             seconds: How long it is valid.
+            address: From which it is made.
+            agent: The browser, as it calls itself.
         """
+        now = self._clock()
         roles: list[str] = []
         room = _MAX_ROLE_CHARACTERS
         for role in principal.roles:
@@ -141,8 +156,11 @@ class Seal:
             principal.tenant,
             principal.subject,
             tuple(roles),
-            self._clock() + seconds,
+            now + seconds,
             secrets.token_urlsafe(12),
+            now,
+            address[:_MAX_ADDRESS_CHARACTERS],
+            agent[:_MAX_AGENT_CHARACTERS],
         )
         return self.close(login, b"session")
 

@@ -19,6 +19,7 @@ __all__ = ["NowFeed", "Samples"]
 _log = logging.getLogger("seawall.console")
 _FRAMES = 30  # that a slow viewer may be behind
 _BUDGET_SECONDS = 10.0
+_AFTER_SECONDS = 0.02
 _encode = msgspec.json.Encoder().encode
 
 ReadBudgets = Callable[[], Awaitable[list[Struct]]]
@@ -106,7 +107,8 @@ class NowFeed:
         self._last.clear()
         self._budgets_at = float("-inf")
         while True:
-            await asyncio.sleep(1.0)
+            # Soon after the second has ended, which is what samples are of.
+            await asyncio.sleep(1.0 + _AFTER_SECONDS - time.time() % 1.0)
             try:
                 self._sample()
                 oldest = min(self._last.values(), default=int(time.time()) - 2)

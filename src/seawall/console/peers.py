@@ -26,19 +26,23 @@ T = TypeVar("T", bound=Struct)
 
 
 class Question(Struct, omit_defaults=True):
-    """What a worker is asked; exactly one of `after`, `search` and `turn` is given.
+    """What a worker is asked; exactly one but `content` is given.
 
     Attributes:
         after: Samples since this second.
         search: Recent turns, by the values of their fields.
         turn: The turn with this id.
         content: Whether its events are wanted as well.
+        logins: The logins that it has seen are wanted; "anew" if one of them was ended.
+        surge: Its surge is wanted; the one with this id, unless it is empty, is to be stopped.
     """
 
     after: int | None = None
     search: dict[str, str] | None = None
     turn: str | None = None
     content: bool = False
+    logins: str | None = None
+    surge: str | None = None
 
 
 Answering = Callable[[Question], Struct]

@@ -2,12 +2,14 @@
 
 Every turn leaves its report. Of a bounded number of turns a second the course is recorded as well:
 the spans of its stages, calls of models and tools, and its events with their times. In a crowd that
-is a sample; recording all of it would cost more than a per cent of what a turn costs.
+is a sample; recording all of it would cost more than a per cent of what a turn costs. Turns for
+which it was asked are recorded and kept apart, so that a crowd does not displace them.
 """
 
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from heapq import merge
 
 from msgspec import Struct, field
 
@@ -24,6 +26,8 @@ __all__ = ["Course", "FinishedTurn", "TurnRecorder"]
 _COURSES_A_SECOND = 20.0
 _COURSES_AT_ONCE = 100
 _COURSES_RUNNING = 256
+_ASKED_RUNNING = 64
+_ASKED_TURNS = 100  # with a course that was asked for, kept apart
 _FIRST_TEXTS = 10_000
 _MAX_EVENTS = 4_000
 _MAX_TURN_BYTES = 524_288
@@ -38,6 +42,7 @@ class Course:
     Attributes:
         turn: Id of the turn.
         session: Id of its session.
+        asked: Whether it was asked for.
         began_at: Unix seconds.
         started_at: Seconds on the monotonic clock.
         spans: In the order in which they began.
@@ -49,6 +54,7 @@ class Course:
 
     __slots__ = (
         "_tracer",
+        "asked",
         "began_at",
         "bytes",
         "clock",
@@ -60,10 +66,11 @@ class Course:
         "turn",
     )
 
-    def __init__(self, request: TurnRequest, tracer: Tracer | None) -> None:
+    def __init__(self, request: TurnRequest, tracer: Tracer | None, *, asked: bool = False) -> None:
         self.clock: Callable[[], float] = time.monotonic
         self.turn = request.id
         self.session = request.session
+        self.asked = asked
         self.began_at = time.time()
         self.started_at = self.clock()
         self.spans = SpanList(self.clock)
@@ -146,7 +153,9 @@ class TurnRecorder(Struct):
     ended: list[int] = field(default_factory=lambda: [0, 0])
     first_text: deque[float] = field(default_factory=lambda: deque(maxlen=_FIRST_TEXTS))
     _kept: OrderedDict[str, FinishedTurn] = field(default_factory=OrderedDict)
+    _asked: OrderedDict[str, FinishedTurn] = field(default_factory=OrderedDict)
     _running: dict[str, Course] = field(default_factory=dict)
+    _asked_running: int = 0
     _courses: OrderedDict[str, int] = field(default_factory=OrderedDict)  # their bytes, by turn
     _bytes: int = 0
     _allowed: float = _COURSES_AT_ONCE
@@ -164,12 +173,17 @@ class TurnRecorder(Struct):
             tracer: Of telemetry, which goes on to trace the turn.
         """
         self.began += 1
-        if len(self._running) >= _COURSES_RUNNING:
+        if (before := self._running.pop(request.id, None)) is not None:  # an earlier attempt
+            self._asked_running -= before.asked
+        asked = request.recorded or request.id in self._asked
+        if asked and self._asked_running < _ASKED_RUNNING:
+            self._asked_running += 1
+        elif len(self._running) - self._asked_running >= _COURSES_RUNNING or not self._allow():
             return None
-        if self._allowed < 1.0 and not self._refill():
-            return None
-        self._allowed -= 1.0
-        course = self._running[request.id] = Course(request, tracer)
+        else:
+            self._allowed -= 1.0
+            asked = False
+        course = self._running[request.id] = Course(request, tracer, asked=asked)
         return course
 
     def observe(self, report: TurnReport) -> None:
@@ -177,24 +191,28 @@ class TurnRecorder(Struct):
         self.ended[not report.succeeded] += 1
         if (first := report.timings.get("first_text")) is not None:
             self.first_text.append(first / 1e3)
-        kept = self._kept
         self._drop_course(report.turn)  # of an earlier attempt
-        kept.pop(report.turn, None)
+        self._kept.pop(report.turn, None)
+        self._asked.pop(report.turn, None)
         course = self._running.pop(report.turn, None)
+        asked = course is not None and course.asked
+        self._asked_running -= asked
+        kept = self._asked if asked else self._kept
         kept[report.turn] = FinishedTurn(report, time.time(), course)
         if course is not None:
             size = course.bytes + _SPAN_BYTES * len(course.spans.spans)
             self._courses[report.turn] = size
             self._bytes += size
-        if len(kept) > self.turns:
+        if len(kept) > (_ASKED_TURNS if asked else self.turns):
             self._drop_course(next(iter(kept)))
             kept.popitem(last=False)
         while self._bytes > _MAX_BYTES and self._courses:
-            self._drop_course(next(iter(self._courses)))
+            oldest = (each for each in self._courses if each not in self._asked)
+            self._drop_course(next(oldest, next(iter(self._courses))))
 
     def find(self, turn: str) -> FinishedTurn | Course | None:
         """A turn that has ended, or the course of one that runs; None if neither is known."""
-        return self._running.get(turn) or self._kept.get(turn)
+        return self._running.get(turn) or self._asked.get(turn) or self._kept.get(turn)
 
     def running(self) -> list[Course]:
         """The recorded turns that run now."""
@@ -202,7 +220,8 @@ class TurnRecorder(Struct):
 
     def finished(self) -> list[FinishedTurn]:
         """The turns that are kept, newest first."""
-        return list(reversed(self._kept.values()))
+        both = (reversed(self._asked.values()), reversed(self._kept.values()))
+        return list(merge(*both, key=lambda each: each.ended_at, reverse=True))
 
     def take_first_texts(self) -> list[float]:
         """Seconds to the first text of the turns that ended since the last call."""
@@ -210,8 +229,10 @@ class TurnRecorder(Struct):
         self.first_text.clear()
         return taken
 
-    def _refill(self) -> bool:
-        """Whether another course may be recorded."""
+    def _allow(self) -> bool:
+        """Whether another course of the sample may be recorded."""
+        if self._allowed >= 1.0:
+            return True
         now = time.monotonic()
         passed = now - self._filled_at
         if passed * _COURSES_A_SECOND < 1.0:
@@ -224,4 +245,4 @@ class TurnRecorder(Struct):
         """Forget the course of a turn, if it has one; its report stays."""
         if (size := self._courses.pop(turn, None)) is not None:
             self._bytes -= size
-            self._kept[turn].course = None
+            (self._asked.get(turn) or self._kept[turn]).course = None

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 
 from seawall.console.feed import NowFeed, Samples
+from seawall.console.logins import Logins, SeenLogin, SeenLogins
 from seawall.console.now import Sampler
 from seawall.console.peers import Peers, Question
 from seawall.console.recording import TurnRecorder
 from seawall.console.shown import ShownTurn, ShownTurns, TurnDetails, TurnRow, search, show_turn
+from seawall.console.surge import ShownSurge, ShownSurges, Surges
 
 if TYPE_CHECKING:
     from seawall.composition import Engine
@@ -38,6 +40,8 @@ class ConsoleService:
 
     Attributes:
         feed: What happens now.
+        surges: Surges that are started from the page.
+        logins: Which logins are accepted.
     """
 
     def __init__(
@@ -57,7 +61,9 @@ class ConsoleService:
         self._counters: Counters | None = None
         self._sampler = Sampler(recorder)
         folder = shared_folder() if worker is not None else None
+        self.surges = Surges(settings.console.surge, settings.console.reports, folder)
         self._peers = Peers(worker or 0, folder, self._answer)
+        self.logins = Logins(self._open_counters, seconds=settings.turn.session)
         self.feed = NowFeed(
             self._peers,
             viewers=settings.console.viewers,
@@ -71,6 +77,7 @@ class ConsoleService:
 
     async def close(self) -> None:
         """Stop."""
+        await self.surges.close()
         await self.feed.close()
         await self._peers.close()
 
@@ -99,12 +106,50 @@ class ConsoleService:
         answers = await self._peers.ask(Question(turn=turn, content=content), ShownTurn)
         return _newest(answers.values())
 
+    async def seen_logins(self, *, anew: bool = False) -> list[SeenLogin]:
+        """The logins that the workers have seen, those used last first.
+
+        Args:
+            anew: Have all workers ask the store which have ended.
+        """
+        answers = await self._peers.ask(Question(logins="anew" if anew else ""), SeenLogins)
+        newest: dict[str, SeenLogin] = {}
+        for each in sorted((x for a in answers.values() for x in a.logins), key=_seen_at):
+            newest[each.login.id] = each
+        return list(reversed(newest.values()))
+
+    async def surge(self, stop: str = "") -> ShownSurge | None:
+        """The newest surge of all workers; None without any.
+
+        Args:
+            stop: Id of one that is to be stopped.
+        """
+        answers = await self._peers.ask(Question(surge=stop), ShownSurges)
+        surges = [each.surge for each in answers.values() if each.surge is not None]
+        return max(surges, key=lambda each: each.began_at, default=None)
+
     def _answer(self, question: Question) -> Struct:
+        if question.logins is not None:
+            if question.logins:
+                self.logins.forget_answers()
+            return self.logins.seen()
+        if question.surge is not None:
+            if question.surge:
+                self.surges.stop(question.surge)
+            return self.surges.shown()
         if question.search is not None:
             return search(self._recorder, question.search)
         if question.turn is not None:
             return show_turn(self._recorder, question.turn, content=question.content)
+        self.sample()
         return Samples(self._sampler.after(question.after or 0))
+
+    async def _open_counters(self) -> "Counters":
+        if self._counters is None:
+            counters = self._engine.store.counters()
+            await counters.open()
+            self._counters = counters
+        return self._counters
 
     async def _read_budgets(self) -> list[Struct]:
         """The state of the budgets of the tenants that the configuration names."""
@@ -113,15 +158,16 @@ class ConsoleService:
             return []
         from seawall.budgets.budgets import read_budgets  # noqa: PLC0415 - only where there are
 
-        if self._counters is None:
-            self._counters = self._engine.store.counters()
-            await self._counters.open()
-        counters = self._counters
+        counters = await self._open_counters()
         states: list[Struct] = []
         async with asyncio.timeout(self._settings.turn.session):
             for tenant in sorted(budgets.tenants)[:_MAX_TENANTS]:
                 states += await read_budgets(budgets, counters, tenant, time.time())
         return states
+
+
+def _seen_at(seen: SeenLogin) -> float:
+    return seen.seen_at
 
 
 def open_service(orchestrator: "Orchestrator", worker: int | None = None) -> ConsoleService:

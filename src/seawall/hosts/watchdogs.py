@@ -156,5 +156,5 @@ class EventLoopWatchdog:
             if late > self._seconds and now - reported_at > _MIN_REPORT_INTERVAL:
                 reported_at = now
                 frame = sys._current_frames().get(self._watched)  # noqa: SLF001 - documented
-                stack = "".join(traceback.format_stack(frame, -_FRAMES))
+                stack = "".join(traceback.format_stack(frame, _FRAMES))
                 _log.error("the event loop has been blocked for %.1f s, in\n%s", late, stack)

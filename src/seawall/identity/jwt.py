@@ -1,5 +1,7 @@
 """Verification of JSON Web Tokens (RFC 7519) of one issuer, with the keys that it publishes."""
 
+import hashlib
+import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +18,7 @@ from seawall.turn import Principal
 __all__ = ["JwtVerifier"]
 
 _MAX_TOKEN_CHARACTERS = 8_192
+_MAX_REMEMBERED = 4_096
 # RFC 7519 §5.1, RFC 9068 §2.1. Any other kind, such as logout+jwt, is not a credential.
 _TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 # Raised for text that is not a token.
@@ -40,6 +43,19 @@ class _ParsedToken(Struct, frozen=True):
     signature: bytes
 
 
+class _Verified(Struct, frozen=True):
+    """What the verification of a token has found; `begins` and `ends` are in Unix seconds.
+
+    It is valid from `begins` until before `ends`, with the leeway, while its key is `key`.
+    """
+
+    principal: Principal
+    kid: str
+    key: SigningKey
+    begins: float
+    ends: float
+
+
 class _Claims(Struct):
     iss: str
     exp: float
@@ -61,9 +77,12 @@ class JwtVerifier:
         self._settings = settings
         self._keys = keys
         self._clock = clock
+        self._verified: dict[bytes, _Verified] = {}  # by digest, the oldest first
 
     def unverified_principal(self, token: str) -> Principal | None:
         """Return the principal that the token claims, unverified; None if it cannot be read."""
+        if (known := self._verified.get(_digest(token))) is not None:
+            return known.principal
         try:
             return self._principal(_decode_claims(_parse(token).payload))
         except (Unauthenticated, *_PARSE_ERRORS):
@@ -96,15 +115,31 @@ class JwtVerifier:
         key = self._keys.current(signed.header.kid)
         if key is None:
             key = await self._find_key(signed.header.kid)
-        return self._verify_parsed(signed, key)
+        return self._verify_parsed(signed, key).principal
 
     def verify_now(self, token: str) -> Principal | None:
-        """Verify without waiting; None when a key has to be fetched. Raises as `verify` does."""
+        """Verify without waiting; None when a key has to be fetched. Raises as `verify` does.
+
+        A token that was verified before is known by its digest: then only its times are checked,
+        and that its key is still the provider's.
+        """
+        digest = _digest(token)
+        if (known := self._verified.get(digest)) is not None:
+            current = known.key is self._keys.current(known.kid)
+            if current and known.begins <= self._clock() < known.ends:
+                return known.principal
+            del self._verified[digest]
         signed = _parse(token)
         key = self._keys.current(signed.header.kid)
-        return None if key is None else self._verify_parsed(signed, key)
+        if key is None:
+            return None
+        verified = self._verify_parsed(signed, key)
+        if len(self._verified) >= _MAX_REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[digest] = verified
+        return verified.principal
 
-    def _verify_parsed(self, signed: _ParsedToken, key: SigningKey) -> Principal:
+    def _verify_parsed(self, signed: _ParsedToken, key: SigningKey) -> _Verified:
         _check_signature(signed, key)
         try:
             claims = _decode_claims(signed.payload)
@@ -114,7 +149,10 @@ class JwtVerifier:
         except _PARSE_ERRORS as error:
             raise Unauthenticated("The token's claims cannot be read.") from error
         self._check_claims(registered)
-        return self._principal(claims)
+        leeway = self._settings.leeway_seconds
+        begins = max(registered.nbf or -math.inf, registered.iat or -math.inf) - leeway
+        ends = registered.exp + leeway
+        return _Verified(self._principal(claims), signed.header.kid, key, begins, ends)
 
     async def _find_key(self, kid: str) -> SigningKey:
         try:
@@ -148,6 +186,11 @@ class JwtVerifier:
         tenant = settings.tenant or _claim(claims, settings.tenant_claim, "tenant")
         subject = _claim(claims, settings.subject_claim, "subject")
         return Principal(tenant, subject, claimed_roles(_find(claims, settings.roles_claim)))
+
+
+def _digest(token: str) -> bytes:
+    """By which a token is known: tokens themselves are not kept."""
+    return hashlib.blake2b(token.encode("utf-8", "surrogatepass"), digest_size=32).digest()
 
 
 def _parse(token: str) -> _ParsedToken:

@@ -59,7 +59,7 @@ class NgramClassifier:
     def scores_and_known(self, text: str) -> tuple[NDArray[np.float32], float]:
         """The scores, and how much of the text is known from the examples: 0 to 1."""
         positions, values = self.vectorise(text)
-        return values @ self.weights[positions], float(values @ values)
+        return values.dot(self.weights.take(positions, 0)), float(values.dot(values))
 
     def probabilities(self, text: str) -> NDArray[np.float64]:
         """Calibrated probabilities of the classes; they add up to 1."""
@@ -69,7 +69,9 @@ class NgramClassifier:
         """The likeliest class and the calibrated probability that it is right."""
         scores, known = self.scores_and_known(text)
         position = int(scores.argmax())
-        odds = float(np.exp((scores - scores[position]) / self.temperature).sum())
+        listed: list[float] = scores.tolist()
+        best = listed[position]
+        odds = sum([math.exp((score - best) / self.temperature) for score in listed])
         by_margin, by_known, offset = self.certainty
         log_odds = offset - by_margin * math.log(max(odds - 1, LEAST_ODDS)) + by_known * known
         return self.labels[position], 1 / (1 + math.exp(-max(log_odds, -_MOST_LOG_ODDS)))

@@ -37,6 +37,8 @@ __all__ = [
 _ISSUER = "https://demo.seawall.example"
 _AUDIENCE = "seawall-demo"
 _TURN_SECONDS = 60.0
+_TOKENS = "tokens"
+_TOKEN_SECONDS = 43_200  # the server may be kept
 _STORE_TABLE = "[tools.store]"
 _STORE_DATABASE = "SEAWALL_TOOLS__STORE__DATABASE"
 
@@ -119,7 +121,7 @@ async def run_demo(demo: Demo) -> DemoResult:
             )
         )
         config, environment = demo.example / "seawall.toml", server_environment(folder, model)
-        environment["SEAWALL_IDENTITY__ANONYMOUS"] = "true"  # for the console on this machine
+        environment |= _console_environment(folder, demo.seed)
         if demo.tools != "python":
             config = await _tools_elsewhere(demo, stack, folder)
             del environment[_STORE_DATABASE]
@@ -131,8 +133,12 @@ async def run_demo(demo: Demo) -> DemoResult:
         await _show_conversation(demo, server, issuer, questions)
         demo.write_line(f"{demo.turns} tokens are being signed ...")
         tokens = await asyncio.to_thread(
-            lambda: [issuer.token(f"customer-{index}") for index in range(demo.turns)]
+            lambda: [
+                issuer.token(f"customer-{index}", seconds=_TOKEN_SECONDS)
+                for index in range(demo.turns)
+            ]
         )
+        (folder / _TOKENS).write_text("\n".join(tokens), encoding="ascii")  # for the console
         scenario = Scenario(
             url=server.url,
             load=Open([Crowd(shapes=[Instant(demo.turns)], tokens=tokens)]),
@@ -146,6 +152,19 @@ async def run_demo(demo: Demo) -> DemoResult:
         if demo.keep is not None:
             await demo.keep(figures)
     return figures
+
+
+def _console_environment(folder: Path, seed: int) -> dict[str, str]:
+    """Settings of the console of the demo: for this machine, with surges from the page."""
+    (folder / "reports").mkdir()
+    settings = {
+        "IDENTITY__ANONYMOUS": "true",
+        "CONSOLE__REPORTS": str(folder / "reports"),
+        "CONSOLE__SURGE__PEOPLE": "5000",
+        "CONSOLE__SURGE__TOKEN_FILE": str(folder / _TOKENS),
+        "CONSOLE__SURGE__SIMULATED": str(seed),
+    }
+    return {f"SEAWALL_{name}": value for name, value in settings.items()}
 
 
 async def _tools_elsewhere(demo: Demo, stack: AsyncExitStack, folder: Path) -> Path:

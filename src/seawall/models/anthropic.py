@@ -33,6 +33,7 @@ from seawall.models.http_model import (
     encode,
 )
 from seawall.transport.http_client import HttpClient
+from seawall.transport.sse import ServerSentEvent
 from seawall.turn import AssistantMessage, Image, Message, Usage, UserMessage
 
 __all__ = ["AnthropicModel", "AnthropicReader", "AnthropicSettings"]
@@ -88,14 +89,14 @@ class AnthropicReader(SseReader):
     """Reads one streamed message."""
 
     __slots__ = ("_tools", "_usage")
+    text_key = b"text"
 
     def __init__(self, model: str, origin: str = "", log: UnreadableLog | None = None) -> None:
         super().__init__(model, origin, log)
         self._tools: set[int | None] = set()
         self._usage = dict.fromkeys(_COUNTS, 0)
 
-    def feed(self, received: bytes) -> str:
-        """See `Reader.feed`."""
+    def _read(self, received: bytes) -> str:
         text = ""
         for event in self._parser.feed(received):
             if event.name not in _READ_NAMES:
@@ -117,8 +118,18 @@ class AnthropicReader(SseReader):
                 text += self._take(kind, decoded)
             if self.assembly.done:
                 break
-        self.assembly.count(len(text))
         return text
+
+    def _text_of(self, event: ServerSentEvent) -> str | None:
+        try:
+            decoded = _decode_event(event.data)
+        except ValueError:
+            return None
+        if event.name not in _READ_NAMES or decoded is None or decoded.delta is None:
+            return None
+        text, index = decoded.delta.text, decoded.index
+        plain = _Event(type="content_block_delta", index=index, delta=_Delta(text=text))
+        return text if decoded == plain and index not in self._tools else None
 
     def end(self) -> tuple[ToolCalls | None, Finish]:
         """See `Reader.end`."""
@@ -157,6 +168,8 @@ class AnthropicReader(SseReader):
         return delta.text or ""
 
     def _begin(self, index: int | None, block: _Block) -> str:
+        if self._frames is not None:  # they may be of a block of another kind
+            self._frames.forget()
         self._tools.discard(index)
         if block.type == "tool_use":
             self._tools.add(index)

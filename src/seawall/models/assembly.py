@@ -1,20 +1,22 @@
 """Assembly of an answer from what a provider streams; decides, does no I/O."""
 
+import functools
 import logging
 import random
 import re
 import string
 import time
+from collections.abc import Callable
 from typing import ClassVar
 
 import msgspec
 
 from seawall.errors import UpstreamFailed
 from seawall.models import Finish, FinishReason, Progress, ToolCalls
-from seawall.transport.sse import SseParser
+from seawall.transport.sse import ServerSentEvent, SseParser
 from seawall.turn import ToolCall, Usage
 
-__all__ = ["Assembly", "Reader", "SseReader", "UnreadableLog", "as_object"]
+__all__ = ["Assembly", "Reader", "SseReader", "TextFrames", "UnreadableLog", "as_object"]
 
 _MAX_ANSWER_CHARACTERS = 1 << 20
 _MAX_ANSWER_BYTES = 64 << 20  # for that much text, a few characters in each chunk
@@ -25,6 +27,9 @@ _MAX_REASON_CHARACTERS = 100
 _ID_LENGTH = 9  # letters and digits: the only ids that Mistral accepts, and all others do too
 _EXCERPT_BYTES = 300
 _LOG_SECONDS = 10.0
+_MAX_FRAME_BYTES = 4_096
+_MAX_CANDIDATES = 8
+_PROBE = '"\x01\\'
 
 _REASONS: dict[str, FinishReason] = {
     **dict.fromkeys(("stop", "end_turn", "stop_sequence", "eos", "eos_token"), "stop"),
@@ -419,20 +424,133 @@ class Reader:
         return self.assembly.end()
 
 
-class SseReader(Reader):
-    """Base of the readers of server-sent events."""
+class TextFrames:
+    """Reads events that differ from earlier ones in nothing but their text, without decoding them.
 
-    __slots__ = ("_parser",)
+    Most servers repeat the same JSON around each piece of text. Two events in a row show what is
+    repeated. It counts only if an event with a text of our own in its place reads as that text
+    and nothing else: then it does so with any JSON string there, which has no line breaks.
+
+    Attributes:
+        known: Whether `read` can be used, between two events.
+    """
+
+    __slots__ = ("_begin", "_candidates", "_end", "_joint", "_key", "known")
+
+    def __init__(self, key: bytes) -> None:
+        """Begin a stream.
+
+        Args:
+            key: Of the member that has the text.
+        """
+        self._key = key
+        self._begin = self._end = self._joint = b""
+        self.known = False
+        self._candidates = _MAX_CANDIDATES
+
+    def read(self, received: bytes) -> str | None:
+        """Return the text of received bytes; None if they are something else as well."""
+        begin, end = self._begin, self._end
+        if not (received.startswith(begin) and received.endswith(end)):
+            return None
+        written = received[len(begin) : -len(end)]
+        try:
+            if len(written) < len(self._joint):
+                return _string(written)
+            return "".join(map(_string, written.split(self._joint)))
+        except ValueError:
+            return None
+
+    def learn(self, received: bytes, text_of: Callable[[ServerSentEvent], str | None]) -> None:
+        """Take bytes that had text and were decoded.
+
+        Args:
+            received: From the end of one event to the end of another.
+            text_of: Returns the text of an event that has nothing else; None of another.
+        """
+        if self.known or not self._candidates or len(received) > _MAX_FRAME_BYTES:
+            return
+        self._candidates -= 1
+        begin, end = self._begin, self._end
+        if end and received.startswith(begin) and received.endswith(end):
+            events = SseParser().feed(begin + msgspec.json.encode(_PROBE) + end)
+            self.known = len(events) == 1 and text_of(events[0]) == _PROBE
+            self._joint = end + begin
+        elif (found := _pattern_of(self._key).search(received)) and received.endswith(b"\n\n"):
+            self._begin, self._end = received[: found.start(1)], received[found.end(1) :]
+
+    def forget(self) -> None:
+        """Read nothing before the repeated part was learned again."""
+        self.known = False
+        self._begin = self._end = b""
+
+
+@functools.cache
+def _pattern_of(key: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb'"%b": ?("(?:[^"\\]|\\.)*")' % key)
+
+
+_QUOTE = ord('"')
+_decode_string = msgspec.json.Decoder(str).decode
+
+
+def _string(written: bytes) -> str:
+    """Decode a JSON string.
+
+    Raises:
+        ValueError: It is something else, or has blanks around it.
+    """
+    if not written or written[0] != _QUOTE or written[-1] != _QUOTE:
+        raise ValueError("not a string")
+    return _decode_string(written)
+
+
+class SseReader(Reader):
+    """Base of the readers of server-sent events. A subclass implements `_read`.
+
+    Where `text_key` names the member of an event that has the text, it implements `_text_of` too.
+    """
+
+    __slots__ = ("_frames", "_parser", "_ready")
     max_event_bytes: ClassVar[int] = 1 << 20
+    text_key: ClassVar[bytes] = b""
 
     def __init__(self, model: str, origin: str = "", log: UnreadableLog | None = None) -> None:
         """See `Reader`."""
         super().__init__(model, origin, log)
         self._parser = SseParser(max_event_bytes=self.max_event_bytes)
+        self._frames = TextFrames(self.text_key) if self.text_key else None
+        self._ready: TextFrames | None = None  # between two events, when there is something to read
+
+    def feed(self, received: bytes) -> str:
+        """See `Reader.feed`."""
+        text = self._ready.read(received) if self._ready is not None else None
+        if text is None:
+            text = self._read_and_learn(received)
+        self.assembly.count(len(text))
+        return text
 
     def rest(self) -> str:
         """See `Reader.rest`; some servers omit the blank line after the last event."""
         return self.feed(b"\n\n")
+
+    def _read_and_learn(self, received: bytes) -> str:
+        between = self._parser.between_events
+        text = self._read(received)
+        if (frames := self._frames) is not None:
+            ends = self._parser.between_events
+            if text and between and ends:
+                frames.learn(received, self._text_of)
+            self._ready = frames if frames.known and ends else None
+        return text
+
+    def _read(self, received: bytes) -> str:
+        """Decode received bytes; as `feed`, but the text is not counted."""
+        raise NotImplementedError
+
+    def _text_of(self, event: ServerSentEvent) -> str | None:
+        """Return the text of an event that has nothing else; None of another."""
+        raise NotImplementedError
 
 
 def as_object(arguments: str) -> msgspec.Raw:

@@ -3,8 +3,9 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -195,6 +196,34 @@ class _Forwarding:
         return False
 
 
+class _Ending:
+    """Raises failures of the connection as those of the model; releases what was loaded."""
+
+    __slots__ = ("_loaded", "_model")
+
+    def __init__(self, model: str, loaded: "LoadedRequest | None") -> None:
+        self._model = model
+        self._loaded = loaded
+
+    def __enter__(self) -> None:
+        """The block sends the request and reads the answer."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._loaded is not None:
+            self._loaded.release()
+        if isinstance(error, TransportTimeout):
+            raise DeadlineExceeded(
+                f"The model '{self._model}' did not finish in time.", field="model"
+            ) from error
+        if isinstance(error, TransportError):
+            raise UpstreamFailed(f"The connection to the model '{self._model}' failed.") from error
+
+
 SettingsT = TypeVar("SettingsT", bound=HttpModelSettings)
 
 
@@ -251,7 +280,7 @@ class HttpModel(Generic[SettingsT]):
         may_repeat = True
         answered = False
         loaded = await self._load(request, deadline) if request.contents is not None else None
-        with self._ending(loaded):
+        with _Ending(self._name, loaded):
             while not answered:
                 sent, signed_at = await self._send(
                     request if loaded is None else loaded.request, deadline
@@ -283,21 +312,6 @@ class HttpModel(Generic[SettingsT]):
         if calls is not None:
             yield calls
         yield finish
-
-    @contextmanager
-    def _ending(self, loaded: "LoadedRequest | None") -> Generator[None, None, None]:
-        """Raise failures of the connection as those of the model; release what was loaded."""
-        try:
-            yield
-        except TransportTimeout as error:
-            raise DeadlineExceeded(
-                f"The model '{self._name}' did not finish in time.", field="model"
-            ) from error
-        except TransportError as error:
-            raise UpstreamFailed(f"The connection to the model '{self._name}' failed.") from error
-        finally:
-            if loaded is not None:
-                loaded.release()
 
     async def _load(self, request: ModelRequest, deadline: float) -> "LoadedRequest | None":
         """Load the attachments of a request."""

@@ -31,6 +31,7 @@ from seawall.models.http_model import (
     encode,
 )
 from seawall.transport.http_client import HttpClient
+from seawall.transport.sse import ServerSentEvent
 from seawall.turn import (
     AssistantMessage,
     Image,
@@ -102,13 +103,13 @@ class OpenAIReader(SseReader):
     """Reads one streamed completion."""
 
     __slots__ = ("_refused",)
+    text_key = b"content"
 
     def __init__(self, model: str, origin: str = "", log: UnreadableLog | None = None) -> None:
         super().__init__(model, origin, log)
         self._refused = False
 
-    def feed(self, received: bytes) -> str:
-        """See `Reader.feed`."""
+    def _read(self, received: bytes) -> str:
         assembly = self.assembly
         text = ""
         for event in self._parser.feed(received):
@@ -121,8 +122,20 @@ class OpenAIReader(SseReader):
                         assembly.finish("")
                     break
             text += self._take(data, failed=event.name == b"error")
-        assembly.count(len(text))
         return text
+
+    def _text_of(self, event: ServerSentEvent) -> str | None:
+        try:
+            chunk = _decode_chunk(event.data)
+        except ValueError:
+            return None
+        if event.name != b"message" or chunk is None or not chunk.choices:
+            return None
+        delta = chunk.choices[0].delta
+        text = delta.content if delta is not None else None
+        if not isinstance(text, str):
+            return None
+        return text if chunk == _Chunk([_Choice(_Delta(text))]) else None
 
     def end(self) -> tuple[ToolCalls | None, Finish]:
         """See `Reader.end`."""
@@ -147,7 +160,7 @@ class OpenAIReader(SseReader):
         if not chunk.choices:
             return ""
         choice = chunk.choices[0]
-        text = self._read(choice.delta) if choice.delta is not None else ""
+        text = self._read_delta(choice.delta) if choice.delta is not None else ""
         if choice.finish_reason:
             assembly.finish(choice.finish_reason)
         return text
@@ -167,7 +180,7 @@ class OpenAIReader(SseReader):
             bare = (chunk.code, chunk.error_code, chunk.status, chunk.type)
             raise self.assembly.failed_midway(data, *codes_in(error), *bare)
 
-    def _read(self, delta: _Delta) -> str:
+    def _read_delta(self, delta: _Delta) -> str:
         content = delta.content
         text = ""
         if type(content) is str:

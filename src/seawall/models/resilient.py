@@ -7,7 +7,6 @@ import asyncio
 import math
 import random
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct, structs
@@ -234,17 +233,14 @@ class CallTime(Struct):
     throttled: int = 0
 
 
-@asynccontextmanager
 async def open_answer(
     upstream: Upstream,
     request: ModelRequest,
     *,
     time: CallTime,
     hedges: RetryBudget | None,
-) -> AsyncGenerator[_FirstEvent, None]:
-    """Call an upstream; yield the attempt that answers, and its first event.
-
-    Leaving the block ends the call.
+) -> _FirstEvent:
+    """Call an upstream; return the attempt that answers, to be closed, and its first event.
 
     Args:
         upstream: The endpoint to call.
@@ -274,9 +270,10 @@ async def open_answer(
             event = await attempt.next()
         else:
             attempt, event = await _race(attempt, delay, start_hedge)
-        yield attempt, event
-    finally:
+    except BaseException:
         await attempt.close()
+        raise
+    return attempt, event
 
 
 async def _start(upstream: Upstream, request: ModelRequest, time: CallTime) -> Attempt:
@@ -518,14 +515,16 @@ class ResilientModel:
             if index + 1 < len(self._upstreams):  # before a fallback as long as for a permit
                 time.patience = self._settings.permit_wait_seconds
             try:
-                async with open_answer(
+                attempt, event = await open_answer(
                     self._upstreams[index], request, time=time, hedges=self._hedges
-                ) as (attempt, first):
-                    event = first
+                )
+                try:
                     while event is not None:
                         if (shown := resumption.take(event)) is not None:
                             yield shown
                         event = await attempt.next()
+                finally:
+                    await attempt.close()
             except UpstreamFailed as failure:
                 tried += 1
                 if self._waits_again(failure, index, resumption, time):

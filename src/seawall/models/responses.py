@@ -108,8 +108,7 @@ class ResponsesReader(SseReader):
         self._item_has_text = False
         self._answered = False  # text or a call came
 
-    def feed(self, received: bytes) -> str:
-        """See `Reader.feed`."""
+    def _read(self, received: bytes) -> str:
         text = ""
         for event in self._parser.feed(received):
             if event.name not in _READ_NAMES:
@@ -127,7 +126,6 @@ class ResponsesReader(SseReader):
                 text += self._take(kind, decoded, event.data)
             if self.assembly.done:
                 break
-        self.assembly.count(len(text))
         return text
 
     def _decoded(self, event: ServerSentEvent) -> _Event | None:

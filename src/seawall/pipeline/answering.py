@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -235,7 +235,7 @@ async def _open_turn(source: _JournalSource) -> None:
     )
 
 
-async def _run(source: _JournalSource, turn: AgentTurn, answer: Answer) -> Answer:
+def _run(source: _JournalSource, turn: AgentTurn, answer: Answer) -> Coroutine[Any, Any, Answer]:
     ports, context, opened, route = source.ports, source.context, source.opened, source.route
     emit = context.emit
     if source.options is not None:
@@ -244,11 +244,11 @@ async def _run(source: _JournalSource, turn: AgentTurn, answer: Answer) -> Answe
         agents = apply_answer_options(
             ports.agents, source.options, client_seconds=ports.client_seconds
         )
-        return await run_agent(agents, route.agent, turn, emit, answer)
+        return run_agent(agents, route.agent, turn, emit, answer)
     first = opened.snapshot.session is None and opened.lease.continues is None
     if ports.answers is not None and first and not context.request.attachments:
-        return await ports.answers.answer(route.agent, turn, emit, answer)
-    return await run_agent(ports.agents, route.agent, turn, emit, answer)
+        return ports.answers.answer(route.agent, turn, emit, answer)
+    return run_agent(ports.agents, route.agent, turn, emit, answer)
 
 
 async def _finish(source: _JournalSource, answer: Answer) -> None:

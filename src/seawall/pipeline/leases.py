@@ -3,8 +3,8 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
+from types import TracebackType
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -132,8 +132,7 @@ class TurnLease(Struct):
         self.seconds = 0.0
         self.stop_renewing()
 
-    @asynccontextmanager
-    async def keep_renewed(self) -> AsyncGenerator[None, None]:
+    def keep_renewed(self) -> "_Renewal":
         """Renew the lease while the block runs; release it if the block fails.
 
         If the block succeeds, its commit has ended the lease.
@@ -142,20 +141,7 @@ class TurnLease(Struct):
             SessionConflict: the session or the key was lost to another turn.
             TurnPostponed: in place of a problem after which a background turn is retried.
         """
-        try:
-            async with asyncio.TaskGroup() as self.group:
-                self.renew()
-                yield
-                if self.renewing is not None:
-                    self.renewing.cancel()
-        except BaseExceptionGroup as failures:
-            ending = await self.end(failures.exceptions[0])
-            raise ending from ending.__cause__  # `from None` would remove it
-        except BaseException as failure:
-            ending = await self.end(failure)
-            if ending is failure:
-                raise
-            raise ending from failure
+        return _Renewal(self)
 
     async def end(self, failure: BaseException, *, acknowledged: bool = True) -> BaseException:
         """The turn ended without a commit; returns the exception to raise.
@@ -202,6 +188,44 @@ class TurnLease(Struct):
             bound_meanwhile = self.binds and begin.idempotency_key is not None
             if not renewed and not bound_meanwhile:
                 raise SessionConflict("Another turn has taken this session over.")
+
+
+class _Renewal:
+    """`async with` of `TurnLease.keep_renewed`; a class, as a generator costs each turn more."""
+
+    __slots__ = ("_group", "_lease")
+
+    def __init__(self, lease: TurnLease) -> None:
+        self._lease = lease
+        self._group = asyncio.TaskGroup()
+
+    async def __aenter__(self) -> None:
+        self._lease.group = await self._group.__aenter__()
+        self._lease.renew()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        lease = self._lease
+        if error is None and lease.renewing is not None:
+            lease.renewing.cancel()
+        try:
+            await self._group.__aexit__(kind, error, traceback)
+        except BaseExceptionGroup as failures:
+            ending = await lease.end(failures.exceptions[0])
+            raise ending from ending.__cause__  # `from None` would remove it
+        except BaseException as failure:
+            ending = await lease.end(failure)
+            if ending is failure:
+                raise
+            raise ending from failure
+        if error is not None:
+            ending = await lease.end(error)
+            if ending is not error:
+                raise ending from error
 
 
 def is_retried_later(failure: BaseException) -> bool:

@@ -3,9 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -68,7 +68,7 @@ class Pipeline:
         self.live = LiveTurns()
         self._store_in_doubt = False
 
-    async def execute(
+    def execute(
         self,
         request: TurnRequest,
         credential: Credential,
@@ -76,7 +76,7 @@ class Pipeline:
         recovered_job: BackgroundJob | None = None,
         *,
         sink: "TextSink | None" = None,
-    ) -> TurnReport:
+    ) -> Coroutine[Any, Any, TurnReport]:
         """Run one turn and emit its events as they happen, `turn.completed` last.
 
         Cancelling the caller's task cancels the turn down to the model's socket. A turn that does
@@ -93,6 +93,19 @@ class Pipeline:
             CommitUnknown: it may be stored or not.
             Problem: the turn has failed; nothing of it is stored.
         """
+        # A coroutine less for each turn in flight where nothing is recorded.
+        observed = self.recorder is not None or self.ports.tracer is not None
+        run = self._execute_observed if observed else self._execute
+        return run(request, credential, emit, recovered_job, sink)
+
+    async def _execute_observed(
+        self,
+        request: TurnRequest,
+        credential: Credential,
+        emit: Emit,
+        recovered_job: BackgroundJob | None,
+        sink: "TextSink | None",
+    ) -> TurnReport:
         tracer = self.ports.tracer
         if self.recorder is not None:
             course = self.recorder.begin(request, tracer)
@@ -195,7 +208,11 @@ class Pipeline:
         ):
             context.timings.record("admission", took := clock() - entered)
             record_span("admission", took)
-            await self._run(context, principal)
+            if self.ports.memory is None:
+                await self._answer(context, principal)
+            else:
+                async with self.ports.memory.reading(context, principal):
+                    await self._answer(context, principal)
 
     def _record_failure(self, context: TurnContext, problem: Problem, seconds: float) -> None:
         context.report.outcome = problem.code
@@ -305,14 +322,7 @@ class Pipeline:
             async with Stage("authenticate", limit, context.deadline, context.timings):
                 return await self.ports.authenticator.authenticate(context.credential)
 
-    async def _run(self, context: TurnContext, principal: Principal) -> None:
-        if self.ports.memory is None:
-            await self._open_and_answer(context, principal)
-            return
-        async with self.ports.memory.reading(context, principal):
-            await self._open_and_answer(context, principal)
-
-    async def _open_and_answer(self, context: TurnContext, principal: Principal) -> None:
+    async def _open(self, context: TurnContext, principal: Principal) -> Opened:
         request = context.request
         opening = Opening(
             ports=self.ports,
@@ -336,7 +346,12 @@ class Pipeline:
             live.owner = opened.principal
             if left is not None:
                 live.start_at(left.attempt)
+        return opened
+
+    async def _answer(self, context: TurnContext, principal: Principal) -> None:
+        opened = await self._open(context, principal)
         async with opened.lease.keep_renewed():
+            left = opened.lease.continues
             if left is None and opened.lease.seconds and _may_have_been_left(opened):
                 from seawall.pipeline.continuation import (  # noqa: PLC0415 - seldom
                     settle_left_turn,

@@ -24,6 +24,7 @@ from msgspec import Struct
 
 import seawall
 from seawall.errors import ConfigError
+from seawall.ship.module_archive import write_archive
 from seawall.ship.package_files import package_files
 
 __all__ = ["UNPACKED_LIMIT", "Architecture", "Package", "build_package"]
@@ -52,7 +53,7 @@ class Package(Struct, frozen=True):
         packed_bytes: Its size.
         unpacked_bytes: Sum of the files' sizes.
         files: Number of files.
-        compiled: Whether it has bytecode.
+        compiled: Whether it has bytecode, in an archive.
         own: Sizes of the user's files.
         packages: Sizes of everything else, by top-level folder or file.
     """
@@ -235,7 +236,11 @@ def _interpreter(python: str, wanted: str) -> str:
 
 
 def _compile(tree: Path, interpreter: str, python: str) -> bool:
-    """Compile bytecode: Lambda's file system is read-only, so every cold start would compile."""
+    """Compile bytecode: Lambda's file system is read-only, so every cold start would compile.
+
+    Returns:
+        Whether anything could be compiled.
+    """
     subprocess.run(  # noqa: S603
         [
             *(interpreter, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
@@ -244,7 +249,7 @@ def _compile(tree: Path, interpreter: str, python: str) -> bool:
         check=False,  # files that cannot be compiled are not of this version
         capture_output=True,
     )
-    return any(tree.rglob(f"*.cpython-{python.replace('.', '')}.pyc"))
+    return write_archive(tree, f"cpython-{python.replace('.', '')}")
 
 
 def _files(tree: Path) -> Iterator[Path]:

@@ -6,6 +6,7 @@ values to files there and any of them can answer for all
 """
 
 import asyncio
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Protocol
@@ -212,6 +213,11 @@ class Metrics:
         self._compactions: Counter | None = None  # only where sessions are summarised
         self._memory_reads: Counter | None = None  # only where agents have a memory
         self._last_refused: dict[Any, int] = {}
+        # Of every turn: `labels` takes a lock and makes texts of its arguments each time.
+        self._turns_of = functools.cache(self._turns.labels)
+        self._stages_of = functools.cache(self._stages.labels)
+        self._intents_of = functools.cache(self._intents.labels)
+        self._tokens_of = functools.cache(self._tokens.labels)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self._registry)
@@ -223,7 +229,7 @@ class Metrics:
 
     def observe(self, report: TurnReport) -> None:
         """Count a finished turn."""
-        self._turns.labels(report.outcome, report.agent).inc()
+        self._turns_of(report.outcome, report.agent).inc()
         if report.spent:  # also by turns that failed
             self._observe_spending(report)
         if report.compaction:
@@ -237,10 +243,10 @@ class Metrics:
         if report.cached:
             self._cached.inc()
         for stage, milliseconds in report.timings.items():
-            self._stages.labels(stage).observe(milliseconds / 1e3)
-        self._intents.labels(report.intent or "none", report.intent_by).inc()
-        self._tokens.labels("prompt").inc(report.usage.prompt_tokens)
-        self._tokens.labels("completion").inc(report.usage.completion_tokens)
+            self._stages_of(stage).observe(milliseconds / 1e3)
+        self._intents_of(report.intent or "none", report.intent_by).inc()
+        self._tokens_of("prompt").inc(report.usage.prompt_tokens)
+        self._tokens_of("completion").inc(report.usage.completion_tokens)
         if report.tool_calls:
             self._tools.labels("failed").inc(report.failed_tool_calls)
             self._tools.labels("answered").inc(report.tool_calls - report.failed_tool_calls)

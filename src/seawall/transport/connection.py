@@ -2,10 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import httptools
 
 from seawall.timers import Timer, TimingWheel
+
+if TYPE_CHECKING:
+    from seawall.transport.pacing import ReadPacer
 
 __all__ = [
     "BodyTooLong",
@@ -63,6 +67,7 @@ class Connection(asyncio.Protocol):
         used: Whether the connection has carried an exchange before.
         received_any: Whether any byte of the current response has arrived.
         idle_since: Event loop time when the last exchange ended.
+        passed_at: See `PacedStream`.
     """
 
     __slots__ = (
@@ -77,6 +82,7 @@ class Connection(asyncio.Protocol):
         "_keep_alive",
         "_loop",
         "_max_header_bytes",
+        "_pacer",
         "_parser",
         "_paused",
         "_take",
@@ -85,15 +91,21 @@ class Connection(asyncio.Protocol):
         "_wheel",
         "headers",
         "idle_since",
+        "passed_at",
         "received_any",
         "status",
         "used",
     )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, wheel: TimingWheel, max_header_bytes: int
+        self,
+        loop: asyncio.AbstractEventLoop,
+        wheel: TimingWheel,
+        max_header_bytes: int,
+        pacer: "ReadPacer | None" = None,
     ) -> None:
         self._loop = loop
+        self._pacer = pacer
         self._wheel = wheel
         self._max_header_bytes = max_header_bytes
         self._transport: asyncio.Transport | None = None
@@ -104,6 +116,7 @@ class Connection(asyncio.Protocol):
         self._take: Callable[[bytes], bool] | None = None
         self.used = False
         self.idle_since = 0.0
+        self.passed_at = 0.0
         self._reset(expects_head_only=False)
 
     def _reset(self, *, expects_head_only: bool) -> None:
@@ -279,6 +292,16 @@ class Connection(asyncio.Protocol):
         if not take(data):
             self._take = None
             self._wake()
+        elif self._pacer is not None and not self._complete and self._pacer.rest(self):
+            self._paused = True
+            if self._transport is not None:
+                self._transport.pause_reading()
+
+    def read_on(self) -> None:
+        """Read again after a rest."""
+        if self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
 
     def eof_received(self) -> bool:
         """A body without a length ends at the end of the connection."""

@@ -8,9 +8,10 @@ import re
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Self
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -23,6 +24,9 @@ from seawall.transport.connection import (
     ConnectionBroken,
     ConnectTimeout,
 )
+
+if TYPE_CHECKING:
+    from seawall.transport.pacing import ReadPacer
 
 __all__ = ["BufferedResponse", "Endpoint", "HttpClient", "Origin", "Response", "is_public"]
 
@@ -163,6 +167,7 @@ class HttpClient:
         max_header_bytes: int = 65_536,
         ssl_context: ssl.SSLContext | None = None,
         public_only: bool = False,
+        pacer: "ReadPacer | None" = None,
     ) -> None:
         """Create a client.
 
@@ -173,7 +178,9 @@ class HttpClient:
             max_header_bytes: Size of a response head at most.
             ssl_context: For https; the default context if not given.
             public_only: Refuse hosts that resolve to private, loopback or link-local addresses.
+            pacer: Of bodies that are passed on as they arrive; closed with the client.
         """
+        self._pacer = pacer
         self._max_connections = max_connections
         self._connect_seconds = connect_seconds
         self._idle_seconds = idle_seconds
@@ -195,8 +202,7 @@ class HttpClient:
         """
         self._contexts[origin] = context
 
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         method: str,
         endpoint: Endpoint,
@@ -205,7 +211,7 @@ class HttpClient:
         body: bytes = b"",
         deadline: float,
         replay: bool = True,
-    ) -> AsyncGenerator[Response, None]:
+    ) -> AbstractAsyncContextManager[Response]:
         """Send a request; the response is read inside the `async with` block.
 
         Leaving the block before the end of the body closes the connection at once. The request
@@ -227,20 +233,9 @@ class HttpClient:
             TransportError: The exchange failed.
         """
         request = _encode(method, endpoint, headers, body)
-        del body
-        self.open_streams += 1
-        try:
-            beginning = self._begin(
-                endpoint.origin, request, deadline, head_only=method == "HEAD", replay=replay
-            )
-            del request
-            connection = await beginning
-            try:
-                yield Response(connection)
-            finally:
-                self._release(endpoint.origin, connection)
-        finally:
-            self.open_streams -= 1
+        return _Exchange(
+            self, endpoint.origin, request, deadline, head_only=method == "HEAD", replay=replay
+        )
 
     async def request(
         self,
@@ -308,9 +303,11 @@ class HttpClient:
                 connection.abort()
             pool.open -= len(pool.idle)
             pool.idle.clear()
+        if self._pacer is not None:
+            self._pacer.close()
         await asyncio.sleep(0)  # lets the transports call connection_lost
 
-    async def _begin(
+    async def begin(
         self, origin: Origin, request: bytes, deadline: float, *, head_only: bool, replay: bool
     ) -> Connection:
         """Send the request; return its connection once the response head has arrived."""
@@ -321,7 +318,7 @@ class HttpClient:
                 await connection.head()
             except BaseException as error:
                 stale = replay and connection.used and not connection.received_any
-                self._release(origin, connection)
+                self.release(origin, connection)
                 if not (stale and isinstance(error, ConnectionBroken)):
                     raise
             else:
@@ -330,7 +327,9 @@ class HttpClient:
             connection = await self._acquire(origin, deadline, fresh=True)
 
     async def _acquire(self, origin: Origin, deadline: float, *, fresh: bool = False) -> Connection:
-        pool = self._pools.setdefault(origin, _Pool())
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = _Pool()
         loop = asyncio.get_running_loop()
         while True:
             if not fresh and (connection := self._idle(pool, loop.time())) is not None:
@@ -369,7 +368,7 @@ class HttpClient:
             async with Deadline(self._wheel, min(deadline, loop.time() + self._connect_seconds)):
                 host = await _public_address(origin) if self._public_only else origin.host
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self._wheel, self._max_header_bytes),
+                    lambda: Connection(loop, self._wheel, self._max_header_bytes, self._pacer),
                     host,
                     origin.port,
                     ssl=context,
@@ -396,7 +395,8 @@ class HttpClient:
             self._ssl_context = tls_context()
         return self._ssl_context
 
-    def _release(self, origin: Origin, connection: Connection) -> None:
+    def release(self, origin: Origin, connection: Connection) -> None:
+        """End an exchange; its connection is kept where it can be used again."""
         if connection.finish():
             self._keep(origin, connection)
         else:
@@ -426,6 +426,69 @@ class HttpClient:
             kept = kept or bool(pool.idle)
         later = self._idle_seconds / 4
         self._sweeping = loop.call_later(later, self._sweep) if kept else None
+
+
+class _Exchange:
+    """`async with` of `HttpClient.stream`; a class, as a generator costs each call more."""
+
+    __slots__ = (
+        "_client",
+        "_connection",
+        "_deadline",
+        "_head_only",
+        "_origin",
+        "_replay",
+        "_request",
+    )
+
+    def __init__(
+        self,
+        client: HttpClient,
+        origin: Origin,
+        request: bytes,
+        deadline: float,
+        *,
+        head_only: bool,
+        replay: bool,
+    ) -> None:
+        self._client = client
+        self._origin = origin
+        self._request = request
+        self._deadline = deadline
+        self._head_only = head_only
+        self._replay = replay
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Response:
+        client = self._client
+        client.open_streams += 1
+        try:
+            beginning = client.begin(
+                self._origin,
+                self._request,
+                self._deadline,
+                head_only=self._head_only,
+                replay=self._replay,
+            )
+            self._request = b""
+            self._connection = connection = await beginning
+        except BaseException:
+            client.open_streams -= 1
+            raise
+        return Response(connection)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        client, connection = self._client, self._connection
+        try:
+            if connection is not None:
+                client.release(self._origin, connection)
+        finally:
+            client.open_streams -= 1
 
 
 def _reason(error: OSError | UnicodeError) -> str:

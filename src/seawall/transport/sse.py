@@ -78,6 +78,11 @@ class SseParser:
         field, _, value = line.partition(b":")
         return value.removeprefix(b" ") if field == b"data" else b""
 
+    @property
+    def between_events(self) -> bool:
+        """Whether the last event is complete, and nothing of the next one was received."""
+        return not (self._buffered or self._data or self._name or self._first)
+
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Parse a chunk; return the events that it completes.
 

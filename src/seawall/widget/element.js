@@ -98,7 +98,8 @@ export class SeawallChat extends HTMLElement {
         const { problem = { code: "connection-lost" } } = error;
         const known = problem.code in PROBLEMS && problem.code !== "invalid-field";
         this.#layout.status.textContent = words(known ? problem : { code: "invalid-file" }, this.#labels);
-        this.#layout.input.value = text;
+        const { input } = this.#layout;
+        input.value = input.value ? `${text}\n${input.value}` : text; // what was typed meanwhile stays
         this.#layout.compose(false);
         return;
       }

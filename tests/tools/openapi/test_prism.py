@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import socket
 import subprocess
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,7 +17,7 @@ from tests.properties import sampled
 from tests.tools.openapi.documents import sample
 from tests.tools.openapi.services import context, opened
 
-_START_SECONDS = 120
+PROGRAM = Path(__file__).with_name("prism.mjs")
 AUTH: dict[str, dict[str, Any]] = {
     "adyen_checkout_v72.yaml": {"header": "x-api-key", "scheme": ""},
     "paypal_checkout_orders_v2.json": {},
@@ -29,46 +27,41 @@ AUTH: dict[str, dict[str, Any]] = {
 }
 
 
-@asynccontextmanager
-async def played(document: Path) -> AsyncGenerator[str, None]:
-    """The address of the service; a request that its document does not allow is an error."""
+@pytest.fixture(scope="module")
+def played() -> Iterator[dict[str, str]]:
+    """The addresses of the services; a request that its document does not allow is an error."""
     require(missing_openapi())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = OPENAPI / "node_modules/.bin/prism"
-    process = await asyncio.create_subprocess_exec(
-        *("node", str(command), "mock", "--port", str(port), str(document)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+    documents = [str(data_file(f"openapi/{name}")) for name in AUTH]
+    process = subprocess.Popen(
+        ["node", str(PROGRAM), str(OPENAPI / "node_modules/"), *documents], stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(_START_SECONDS):
-            while b"is listening" not in (line := await process.stdout.readline()):
-                assert line, "Prism has ended"
-        reading = asyncio.create_task(process.stdout.read())
-        yield f"http://127.0.0.1:{port}"
+        ports = json.loads(process.stdout.readline())
+        yield {
+            name: f"http://127.0.0.1:{ports[document]}"
+            for name, document in zip(AUTH, documents, strict=True)
+        }
     finally:
         process.kill()
-        await process.wait()
-    await reading
+        process.wait()
+        process.stdout.close()
 
 
 @pytest.mark.parametrize(
     ("name", "calls"), sampled([(name, calls) for name in AUTH for calls in (2, 5)], 2)
 )
-async def test_every_operation_is_called_as_its_document_says(name: str, calls: int) -> None:
+async def test_every_operation_is_called_as_its_document_says(
+    played: dict[str, str], name: str, calls: int
+) -> None:
     document = data_file(f"openapi/{name}")
     auth = {"kind": "static", "secret_env": "SECRET", **AUTH[name]}
     limits = {"attempts": 1, "min_calls": 10_000, "answer_seconds": 60}
     headers = {"api_key": "k"} if name == "petstore.yaml" else {}  # beside OAuth
     random = Random(name)
-    async with (
-        played(document) as address,
-        opened(
-            openapi=str(document), base_url=address, auth=auth, limits=limits, headers=headers
-        ) as tools,
-    ):
+    async with opened(
+        openapi=str(document), base_url=played[name], auth=auth, limits=limits, headers=headers
+    ) as tools:
         for tool in tools.values():
             assert isinstance(tool, RemoteTool)
             came = 0

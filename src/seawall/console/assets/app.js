@@ -12,7 +12,9 @@ const pages = [
   { name: "sessions", title: "Sessions", permission: "look" },
   { name: "decide", title: "Decide", permission: "look" },
   { name: "talk", title: "Talk", permission: "look" },
+  { name: "surge", title: "Surge", permission: "look", shown: () => me.surge },
   { name: "reports", title: "Reports", permission: "look" },
+  { name: "logins", title: "Logins", permission: "look", shown: () => me.by !== "anonymous" },
 ];
 
 export { link };
@@ -71,7 +73,7 @@ function Shell() {
     <header class="bar">
       <a class="brand" href="#/now"><img src=${new URL("icon.svg", import.meta.url)} alt="" width="24" height="24" />Seawall</a>
       <nav aria-label="Pages">
-        ${pages.filter((each) => may(each.permission)).map((each) => html`
+        ${pages.filter((each) => may(each.permission) && (!each.shown || each.shown())).map((each) => html`
           <a href=${`#/${each.name}`} aria-current=${each.name === at.name ? "page" : undefined}>${each.title}</a>`)}
       </nav>
       <span class="who">${me.by === "anonymous" ? "this machine" : `${me.subject} of ${me.tenant}`}

@@ -1,9 +1,13 @@
-// A chart of the last minutes. It is drawn anew when data come, and moves on in between.
+// A chart of the last minutes. It moves on between two samples, half a pixel at a time, and what is
+// new comes in from the right; its height follows the values. Only what is in view is drawn.
 import uPlot from "./vendor/uplot.js";
 import { html, useEffect, useRef } from "./view.js";
 
 const SHOWN = 180; // seconds
-const FRAME = 66; // milliseconds between two frames
+const BEHIND = 1.5; // seconds that the right edge is behind, so that what is new comes in from there
+const STEP = 0.5; // pixels
+const FRAME = 66; // milliseconds between two draws at least
+const EASE = 0.3; // of the way to its new height in each of them
 const still = window.matchMedia("(prefers-reduced-motion: reduce)");
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
 
@@ -11,12 +15,17 @@ function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-function options(series, width, unit) {
+// `height`: { top, wanted } of the scale.
+function options(series, width, unit, height) {
   const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
   return {
     width, height: 170, cursor: { show: false }, legend: { show: false },
     padding: [8, 26, 0, 0],
-    scales: { x: { time: true, auto: false }, y: { range: (_, low, high) => [0, Math.max(high * 1.08, unit === "%" ? 10 : 1)] } },
+    scales: { x: { time: true, auto: false }, y: { range: (_, low, high) => {
+      height.wanted = Math.max((high || 0) * 1.08, unit === "%" ? 10 : 1);
+      height.top ||= height.wanted;
+      return [0, height.top];
+    } } },
     axes: [{ ...axis, space: 80, size: 28, values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB")) }, { ...axis, size: 58, values: (_, ticks) => ticks.map((tick) => (tick >= 10000 ? `${tick / 1000}k` : String(Math.round(tick * 100) / 100))) }],
     series: [{}, ...series.map((each) => ({
       label: each.label, stroke: color(each.color), width: 1.6, points: { show: false },
@@ -30,6 +39,7 @@ function options(series, width, unit) {
 export function Chart({ title, unit, series, columns, offset }) {
   const place = useRef(null);
   const plot = useRef(null);
+  const height = useRef({ top: 0, wanted: 0 });
   const newest = useRef({ columns, offset });
   newest.current = { columns, offset };
   const labels = series.map((each) => each.label).join("|");
@@ -37,7 +47,7 @@ export function Chart({ title, unit, series, columns, offset }) {
   useEffect(() => {
     const build = () => {
       plot.current?.destroy();
-      plot.current = new uPlot(options(series, place.current.clientWidth, unit), newest.current.columns, place.current);
+      plot.current = new uPlot(options(series, place.current.clientWidth, unit, height.current), newest.current.columns, place.current);
     };
     build();
     const resized = new ResizeObserver(() => {
@@ -47,17 +57,28 @@ export function Chart({ title, unit, series, columns, offset }) {
     dark.addEventListener("change", build);
     let frame = 0;
     let drawn = 0;
+    let visible = true;
+    const looked = new IntersectionObserver((entries) => { visible = entries.at(-1).isIntersecting; });
+    looked.observe(place.current);
     const move = (now) => {
       frame = requestAnimationFrame(move);
-      if (now - drawn < (still.matches ? 1000 : FRAME) || document.hidden) return;
+      const passed = now - drawn;
+      const scale = height.current;
+      const grows = Math.abs(scale.wanted - scale.top) > scale.wanted / 100;
+      const step = (SHOWN / Math.max(1, plot.current.bbox.width)) * STEP * 1000;
+      const pause = still.matches ? 1000 : grows ? FRAME : Math.max(FRAME, Math.min(1000, step));
+      if (passed < pause || !visible || document.hidden) return;
       drawn = now;
-      const max = Date.now() / 1000 + newest.current.offset - 1.5;
+      if (grows && !still.matches) scale.top += (scale.wanted - scale.top) * EASE;
+      else scale.top = scale.wanted;
+      const max = Date.now() / 1000 + newest.current.offset - BEHIND;
       plot.current.setScale("x", { min: max - SHOWN, max });
     };
     frame = requestAnimationFrame(move);
     return () => {
       cancelAnimationFrame(frame);
       resized.disconnect();
+      looked.disconnect();
       dark.removeEventListener("change", build);
       plot.current.destroy();
       plot.current = null;

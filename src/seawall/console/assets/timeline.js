@@ -3,6 +3,7 @@ const KEPT = 300;
 const WINDOW = 10; // seconds over which times to the first text are taken together
 const CARRIED = 6; // seconds for which a late worker counts as it was last seen
 const GROWTH = 1.1;
+const BUCKETS = 256; // the last is of 36,000,000 s
 const COUNTS = ["begun", "completed", "failed", "refused"];
 const LEVELS = ["in_flight", "limit", "queued", "cpu", "memory"];
 
@@ -12,13 +13,18 @@ export class Timeline {
     this.newest = 0;
   }
 
+  #rows = new Map(); // what is shown of a second, until a sample changes it
+  #known = ""; // the workers of these rows
+
   // `samples`: of each worker, oldest first, as the server sends them.
   add(samples) {
     for (const [worker, fresh] of Object.entries(samples)) {
       let known = this.workers.get(worker);
       if (!known) this.workers.set(worker, known = new Map());
       for (const sample of fresh) {
-        known.set(sample.at, sample);
+        const buckets = Object.entries(sample.first_text).map(([number, turns]) => [Number(number), turns]);
+        known.set(sample.at, { ...sample, buckets });
+        for (let after = 0; after < WINDOW; after += 1) this.#rows.delete(sample.at + after);
         this.newest = Math.max(this.newest, sample.at);
       }
     }
@@ -45,39 +51,50 @@ export class Timeline {
   // Columns for charts: seconds, sums, percentiles in milliseconds, and values by worker.
   columns() {
     const names = this.names();
+    const known = names.join();
+    if (known !== this.#known) this.#rows.clear();
+    this.#known = known;
     const first = Math.max(this.newest - KEPT + 1, this.oldest());
     const columns = {
       at: [], p50: [], p95: [], p99: [],
       cpuBy: names.map(() => []), lagBy: names.map(() => []), memoryBy: names.map(() => []),
     };
     for (const name of [...COUNTS, ...LEVELS]) columns[name] = [];
-    const window = [];
     for (let second = first; second <= this.newest; second += 1) {
-      const sums = Object.fromEntries([...COUNTS, ...LEVELS].map((name) => [name, 0]));
-      const buckets = new Map();
-      names.forEach((name, index) => {
-        const own = this.workers.get(name).get(second);
-        const shown = own || this.at(name, second);
+      let row = this.#rows.get(second);
+      if (!row) this.#rows.set(second, row = this.#row(second, names));
+      columns.at.push(second);
+      for (const name of [...COUNTS, ...LEVELS]) columns[name].push(row.sums[name]);
+      names.forEach((_, index) => {
+        const shown = row.shown[index];
         columns.cpuBy[index].push(shown ? shown.cpu * 100 : null);
         columns.lagBy[index].push(shown ? shown.lag * 1000 : null);
         columns.memoryBy[index].push(shown ? shown.memory / 1048576 : null);
-        if (shown) for (const level of LEVELS) sums[level] += shown[level];
-        if (!own) return;
-        for (const each of COUNTS) sums[each] += own[each];
-        for (const [number, turns] of Object.entries(own.first_text)) {
-          buckets.set(Number(number), (buckets.get(Number(number)) || 0) + turns);
-        }
       });
-      columns.at.push(second);
-      for (const name of [...COUNTS, ...LEVELS]) columns[name].push(sums[name]);
-      window.push(buckets);
-      if (window.length > WINDOW) window.shift();
-      const [p50, p95, p99] = percentiles(window, [0.5, 0.95, 0.99]);
-      columns.p50.push(p50);
-      columns.p95.push(p95);
-      columns.p99.push(p99);
+      columns.p50.push(row.percentiles[0]);
+      columns.p95.push(row.percentiles[1]);
+      columns.p99.push(row.percentiles[2]);
     }
+    for (const second of this.#rows.keys()) if (second < first) this.#rows.delete(second);
     return columns;
+  }
+
+  // What is shown of one second; of the seconds before it, only as far as they are kept.
+  #row(second, names) {
+    const sums = Object.fromEntries([...COUNTS, ...LEVELS].map((name) => [name, 0]));
+    const shown = names.map((name) => this.at(name, second));
+    const window = [];
+    names.forEach((name, index) => {
+      const known = this.workers.get(name);
+      const own = known.get(second);
+      if (shown[index]) for (const level of LEVELS) sums[level] += shown[index][level];
+      if (own) for (const each of COUNTS) sums[each] += own[each];
+      for (let back = 0; back < WINDOW; back += 1) {
+        const sample = known.get(second - back);
+        if (sample) window.push(sample.buckets);
+      }
+    });
+    return { sums, shown, percentiles: percentiles(window, [0.5, 0.95, 0.99]) };
   }
 
   oldest() {
@@ -132,23 +149,21 @@ export class Timeline {
 }
 
 // Quantiles of histograms with growing buckets, in milliseconds; null without any value.
+// `histograms`: each pairs of a bucket's number and how many are in it.
 export function percentiles(histograms, quantiles) {
-  const merged = new Map();
+  const merged = new Uint32Array(BUCKETS);
   let all = 0;
   for (const each of histograms) {
     for (const [number, turns] of each) {
-      merged.set(number, (merged.get(number) || 0) + turns);
+      merged[Math.min(number, BUCKETS - 1)] += turns;
       all += turns;
     }
   }
   if (!all) return quantiles.map(() => null);
-  const numbers = [...merged.keys()].sort((a, b) => a - b);
   return quantiles.map((quantile) => {
     let seen = 0;
-    for (const number of numbers) {
-      seen += merged.get(number);
-      if (seen >= quantile * all) return GROWTH ** (number + 0.5);
-    }
-    return GROWTH ** (numbers.at(-1) + 0.5);
+    let number = -1;
+    while (seen < quantile * all) seen += merged[number += 1];
+    return GROWTH ** (number + 0.5);
   });
 }

@@ -11,6 +11,10 @@ gc.disable()  # during imports there is no garbage, and collecting costs time
 import os  # noqa: E402
 import sys  # noqa: E402
 
+from seawall.hosts.aws_lambda.module_archive import use_archive  # noqa: E402
+
+use_archive(__file__.rpartition("/seawall/")[0])
+
 from seawall.hosts.aws_lambda.runtime import run_runtime  # noqa: E402
 
 if __name__ == "__main__":

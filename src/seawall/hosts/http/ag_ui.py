@@ -19,7 +19,7 @@ from seawall.errors import (
     TurnNotFound,
     TurnPostponed,
 )
-from seawall.events import Event, TextDelta
+from seawall.events import Event
 from seawall.hosts.http.ag_ui_body import (
     AgUiBody,
     check_run,
@@ -101,7 +101,7 @@ async def answer_run(
             for each in files
         ]
         request = await with_attachments(orchestrator, exchange, request, sent)
-    await _run(orchestrator, exchange, exchange.with_deadline(request), stream)
+    await _run(orchestrator, exchange, exchange.hosted(request), stream)
 
 
 class _Results(Struct, frozen=True):
@@ -166,8 +166,7 @@ async def _run(
         if not exchange.started and frames:
             await exchange.start(200, EVENT_STREAM)
         if frames:
-            is_text = type(events[0]) is TextDelta
-            await (exchange.write_text(frames) if is_text else exchange.write(frames))
+            await exchange.write(frames)
 
     try:
         await run_turn(orchestrator, exchange, request, exchange.credential(), emit)

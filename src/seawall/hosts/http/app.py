@@ -16,7 +16,7 @@ from seawall.errors import (
 from seawall.hosts.http.exchange import (
     ClientDisconnected,
     Exchange,
-    OutputThrottle,
+    Output,
     Receive,
     Scope,
     Send,
@@ -40,6 +40,8 @@ _DEADLINE_TICK = 0.05
 _MCP_PATHS = ("/mcp", "/.well-known/oauth-protected-resource")
 _REFERENCE = "/docs/"
 _CONSOLE = "/console"
+_RECORD = b"seawall-record"
+"""Header of a request whose turn the console is to show, however many others there are."""
 _SCRAPE_SECONDS = 1.0
 
 Scrape = Callable[[], Awaitable[tuple[bytes, bytes]]]
@@ -79,10 +81,6 @@ class HttpApplication:
         self._manage_lifespan = manage_lifespan
         self._shutdown = shutdown or Shutdown()
         self._wheel = TimingWheel(_DEADLINE_TICK)
-        self._throttle = OutputThrottle(
-            orchestrator.settings.server.flush_delay_seconds,
-            behind=lambda: orchestrator.ready and orchestrator.engine.gate.behind,
-        )
         self._openapi = b""
         self.console_service: ConsoleService | None = None
         self._console: ConsoleEndpoints | None = None
@@ -127,7 +125,6 @@ class HttpApplication:
             scope,
             receive,
             send,
-            throttle=self._throttle,
             wheel=self._wheel,
             shutdown=self._shutdown,
             cors=self._cors,
@@ -151,12 +148,16 @@ class HttpApplication:
         return exchange.request
 
     async def _logged(self, scope: Scope, receive: Receive, send: Send) -> None:
-        from seawall.hosts.http.access_log import RecordingSend, log_access  # noqa: PLC0415
+        from seawall.hosts.http.access_log import (  # noqa: PLC0415 - only if switched on
+            CLIENT_GONE,
+            RecordingSend,
+            log_access,
+        )
 
         clock = asyncio.get_running_loop().time
         started_at = clock()
+        output: Output | None = scope.get("seawall.output")
         recording = RecordingSend(send)
-        scope.pop("seawall.output", None)  # everything that is sent is counted
         request = Request("")
         try:
             request = await self._answer(scope, receive, recording)
@@ -169,8 +170,8 @@ class HttpApplication:
                 scope["method"],
                 target,
                 request,
-                status=recording.status,
-                size=recording.size,
+                status=recording.status if output is None else output.status or CLIENT_GONE,
+                size=recording.size if output is None else output.size,
                 seconds=clock() - started_at,
             )
 
@@ -190,6 +191,8 @@ class HttpApplication:
             raise NotFound(f"There is no resource at {path[:200]!r}.")
         endpoint = endpoints.get("GET" if method == "HEAD" else method)
         if endpoint is not None:
+            if _RECORD in exchange.headers and self._has_console:
+                endpoint = self._console_pages().recorded(endpoint)
             await endpoint(self._orchestrator, exchange)
             return
         allowed = ", ".join([*endpoints, *(["HEAD"] if "GET" in endpoints else []), "OPTIONS"])
@@ -230,13 +233,7 @@ class HttpApplication:
 
     def _console_endpoints(self, path: str) -> "dict[str, Endpoint] | None":
         """The endpoints of the console; pages of other origins may not read their answers."""
-        if self._console is None:
-            from seawall.console.service import open_service  # noqa: PLC0415 - as above
-            from seawall.hosts.http.console import ConsoleEndpoints  # noqa: PLC0415 - as above
-
-            service = self.console_service or open_service(self._orchestrator)
-            self._console = ConsoleEndpoints(self._orchestrator, service, self._endpoints)
-        endpoints = self._console.find(path)
+        endpoints = self._console_pages().find(path)
         if endpoints is None:
             return None
 
@@ -248,6 +245,15 @@ class HttpApplication:
             return answer
 
         return {method: same_origin(each) for method, each in endpoints.items()}
+
+    def _console_pages(self) -> "ConsoleEndpoints":
+        if self._console is None:
+            from seawall.console.service import open_service  # noqa: PLC0415 - as above
+            from seawall.hosts.http.console import ConsoleEndpoints  # noqa: PLC0415 - as above
+
+            service = self.console_service or open_service(self._orchestrator)
+            self._console = ConsoleEndpoints(self._orchestrator, service, self._endpoints)
+        return self._console
 
     async def _root(self, _: "Orchestrator", exchange: Exchange) -> None:
         """`GET /`: the console where there is one, else where the API is described."""

@@ -110,7 +110,7 @@ async def _source(
         options = answer_options(body, settings, instructed=instructed) or AnswerOptions()
         _check_session(returned, session or (body.metadata or {}).get("session"))
         return await _continue(orchestrator, exchange, returned, reply, options, model=body.model)
-    request = exchange.with_deadline(
+    request = exchange.hosted(
         chat_request(body, session=session, key=key, settings=settings, instructed=instructed)
     )
     if any(map(has_files, body.messages)):
@@ -235,7 +235,7 @@ async def _respond_stream(
 async def _stream_event(exchange: Exchange, reply: ChatReply, event: Event) -> None:
     if type(event) is TextDelta:
         await _open_stream(exchange, reply)
-        await exchange.write_text(reply.delta({"content": event.text}))
+        await exchange.write(reply.delta({"content": event.text}))
     elif type(event) is TurnQueued:
         await _show_queue(exchange, reply, event)
     elif type(event) is TurnResumed or (type(event) is AgentSelected and event.reason != "handoff"):

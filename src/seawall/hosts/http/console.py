@@ -4,6 +4,7 @@ import base64
 import os
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,11 +14,13 @@ from seawall.console.access import Permission, permissions
 from seawall.console.files import SECURITY_HEADERS, Asset, load_assets
 from seawall.console.issuer import BegunLogin, IssuerLogin
 from seawall.console.service import ConsoleService
-from seawall.errors import Forbidden, NotFound, Unauthenticated
+from seawall.errors import Forbidden, NotFound, StoreUnavailable, Unauthenticated
 from seawall.hosts.http.bodies import decode
 from seawall.hosts.http.console_access import COOKIE, ConsoleAccess, read_cookie, set_cookie
 from seawall.hosts.http.console_data import ConsoleData
+from seawall.hosts.http.console_logins import ConsoleLogins
 from seawall.hosts.http.console_reports import ConsoleReports
+from seawall.hosts.http.console_surge import ConsoleSurges
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.sessions import call_limit
 from seawall.identity import API_KEY_PREFIX, Bearer, Trusted
@@ -32,6 +35,8 @@ _LOGIN_COOKIE = "seawall_console_login"
 _API = "api/v1/"
 _TURNS = "/api/turns/"
 _REPORTS = "/reports/"
+_SURGES = "/api/surge/"
+_LOGINS = "/api/logins/"
 _SESSIONS = "/api/sessions/"
 _CALLS = "/v1/turns/"
 _HANDED_OVER = "/v1/sessions/"
@@ -76,10 +81,13 @@ class ConsoleEndpoints:
         """
         self._orchestrator = orchestrator
         self._api = endpoints
+        self._service = service
         self._assets = load_assets()
-        self.access = ConsoleAccess(orchestrator)
+        self.access = ConsoleAccess(orchestrator, service.logins)
         self._data = data = ConsoleData(self.access, service)
         self._reports = ConsoleReports(self.access)
+        self._logins = logins = ConsoleLogins(self.access, service)
+        self._surges = surges = ConsoleSurges(self.access, service)
         self._issuer: IssuerLogin | None = None
         self._decoder = msgspec.json.Decoder(_LoginBody)
         self._routes: dict[str, Endpoints] = {
@@ -94,6 +102,9 @@ class ConsoleEndpoints:
             "/api/turns": {"GET": data.turns},
             "/api/sessions": {"GET": data.sessions},
             "/api/reports": {"GET": self._reports.listing},
+            "/api/logins": {"GET": logins.listing},
+            "/api/logins/end": {"POST": logins.end_all},
+            "/api/surge": {"GET": surges.show, "POST": surges.start},
         }
 
     def find(self, path: str) -> Endpoints | None:
@@ -106,7 +117,27 @@ class ConsoleEndpoints:
             return {"GET": lambda _, exchange: self._file(exchange, asset)} if asset else None
         if path.startswith("/" + _API):
             return self._api_endpoints("/" + path.removeprefix("/api/"))
-        return self._data_endpoints(path)
+        return self._action_endpoints(path) or self._data_endpoints(path)
+
+    def _action_endpoints(self, path: str) -> Endpoints | None:
+        """The endpoints that end something."""
+        if path.startswith(_LOGINS) and path.endswith("/end"):
+            login = path.removeprefix(_LOGINS).removesuffix("/end")
+            return {"POST": lambda _, x: self._logins.end(x, login)}
+        if path.startswith(_SURGES) and path.endswith("/stop"):
+            surge = path.removeprefix(_SURGES).removesuffix("/stop")
+            return {"POST": lambda _, x: self._surges.stop(x, surge)}
+        return None
+
+    def recorded(self, endpoint: Endpoint) -> Endpoint:
+        """The same endpoint; the course of a turn is recorded in any case, for who may look."""
+
+        async def answer(orchestrator: "Orchestrator", exchange: Exchange) -> None:
+            await self.access.viewer(exchange, "look")
+            exchange.scope["seawall.recorded"] = True
+            await endpoint(orchestrator, exchange)
+
+        return answer
 
     def _data_endpoints(self, path: str) -> Endpoints | None:
         """The endpoints of one turn or session."""
@@ -140,6 +171,7 @@ class ConsoleEndpoints:
                 if needed is not None and needed not in viewer.permissions:
                     principal = structs.replace(principal, roles=())  # only what is their own
                 exchange.scope["seawall.credential"] = Trusted(principal)
+                exchange.scope["seawall.recorded"] = True
                 await endpoint(orchestrator, exchange)
 
             return answer
@@ -187,6 +219,7 @@ class ConsoleEndpoints:
             if viewer.permissions:
                 answer |= {
                     "files": settings.blobs is not None,
+                    "surge": settings.console.surge is not None,
                     "agents": [
                         {"name": name, "description": each.description}
                         for name, each in settings.agents.items()
@@ -206,9 +239,7 @@ class ConsoleEndpoints:
         if not permissions(self.access.settings, principal.roles):
             raise Forbidden("Its roles have no permission in the console: see [console].")
         lasts = _seconds_left(body.credential, self.access.settings.session_seconds)
-        cookie = set_cookie(
-            exchange, COOKIE, self.access.seal.login(principal, lasts), seconds=lasts
-        )
+        cookie = self.access.login_cookie(exchange, principal, lasts)
         await exchange.no_content([cookie, PRIVATE])
 
     def _issuer_login(self) -> IssuerLogin:
@@ -251,7 +282,7 @@ class ConsoleEndpoints:
             raise Forbidden("Your roles have no permission in the console: see [console].")
         lasts = self.access.settings.session_seconds
         headers = [
-            set_cookie(exchange, COOKIE, self.access.seal.login(principal, lasts), seconds=lasts),
+            self.access.login_cookie(exchange, principal, lasts),
             set_cookie(exchange, _LOGIN_COOKIE, "", seconds=0, same_site="Lax"),
             PRIVATE,
             *SECURITY_HEADERS,
@@ -260,8 +291,13 @@ class ConsoleEndpoints:
         await exchange.answer(page.body, headers=headers, content_type=page.content_type)
 
     async def _logout(self, _: "Orchestrator", exchange: Exchange) -> None:
-        """`POST /console/api/logout`: forget the login."""
+        """`POST /console/api/logout`: end the login, also where its cookie was copied."""
         self.access.check_same_origin(exchange)
+        login = self.access.login(exchange)
+        if login is not None:
+            with suppress(StoreUnavailable):  # the browser forgets it nevertheless
+                await self.access.logins.end(login)
+                await self._service.seen_logins(anew=True)
         await exchange.no_content([set_cookie(exchange, COOKIE, "", seconds=0), PRIVATE])
 
 

@@ -8,18 +8,21 @@ page can read; a request with a credential in a header was not made by a browser
 
 import hmac
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from seawall.console.access import (
     PERMISSIONS,
+    Login,
     Permission,
     Seal,
     Viewer,
     console_secret,
     permissions,
 )
+from seawall.console.logins import Logins
 from seawall.errors import Forbidden, Unauthenticated
 from seawall.hosts.http.exchange import Exchange, Header
 from seawall.hosts.http.sessions import call_limit
@@ -40,16 +43,18 @@ _EVERYTHING = frozenset(PERMISSIONS)
 class ConsoleAccess:
     """Decides about requests to the console."""
 
-    def __init__(self, orchestrator: "Orchestrator") -> None:
+    def __init__(self, orchestrator: "Orchestrator", logins: Logins) -> None:
         """Prepare the seal of cookies.
 
         Args:
             orchestrator: Its settings say who may what; its authenticator verifies credentials.
+            logins: Which of them were ended.
 
         Raises:
             ConfigError: The configured secret is missing.
         """
         self._orchestrator = orchestrator
+        self.logins = logins
         self.settings = orchestrator.settings.console
         folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")  # that the workers of a server share
         shared = Path(folder) if folder else None
@@ -84,15 +89,15 @@ class ConsoleAccess:
         Raises:
             Unauthenticated: There is no valid login or credential.
         """
-        cookie = read_cookie(exchange, COOKIE)
-        login = self.seal.read_login(cookie) if cookie else None
-        if login is not None:
+        login = self.login(exchange)
+        if login is not None and await self.logins.is_valid(login):
             exchange.request.tenant = login.tenant
             return Viewer(
                 Principal(login.tenant, login.subject, login.roles),
                 permissions(self.settings, login.roles),
                 "cookie",
                 self.seal.token(login.id),
+                login,
             )
         credential = exchange.credential()
         async with call_limit(self._orchestrator):
@@ -102,6 +107,36 @@ class ConsoleAccess:
             return Viewer(principal, _EVERYTHING, "anonymous", self.seal.token(""))
         granted = permissions(self.settings, principal.roles)
         return Viewer(principal, granted, "header", "")
+
+    def login(self, exchange: Exchange) -> Login | None:
+        """The login of the request's cookie, also if it was ended; None without one."""
+        cookie = read_cookie(exchange, COOKIE)
+        return self.seal.read_login(cookie) if cookie else None
+
+    def login_cookie(self, exchange: Exchange, principal: Principal, seconds: float) -> Header:
+        """The header that logs in.
+
+        Args:
+            exchange: The request.
+            principal: Who it is.
+            seconds: How long.
+        """
+        client = exchange.scope.get("client")
+        agent = exchange.headers.get(b"user-agent", b"").decode("latin-1")
+        address = client[0] if client else ""
+        sealed = self.seal.login(principal, seconds, address=address, agent=agent)
+        return set_cookie(exchange, COOKIE, sealed, seconds=seconds)
+
+    async def has_ended(self, viewer: Viewer) -> bool:
+        """Whether the login of someone who is watching was ended, or is over.
+
+        Raises:
+            StoreUnavailable: It is not known.
+        """
+        login = viewer.login
+        if login is None:
+            return False
+        return login.expires_at <= time.time() or not await self.logins.is_valid(login)
 
     def check_origin(self, exchange: Exchange, viewer: Viewer) -> None:
         """Check that a page of this server made a request that changes something.

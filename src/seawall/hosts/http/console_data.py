@@ -17,7 +17,14 @@ import msgspec
 from seawall.console.access import Viewer
 from seawall.console.service import ConsoleService
 from seawall.console.shown import FIELDS, ShownEvent, TurnDetails
-from seawall.errors import InvalidField, NotFound, Problem, SessionNotFound, TurnNotFound
+from seawall.errors import (
+    InvalidField,
+    NotFound,
+    Problem,
+    SessionNotFound,
+    StoreUnavailable,
+    TurnNotFound,
+)
 from seawall.hosts.http.console_access import ConsoleAccess
 from seawall.hosts.http.exchange import Exchange, encode
 from seawall.hosts.http.sessions import call_limit, public_fields, read_page, shown_turn
@@ -34,6 +41,7 @@ __all__ = ["ConsoleData"]
 _audit = logging.getLogger("seawall.audit")
 _audit.setLevel(logging.INFO)  # independently of the level of other logs
 _STREAM_SECONDS = 900.0  # after which the page connects again, and is authenticated again
+_CHECK_SECONDS = 5.0  # between two looks whether the login was ended
 _MAX_VALUE_CHARACTERS = 256
 _MAX_EVENTS = 10_000
 
@@ -57,20 +65,31 @@ class ConsoleData:
         Raises:
             Overloaded: As many pages as are allowed show it already.
         """
-        await self._access.viewer(exchange, "look")
+        viewer = await self._access.viewer(exchange, "look")
         await exchange.body(limit=0, seconds=1.0)
         with self._service.feed.viewer():
-            await while_connected(exchange, self._stream(exchange))
+            await while_connected(exchange, self._stream(exchange, viewer))
 
-    async def _stream(self, exchange: Exchange) -> None:
+    async def _stream(self, exchange: Exchange, viewer: Viewer) -> None:
         await exchange.start(200, [*EVENT_STREAM, (b"x-content-type-options", b"nosniff")])
         until = time.monotonic() + _STREAM_SECONDS
+        checked_at = time.monotonic()
         async with aclosing(self._service.feed.watch()) as frames:
             async for frame in frames:
                 await exchange.write(frame)
                 if exchange.shutdown.requested or time.monotonic() > until:
                     break
+                if time.monotonic() - checked_at >= _CHECK_SECONDS:
+                    checked_at = time.monotonic()
+                    if await self._is_over(viewer):
+                        break
         await exchange.end()
+
+    async def _is_over(self, viewer: Viewer) -> bool:
+        try:
+            return await self._access.has_ended(viewer)
+        except StoreUnavailable:
+            return True
 
     async def turns(self, _: "Orchestrator", exchange: Exchange) -> None:
         """`GET /console/api/turns`: recent turns of all workers, newest first."""
@@ -211,10 +230,12 @@ class ConsoleData:
 def _search(exchange: Exchange) -> dict[str, str]:
     query = exchange.query()
     for name, value in query.items():
-        if name not in (*FIELDS, "since", "until"):
+        if name not in (*FIELDS, "since", "until", "course"):
             raise InvalidField("There is no such field.", field=name[:64])
         if len(value) > _MAX_VALUE_CHARACTERS:
             raise InvalidField(f"Must have at most {_MAX_VALUE_CHARACTERS} characters.", field=name)
+        if name == "course" and value not in ("", "recorded"):
+            raise InvalidField('Must be "recorded", if it is given.', field=name)
         if name in ("since", "until") and not _is_number(value):
             raise InvalidField("Must be a number of Unix seconds.", field=name)
     return query

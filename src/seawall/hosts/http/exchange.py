@@ -7,8 +7,6 @@ another origin in a local browser.
 
 import asyncio
 import re
-import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
@@ -39,7 +37,7 @@ __all__ = [
     "ClientDisconnected",
     "Exchange",
     "Header",
-    "OutputThrottle",
+    "Output",
     "Receive",
     "Scope",
     "Send",
@@ -51,7 +49,7 @@ Client = tuple[str, int] | None
 
 _PEERS = ("127.", "::ffff:127.")
 _octet = r"(?:\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])"
-_loopback_host = re.compile(rf"(?:localhost|127(?:\.{_octet}){{3}}|\[::1\])(?::\d{{1,5}})?\Z")
+_LOOPBACK_HOST = rf"(?:localhost|127(?:\.{_octet}){{3}}|\[::1\])(?::\d{{1,5}})?\Z"
 _SAME_SITE = (b"same-origin", b"none")
 # Headers that proxies, gateways and content delivery networks add.
 _FORWARDING = frozenset(
@@ -107,7 +105,7 @@ def read_credential(
 
 def is_loopback(host: bytes) -> bool:
     """Whether a Host header, in lower case, names this machine."""
-    return _loopback_host.match(host.decode("latin-1")) is not None
+    return re.match(_LOOPBACK_HOST, host.decode("latin-1")) is not None
 
 
 def _bearer(authorization: bytes) -> str:
@@ -155,84 +153,6 @@ def _ascii(value: bytes, header: str) -> str:
         raise Unauthenticated(f"The header {header} must be ASCII.") from error
 
 
-_TICK = 0.02
-_NEGLIGIBLE = 0.01
-_DELAY_PER_LAG = 10.0
-_LAG_DECAY = 0.9
-_IDLE_TICKS = 100
-
-
-class OutputThrottle:
-    """Delays the text of a stream after its first piece, for as long as the event loop is late.
-
-    What the model writes during a delay accumulates in the kernel and goes out in one piece, which
-    costs little more than a single token. That leaves the processor to turns that wait for their
-    first token. Nothing is delayed while the loop is on time.
-    """
-
-    def __init__(self, max_delay: float, *, behind: Callable[[], bool]) -> None:
-        """Create a throttle.
-
-        Args:
-            max_delay: Seconds that a piece of text may be delayed; 0 for never.
-            behind: Whether turns wait for the processor. Admission then keeps the loop on time by
-                starting few of them, so that lag alone would not show it.
-        """
-        self._max_delay = max_delay
-        self._behind = behind
-        self._delayed: deque[tuple[float, asyncio.Future[None]]] = deque()
-        self._lag = 0.0
-        self._delay = 0.0
-        self._ticked_at = 0.0
-        self._unused = 0
-        self._ticking = False
-
-    @property
-    def delay(self) -> float:
-        """The current delay in seconds."""
-        return self._delay
-
-    def passes(self) -> bool:
-        """Whether text goes out at once; to be asked for each piece, as `wait`."""
-        if not self._max_delay:
-            return True
-        self._unused = 0
-        if not self._ticking:
-            self._ticking = True
-            self._ticked_at = time.monotonic()
-            asyncio.get_running_loop().call_later(_TICK, self._tick)
-        return not self._delay
-
-    async def wait(self) -> None:
-        """Wait for the current delay; to be called after each piece of text."""
-        if not self.passes():
-            released = asyncio.get_running_loop().create_future()
-            self._delayed.append((time.monotonic() + self._delay, released))
-            await released
-
-    def _tick(self) -> None:
-        """Measure how late this call is, adapt the delay and release those whose time is over."""
-        now = time.monotonic()
-        late = now - self._ticked_at - _TICK
-        self._ticked_at = now
-        self._lag = max(late, self._lag * _LAG_DECAY)
-        if self._behind():
-            self._lag = max(self._lag, self._max_delay / _DELAY_PER_LAG)
-        self._delay = min(self._max_delay, self._lag * _DELAY_PER_LAG)
-        if self._lag <= _NEGLIGIBLE:
-            self._delay = 0.0
-        while self._delayed and (self._delayed[0][0] <= now or not self._delay):
-            _, released = self._delayed.popleft()
-            if not released.done():
-                released.set_result(None)
-        self._unused += 1
-        if self._delayed or self._unused < _IDLE_TICKS:
-            asyncio.get_running_loop().call_later(_TICK, self._tick)
-        else:
-            self._ticking = False
-            self._lag = self._delay = 0.0
-
-
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -268,15 +188,42 @@ encode = msgspec.json.Encoder().encode
 
 
 class Output(Protocol):
-    """The response of a server that can send a part of it without waiting."""
+    """A request that our own server has received: answered without messages of ASGI.
 
-    @property
-    def writable(self) -> bool:
-        """Whether it can be sent now."""
+    Attributes:
+        body_complete: Whether the whole body of the request was received.
+        disconnected: Whether the client has disconnected.
+        on_disconnect: Called when it does.
+        ready: Whether the response can be continued without waiting.
+        status: Of the response; 0 before it begins.
+        size: Bytes of the response's body so far.
+    """
+
+    body_complete: bool
+    disconnected: bool
+    on_disconnect: Callable[[], None] | None
+    ready: bool
+    status: int
+    size: int
+
+    def take_body(self) -> bytes:
+        """What was received of the body and not taken before."""
+        ...
+
+    def start(self, status: int, headers: "Sequence[Header]") -> None:
+        """Begin the response; only while `ready`, as the other parts."""
         ...
 
     def write(self, data: bytes) -> None:
-        """Send a part of the body; only while `writable`."""
+        """Send a part of the body."""
+        ...
+
+    def end(self, data: bytes) -> None:
+        """Send the last part of the body."""
+        ...
+
+    def text_sink(self, frame: Callable[[str], bytes]) -> TextSink:
+        """What sends text, each piece in a frame, while nothing has to be waited for."""
         ...
 
 
@@ -290,6 +237,7 @@ class Exchange:
     Attributes:
         scope: Of ASGI.
         headers: Values by lower-case name.
+        output: Where our own server serves the request; None where another does.
         request: Id and tenant, for log lines.
         started: Whether status and headers of the response were sent.
         shutdown: State of the server's shutdown.
@@ -300,10 +248,10 @@ class Exchange:
         "_has_repeated",
         "_receive",
         "_send",
-        "_throttle",
         "_wheel",
         "cors",
         "headers",
+        "output",
         "request",
         "scope",
         "shutdown",
@@ -316,7 +264,6 @@ class Exchange:
         receive: Receive,
         send: Send,
         *,
-        throttle: OutputThrottle,
         wheel: TimingWheel,
         shutdown: Shutdown,
         cors: "Cors | None" = None,
@@ -327,7 +274,6 @@ class Exchange:
             scope: Of ASGI, like `receive` and `send`.
             receive: Messages with the request body.
             send: Takes the response.
-            throttle: Delays streamed text under load.
             wheel: For the deadline of the request body.
             shutdown: State of the server's shutdown.
             cors: CORS headers, if configured.
@@ -339,9 +285,9 @@ class Exchange:
         self.request = Request(request_id(self.headers, scope.get("seawall.request_id", "")))
         self._has_repeated = len(self.headers) != len(scope["headers"])
         self.started = False
+        self.output: Output | None = scope.get("seawall.output")
         self._receive = receive
         self._send = send
-        self._throttle = throttle
         self._wheel = wheel
 
     def check_headers(self) -> None:
@@ -369,6 +315,18 @@ class Exchange:
         announced = self.headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced[:20]) > limit:
             raise BodyTooLarge(f"The body exceeds {limit} bytes.")
+        output = self.output
+        if output is not None and output.body_complete and not output.disconnected:
+            data = output.take_body()  # without a deadline, as there is nothing to wait for
+            if len(data) > limit:
+                raise BodyTooLarge(f"The body exceeds {limit} bytes.")
+        else:
+            data = await self._receive_body(limit, seconds)
+        if (coding := self.headers.get(b"content-encoding")) is None:
+            return data
+        return _decode_body(data, coding, limit)
+
+    async def _receive_body(self, limit: int, seconds: float) -> bytes:
         parts: list[bytes] = []
         size = 0
         try:
@@ -385,10 +343,7 @@ class Exchange:
                         break
         except TimeoutError as error:
             raise RequestTimeout(f"The body did not arrive within {seconds:g} s.") from error
-        data = b"".join(parts)
-        if (coding := self.headers.get(b"content-encoding")) is None:
-            return data
-        return _decode_body(data, coding, limit)
+        return b"".join(parts)
 
     def credential(self) -> Credential:
         """The credential that the host has established, or else `read_credential`."""
@@ -402,10 +357,13 @@ class Exchange:
             origins=() if self.cors is None else self.cors.origins,
         )
 
-    def with_deadline(self, request: TurnRequest) -> TurnRequest:
-        """The turn request with the deadline of the host, if it has one."""
+    def hosted(self, request: TurnRequest) -> TurnRequest:
+        """The turn request with what the host adds: its deadline; that its course is recorded."""
         deadline: float | None = self.scope.get("seawall.deadline")
-        return request if deadline is None else structs.replace(request, deadline=deadline)
+        recorded: bool = self.scope.get("seawall.recorded", False)
+        if deadline is None and not recorded:
+            return request
+        return structs.replace(request, deadline=deadline, recorded=recorded)
 
     def query(self) -> dict[str, str]:
         """The query parameters; the last value of a repeated one."""
@@ -414,8 +372,35 @@ class Exchange:
         except (UnicodeDecodeError, ValueError) as error:
             raise InvalidRequest("The query string cannot be read.") from error
 
-    async def wait_disconnected(self) -> None:
-        """Wait until the client disconnects; only to be called after the body was read."""
+    async def while_connected(self, work: Awaitable[object]) -> None:
+        """Await the work; cancel it when the client disconnects.
+
+        Only to be called after the body was read.
+
+        Raises:
+            ClientDisconnected: The client disconnected.
+            Exception: Any that the work raises.
+        """
+        if self.output is not None:
+            await _until_disconnected(self.output, work)
+            return
+
+        async def watch() -> None:
+            await self._wait_disconnected()
+            raise ClientDisconnected
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                watcher = group.create_task(watch())
+                await work
+                watcher.cancel()
+        except ExceptionGroup as failures:
+            error: Exception = failures
+            while isinstance(error, ExceptionGroup):
+                error = error.exceptions[0]
+            raise error from None
+
+    async def _wait_disconnected(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
@@ -431,16 +416,17 @@ class Exchange:
         headers = [*headers, (REQUEST_ID, self.request.id.encode())]
         if self.cors is not None and readable:
             headers += self.cors.answer(self.headers.get(b"origin"))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        if self.output is not None and self.output.ready:
+            self.output.start(status, headers)
+        else:
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, data: bytes) -> None:
         """Send a part of the body; waits for a slow client."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
-
-    async def write_text(self, data: bytes) -> None:
-        """Send a piece of streamed text; waits under load, see `OutputThrottle`."""
-        await self.write(data)
-        await self._throttle.wait()
+        if self.output is not None and self.output.ready:
+            self.output.write(data)
+        else:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     def text_sink(self, frame: Callable[[str], bytes]) -> TextSink | None:
         """What sends text without waiting, where the server can; None where it cannot.
@@ -448,22 +434,15 @@ class Exchange:
         Args:
             frame: The frame of a piece of text, which is then sent.
         """
-        output: Output | None = self.scope.get("seawall.output")
-        if output is None:
-            return None
-        passes = self._throttle.passes
-
-        def take(text: str) -> bool:
-            if not (output.writable and passes()):
-                return False
-            output.write(frame(text))
-            return True
-
-        return take
+        output = self.output
+        return None if output is None else output.text_sink(frame)
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last part of the body."""
-        await self._send({"type": "http.response.body", "body": data})
+        if self.output is not None and self.output.ready:
+            self.output.end(data)
+        else:
+            await self._send({"type": "http.response.body", "body": data})
 
     async def no_content(self, headers: Sequence[Header] = (), *, readable: bool = True) -> None:
         """Send a 204 response. See `start`."""
@@ -494,6 +473,41 @@ class Exchange:
             headers=[*problem_headers(problem), *headers],
             content_type=b"application/problem+json",
         )
+
+
+async def _until_disconnected(output: Output, work: Awaitable[object]) -> None:
+    """Await the work; its task is cancelled when the client disconnects.
+
+    Its own cancellation is distinguished from others as by `seawall.timers.Deadline`.
+    """
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("work needs a task that can be cancelled")
+    before, gone = task.cancelling(), False
+
+    def cancel() -> None:
+        nonlocal gone
+        if not gone:
+            gone = True
+            task.cancel()
+
+    output.on_disconnect = cancel
+    already = asyncio.get_running_loop().call_soon(cancel) if output.disconnected else None
+    try:
+        await work
+    except (Exception, asyncio.CancelledError):
+        if not gone:
+            raise
+        if task.cancelling() > before + 1:  # another has cancelled it as well
+            task.uncancel()
+            raise
+    finally:
+        output.on_disconnect = None
+        if already is not None:
+            already.cancel()
+    if gone:
+        task.uncancel()
+        raise ClientDisconnected
 
 
 def _decode_body(data: bytes, coding: bytes, limit: int) -> bytes:

@@ -252,7 +252,7 @@ class McpEndpoint:
             request = call_request(name, arguments, self._orchestrator.settings.server)
             async with self._cancellable(exchange, owner, message):
                 if state is None:
-                    request = exchange.with_deadline(request)
+                    request = exchange.hosted(request)
                     result = await self._run(exchange, message, request)
                 else:
                     result = await self._resume(exchange, owner, message, state)

@@ -24,7 +24,7 @@ from seawall.errors import (
     TurnNotFound,
     TurnPostponed,
 )
-from seawall.events import AgentSelected, Event, TextDelta, TurnQueued, TurnStarted
+from seawall.events import AgentSelected, Event, TurnQueued, TurnStarted
 from seawall.hosts.http.bodies import decode, idempotency_key, identifier
 from seawall.hosts.http.chat_body import (
     answer_options,
@@ -177,7 +177,7 @@ class _Answer:
             background=self._background,
             stored=body.store is not False,
         )
-        request = exchange.with_deadline(request)
+        request = exchange.hosted(request)
         if any(map(has_files, self._asked.chat.messages)):
             from seawall.hosts.http.attachments import with_attachments  # noqa: PLC0415 - seldom
             from seawall.hosts.http.chat_files import chat_files  # noqa: PLC0415 - likewise
@@ -368,8 +368,7 @@ class _Answer:
                 await exchange.start(200, [*EVENT_STREAM, *self._headers()])
             if self._pending:
                 data, self._pending = self._pending, b""
-                is_text = bool(events) and type(events[0]) is TextDelta
-                await (exchange.write_text(data) if is_text else exchange.write(data))
+                await exchange.write(data)
 
         if self._pending:  # the turn continues
             await exchange.start(200, [*EVENT_STREAM, *self._headers()])

@@ -1,6 +1,5 @@
 """Turn endpoints: `POST /v1/turns`, and `GET /v1/turns/{id}/events` to resume a stream."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import aclosing
@@ -147,9 +146,7 @@ async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     raw = await exchange.body(limit=settings.max_body_bytes, seconds=settings.body_seconds)
     body = decode(_decoder, raw)
     options = _client_options(body, settings)
-    request = exchange.with_deadline(
-        turn_request(body, key=key, settings=settings, options=options)
-    )
+    request = exchange.hosted(turn_request(body, key=key, settings=settings, options=options))
     if body.attachments:
         from seawall.hosts.http.attachments import with_turn_files  # noqa: PLC0415 - if there are
 
@@ -279,22 +276,8 @@ async def while_connected(exchange: Exchange, work: Awaitable[object]) -> None:
         ServerStopping: The shutdown has cancelled the work.
         Exception: Any that the work raises.
     """
-
-    async def watch() -> None:
-        await exchange.wait_disconnected()
-        raise ClientDisconnected
-
-    try:
-        with exchange.shutdown.translate_cancellation():
-            async with asyncio.TaskGroup() as group:
-                watcher = group.create_task(watch())
-                await work
-                watcher.cancel()
-    except ExceptionGroup as failures:
-        error: Exception = failures
-        while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]
-        raise error from None
+    with exchange.shutdown.translate_cancellation():
+        await exchange.while_connected(work)
 
 
 async def _emit_live(live: "LiveTurn", emit: Emit) -> None:
@@ -316,8 +299,8 @@ async def _respond_stream(
         nonlocal last, turn
         if type(events[0]) is TurnStarted:
             turn = events[0].turn
-        if type(events[-1]) is TurnCompleted:
-            last = frames.frame(events[-1])  # sent together with the end of the body
+        if type(events[-1]) in (UsageReported, TurnCompleted) and exchange.started:
+            last += b"".join(map(frames.frame, events))  # sent with the end of the body
             return
         if not exchange.started:
             named = _instruction_headers(orchestrator, request, events)
@@ -326,10 +309,8 @@ async def _respond_stream(
                 return
             await exchange.start(200, [*EVENT_STREAM, *named])
             events = tuple(early)
-        if type(events[0]) is TextDelta:
-            await exchange.write_text(b"".join(map(frames.frame, events)))
-        else:
-            await exchange.write(b"".join(map(frames.frame, events)))
+        data, last = last + b"".join(map(frames.frame, events)), b""
+        await exchange.write(data)
 
     sink = exchange.text_sink(frames.text_frame)
     try:
@@ -339,7 +320,7 @@ async def _respond_stream(
             raise
         # A background turn is continued by another server: its stream breaks off.
         if not (request.background and isinstance(problem, ServerStopping | TurnPostponed)):
-            last = frames.frame(TurnFailed(turn, problem.as_dict()))
+            last += frames.frame(TurnFailed(turn, problem.as_dict()))
     await exchange.end(last)
 
 

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import structs
 
 from seawall.errors import InvalidField, Problem, ServerStopping, TurnNotFound, TurnPostponed
-from seawall.events import Event, TextDelta, TurnQueued, TurnStarted
+from seawall.events import Event, TurnQueued, TurnStarted
 from seawall.hosts.http.bodies import decode, idempotency_key, identifier
 from seawall.hosts.http.conversations import (
     Conversation,
@@ -69,7 +69,7 @@ async def answer_ui_chat(orchestrator: "Orchestrator", exchange: Exchange) -> No
 
         sent = [file_at(each.url, each.field, name=each.name) for each in files]
         request = await with_attachments(orchestrator, exchange, request, sent)
-    await _run(orchestrator, exchange, exchange.with_deadline(request))
+    await _run(orchestrator, exchange, exchange.hosted(request))
 
 
 async def _continue(
@@ -161,8 +161,7 @@ async def _run(orchestrator: "Orchestrator", exchange: Exchange, request: TurnRe
         if not exchange.started and isinstance(events[0], TurnQueued | TurnStarted):
             await _open(exchange, request.session)
         if frames:
-            is_text = type(events[0]) is TextDelta
-            await (exchange.write_text(frames) if is_text else exchange.write(frames))
+            await exchange.write(frames)
 
     try:
         await run_turn(orchestrator, exchange, request, exchange.credential(), emit)

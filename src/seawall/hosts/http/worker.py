@@ -325,6 +325,8 @@ class _Worker:
                 watching = group.create_task(sample_load(self._orchestrator.engine.gate))
                 await self._shutdown.wait_requested()
                 beating.cancel()
+                if console is not None:  # its turns are not worth waiting for
+                    await console.surges.close()
                 await self._orchestrator.engine.stop_recovery()
                 settings = self._orchestrator.settings.server
                 if self._orphaned:  # another server may need the port now

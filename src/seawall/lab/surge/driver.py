@@ -14,7 +14,7 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from seawall.lab.statistics import percentiles
+from seawall.lab.statistics import Percentiles, percentiles
 from seawall.lab.surge.connection import Connection, PendingTurn, request_bytes
 from seawall.lab.surge.connector import Connector, NoConnection
 from seawall.lab.surge.health import HealthWatch
@@ -34,6 +34,7 @@ from seawall.transport.http_client import Endpoint
 __all__ = ["drive"]
 
 _TICK_SECONDS = 0.2
+_LIVE_SECONDS = 0.9
 _TOKEN_SECONDS = 1_200.0
 _AFTER_ERROR_SECONDS = 1.0
 _LONGEST_RETRY_SECONDS = 30.0
@@ -50,6 +51,7 @@ async def drive(
     on_outcome: OutcomeCallback | None = None,
     until: asyncio.Event | None = None,
     stop: asyncio.Event | None = None,
+    live: bool = False,
 ) -> SurgeResult:
     """Run a scenario to its end.
 
@@ -62,12 +64,13 @@ async def drive(
         until: Ends a closed loop, in place of its duration.
         stop: Ends everything at once. The result then covers the turns that had ended, and nothing
             is read back.
+        live: Whether the progress has times to the first text, which are sorted each second.
 
     Raises:
         OSError: The server's name cannot be resolved.
         ConfigError: No turn is due at all.
     """
-    driver = _Driver(scenario, token, on_outcome)
+    driver = _Driver(scenario, token, on_outcome, live=live)
     return await driver.run(progress, until, stop or asyncio.Event())
 
 
@@ -77,6 +80,8 @@ class _Driver:
         scenario: Scenario,
         token: Callable[[str], str] | None,
         on_outcome: OutcomeCallback | None,
+        *,
+        live: bool,
     ) -> None:
         self._scenario = scenario
         self._sign = token
@@ -98,6 +103,9 @@ class _Driver:
         self._peak = 0
         self._late: list[float] = []
         self._first: list[float] = []
+        self._live = live
+        self._live_first: Percentiles | None = None
+        self._live_at = 0.0
 
     async def run(
         self,
@@ -322,6 +330,12 @@ class _Driver:
     def _progress(self) -> Progress:
         seconds = asyncio.get_running_loop().time() - self._began
         streaming = sum(each.outcome.first_text is not None for each in self._in_flight.values())
+        if self._live and seconds - self._live_at >= _LIVE_SECONDS:
+            self._live_at = seconds
+            known = (each.outcome.first_text for each in self._in_flight.values())
+            self._live_first = percentiles(
+                [*self._first, *(each for each in known if each is not None)]
+            )
         return Progress(
             seconds=round(seconds, 2),
             turns=self._expected,
@@ -330,6 +344,7 @@ class _Driver:
             completed=self._completed,
             failed=self._failed,
             refused=self._refused,
+            first_text=self._live_first,
         )
 
     async def _durability(self) -> Durability | None:

@@ -59,7 +59,19 @@ class Outcome(Struct, omit_defaults=True):
 
 
 class Progress(Struct, frozen=True, tag="progress", tag_field="kind"):
-    """Progress of a run. turns: expected in total, 0 if unknown. failed: without refused ones."""
+    """Progress of a run.
+
+    Attributes:
+        seconds: Since its start.
+        turns: Expected in total; 0 if that is not known.
+        sent: So far.
+        streaming: In flight, with a first text.
+        completed: With the expected answer.
+        failed: Without refused ones.
+        refused: With status 429 or 503.
+        first_text: Of turns that are completed or in flight, about a second old; None unless it is
+            asked for.
+    """
 
     seconds: float
     turns: int
@@ -68,6 +80,7 @@ class Progress(Struct, frozen=True, tag="progress", tag_field="kind"):
     completed: int
     failed: int
     refused: int = 0
+    first_text: Percentiles | None = None
 
 
 class Durability(Struct, frozen=True):

@@ -10,7 +10,7 @@ from seawall.lab.surge.outcome import Outcome, SurgeResult
 from seawall.lab.surge.scenario import Scenario
 from seawall.printable import printable
 
-__all__ = ["as_html", "as_json", "as_table", "by_arrival", "in_flight", "per_second"]
+__all__ = ["as_html", "as_json", "as_table", "by_arrival", "headline", "in_flight", "per_second"]
 
 _COLUMNS = ("p50", "p95", "p99", "max")
 _DOTS = 4_000
@@ -41,7 +41,7 @@ def as_table(result: SurgeResult) -> str:
     """A table for a terminal."""
     lines = [
         "",
-        _headline(result),
+        headline(result),
         "",
         _subtitle(result),
         f"{'milliseconds':28}" + "".join(f"{c:>9}" for c in _COLUMNS),
@@ -124,7 +124,7 @@ def as_html(result: SurgeResult, scenario: Scenario) -> str:
         parts.append("<h2>Errors</h2>")
         rows = [[printable(error), count] for error, count in result.errors.items()]
         parts.append(table(["error", "turns"], rows))
-    return page(f"Surge at {scenario.url}", _headline(result), parts)
+    return page(f"Surge at {scenario.url}", headline(result), parts)
 
 
 def by_arrival(outcomes: Sequence[Outcome]) -> tuple[str, list[float]]:
@@ -158,7 +158,8 @@ def in_flight(outcomes: Sequence[Outcome]) -> tuple[list[float], list[float]]:
     return xs, ys
 
 
-def _headline(result: SurgeResult) -> str:
+def headline(result: SurgeResult) -> str:
+    """What became of the turns, in one sentence."""
     parts = [
         f"{result.completed} of {result.turns} turns completed",
         f"{result.refused} refused",

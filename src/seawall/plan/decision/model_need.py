@@ -99,13 +99,11 @@ def least_quota(taken: Floats, returned: Floats, width: float) -> float:
 
 
 def _suffices(quota: float, taken: Floats, returned: Floats, width: float) -> bool:
-    level, refill = quota, quota / 60.0 * width
-    for take, back in zip(taken.tolist(), returned.tolist(), strict=True):
-        level -= take
-        if level < 0.0 and take > 0.0:  # what calls used more in the end may be owed
-            return False
-        level = min(quota, level + back + refill)
-    return True
+    lacking = np.cumsum(taken - returned - quota / 60.0 * width)
+    lacking -= np.minimum(0.0, np.minimum.accumulate(lacking))  # it is never more than full
+    before = np.concatenate(([0.0], lacking[:-1]))
+    # What calls used more in the end may be owed.
+    return not np.any((before + taken > quota) & (taken > 0.0))
 
 
 def model_figures(outcomes: Sequence[Outcome]) -> ModelFigures | None:

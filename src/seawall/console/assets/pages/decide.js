@@ -6,18 +6,21 @@ import { time } from "../format.js";
 import { link } from "../links.js";
 
 const REFRESH = 3000;
+const PAGE = 100;
+const MOST_REQUESTS = 20; // for one list: a page may be empty of what this person may see
 
 export default function Decide() {
   const [found, setFound] = useState(null);
   const [problem, setProblem] = useState("");
   const [asked, setAsked] = useState(0);
+  const [pages, setPages] = useState({ approvals: 1, effects: 1, handovers: 1 });
   useEffect(() => {
     let current = true;
     let timer = 0;
     const load = async () => {
       try {
         const [approvals, effects, handovers] = await Promise.all([
-          everything("approvals"), everything("effects"), everything("handovers"),
+          read("approvals", pages), read("effects", pages), read("handovers", pages),
         ]);
         if (!current) return;
         setFound({ approvals, effects, handovers });
@@ -29,31 +32,43 @@ export default function Decide() {
     };
     load();
     return () => { current = false; clearTimeout(timer); };
-  }, [asked]);
+  }, [asked, pages]);
+  const more = (name) => () => setPages((before) => ({ ...before, [name]: before[name] + 1 }));
   const again = () => setTimeout(() => setAsked((count) => count + 1), 1500);
   if (!found) return html`<h1>Decide</h1>${problem ? html`<p class="notice bad" role="alert">${problem}</p>` : html`<p class="loading">Loading ...</p>`}`;
   const { approvals, effects, handovers } = found;
-  const counts = `Calls that wait: ${approvals.length}. Effects to reconcile: ${effects.length}. Conversations: ${handovers.length}.`;
+  const size = (list) => `${list.items.length}${list.more ? " or more" : ""}`;
+  const counts = `Calls that wait: ${size(approvals)}. Effects to reconcile: ${size(effects)}. Conversations: ${size(handovers)}.`;
   return html`
     <h1>Decide</h1>
     <p role="status" class="soft">${counts}</p>
     ${problem && html`<p class="notice bad" role="alert">${problem}</p>`}
     ${!may("approve") && html`<p class="notice">Without the permission to approve, you see and decide about your own calls only.</p>`}
-    <${Section} title="Calls that wait" items=${approvals} name=${(each) => `${each.turn} ${each.call} ${each.question?.number ?? ""}`} none="No call waits for a decision.">
+    <${Section} title="Calls that wait" list=${approvals} more=${more("approvals")} name=${(each) => `${each.turn} ${each.call} ${each.question?.number ?? ""}`} none="No call waits for a decision.">
       ${(wait) => html`<${Card} wait=${wait}><${Arguments} text=${wait.arguments} /><${Decision} wait=${wait} decided=${again} /><//>`}<//>
-    <${Section} title="Effects to reconcile" items=${effects} name=${(each) => each.effect} none="No effect has an unknown outcome.">
+    <${Section} title="Effects to reconcile" list=${effects} more=${more("effects")} name=${(each) => each.effect} none="No effect has an unknown outcome.">
       ${(effect) => html`<${Card} wait=${effect}><${Arguments} text=${effect.arguments} /><${Resolution} effect=${effect} done=${again} /><//>`}<//>
-    <${Section} title="Conversations handed over" items=${handovers} name=${(each) => each.turn} none="No conversation waits for a person.">
+    <${Section} title="Conversations handed over" list=${handovers} more=${more("handovers")} name=${(each) => each.turn} none="No conversation waits for a person.">
       ${(wait) => html`<${Card} wait=${wait} live><${Arguments} text=${wait.arguments} /><${Answer} wait=${wait} done=${again} /><//>`}<//>`;
 }
 
-async function everything(name) {
-  const page = await get(`/v1/${name}`, { limit: 100 });
-  return page[name];
+// The first pages of a list, and whether there are more.
+async function read(name, pages) {
+  const items = [];
+  let cursor = null;
+  for (let filled = 0, asked = 0; filled < pages[name] && asked < MOST_REQUESTS; asked += 1) {
+    const page = await get(`/v1/${name}`, { limit: PAGE, cursor });
+    items.push(...page[name]);
+    cursor = page.cursor;
+    if (!cursor) break;
+    if (page[name].length) filled += 1;
+  }
+  return { items, more: Boolean(cursor) };
 }
 
 // A list whose cards keep their state; what has gone stays until the next visit, marked as such.
-function Section({ title, items, name, none, children }) {
+function Section({ title, list, more, name, none, children }) {
+  const { items } = list;
   const [shown, setShown] = useState([]);
   const present = new Set(items.map(name));
   useEffect(() => {
@@ -63,11 +78,12 @@ function Section({ title, items, name, none, children }) {
       return [...known.values()];
     });
   }, [items]);
-  return html`<section class="waiting"><h2>${title} ${items.length > 0 && html`<span class="tag">${items.length}</span>`}</h2>
+  return html`<section class="waiting"><h2>${title} ${items.length > 0 && html`<span class="tag">${items.length}${list.more ? "+" : ""}</span>`}</h2>
     ${shown.length === 0 && html`<p class="soft">${none}</p>`}
     <div class="cards">${shown.map((each) => html`<div key=${name(each)} class=${present.has(name(each)) ? "" : "gone"}>
       ${children(each)}
       ${!present.has(name(each)) && html`<p class="soft">It does not wait any more.</p>`}</div>`)}</div>
+    ${list.more && html`<p class="soft">These are the first ${items.length}. <button onClick=${more} aria-label=${`More: ${title}`}>More</button></p>`}
   </section>`;
 }
 

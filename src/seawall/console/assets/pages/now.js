@@ -57,6 +57,14 @@ export default function Now() {
   }, []);
 
   const line = timeline.current;
+  useEffect(() => {
+    if (!line.newest) return undefined;
+    const drawn = requestAnimationFrame(() => { // by which a measurement knows when it is seen
+      performance.clearMarks("seawall-drawn");
+      performance.mark("seawall-drawn", { detail: line.newest });
+    });
+    return () => cancelAnimationFrame(drawn);
+  }, [line.newest]);
   if (!line.newest) {
     return html`<h1>Now</h1><p class=${state === "connecting" || state === "live" ? "loading" : "notice bad"}>${state === "live" ? "Waiting for the first second ..." : state}</p>`;
   }

@@ -4,15 +4,20 @@ import { get } from "../api.js";
 import { count, time } from "../format.js";
 import { link } from "../links.js";
 
-const address = (name) => new URL(`../../reports/${encodeURIComponent(name)}`, import.meta.url);
+// As text: Preact sets an attribute anew, and a frame then loads again, when its value is another object.
+const address = (name) => String(new URL(`../../reports/${encodeURIComponent(name)}`, import.meta.url));
+
+export function ReportFrame({ name }) {
+  return html`<p><a href="#/reports">All reports</a> <a href=${address(name)} target="_blank" rel="noopener">on a page of its own</a></p>
+    <iframe class="report" title=${name} src=${address(name)} sandbox="allow-scripts"></iframe>`;
+}
 
 export default function Reports({ path }) {
   const [found, setFound] = useState(null);
   const [fault, setFault] = useState("");
   useEffect(() => { get("reports").then(setFound, (error) => setFault(error.message)); }, []);
   if (path[0]) {
-    return html`<h1>Report</h1><p><a href="#/reports">All reports</a> <a href=${address(path[0])} target="_blank" rel="noopener">on a page of its own</a></p>
-      <iframe class="report" title=${path[0]} src=${address(path[0])} sandbox="allow-scripts"></iframe>`;
+    return html`<h1>Report</h1><${ReportFrame} name=${path[0]} />`;
   }
   return html`
     <h1>Reports</h1>

@@ -49,11 +49,12 @@ function List({ query }) {
       ${FIELDS.map(([name, title]) => html`<label>${title}<input name=${name} defaultValue=${query[name] || ""} maxlength="256" size="14" /></label>`)}
       <label>Outcome<select name="outcome">${OUTCOMES.map((each) => html`<option value=${each} defaultSelected=${each === (query.outcome || "")}>${each || "any"}</option>`)}</select></label>
       <label>Time<select name="minutes">${[["", "any"], ["1", "last minute"], ["10", "last 10 minutes"], ["60", "last hour"]].map(([value, text]) => html`<option value=${value} defaultSelected=${value === (query.minutes || "")}>${text}</option>`)}</select></label>
+      <label>Course<select name="course">${[["", "any"], ["recorded", "recorded"]].map(([value, text]) => html`<option value=${value} defaultSelected=${value === (query.course || "")}>${text}</option>`)}</select></label>
       <button class="primary">Find</button>
     </form>
     ${fault && html`<p class="notice bad" role="alert">${fault}</p>`}
     ${found && html`
-      <p class="soft" role="status">${count(found.turns.length)} shown; the workers keep ${count(found.kept)}, newest first.</p>
+      <p class="soft" role="status">${count(found.turns.length)} shown; the workers keep ${count(found.kept)}, newest first.${sampled(found.turns)}</p>
       ${found.turns.length === 0 ? html`<p class="notice">No turn matches. Older ones are in their <a href="#/sessions">sessions</a>.</p>` : html`
       <div class="scroll panel" tabindex="0" role="region" aria-label="Turns"><table class="rows">
         <thead><tr><th>Began</th><th>Outcome</th><th>Agent</th><th>Whose</th><th class="number">First text</th><th class="number">Whole turn</th><th class="number">Tokens</th><th class="number">Cost</th><th class="number">Tools</th><th>Turn</th></tr></thead>
@@ -62,8 +63,13 @@ function List({ query }) {
           <td>${row.subject ? `${row.subject} of ${row.tenant}` : ""}</td>
           <td class="number">${duration(row.first_text)}</td><td class="number">${duration(row.milliseconds)}</td>
           <td class="number">${count(row.tokens)}</td><td class="number">${money(row.cost, row.currency)}</td><td class="number">${count(row.tool_calls)}</td>
-          <td><span class="mono" title=${row.turn}>${"..." + row.turn.slice(-10)}</span>${row.course ? "" : html` <span class="soft" title="Only its report is kept">report</span>`}</td></tr>`)}
+          <td><span class="mono" title=${row.turn}>${"..." + row.turn.slice(-10)}</span>${row.course && html` <span class="tag good" title="Its course was recorded">course</span>`}</td></tr>`)}
         </tbody></table></div>`}`}`;
+}
+
+function sampled(turns) {
+  const without = turns.filter((each) => !each.course).length;
+  return without ? ` ${count(without)} have a report only: in a crowd, courses are recorded of a sample; choose Course to see those.` : "";
 }
 
 function Turn({ id }) {
@@ -101,6 +107,7 @@ function Turn({ id }) {
       <div><dt>Tokens</dt><dd>${count(turn.prompt_tokens)} read, ${count(turn.completion_tokens)} written</dd></div>
       <div><dt>Cost</dt><dd>${money(row.cost, row.currency)}</dd></div>
     </dl>
+    ${!row.course && html`<p class="notice">The course of this turn was not recorded, or is not kept any more: of a crowd it is a sample, up to 20 turns a second in each worker. Turns that are sent from <a href="#/talk">Talk</a>, or with the header <code>Seawall-Record: 1</code> by who may look here, are always recorded, and the last 100 of them kept.</p>`}
     <${Waterfall} turn=${turn} />
     ${turn.effects.length > 0 && html`<section class="panel spaced"><h2>Effects</h2><table>
       <thead><tr><th>Tool</th><th>Status</th><th>Decision</th></tr></thead>

@@ -1,0 +1,153 @@
+"""Pacing of streams: under load each is read less often, and then in larger pieces."""
+
+import asyncio
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+__all__ = ["PacedStream", "ReadPacer"]
+
+_TARGET = 0.9  # share of the time in which the event loop has work
+_GAIN = 0.5  # of the maximum delay, per window and by which the share exceeds the target
+_WINDOW_SECONDS = 0.05
+_TICK_SECONDS = 0.01
+_IDLE_WINDOWS = 20
+
+
+class PacedStream(Protocol):
+    """What can pause its reading.
+
+    Attributes:
+        passed_at: When its last piece was passed on under load; set by the pacer.
+    """
+
+    passed_at: float
+
+    def read_on(self) -> None:
+        """Read again."""
+
+
+class ReadPacer:
+    """Delays the reading of streams while the event loop is busy.
+
+    What a peer sends during a delay accumulates in the kernel and is read in one piece, which costs
+    little more than a single token. The delay grows while the loop has work for more than nine
+    tenths of the time and shrinks while it has less, so that text waits only for a loop that has
+    no time for it. A stream whose pieces come further apart than the delay is not delayed, since
+    nothing would accumulate.
+
+    Attributes:
+        delay: The current delay in seconds.
+    """
+
+    def __init__(self, max_delay: float, *, work: Callable[[], float] | None = None) -> None:
+        """Create a pacer.
+
+        Args:
+            max_delay: Seconds that a stream may be left unread; more than 0.
+            work: Seconds for which the event loop had work, until now; by its thread if not given.
+        """
+        self._max_delay = max_delay
+        self._given_work = work
+        self._thread: _ThreadWork | None = None
+        self._resting: deque[tuple[float, PacedStream]] = deque()
+        self._used = False
+        self._unused = 0
+        self._ticking = False
+        self._now = 0.0  # of the last tick: a piece costs no look at the clock
+        self._measured_at = 0.0
+        self._worked = 0.0
+        self.delay = 0.0
+
+    def rest(self, stream: PacedStream) -> bool:
+        """Whether a stream is to pause its reading; to be asked when a piece was passed on.
+
+        Args:
+            stream: Reads on when its time is over.
+        """
+        self._used = True
+        if not self.delay:
+            if not self._ticking:
+                self._start()
+            return False
+        last, stream.passed_at = stream.passed_at, self._now
+        if self._now - last > 2 * self.delay:  # it may have rested once in between
+            return False
+        self._resting.append((self._now, stream))
+        return True
+
+    def close(self) -> None:
+        """Release what it measures with."""
+        if self._thread is not None:
+            self._thread.close()
+
+    def _start(self) -> None:
+        self._ticking = True
+        self._unused = 0
+        self._now = self._measured_at = time.monotonic()
+        self._worked = self._work()
+        asyncio.get_running_loop().call_later(_WINDOW_SECONDS, self._tick)
+
+    def _work(self) -> float:
+        if self._given_work is not None:
+            return self._given_work()
+        if self._thread is None:
+            self._thread = _ThreadWork()
+        return self._thread.seconds()
+
+    def _tick(self) -> None:
+        """Resume what has rested, and adapt the delay to the work of the last window."""
+        now = self._now = time.monotonic()
+        if now - self._measured_at >= _WINDOW_SECONDS:
+            self._adapt(now)
+        due, resting = now - self.delay, self._resting
+        while resting and resting[0][0] <= due:
+            resting.popleft()[1].read_on()
+        if resting or self.delay or self._unused < _IDLE_WINDOWS:
+            tick = _TICK_SECONDS if self.delay else _WINDOW_SECONDS
+            asyncio.get_running_loop().call_later(tick, self._tick)
+        else:
+            self._ticking = False
+
+    def _adapt(self, now: float) -> None:
+        worked = self._work()
+        share = (worked - self._worked) / (now - self._measured_at)
+        self._measured_at, self._worked = now, worked
+        change = (share - _TARGET) * _GAIN * self._max_delay
+        self.delay = min(self._max_delay, max(0.0, self.delay + change))
+        self._unused = 0 if self._used else self._unused + 1
+        self._used = False
+
+
+class _ThreadWork:
+    """Work of this thread: running, or ready to run while others have the processor.
+
+    The scheduler counts both (docs.kernel.org/scheduler/sched-stats.html). Where it does not, or
+    on other systems, it is the time in which the thread ran.
+    """
+
+    def __init__(self) -> None:
+        self._file = -1
+        try:
+            path = f"/proc/self/task/{threading.get_native_id()}/schedstat"
+            self._file = os.open(path, os.O_RDONLY)
+            self._read()
+        except (OSError, ValueError):
+            self.close()
+
+    def seconds(self) -> float:
+        """Until now."""
+        return time.thread_time() if self._file < 0 else self._read()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _read(self) -> float:
+        ran, waited, _ = os.pread(self._file, 64, 0).split()
+        return (int(ran) + int(waited)) / 1e9

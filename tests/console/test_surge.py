@@ -1,0 +1,309 @@
+"""A surge from the page: for all workers one at a time, bounded, and by who may only."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from playwright.sync_api import Browser, expect
+
+from seawall.config import parse_settings
+from seawall.errors import ConfigError
+from seawall.lab.processes import descendants
+from seawall.lab.surge import from_console
+from tests.console.conftest import Console, keys, serving
+from tests.console.test_access import REST
+from tests.hosts.test_interruptions import eventually
+from tests.parts import browser as chromium
+
+OPERATES = {"credential": "sw_operates"}
+
+
+@contextmanager
+def opened(folder: Path, **settings: str) -> Iterator[Console]:
+    tokens = folder / "tokens"
+    tokens.write_text("sw_customer\nsw_customer\n")
+    defaults = {
+        "SERVER__WORKERS": "2",
+        "IDENTITY__API_KEYS": keys(),
+        "CONSOLE__ENABLED": "true",
+        "CONSOLE__LOOK": "['watch']",
+        "CONSOLE__OPERATE": "['operator']",
+        "CONSOLE__REPORTS": str(folder / "reports"),
+        "CONSOLE__SURGE__PEOPLE": "200",
+        "CONSOLE__SURGE__TOKEN_FILE": str(tokens),
+    }
+    with serving(folder, **(defaults | settings)) as server:
+        yield Console(server, folder)
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Console]:
+    with opened(tmp_path_factory.mktemp("surge")) as console:
+        yield console
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium.started() as browser:
+        yield browser
+
+
+def start(console: Console, people: int, seconds: float = 0.0) -> httpx2.Response:
+    with console.client("sw_operates") as client:
+        return client.post("/console/api/surge", json={"people": people, "seconds": seconds})
+
+
+def stop(console: Console, surge: str) -> int:
+    with console.client("sw_operates") as client:
+        return client.post(f"/console/api/surge/{surge}/stop").status_code
+
+
+def shown(console: Console) -> dict[str, Any]:
+    """The surge as a worker shows it, whichever the connection reaches."""
+    with console.client("sw_looks") as client:
+        found: dict[str, Any] = client.get("/console/api/surge").json()["surge"]
+    return found
+
+
+def ended(console: Console) -> dict[str, Any]:
+    eventually(lambda: shown(console)["state"] in ("ended", "broken"), seconds=60)
+    return shown(console)
+
+
+def test_it_is_watched_and_its_report_is_there(crowded: Console) -> None:
+    started = start(crowded, 40)
+    assert started.status_code == 200, started.text
+    surge = ended(crowded)
+    assert surge["id"] == started.json()["surge"]["id"]
+    assert surge["by"] == "olga of ops"
+    assert surge["figures"]["headline"].startswith("40 of 40 turns completed, 0 refused, 0 failed")
+    assert "40 of 40 found durable" in surge["figures"]["headline"]
+    assert surge["figures"]["good"] is True
+    assert (surge["progress"]["sent"], surge["progress"]["completed"]) == (40, 40)
+    assert 0 < surge["figures"]["p50"] <= surge["figures"]["p95"] <= surge["figures"]["p99"]
+    with crowded.client("sw_looks") as client:
+        listed = client.get("/console/api/reports").json()["reports"]
+        assert surge["report"] in {each["name"] for each in listed}
+        assert "40 of 40 turns completed" in client.get(f"/console/reports/{surge['report']}").text
+    assert f"olga of ops starts surge {surge['id']} of 40" in (crowded.folder / "log").read_text()
+
+
+def test_all_workers_show_the_one_that_runs_refuse_another_and_stop_it(crowded: Console) -> None:
+    surge = start(crowded, 200, 200.0).json()["surge"]["id"]
+    try:
+        for _ in range(8):  # on connections that the kernel spreads
+            assert shown(crowded)["id"] == surge
+            assert start(crowded, 1).status_code == 503
+        eventually(lambda: (shown(crowded)["progress"] or {}).get("completed", 0) > 0, seconds=30)
+        assert stop(crowded, "20200101-000000-00000000") == 404
+        assert shown(crowded)["state"] == "running"
+    finally:
+        assert stop(crowded, surge) == 200
+    found = ended(crowded)
+    assert found["state"] == "ended"
+    assert "interrupted" in found["figures"]["headline"]
+    assert found["figures"]["good"] is False
+    assert stop(crowded, surge) == 404
+    again = start(crowded, 1)
+    assert again.status_code == 200
+    assert ended(crowded)["id"] == again.json()["surge"]["id"]
+
+
+@pytest.mark.parametrize("key", ["sw_looks", "sw_customer", ""])
+def test_it_is_neither_started_nor_stopped_without_the_role(crowded: Console, key: str) -> None:
+    with crowded.client(key) as client:
+        for path in ("surge", "surge/20200101-000000-00000000/stop"):
+            answered = client.post(f"/console/api/{path}", json={"people": 1})
+            assert answered.status_code == (403 if key else 401)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x-console-token": ""},
+        {"x-console-token": "x" * 24},
+        {"origin": "https://evil.example"},
+        {"sec-fetch-site": "cross-site"},
+    ],
+    ids=str,
+)
+def test_no_other_page_starts_one(crowded: Console, change: dict[str, str]) -> None:
+    with httpx2.Client(base_url=f"{crowded.url}/console/api", timeout=20) as client:
+        assert client.post("/login", json=OPERATES).status_code == 204
+        good = {"x-console-token": client.get("/me").json()["token"]}
+        answered = client.post("/surge", json={"people": 1}, headers=good | change)
+        assert answered.status_code == 403
+        assert client.post("/surge", json={"people": 0}, headers=good).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ('{"people": 1000000000}', "people"),
+        ('{"people": 201}', "people"),
+        ('{"people": 0}', "people"),
+        ('{"people": -1}', "people"),
+        ('{"people": "1"}', "people"),
+        ('{"people": 1e999}', None),
+        ('{"people": 1, "seconds": 1e9}', "seconds"),
+        ('{"people": 1, "seconds": -1}', "seconds"),
+        ('{"people": 1, "url": "http://elsewhere.example"}', "url"),
+        ('{"people": 1, "report": "/etc/passwd"}', "report"),
+        ("{}", "people"),
+        ("[" * 900, None),
+    ],
+)
+def test_orders_outside_the_limits_are_refused(
+    crowded: Console, body: str, field: str | None
+) -> None:
+    before = shown(crowded)
+    with crowded.client("sw_operates") as client:
+        answered = client.post("/console/api/surge", content=body)
+    assert answered.status_code in (400, 422)
+    if field is not None:
+        assert field in answered.text
+    assert shown(crowded) == before
+
+
+def test_where_it_is_not_configured_there_is_none(tmp_path: Path) -> None:
+    settings = {"SERVER__WORKERS": "1", "IDENTITY__ANONYMOUS": "true"}
+    with serving(tmp_path, **settings) as server, Console(server, tmp_path).client() as client:
+        me = client.get("/console/api/me").json()
+        assert me["surge"] is False
+        assert client.get("/console/api/surge").json()["most"] == 0
+        token = {"x-console-token": me["token"]}
+        answered = client.post("/console/api/surge", json={"people": 1}, headers=token)
+        assert answered.status_code == 404
+
+
+@pytest.mark.parametrize("signalled", ["kill", "terminate"])
+def test_the_driver_ends_with_the_server(tmp_path: Path, signalled: str) -> None:
+    with opened(tmp_path, SERVER__WORKERS="1") as console, console.client("sw_operates") as client:
+        before = set(descendants(console.process.pid))
+        client.post("/console/api/surge", json={"people": 200, "seconds": 200})
+        eventually(lambda: (shown(console)["progress"] or {}).get("sent", 0) > 0, seconds=30)
+        (driver,) = set(descendants(console.process.pid)) - before
+        getattr(console.process, signalled)()
+        console.process.wait(20)
+        eventually(lambda: not is_alive(driver), seconds=30)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("[console.surge]", "console.surge: needs console.reports"),
+        ("reports = 'r'\n[console.surge]", "console.surge.token_file: must name the tokens"),
+        ("[console.surge]\npeople = 0", "console.surge.people"),
+        ("[console.surge]\npeople = 1000000000", "console.surge.people"),
+        ("[console.surge]\nurl = 'http://a.example'", "console.surge.url"),
+    ],
+)
+def test_faults_of_the_section_name_their_key(table: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse_settings(f"[console]\n{table}\n{REST}")
+
+
+def test_the_newest_reports_are_kept_and_others_are_left_alone(tmp_path: Path) -> None:
+    for number in range(105):
+        (tmp_path / f"console-surge-2026-{number:03}.html").write_text("old")
+    for other in ("console-surge-9.txt", "plan.html", "surge-1.html"):
+        (tmp_path / other).write_text("another")
+    from_console._write_report(tmp_path / "console-surge-2026-999.html", "new")
+    made = sorted(each.name for each in tmp_path.glob("console-surge-*.html"))
+    assert len(made) == 100
+    assert made[-1] == "console-surge-2026-999.html"
+    assert made[0] == "console-surge-2026-006.html"
+    assert len(list(tmp_path.iterdir())) == 103
+
+
+@pytest.mark.parametrize("look", [("desktop", False), ("phone", True)])
+def test_from_the_page_by_keyboard(
+    browser: Browser, crowded: Console, look: tuple[str, bool]
+) -> None:
+    size, dark = look
+    width = chromium.PHONE if size == "phone" else chromium.DESKTOP
+    with chromium.new_context(browser, width, dark=dark) as context:
+        login = f"{crowded.url}/console/api/login"
+        assert context.request.post(login, data=OPERATES).ok
+        page = context.new_page()
+        faults: list[str] = []
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(f"{crowded.url}/console/#/surge")
+        people = page.get_by_label("People, at most 200")
+        people.fill("201")
+        people.press("Enter")
+        assert page.evaluate("document.querySelector('input:invalid').name") == "people"
+        people.fill("120")
+        page.keyboard.press("Tab")
+        page.keyboard.type("60")
+        assert chromium.serious(page) == []
+        page.keyboard.press("Enter")
+        first = page.locator(".figure", has_text="First text p99").locator("dd")
+        stop_button = page.get_by_role("button", name="Stop")
+        expect(stop_button).to_be_visible()
+        expect(first).not_to_have_text("-")
+        assert chromium.serious(page) == []
+        stop_button.focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("status").last).to_contain_text("interrupted with")
+        frame = page.frame_locator("iframe.report")
+        expect(frame.locator("h1")).to_contain_text("Surge at http://127.0.0.1")
+        shown_once = frame.locator("h1").element_handle()
+        for _ in range(2):  # what is asked for meanwhile does not load the report again
+            page.wait_for_event("response", lambda each: each.url.endswith("/api/surge"))
+        assert shown_once.evaluate("(each) => each.isConnected")
+        assert chromium.serious(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= width[0]
+        assert faults == []
+
+
+def test_nothing_of_it_is_offered_without_the_role(browser: Browser, crowded: Console) -> None:
+    with chromium.new_context(browser) as context:
+        login = f"{crowded.url}/console/api/login"
+        assert context.request.post(login, data={"credential": "sw_looks"}).ok
+        page = context.new_page()
+        page.goto(f"{crowded.url}/console/#/surge")
+        expect(page.get_by_text("needs the permission to operate")).to_be_visible()
+        expect(page.get_by_role("button", name="Start")).to_have_count(0)
+
+
+def test_ones_own_turn_has_its_course_beside_a_crowd(browser: Browser, crowded: Console) -> None:
+    for _ in range(2):
+        assert start(crowded, 200).status_code == 200
+        ended(crowded)  # of which not all have a course
+    surge = start(crowded, 200, 100.0).json()["surge"]["id"]
+    with chromium.new_context(browser) as context:
+        login = f"{crowded.url}/console/api/login"
+        assert context.request.post(login, data=OPERATES).ok
+        page = context.new_page()
+        page.goto(f"{crowded.url}/console/#/turns?outcome=succeeded")
+        expect(page.get_by_role("status")).to_contain_text("courses are recorded of a sample")
+        without = page.locator("tbody tr").filter(has_not=page.get_by_text("course", exact=True))
+        without.first.get_by_role("link").click()
+        expect(page.get_by_text("are always recorded")).to_be_visible()
+        assert chromium.serious(page) == []
+        page.go_back()
+        page.get_by_label("Course").select_option("recorded")
+        page.get_by_role("button", name="Find").click()
+        expect(page.get_by_role("status")).not_to_contain_text("report only")
+        expect(page.locator("tbody tr").first).to_contain_text("course")
+        page.get_by_role("link", name="Talk").first.click()
+        page.get_by_label("Message").fill("And mine?")
+        page.get_by_label("Message").press("Enter")
+        page.get_by_role("link", name="course of this turn").click()
+        bars = page.locator("table.waterfall tbody tr")
+        expect(bars.filter(has_text="model default")).to_have_count(2)
+        expect(page.get_by_text("are always recorded")).to_have_count(0)
+    assert stop(crowded, surge) == 200
+    ended(crowded)
