@@ -25,6 +25,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -359,6 +360,18 @@ def _run_program(text: str) -> NoReturn:
     raise SystemExit
 
 
+def _end(status: int) -> NoReturn:
+    """End as an interpreter does, but free no memory: object by object, that takes long."""
+    threading._shutdown()  # type: ignore[attr-defined] # waits for threads
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        raise SystemExit(status) from None  # the interpreter reports it
+    os._exit(status)
+
+
 def _import_all() -> None:
     for top in pkgutil.iter_modules([str(_ROOT / "src/seawall")], "seawall."):
         if top.name.removeprefix("seawall.") not in _LEFT_OUT:
@@ -382,7 +395,13 @@ def _run(descriptor: int, *, planner: bool) -> NoReturn:
         _run_program(arguments[1])
     from seawall.cli.main import main  # noqa: PLC0415 - imported above
 
-    raise SystemExit(main(arguments))
+    try:
+        status = main(arguments)
+    except SystemExit as end:
+        if not isinstance(end.code, int):
+            raise
+        status = end.code
+    _end(status)
 
 
 if __name__ == "__main__":

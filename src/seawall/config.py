@@ -86,10 +86,8 @@ _LONGEST_SECONDS = 86_400.0
 _MOST = 1 << 40
 
 
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z")
-_ORIGIN = re.compile(
-    r"[a-z][a-z0-9+.-]*://[a-z0-9_.-]+(?::\d{1,5})?\Z|[a-z]+://\[[0-9a-f:]+\](?::\d{1,5})?\Z"
-)
+_HEADER_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z"
+_ORIGIN = r"[a-z][a-z0-9+.-]*://[a-z0-9_.-]+(?::\d{1,5})?\Z|[a-z]+://\[[0-9a-f:]+\](?::\d{1,5})?\Z"
 
 
 class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,7 +153,7 @@ class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if not self.origins:
             raise ValueError("origins: name at least one, or leave out [server.cors]")
         for origin in self.origins:
-            if origin != "*" and not _ORIGIN.match(origin):
+            if origin != "*" and not re.match(_ORIGIN, origin):
                 raise ValueError(
                     f"origins: {origin!r} is not an origin as browsers send it: scheme, host in "
                     "lower case and a port where it is not the usual one, without a path"
@@ -163,7 +161,7 @@ class CorsSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         if self.credentials and "*" in self.origins:
             raise ValueError('credentials: cannot be true with the origin "*": list the origins')
         for name in (*self.methods, *self.headers, *self.expose):
-            if not _TOKEN.match(name):
+            if not re.match(_HEADER_NAME, name):
                 raise ValueError(f"{name!r} is not the name of a header or method")
 
 
@@ -416,7 +414,7 @@ def _read(text: str, name: str, environment: Mapping[str, str]) -> "tuple[dict[s
     """The document, overridden by the environment."""
     try:
         document = tomllib.loads(text)
-        source = _Source(name, text, tomllib.loads(text))
+        source = _Source(name, text, _copied(document))
     except RecursionError:
         raise ConfigError(f"{name}: is not TOML: nested too deeply") from None
     except ValueError as error:  # a number of thousands of digits is one, too
@@ -431,6 +429,17 @@ def _read(text: str, name: str, environment: Mapping[str, str]) -> "tuple[dict[s
     for path in _not_finite(document):
         raise source.error(path, "must be a finite number")
     return document, source
+
+
+def _copied(document: dict[str, Any]) -> dict[str, Any]:
+    """A copy of the tables, including those in arrays; parsing again takes twenty times as long."""
+
+    def copy(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: copy(each) for key, each in value.items()}
+        return [copy(each) for each in value] if isinstance(value, list) else value
+
+    return {key: copy(each) for key, each in document.items()}
 
 
 def _sections(document: dict[str, Any], source: "_Source") -> dict[str, Any]:

@@ -24,6 +24,7 @@ from seawall.storage.sqlite.store import SqliteStore
 from seawall.turn import AssistantMessage, SessionKey, TurnRecord, Usage, UserMessage
 from tests.attack.history import Observation, Operation, violations
 from tests.fork_server import forking
+from tests.properties import number_of_examples
 from tests.storage.stores import NAMES, make_store, new_location
 
 SESSIONS = ("s0", "s1", "s2")
@@ -244,6 +245,7 @@ def _write(store: Store, history: Path, writer: Writer) -> None:
     asyncio.run(run())
 
 
+@pytest.mark.hypothesis
 @pytest.mark.parametrize("leased", [True, False], ids=["leased", "optimistic"])
 @pytest.mark.parametrize("kind", NAMES)
 def test_processes_attack_few_sessions(
@@ -251,7 +253,8 @@ def test_processes_attack_few_sessions(
 ) -> None:
     """One process is killed in the middle and replaced by another."""
     endpoint = request.getfixturevalue("dynamodb") if kind == "dynamodb" else ""
-    count = 15 if kind == "dynamodb" else 100 if leased else 200
+    short, long = (8, 15) if kind == "dynamodb" else (40, 100) if leased else (80, 200)
+    count = number_of_examples(short, long)
     store, history = Store(kind, new_location(kind), endpoint), tmp_path / "history"
     context = forking()
 

@@ -118,7 +118,6 @@ def test_concurrent_equal_questions_share_one_call(shop: Shop, scope: str) -> No
     assert f"seawall_cached_turns_total {float(len(askers))}" in metrics
 
 
-@pytest.mark.parametrize("seconds", [0.3])
 def _streamed(answer: httpx2.Response) -> str:
     """The text of a stream; its events have their positions in order."""
     assert answer.status_code == 200
@@ -128,6 +127,7 @@ def _streamed(answer: httpx2.Response) -> str:
     return "".join(str(each["text"]) for each in found)
 
 
+@pytest.mark.parametrize("seconds", [0.3])
 def test_all_of_a_streamed_answer_is_shared_and_kept(shop: Shop) -> None:
     """Also what passes from the model to the first client without a task."""
     asker = PEOPLE[0]
@@ -145,6 +145,7 @@ def test_all_of_a_streamed_answer_is_shared_and_kept(shop: Shop) -> None:
     assert shop.stats()["started"] == 2
 
 
+@pytest.mark.parametrize("seconds", [0.3])
 def test_no_answer_is_reused_outside_its_scope(shop: Shop, scope: str) -> None:
     asked = 0
     for subject in PEOPLE:

@@ -38,6 +38,7 @@ def test_turns_of_all_workers_are_found_whichever_worker_is_asked(console: Conso
     assert rows(console, tenant="other") == []
     assert one in {each["turn"] for each in rows(console, outcome="succeeded", subject="ada")}
     assert rows(console, since="99999999999") == []
+    assert all(each["course"] for each in rows(console, course="recorded"))
 
 
 def test_a_waterfall_has_stages_calls_and_no_contents(console: Console) -> None:

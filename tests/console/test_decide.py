@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx2
 import pytest
@@ -51,9 +50,7 @@ def card(page: Page, text: str) -> Locator:
     return page.get_by_role("article").filter(has_text=text)
 
 
-def test_a_call_is_approved_edited_or_rejected(
-    browser: Browser, server: ServerProcess, tmp_path: Path
-) -> None:
+def test_a_call_is_approved_edited_or_rejected(browser: Browser, server: ServerProcess) -> None:
     asked = {
         order: ask(server, "ann", [["grant", {"order": order}]], "ok")
         for order in ("d-1", "d-2", "d-3")
@@ -61,7 +58,6 @@ def test_a_call_is_approved_edited_or_rejected(
     with page_of(browser, server, "meg", "decide") as page:
         expect(page.get_by_role("status").first).to_contain_text("Calls that wait: 3.")
         assert serious(page) == []
-        page.screenshot(path=tmp_path / "decide.png", full_page=True)
         card(page, "d-1").get_by_role("button", name="Approve").click()
         expect(card(page, "d-1")).to_contain_text("Decided: approve.")
         rejected = card(page, "d-2")
@@ -122,7 +118,7 @@ def test_an_effect_is_reconciled(browser: Browser, server: ServerProcess) -> Non
 
 @pytest.mark.parametrize("look", [("desktop", True), ("phone", False)])
 def test_a_conversation_is_answered_and_handed_back(
-    browser: Browser, server: ServerProcess, look: tuple[str, bool], tmp_path: Path
+    browser: Browser, server: ServerProcess, look: tuple[str, bool]
 ) -> None:
     size, dark = look
     waiting = ask(server, "ann")
@@ -141,7 +137,6 @@ def test_a_conversation_is_answered_and_handed_back(
         assert page.evaluate("window.hacked") is None
         assert serious(page) == []
         assert page.evaluate("document.scrollingElement.scrollWidth") <= SIZES[size][0]
-        page.screenshot(path=tmp_path / f"conversation-{size}.png", full_page=True)
         conversation.get_by_label("Message").fill("Solved.")
         conversation.get_by_role("button", name="Hand back").click()
         expect(conversation).to_contain_text("The assistant continues.")

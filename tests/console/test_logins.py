@@ -148,9 +148,7 @@ def test_a_stream_ends_with_its_login(shared: Console) -> None:
 
 
 @pytest.mark.parametrize("look", [("desktop", False), ("phone", True)])
-def test_the_page_by_keyboard(
-    browser: Browser, shared: Console, look: tuple[str, bool], tmp_path: Path
-) -> None:
+def test_the_page_by_keyboard(browser: Browser, shared: Console, look: tuple[str, bool]) -> None:
     size, dark = look
     width = chromium.PHONE if size == "phone" else chromium.DESKTOP
     with (
@@ -166,7 +164,6 @@ def test_the_page_by_keyboard(
         expect(row).to_contain_text("Browser of sw_looks")
         assert chromium.serious(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width[0]
-        page.screenshot(path=tmp_path / "logins.png", full_page=True)
         row.get_by_role("button").focus()
         page.keyboard.press("Enter")
         expect(page.get_by_role("status")).to_contain_text("A login of leo has ended.")

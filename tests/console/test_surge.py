@@ -229,7 +229,7 @@ def test_the_newest_reports_are_kept_and_others_are_left_alone(tmp_path: Path) -
 
 @pytest.mark.parametrize("look", [("desktop", False), ("phone", True)])
 def test_from_the_page_by_keyboard(
-    browser: Browser, crowded: Console, look: tuple[str, bool], tmp_path: Path
+    browser: Browser, crowded: Console, look: tuple[str, bool]
 ) -> None:
     size, dark = look
     width = chromium.PHONE if size == "phone" else chromium.DESKTOP
@@ -254,15 +254,17 @@ def test_from_the_page_by_keyboard(
         expect(stop_button).to_be_visible()
         expect(first).not_to_have_text("-")
         assert chromium.serious(page) == []
-        page.screenshot(path=tmp_path / "running.png", full_page=True)
         stop_button.focus()
         page.keyboard.press("Enter")
         expect(page.get_by_role("status").last).to_contain_text("interrupted with")
         frame = page.frame_locator("iframe.report")
         expect(frame.locator("h1")).to_contain_text("Surge at http://127.0.0.1")
+        shown_once = frame.locator("h1").element_handle()
+        for _ in range(2):  # what is asked for meanwhile does not load the report again
+            page.wait_for_event("response", lambda each: each.url.endswith("/api/surge"))
+        assert shown_once.evaluate("(each) => each.isConnected")
         assert chromium.serious(page) == []
         assert page.evaluate("document.documentElement.scrollWidth") <= width[0]
-        page.screenshot(path=tmp_path / "ended.png", full_page=True)
         assert faults == []
 
 
@@ -287,9 +289,15 @@ def test_ones_own_turn_has_its_course_beside_a_crowd(browser: Browser, crowded: 
         page = context.new_page()
         page.goto(f"{crowded.url}/console/#/turns?outcome=succeeded")
         expect(page.get_by_role("status")).to_contain_text("courses are recorded of a sample")
-        page.locator("tbody tr", has_text="report only").first.get_by_role("link").click()
+        without = page.locator("tbody tr").filter(has_not=page.get_by_text("course", exact=True))
+        without.first.get_by_role("link").click()
         expect(page.get_by_text("are always recorded")).to_be_visible()
         assert chromium.serious(page) == []
+        page.go_back()
+        page.get_by_label("Course").select_option("recorded")
+        page.get_by_role("button", name="Find").click()
+        expect(page.get_by_role("status")).not_to_contain_text("report only")
+        expect(page.locator("tbody tr").first).to_contain_text("course")
         page.get_by_role("link", name="Talk").first.click()
         page.get_by_label("Message").fill("And mine?")
         page.get_by_label("Message").press("Enter")

@@ -42,7 +42,7 @@ def answers(page: Page) -> list[str]:
 
 
 def test_tools_and_approvals_are_shown_as_they_happen(
-    browser: Browser, server: ServerProcess, tmp_path: Path
+    browser: Browser, server: ServerProcess
 ) -> None:
     with page_of(browser, server, "meg", "talk") as page:
         steps = [
@@ -57,7 +57,6 @@ def test_tools_and_approvals_are_shown_as_they_happen(
         expect(card.locator("dt")).to_have_text(["amount", "card", "order"])
         expect(page.get_by_label("Message")).to_be_disabled()
         assert serious(page) == []
-        page.screenshot(path=tmp_path / "approval.png")
         card.get_by_role("button", name="Approve").click()
         expect(page.locator(".said.assistant .rich")).to_have_text("It is done.")
         expect(page.locator(".rich strong")).to_have_text("done")
@@ -90,7 +89,7 @@ def test_stop_and_retry(browser: Browser, server: ServerProcess) -> None:
 
 @pytest.mark.parametrize("look", [("desktop", True), ("phone", False)])
 def test_it_is_accessible_and_fits(
-    browser: Browser, server: ServerProcess, look: tuple[str, bool], tmp_path: Path
+    browser: Browser, server: ServerProcess, look: tuple[str, bool]
 ) -> None:
     size, dark = look
     with page_of(browser, server, "meg", "talk", SIZES[size], dark=dark) as page:
@@ -102,7 +101,6 @@ def test_it_is_accessible_and_fits(
         assert serious(page) == []
         assert page.evaluate("window.hacked") is None
         assert page.evaluate("document.scrollingElement.scrollWidth") <= SIZES[size][0]
-        page.screenshot(path=tmp_path / f"talk-{size}.png", full_page=True)
 
 
 def test_an_image_is_sent_with_a_message(

@@ -36,6 +36,8 @@ ADDRESS = "http://127.0.0.1:8080"
 MODEL_ADDRESS = "http://127.0.0.1:8099"
 _SERVING = ("seawall serve", "seawall sim-model", "seawall lab lambda")
 _PROGRAMS = ("python", "javascript")
+# A plug-in of ours that no page is about takes half of pytest's start.
+_PYTEST = {"PYTEST_ADDOPTS": "-p no:schemathesis"}
 _SECONDS = 200.0  # of a block; the lab measures, and the machine may be busy
 # Files that are no configuration, and what reads them.
 _READ_BY: dict[str, Callable[[Path], object]] = {
@@ -136,7 +138,7 @@ class Reader:
         commands = self._stack.enter_context(TemporaryDirectory())
         inherited = shell_command(Path(commands), planner=planner)
         path = os.pathsep.join([commands, str(Path(sys.executable).parent), os.environ["PATH"]])
-        self._environment = os.environ | {"PATH": path, "COLUMNS": "80"} | environment
+        self._environment = os.environ | _PYTEST | {"PATH": path, "COLUMNS": "80"} | environment
         self._planner = planner
         self._shell = Shell(folder, self._environment, inherited)
         self._stack.callback(self._shell.close)

@@ -6,6 +6,8 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx2
@@ -72,12 +74,13 @@ def logged(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator
         yield pair
 
 
-def raw(pair: Pair, request: bytes) -> bytes:
-    """All that comes back for these bytes."""
+def raw(pair: Pair, request: bytes, *, waits: bool = False) -> bytes:
+    """All that comes back for these bytes; unless it waits, the client sends its end at once."""
     host, port = pair.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         connection.sendall(request)
-        connection.shutdown(socket.SHUT_WR)
+        if not waits:
+            connection.shutdown(socket.SHUT_WR)
         received = b""
         while piece := connection.recv(65_536):
             received += piece
@@ -121,6 +124,7 @@ def test_every_answer_has_a_request_id(
         exposed = answer.headers["access-control-expose-headers"]
         assert {"seawall-session", "x-request-id", "retry-after"} <= set(exposed.split(", "))
         assert answer.headers["vary"] == "origin"
+        assert parsedate_to_datetime(answer.headers["date"]).tzinfo is UTC
         answers.append(answer.headers["x-request-id"])
         if answer.headers.get("content-type") == "application/problem+json" and method != "HEAD":
             assert answer.json()["request_id"] == answers[-1]
@@ -197,6 +201,28 @@ def test_the_access_log_names_the_tenant(logged: Logged) -> None:
     assert float(str(line["seconds"])) > 0.3
     httpx2.get(f"{logged.url}/v1/sessions", headers=KEY | {"x-request-id": "tenant-2"})
     assert logged.line(logger="seawall.access", request_id="tenant-2")["tenant"] == "acme"
+
+
+def test_the_access_log_counts_what_is_streamed(logged: Logged) -> None:
+    own = {"x-request-id": "streamed-1"}
+    asked = {"text": "hi", "stream": True}
+    answer = httpx2.post(f"{logged.url}/v1/turns", json=asked, headers=KEY | own)
+    assert answer.content.count(b"event: text.delta") > 1
+    line = logged.line(logger="seawall.access", request_id="streamed-1")
+    assert (line["status"], line["bytes"]) == (200, len(answer.content))
+
+
+def test_the_last_events_are_sent_with_the_end_of_the_stream(logged: Logged) -> None:
+    body = '{"text": "hi", "stream": true}'
+    head = (
+        f"POST /v1/turns HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-api-key: {API_KEY}\r\n"
+        f"content-length: {len(body)}\r\n\r\n{body}"
+    )
+    received = raw(logged, head.encode(), waits=True)
+    last = received.partition(b"event: usage")[2]
+    assert b"event: turn.completed" in last
+    assert last.endswith(b"\n\n\r\n0\r\n\r\n")
+    assert last.count(b"\r\n") == 3  # one chunk, and that which ends the body
 
 
 def test_the_trace_is_the_id_of_a_request_without_one(logged: Logged) -> None:

@@ -1,11 +1,39 @@
 """The demo: a conversation with an approval, then a crowd."""
 
-from seawall.lab.demo import Demo, run_demo
+import asyncio
+import re
+from typing import Any
+
+import httpx2
+
+from seawall.lab.demo import Demo, DemoResult, run_demo
 from tests.servers import ROOT
+
+
+async def surge_from_the_console(url: str) -> dict[str, Any]:
+    """A surge that is started from the page, once it has ended."""
+    async with httpx2.AsyncClient(base_url=f"{url}api", timeout=20) as client:
+        token = (await client.get("/me")).json()["token"]
+        asked = {"x-console-token": token}
+        started = await client.post("/surge", json={"people": 4}, headers=asked)
+        assert started.status_code == 200, started.text
+        async with asyncio.timeout(60):
+            while True:
+                found: dict[str, Any] = (await client.get("/surge")).json()["surge"]
+                if found["state"] in ("ended", "broken"):
+                    return found
+                await asyncio.sleep(0.1)
 
 
 async def test_the_conversation_pauses_for_an_approval_and_goes_on() -> None:
     shown: list[str] = []
+    surges: list[dict[str, Any]] = []
+
+    async def keep(_: DemoResult) -> None:
+        address = re.search(r"browser: (\S+)", "".join(shown))
+        assert address is not None
+        surges.append(await surge_from_the_console(address[1]))
+
     result = await run_demo(
         Demo(
             example=ROOT / "examples/store",
@@ -14,6 +42,7 @@ async def test_the_conversation_pauses_for_an_approval_and_goes_on() -> None:
             write_line=lambda line: shown.append(line + "\n"),
             write=shown.append,
             progress=lambda _: None,
+            keep=keep,
         )
     )
     text = "".join(shown)
@@ -35,3 +64,6 @@ async def test_the_conversation_pauses_for_an_approval_and_goes_on() -> None:
         position = text.index(each, position) + len(each)
     assert text.count("waits for approval") == 1
     assert (result.turns, result.completed, result.durable) == (3, 3, 3)
+    (surge,) = surges
+    assert surge["figures"]["good"] is True, surge
+    assert surge["figures"]["headline"].startswith("4 of 4 turns completed")

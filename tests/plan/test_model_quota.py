@@ -35,6 +35,7 @@ from seawall.plan.simulator.result import ModelCalls
 from tests.plan.closed_forms import erlang_b
 from tests.plan.models import PATIENT, agrees, measured, unlimited
 from tests.plan.test_conservation import clusters, lambdas, managed, workloads
+from tests.properties import examples
 
 ROOMY = Eks(pods=4, cores=8.0, concurrency=20_000, queue=0)
 
@@ -326,7 +327,7 @@ uses = st.builds(
 
 
 @given(workload=workloads, platform=st.one_of(lambdas, clusters, managed), model=uses)
-@settings(max_examples=150, deadline=None)
+@examples(75, 1_000)
 def test_every_call_ends_once(workload: Workload, platform: Platform, model: ModelUse) -> None:
     result = simulate(structs.replace(workload, model=model), platform, seed=7, keep=True)
     ended = result.served + result.refused + result.timed_out + result.failed

@@ -30,21 +30,25 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
+_SHIP = """
+import sys, seawall
+from seawall.cli.main import main
+print(seawall.__file__, flush=True)
+sys.exit(main(["ship", *sys.argv[1:]]))
+"""
+
+
 def ship(out: Path, *arguments: str, site: Path | None = None) -> dict[str, bytes]:
     """The files that are written, by an installed package or by the checkout."""
     path = str(site) if site is not None else str(ROOT / "src")
-    where = "import seawall; print(seawall.__file__)"
+    command = [sys.executable, "-c", _SHIP, *arguments, "--out", str(out), "--json"]
     environment = {**os.environ, "PYTHONPATH": path}
-    command = [sys.executable, "-m", "seawall", "ship", *arguments, "--out", str(out), "--json"]
-    found = subprocess.run(
-        [sys.executable, "-c", where],
-        cwd=out.parent, env=environment, check=True, capture_output=True, text=True,
-    )  # fmt: skip
-    assert found.stdout.startswith(path)
     done = subprocess.run(
         command, cwd=out.parent, env=environment, check=True, capture_output=True, text=True
     )
-    assert json.loads(done.stdout)["files"]
+    where, _, printed = done.stdout.partition("\n")
+    assert where.startswith(path)
+    assert json.loads(printed)["files"]
     return {
         path.relative_to(out).as_posix(): path.read_bytes()
         for path in out.rglob("*")

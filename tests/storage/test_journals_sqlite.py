@@ -166,6 +166,37 @@ async def test_journals_that_wait_are_one_transaction(tmp_path: Path) -> None:
         await store.close()
 
 
+async def test_commits_and_journals_that_wait_mixed_are_two_transactions(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "s.db", clock=Clock())
+    await store.open()
+    statements: list[str] = []
+    go_on = threading.Event()
+    keys = [SessionKey("acme", "ada", f"s{number}") for number in range(6)]
+    try:
+        await store.write(lambda db: db.set_trace_callback(statements.append))
+        busy = asyncio.create_task(store.write(lambda _: go_on.wait(10)))
+        await asyncio.sleep(0)
+        tasks = [
+            asyncio.create_task(
+                store.journal(journal(1, key=each)) if number % 2 else store.commit(commit(each, 0))
+            )
+            for number, each in enumerate(keys)
+        ]
+        # Behind the commit of its session, with which it must not change places.
+        next_turn = journal(1, turn="t2", key=keys[0], number=2)
+        tasks.append(asyncio.create_task(store.journal(next_turn)))
+        await asyncio.sleep(0)
+        statements.clear()
+        go_on.set()
+        await asyncio.gather(busy, *tasks)
+        await store.write(lambda db: db.set_trace_callback(None))
+        assert statements.count("COMMIT") == 3  # of what was waited for, and of both kinds
+        assert [len((await store.turns(each, limit=9)).turns) for each in keys] == [2, *[1] * 5]
+    finally:
+        go_on.set()
+        await store.close()
+
+
 async def test_a_journal_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
     store = SqliteStore(tmp_path / "s.db", clock=Clock())
     await store.open()

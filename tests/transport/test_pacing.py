@@ -30,11 +30,27 @@ class Work:
         self.share = share
 
 
+class Stream:
+    """A stream that rests when it is told to."""
+
+    def __init__(self) -> None:
+        self.passed_at = 0.0
+        self.resumed = 0
+
+    def read_on(self) -> None:
+        self.resumed += 1
+
+
+def rests(pacer: ReadPacer, stream: Stream) -> bool:
+    """Whether it rests after two pieces that come one after the other."""
+    return pacer.rest(stream) or pacer.rest(stream)
+
+
 async def until(condition: Callable[[], bool], pacer: ReadPacer) -> None:
     """Ask for each piece of a stream, until the condition is met."""
     async with asyncio.timeout(10):
         while not condition():
-            pacer.rest(lambda: None)
+            pacer.rest(Stream())
             await asyncio.sleep(0.005)
 
 
@@ -45,7 +61,7 @@ async def test_nothing_rests_while_the_loop_has_time() -> None:
     measured = time.monotonic() + 0.3
     await until(lambda: time.monotonic() > measured, pacer)
     assert pacer.delay == 0.0
-    assert not pacer.rest(lambda: None)
+    assert not rests(pacer, Stream())
 
 
 async def test_the_delay_grows_up_to_its_maximum_and_shrinks_again() -> None:
@@ -64,24 +80,37 @@ async def test_a_stream_that_rests_is_resumed_once() -> None:
     pacer = ReadPacer(MAX, work=work)
     work.change(1.0)
     await until(lambda: pacer.delay > 0.0, pacer)
-    resumed: list[str] = []
-    assert pacer.rest(lambda: resumed.append("first"))
-    assert pacer.rest(lambda: resumed.append("second"))
-    assert not resumed
+    first, second = Stream(), Stream()
+    assert rests(pacer, first)
+    assert rests(pacer, second)
+    assert (first.resumed, second.resumed) == (0, 0)
     async with asyncio.timeout(10):
-        while len(resumed) < 2:  # noqa: ASYNC110 - it has no event
+        while not second.resumed:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.01)
     work.change(0.0)
     await asyncio.sleep(0.1)
-    assert resumed == ["first", "second"]
+    assert (first.resumed, second.resumed) == (1, 1)
+
+
+async def test_a_stream_of_pieces_that_are_far_apart_does_not_rest() -> None:
+    work = Work()
+    pacer = ReadPacer(MAX, work=work)
+    work.change(1.0)
+    await until(lambda: pacer.delay == MAX, pacer)
+    stream = Stream()
+    assert not pacer.rest(stream)
+    for _ in range(3):
+        await asyncio.sleep(3 * MAX)
+        assert not pacer.rest(stream)
+    assert pacer.rest(stream)
 
 
 async def test_the_work_of_the_thread_is_measured() -> None:
     pacer = ReadPacer(MAX)
-    pacer.rest(lambda: None)
+    pacer.rest(Stream())
     async with asyncio.timeout(10):
         while not pacer.delay:
-            pacer.rest(lambda: None)
+            pacer.rest(Stream())
             await asyncio.sleep(0)  # the loop never waits
         while pacer.delay:  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.05)
@@ -100,6 +129,20 @@ class Upstream:
 
     def write(self, data: bytes) -> None:
         self.writer.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+
+async def pieces_until_rest(
+    connection: Connection, upstream: Upstream, taken: list[bytes]
+) -> list[bytes]:
+    """Send one piece after another until the connection reads no more; those that were sent."""
+    sent: list[bytes] = []
+    assert connection._transport is not None
+    while connection._transport.is_reading():
+        sent.append(b"piece")
+        upstream.write(sent[-1])
+        while len(taken) < len(sent):  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0)
+    return sent
 
 
 async def test_a_body_that_is_passed_on_rests_and_nothing_is_lost() -> None:
@@ -124,14 +167,11 @@ async def test_a_body_that_is_passed_on_rests_and_nothing_is_lost() -> None:
         await connection.head()
         forwarding = asyncio.ensure_future(connection.forward(take))
         await asyncio.sleep(0)
-        upstream.write(b"one")
-        while not taken:  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0)
-        for piece in (b"two", b"three", b"four!"):  # within the delay of the first
+        sent = await pieces_until_rest(connection, upstream, taken)
+        for piece in (b"three", b"four", b"five!"):
             upstream.write(piece)
         await forwarding
-        assert b"".join(taken) == b"onetwothreefour!"
-        assert len(taken) < 4
+        assert taken == [*sent, b"threefourfive!"]
         upstream.writer.write(b"0\r\n\r\n")
         assert await connection.read() == b""
     assert connection.finish()
@@ -161,9 +201,7 @@ async def test_a_connection_that_is_closed_while_it_rests_stays_closed() -> None
         await connection.head()
         forwarding = asyncio.ensure_future(connection.forward(take))
         await asyncio.sleep(0)
-        upstream.write(b"one")
-        while not taken:  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0)
+        await pieces_until_rest(connection, upstream, taken)
         forwarding.cancel()
         assert not connection.finish()
         await asyncio.sleep(3 * MAX)

@@ -4,7 +4,6 @@ import base64
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Route, expect
@@ -72,7 +71,7 @@ LOOKS = [
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_it_is_accessible(
-    browser: Browser, server: ServerProcess, shop: Shop, look: tuple[str, bool], tmp_path: Path
+    browser: Browser, server: ServerProcess, shop: Shop, look: tuple[str, bool]
 ) -> None:
     size, dark = look
     shop.embed(server.url)
@@ -87,7 +86,6 @@ def test_it_is_accessible(
         chat.run([["refund", {"order": "a-2", "amount": 50}]], "Then not.")
         expect(chat.page.get_by_role("button", name="Reject")).to_be_visible()
         assert serious(chat.page) == []
-        chat.page.screenshot(path=tmp_path / f"{size}-{'dark' if dark else 'light'}.png")
         width = chat.page.evaluate("document.scrollingElement.scrollWidth")
         assert width <= SIZES[size][0]
         if size == "phone":

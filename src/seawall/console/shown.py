@@ -123,11 +123,12 @@ def search(recorder: TurnRecorder, wanted: Mapping[str, str]) -> ShownTurns:
     Args:
         recorder: Has them.
         wanted: Values of `FIELDS`, which are compared as a whole; and `since` and `until`, Unix
-            seconds between which turns began.
+            seconds between which turns began; and `course`, "recorded" for turns with one.
     """
     since, until = float(wanted.get("since", "-inf")), float(wanted.get("until", "inf"))
     fields = {name: wanted[name] for name in FIELDS if wanted.get(name)}
     running, finished = recorder.running(), recorder.finished()
+    courses_only = bool(wanted.get("course"))
     found = [
         row
         for row in map(_running_row, reversed(running))
@@ -136,6 +137,8 @@ def search(recorder: TurnRecorder, wanted: Mapping[str, str]) -> ShownTurns:
     for each in finished:  # rows are made of those only that match: there may be 100,000
         if len(found) >= _MAX_ROWS:
             break
+        if courses_only and each.course is None:
+            continue
         if _matches(each.report, fields) and since <= _began_at(each) <= until:
             found.append(_row(each))
     return ShownTurns(found, len(running) + len(finished))

@@ -14,16 +14,8 @@ from pathlib import Path
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ec import (
-    ECDSA,
-    SECP256R1,
-    EllipticCurvePublicKey,
-    EllipticCurvePublicNumbers,
-)
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
-from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 
@@ -172,10 +164,9 @@ def signature_check(key: Mapping[str, str]) -> SignatureCheck:
         case "RSA":
             return _rsa(RSAPublicNumbers(_number(key, "e"), _number(key, "n")).public_key())
         case "EC":
-            numbers = EllipticCurvePublicNumbers(_number(key, "x"), _number(key, "y"), SECP256R1())
-            return _ec(numbers.public_key())
+            return _ec(_number(key, "x"), _number(key, "y"))
         case "OKP":
-            return _okp(Ed25519PublicKey.from_public_bytes(_bytes(key, "x")))
+            return _okp(_bytes(key, "x"))
         case kind:
             raise ValueError(f"keys of type {kind!r} are not supported")
 
@@ -196,8 +187,19 @@ def _rsa(key: RSAPublicKey) -> SignatureCheck:
     return check
 
 
-def _ec(key: EllipticCurvePublicKey) -> SignatureCheck:
+def _ec(x: int, y: int) -> SignatureCheck:
     """ECDSA with P-256 and SHA-256, both numbers in 32 bytes: ES256, RFC 7518 §3.4."""
+    # Only for such keys: most issuers have RSA keys, and a cold start imports what it needs.
+    from cryptography.hazmat.primitives.asymmetric.ec import (  # noqa: PLC0415
+        ECDSA,
+        SECP256R1,
+        EllipticCurvePublicNumbers,
+    )
+    from cryptography.hazmat.primitives.asymmetric.utils import (  # noqa: PLC0415
+        encode_dss_signature,
+    )
+
+    key = EllipticCurvePublicNumbers(x, y, SECP256R1()).public_key()
     algorithm = ECDSA(SHA256())
 
     def check(signature: bytes, signed: bytes) -> bool:
@@ -214,8 +216,13 @@ def _ec(key: EllipticCurvePublicKey) -> SignatureCheck:
     return check
 
 
-def _okp(key: Ed25519PublicKey) -> SignatureCheck:
+def _okp(public: bytes) -> SignatureCheck:
     """Ed25519: EdDSA, RFC 8037 §3.1."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - see `_ec`
+        Ed25519PublicKey,
+    )
+
+    key = Ed25519PublicKey.from_public_bytes(public)
 
     def check(signature: bytes, signed: bytes) -> bool:
         try:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 
 __all__ = [
@@ -86,12 +86,17 @@ class Speller:
                 several candidates is taken. Beyond 10,000 words, the rarest are no candidates.
         """
         self._rarity = rarity
-        self._by_deletion: dict[str, list[str]] = {}
-        candidates = [word for word in rarity if len(word) >= _FEWEST_LETTERS]
-        for word in sorted(candidates, key=rarity.__getitem__)[:_MOST_WORDS]:
-            for shorter in _deletions(word):
-                self._by_deletion.setdefault(shorter, []).append(word)
         self._corrected = lru_cache(_REMEMBERED_WORDS)(self._correct)
+
+    @cached_property
+    def _by_deletion(self) -> dict[str, list[str]]:
+        """The words by what each is without one letter; made for the first unknown word."""
+        found: dict[str, list[str]] = {}
+        candidates = [word for word in self._rarity if len(word) >= _FEWEST_LETTERS]
+        for word in sorted(candidates, key=self._rarity.__getitem__)[:_MOST_WORDS]:
+            for shorter in _deletions(word):
+                found.setdefault(shorter, []).append(word)
+        return found
 
     def __call__(self, words: Sequence[str]) -> Sequence[str]:
         """The corrected words; of unknown ones, only the first 32 are corrected."""

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cache
 from itertools import islice
 
 from seawall.errors import ConfigError
@@ -31,11 +32,10 @@ _QUOTED = re.compile(
 )
 _ANY_QUOTE = re.compile("[\"'\u2018\u201c\u201e\u00ab]")
 _WORD = re.compile(r"\w+")
-_LIGHT_WORD = re.compile(
+_LIGHT_WORD = (
     r"an?|and|any(?:thing)?|are|ask(?:ed|ing)?|at|be|been|being|do|ever|everything|for|going|have|i"
     r"|in|is|it|just|like|me|mean|meant|my|need|of|on|please|really|said|say|some|that|the|them"
-    r"|this|to|trying|us|want(?:ed|ing)?|we|wish|yet|your?",
-    re.IGNORECASE,
+    r"|this|to|trying|us|want(?:ed|ing)?|we|wish|yet|your?"
 )
 _STEM = 5
 _ESCAPE = re.compile(r"\\[A-Za-z]")
@@ -80,28 +80,42 @@ class Negations:
     """
 
     def __init__(self, examples: Iterable[tuple[str, str]]) -> None:
-        """Learn from pairs of a text and its intent."""
-        self._negated: dict[str, set[str]] = {}
+        """Keep pairs of a text and its intent, to learn from an intent's when it is asked for.
+
+        A cold start asks for one intent at most, and only if its message has a negation.
+        """
+        self._examples: dict[str, list[str]] = {}
         for text, intent in examples:
-            words = {_negated_word(text, cue) for cue in _CUE.finditer(_folded(text))}
-            self._negated.setdefault(intent, set()).update(words)
+            self._examples.setdefault(intent, []).append(text)
+        self._negated: dict[str, set[str]] = {}
 
     def outside(self, text: str, intent: str) -> str | None:
         """The text without quotations, and without negations that the intent's examples lack.
 
         None if there are none.
         """
-        known = self._negated.get(intent, set())
         text, quotes = _without_quotes(text)
         kept: list[str] = [""] if quotes else []
         at = 0
         for cue in _CUE.finditer(_folded(text)):
-            if cue.start() < at or _negated_word(text, cue) in known:
+            if cue.start() < at or _negated_word(text, cue) in self._known(intent):
                 continue
             kept.append(text[at : cue.start()])
             stop = _END_OF_SCOPE.search(text, cue.end())
             at = stop.start() if stop else len(text)
         return " ".join((*kept, text[at:])) if kept else None
+
+    def _known(self, intent: str) -> set[str]:
+        """The words that the intent's examples negate."""
+        known = self._negated.get(intent)
+        if known is None:
+            texts = self._examples.get(intent, ())
+            known = {
+                _negated_word(text, cue) for text in texts for cue in _CUE.finditer(_folded(text))
+            }
+            if texts:
+                self._negated[intent] = known
+        return known
 
 
 def _negated_word(text: str, cue: re.Match[str]) -> str:
@@ -111,9 +125,14 @@ def _negated_word(text: str, cue: re.Match[str]) -> str:
     """
     kind = "stop " if cue[0].startswith("stop") else ""
     for word in _WORD.finditer(text, cue.end()):
-        if not _LIGHT_WORD.fullmatch(word[0]):
+        if not _light_word().fullmatch(word[0]):
             return kind + word[0].lower()[:_STEM]
     return kind
+
+
+@cache
+def _light_word() -> re.Pattern[str]:
+    return re.compile(_LIGHT_WORD, re.IGNORECASE)
 
 
 def _without_quotes(text: str) -> tuple[str, int]:

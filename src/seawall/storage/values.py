@@ -77,7 +77,7 @@ _encode = msgspec.json.Encoder().encode
 
 def is_name(*names: str) -> bool:
     """Whether these can be names in a store: text of bounded length, no NUL."""
-    for name in names:  # noqa: SIM110 - with `all` and a generator it takes twice as long
+    for name in names:  # noqa: SIM110 - several times as fast as `all` with a generator
         if not _is_text(name, _MAX_NAME_BYTES):
             return False
     return True

@@ -67,6 +67,7 @@ class Connection(asyncio.Protocol):
         used: Whether the connection has carried an exchange before.
         received_any: Whether any byte of the current response has arrived.
         idle_since: Event loop time when the last exchange ended.
+        passed_at: See `PacedStream`.
     """
 
     __slots__ = (
@@ -90,6 +91,7 @@ class Connection(asyncio.Protocol):
         "_wheel",
         "headers",
         "idle_since",
+        "passed_at",
         "received_any",
         "status",
         "used",
@@ -114,6 +116,7 @@ class Connection(asyncio.Protocol):
         self._take: Callable[[bytes], bool] | None = None
         self.used = False
         self.idle_since = 0.0
+        self.passed_at = 0.0
         self._reset(expects_head_only=False)
 
     def _reset(self, *, expects_head_only: bool) -> None:
@@ -289,12 +292,12 @@ class Connection(asyncio.Protocol):
         if not take(data):
             self._take = None
             self._wake()
-        elif self._pacer is not None and not self._complete and self._pacer.rest(self._read_on):
+        elif self._pacer is not None and not self._complete and self._pacer.rest(self):
             self._paused = True
             if self._transport is not None:
                 self._transport.pause_reading()
 
-    def _read_on(self) -> None:
+    def read_on(self) -> None:
         """Read again after a rest."""
         if self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = False

@@ -6,8 +6,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
-__all__ = ["ReadPacer"]
+__all__ = ["PacedStream", "ReadPacer"]
 
 _TARGET = 0.9  # share of the time in which the event loop has work
 _GAIN = 0.5  # of the maximum delay, per window and by which the share exceeds the target
@@ -16,13 +17,27 @@ _TICK_SECONDS = 0.01
 _IDLE_WINDOWS = 20
 
 
+class PacedStream(Protocol):
+    """What can pause its reading.
+
+    Attributes:
+        passed_at: When its last piece was passed on under load; set by the pacer.
+    """
+
+    passed_at: float
+
+    def read_on(self) -> None:
+        """Read again."""
+
+
 class ReadPacer:
     """Delays the reading of streams while the event loop is busy.
 
     What a peer sends during a delay accumulates in the kernel and is read in one piece, which costs
     little more than a single token. The delay grows while the loop has work for more than nine
     tenths of the time and shrinks while it has less, so that text waits only for a loop that has
-    no time for it.
+    no time for it. A stream whose pieces come further apart than the delay is not delayed, since
+    nothing would accumulate.
 
     Attributes:
         delay: The current delay in seconds.
@@ -38,26 +53,30 @@ class ReadPacer:
         self._max_delay = max_delay
         self._given_work = work
         self._thread: _ThreadWork | None = None
-        self._resting: deque[tuple[float, Callable[[], None]]] = deque()
+        self._resting: deque[tuple[float, PacedStream]] = deque()
         self._used = False
         self._unused = 0
         self._ticking = False
+        self._now = 0.0  # of the last tick: a piece costs no look at the clock
         self._measured_at = 0.0
         self._worked = 0.0
         self.delay = 0.0
 
-    def rest(self, resume: Callable[[], None]) -> bool:
-        """Whether the reading of a stream is to pause; to be asked for each piece.
+    def rest(self, stream: PacedStream) -> bool:
+        """Whether a stream is to pause its reading; to be asked when a piece was passed on.
 
         Args:
-            resume: Then called when its time is over.
+            stream: Reads on when its time is over.
         """
         self._used = True
         if not self.delay:
             if not self._ticking:
                 self._start()
             return False
-        self._resting.append((time.monotonic(), resume))
+        last, stream.passed_at = stream.passed_at, self._now
+        if self._now - last > 2 * self.delay:  # it may have rested once in between
+            return False
+        self._resting.append((self._now, stream))
         return True
 
     def close(self) -> None:
@@ -68,7 +87,8 @@ class ReadPacer:
     def _start(self) -> None:
         self._ticking = True
         self._unused = 0
-        self._measured_at, self._worked = time.monotonic(), self._work()
+        self._now = self._measured_at = time.monotonic()
+        self._worked = self._work()
         asyncio.get_running_loop().call_later(_WINDOW_SECONDS, self._tick)
 
     def _work(self) -> float:
@@ -80,13 +100,12 @@ class ReadPacer:
 
     def _tick(self) -> None:
         """Resume what has rested, and adapt the delay to the work of the last window."""
-        now = time.monotonic()
+        now = self._now = time.monotonic()
         if now - self._measured_at >= _WINDOW_SECONDS:
             self._adapt(now)
-        due = now + _TICK_SECONDS - self.delay  # with the next tick it would be late
-        resting = self._resting
+        due, resting = now - self.delay, self._resting
         while resting and resting[0][0] <= due:
-            resting.popleft()[1]()
+            resting.popleft()[1].read_on()
         if resting or self.delay or self._unused < _IDLE_WINDOWS:
             tick = _TICK_SECONDS if self.delay else _WINDOW_SECONDS
             asyncio.get_running_loop().call_later(tick, self._tick)

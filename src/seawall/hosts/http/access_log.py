@@ -5,11 +5,12 @@ import logging
 from seawall.hosts.http.exchange import Scope, Send
 from seawall.requests import Request
 
-__all__ = ["RecordingSend", "enable_access_log", "log_access"]
+__all__ = ["CLIENT_GONE", "RecordingSend", "enable_access_log", "log_access"]
 
 _log = logging.getLogger("seawall.access")
 _MAX_PATH_CHARACTERS = 500
-_CLIENT_GONE = 499  # the client disconnected before a response, as in nginx
+CLIENT_GONE = 499
+"""Status where the client disconnected before a response, as in nginx."""
 
 
 def enable_access_log() -> None:
@@ -52,7 +53,7 @@ class RecordingSend:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.status = _CLIENT_GONE
+        self.status = CLIENT_GONE
         self.size = 0
 
     async def __call__(self, message: Scope) -> None:

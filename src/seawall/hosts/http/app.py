@@ -16,6 +16,7 @@ from seawall.errors import (
 from seawall.hosts.http.exchange import (
     ClientDisconnected,
     Exchange,
+    Output,
     Receive,
     Scope,
     Send,
@@ -147,12 +148,16 @@ class HttpApplication:
         return exchange.request
 
     async def _logged(self, scope: Scope, receive: Receive, send: Send) -> None:
-        from seawall.hosts.http.access_log import RecordingSend, log_access  # noqa: PLC0415
+        from seawall.hosts.http.access_log import (  # noqa: PLC0415 - only if switched on
+            CLIENT_GONE,
+            RecordingSend,
+            log_access,
+        )
 
         clock = asyncio.get_running_loop().time
         started_at = clock()
+        output: Output | None = scope.get("seawall.output")
         recording = RecordingSend(send)
-        scope.pop("seawall.output", None)  # everything that is sent is counted
         request = Request("")
         try:
             request = await self._answer(scope, receive, recording)
@@ -165,8 +170,8 @@ class HttpApplication:
                 scope["method"],
                 target,
                 request,
-                status=recording.status,
-                size=recording.size,
+                status=recording.status if output is None else output.status or CLIENT_GONE,
+                size=recording.size if output is None else output.size,
                 seconds=clock() - started_at,
             )
 

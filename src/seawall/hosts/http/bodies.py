@@ -43,7 +43,6 @@ _STEPS = [(each in b"[{") - (each in b"]}") for each in range(256)]
 _WHERE = " - at `$"
 _NAMED = ("Object contains unknown field `", "Object missing required field `")
 _MAX_NAME_CHARACTERS = 200
-_surrogate = re.compile("[\ud800-\udfff]")
 _identifier = re.compile(IDENTIFIER_PATTERN[:-1] + r"\Z")
 _key = re.compile(KEY_PATTERN[:-1] + r"\Z")
 
@@ -253,6 +252,7 @@ def _lone_surrogate(body: bytes) -> str:
         value = json.loads(body)
     except (ValueError, RecursionError):
         return ""
+    surrogate = re.compile("[\ud800-\udfff]")
     names: list[str] = []  # of the value whose members are walked, and of those around it
     walks = [iter((("", value),))]
     while walks:
@@ -261,11 +261,11 @@ def _lone_surrogate(body: bytes) -> str:
             walks.pop()
             del names[-1:]
         elif isinstance(value, str):
-            if _surrogate.search(value):
+            if surrogate.search(value):
                 return _path([*names, name])
         elif isinstance(value, dict | list):
             names.append(name)
-            if isinstance(value, dict) and any(map(_surrogate.search, value)):
+            if isinstance(value, dict) and any(map(surrogate.search, value)):
                 return _path(names)
             walks.append(_members(value))
     return ""

@@ -230,10 +230,12 @@ class ConsoleData:
 def _search(exchange: Exchange) -> dict[str, str]:
     query = exchange.query()
     for name, value in query.items():
-        if name not in (*FIELDS, "since", "until"):
+        if name not in (*FIELDS, "since", "until", "course"):
             raise InvalidField("There is no such field.", field=name[:64])
         if len(value) > _MAX_VALUE_CHARACTERS:
             raise InvalidField(f"Must have at most {_MAX_VALUE_CHARACTERS} characters.", field=name)
+        if name == "course" and value not in ("", "recorded"):
+            raise InvalidField('Must be "recorded", if it is given.', field=name)
         if name in ("since", "until") and not _is_number(value):
             raise InvalidField("Must be a number of Unix seconds.", field=name)
     return query

@@ -37,6 +37,7 @@ __all__ = [
     "ClientDisconnected",
     "Exchange",
     "Header",
+    "Output",
     "Receive",
     "Scope",
     "Send",
@@ -48,7 +49,7 @@ Client = tuple[str, int] | None
 
 _PEERS = ("127.", "::ffff:127.")
 _octet = r"(?:\d|[1-9]\d|1\d\d|2[0-4]\d|25[0-5])"
-_loopback_host = re.compile(rf"(?:localhost|127(?:\.{_octet}){{3}}|\[::1\])(?::\d{{1,5}})?\Z")
+_LOOPBACK_HOST = rf"(?:localhost|127(?:\.{_octet}){{3}}|\[::1\])(?::\d{{1,5}})?\Z"
 _SAME_SITE = (b"same-origin", b"none")
 # Headers that proxies, gateways and content delivery networks add.
 _FORWARDING = frozenset(
@@ -104,7 +105,7 @@ def read_credential(
 
 def is_loopback(host: bytes) -> bool:
     """Whether a Host header, in lower case, names this machine."""
-    return _loopback_host.match(host.decode("latin-1")) is not None
+    return re.match(_LOOPBACK_HOST, host.decode("latin-1")) is not None
 
 
 def _bearer(authorization: bytes) -> str:
@@ -187,7 +188,39 @@ encode = msgspec.json.Encoder().encode
 
 
 class Output(Protocol):
-    """The response of a server that can send a part of it without waiting."""
+    """A request that our own server has received: answered without messages of ASGI.
+
+    Attributes:
+        body_complete: Whether the whole body of the request was received.
+        disconnected: Whether the client has disconnected.
+        on_disconnect: Called when it does.
+        ready: Whether the response can be continued without waiting.
+        status: Of the response; 0 before it begins.
+        size: Bytes of the response's body so far.
+    """
+
+    body_complete: bool
+    disconnected: bool
+    on_disconnect: Callable[[], None] | None
+    ready: bool
+    status: int
+    size: int
+
+    def take_body(self) -> bytes:
+        """What was received of the body and not taken before."""
+        ...
+
+    def start(self, status: int, headers: "Sequence[Header]") -> None:
+        """Begin the response; only while `ready`, as the other parts."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the body."""
+        ...
+
+    def end(self, data: bytes) -> None:
+        """Send the last part of the body."""
+        ...
 
     def text_sink(self, frame: Callable[[str], bytes]) -> TextSink:
         """What sends text, each piece in a frame, while nothing has to be waited for."""
@@ -204,6 +237,7 @@ class Exchange:
     Attributes:
         scope: Of ASGI.
         headers: Values by lower-case name.
+        output: Where our own server serves the request; None where another does.
         request: Id and tenant, for log lines.
         started: Whether status and headers of the response were sent.
         shutdown: State of the server's shutdown.
@@ -217,6 +251,7 @@ class Exchange:
         "_wheel",
         "cors",
         "headers",
+        "output",
         "request",
         "scope",
         "shutdown",
@@ -250,6 +285,7 @@ class Exchange:
         self.request = Request(request_id(self.headers, scope.get("seawall.request_id", "")))
         self._has_repeated = len(self.headers) != len(scope["headers"])
         self.started = False
+        self.output: Output | None = scope.get("seawall.output")
         self._receive = receive
         self._send = send
         self._wheel = wheel
@@ -279,6 +315,18 @@ class Exchange:
         announced = self.headers.get(b"content-length", b"")
         if announced.isdigit() and int(announced[:20]) > limit:
             raise BodyTooLarge(f"The body exceeds {limit} bytes.")
+        output = self.output
+        if output is not None and output.body_complete and not output.disconnected:
+            data = output.take_body()  # without a deadline, as there is nothing to wait for
+            if len(data) > limit:
+                raise BodyTooLarge(f"The body exceeds {limit} bytes.")
+        else:
+            data = await self._receive_body(limit, seconds)
+        if (coding := self.headers.get(b"content-encoding")) is None:
+            return data
+        return _decode_body(data, coding, limit)
+
+    async def _receive_body(self, limit: int, seconds: float) -> bytes:
         parts: list[bytes] = []
         size = 0
         try:
@@ -295,10 +343,7 @@ class Exchange:
                         break
         except TimeoutError as error:
             raise RequestTimeout(f"The body did not arrive within {seconds:g} s.") from error
-        data = b"".join(parts)
-        if (coding := self.headers.get(b"content-encoding")) is None:
-            return data
-        return _decode_body(data, coding, limit)
+        return b"".join(parts)
 
     def credential(self) -> Credential:
         """The credential that the host has established, or else `read_credential`."""
@@ -327,8 +372,35 @@ class Exchange:
         except (UnicodeDecodeError, ValueError) as error:
             raise InvalidRequest("The query string cannot be read.") from error
 
-    async def wait_disconnected(self) -> None:
-        """Wait until the client disconnects; only to be called after the body was read."""
+    async def while_connected(self, work: Awaitable[object]) -> None:
+        """Await the work; cancel it when the client disconnects.
+
+        Only to be called after the body was read.
+
+        Raises:
+            ClientDisconnected: The client disconnected.
+            Exception: Any that the work raises.
+        """
+        if self.output is not None:
+            await _until_disconnected(self.output, work)
+            return
+
+        async def watch() -> None:
+            await self._wait_disconnected()
+            raise ClientDisconnected
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                watcher = group.create_task(watch())
+                await work
+                watcher.cancel()
+        except ExceptionGroup as failures:
+            error: Exception = failures
+            while isinstance(error, ExceptionGroup):
+                error = error.exceptions[0]
+            raise error from None
+
+    async def _wait_disconnected(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
@@ -344,11 +416,17 @@ class Exchange:
         headers = [*headers, (REQUEST_ID, self.request.id.encode())]
         if self.cors is not None and readable:
             headers += self.cors.answer(self.headers.get(b"origin"))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        if self.output is not None and self.output.ready:
+            self.output.start(status, headers)
+        else:
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, data: bytes) -> None:
         """Send a part of the body; waits for a slow client."""
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        if self.output is not None and self.output.ready:
+            self.output.write(data)
+        else:
+            await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     def text_sink(self, frame: Callable[[str], bytes]) -> TextSink | None:
         """What sends text without waiting, where the server can; None where it cannot.
@@ -356,12 +434,15 @@ class Exchange:
         Args:
             frame: The frame of a piece of text, which is then sent.
         """
-        output: Output | None = self.scope.get("seawall.output")
+        output = self.output
         return None if output is None else output.text_sink(frame)
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last part of the body."""
-        await self._send({"type": "http.response.body", "body": data})
+        if self.output is not None and self.output.ready:
+            self.output.end(data)
+        else:
+            await self._send({"type": "http.response.body", "body": data})
 
     async def no_content(self, headers: Sequence[Header] = (), *, readable: bool = True) -> None:
         """Send a 204 response. See `start`."""
@@ -392,6 +473,41 @@ class Exchange:
             headers=[*problem_headers(problem), *headers],
             content_type=b"application/problem+json",
         )
+
+
+async def _until_disconnected(output: Output, work: Awaitable[object]) -> None:
+    """Await the work; its task is cancelled when the client disconnects.
+
+    Its own cancellation is distinguished from others as by `seawall.timers.Deadline`.
+    """
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("work needs a task that can be cancelled")
+    before, gone = task.cancelling(), False
+
+    def cancel() -> None:
+        nonlocal gone
+        if not gone:
+            gone = True
+            task.cancel()
+
+    output.on_disconnect = cancel
+    already = asyncio.get_running_loop().call_soon(cancel) if output.disconnected else None
+    try:
+        await work
+    except (Exception, asyncio.CancelledError):
+        if not gone:
+            raise
+        if task.cancelling() > before + 1:  # another has cancelled it as well
+            task.uncancel()
+            raise
+    finally:
+        output.on_disconnect = None
+        if already is not None:
+            already.cancel()
+    if gone:
+        task.uncancel()
+        raise ClientDisconnected
 
 
 def _decode_body(data: bytes, coding: bytes, limit: int) -> bytes:

@@ -192,8 +192,7 @@ class HttpServerProtocol(BufferedProtocol):
         self._report_buffered(0)
         self._release_senders()
         if self._cycle is not None:
-            self._cycle.disconnected = True
-            self._cycle.wake()
+            self._cycle.disconnect()
             self._cycle = None
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -219,6 +218,8 @@ class HttpServerProtocol(BufferedProtocol):
         """The client is not reading: disconnect it after `stall_seconds`."""
         if self.drained is None:
             self.drained = self._loop.create_future()
+        if self._cycle is not None:
+            self._cycle.ready = False
         if self._stall_timer is None:
             self._stall_timer = self._wheel.call_at(
                 self._loop.time() + self._limits.stall_seconds, self.transport.abort
@@ -230,6 +231,8 @@ class HttpServerProtocol(BufferedProtocol):
             self._stall_timer.cancel()
             self._stall_timer = None
         self._release_senders()
+        if self._cycle is not None:
+            self._cycle.ready = True
         if not self.answering:
             self._schedule_input()
 
@@ -299,6 +302,10 @@ class HttpServerProtocol(BufferedProtocol):
             keep = cycle.error is None and not cycle.expects_continue and status != 408
         self._closing = not keep
         return keep
+
+    def date_line(self) -> bytes:
+        """The header line `Date` (RFC 9110 §6.6.1); uvicorn makes its value once a second."""
+        return b"".join([b"%b: %b\r\n" % each for each in self._state.default_headers])
 
     def response_written(self, cycle: RequestCycle) -> None:
         """The complete response was written."""
@@ -405,10 +412,11 @@ class HttpServerProtocol(BufferedProtocol):
             self._closing = True  # the body may or may not follow: RFC 9110 §10.1.1
         lines, body = response
         self.transport.write(
-            b"%b%b%b\r\n%b"
+            b"%b%b%b%b\r\n%b"
             % (
                 STATUS_LINES[status],
                 lines,
+                self.date_line(),
                 b"connection: close\r\n" if self._closing else b"",
                 b"" if head_only else body,
             )
@@ -519,7 +527,8 @@ class HttpServerProtocol(BufferedProtocol):
         seen = self._head.headers if self._head is not None else self._reader.partial_headers()
         lines, body = self._pre_admission.error_response(problem, seen)
         self.transport.write(
-            b"%b%bconnection: close\r\n\r\n%b" % (STATUS_LINES[problem.status], lines, body)
+            b"%b%b%bconnection: close\r\n\r\n%b"
+            % (STATUS_LINES[problem.status], lines, self.date_line(), body)
         )
         self._linger()
 

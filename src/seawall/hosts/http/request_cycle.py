@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Protocol
 
@@ -23,7 +24,16 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _JOINED_BYTES = 16_384  # longer bodies are not copied to join them with their head
 _log = logging.getLogger("seawall.server")
 _forbidden_in_name = re.compile(rb"[^!#$%&'*+\-.^_`|~0-9A-Za-z]")
-_forbidden_in_value = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROLS = bytes(each for each in (*range(32), 127) if each != 9)
+_FRAMING = frozenset((b"content-length: ", b"connection: ", b"transfer-encoding: "))
+
+
+@lru_cache(maxsize=256)
+def _line_start(name: bytes) -> bytes:
+    """The beginning of a header line, with the name in lower case."""
+    if not name or _forbidden_in_name.search(name):
+        raise RuntimeError(f"the header {name!r} cannot be sent")
+    return name.lower() + b": "
 
 
 class CycleConnection(Protocol):
@@ -43,6 +53,9 @@ class CycleConnection(Protocol):
     def may_keep_alive(self, status: int) -> bool:
         """Whether the connection can be reused; called when the response begins."""
 
+    def date_line(self) -> bytes:
+        """The header line `Date`."""
+
     def response_written(self, cycle: "RequestCycle") -> None:
         """The complete response was written."""
 
@@ -50,14 +63,20 @@ class CycleConnection(Protocol):
 class RequestCycle:
     """A request that the ASGI application answers; `run` is called in a task of its own.
 
+    Our own application finds it in the scope as `seawall.output`, and answers without messages of
+    ASGI wherever nothing has to be waited for.
+
     Attributes:
         started_at: Event loop time when the application was called.
         body_complete: Whether the whole body was received.
         error: A fault of the rest of the body; raised where the application reads it.
         disconnected: Whether the client has disconnected.
+        on_disconnect: Called when it does.
+        ready: Whether the response can be continued without waiting; set by the connection.
         started: Whether the response has begun.
         complete: Whether the response is complete.
         status: Of the response; 0 before it begins.
+        size: Bytes of the response's body so far.
         keep_alive: Whether the connection can be reused.
     """
 
@@ -78,6 +97,9 @@ class RequestCycle:
         "disconnected",
         "error",
         "keep_alive",
+        "on_disconnect",
+        "ready",
+        "size",
         "started",
         "started_at",
         "status",
@@ -100,16 +122,18 @@ class RequestCycle:
         self._body = bytearray()
         self._received = False  # the application has received the whole body
         self._waiter: asyncio.Future[None] | None = None
-        self._head: list[bytes] = []
+        self._head = b""  # of the response, until it is written
         self._chunked = False
         self._remaining: int | None = None  # bytes left of the response's Content-Length
         self.started_at = 0.0
         self.body_complete = False
         self.error: Problem | None = None
         self.disconnected = False
+        self.on_disconnect: Callable[[], None] | None = None
+        self.ready = True
         self.started = False
         self.complete = False
-        self.status = 0
+        self.status = self.size = 0
 
     @property
     def unread_bytes(self) -> int:
@@ -130,6 +154,23 @@ class RequestCycle:
         """Wake an application that waits in `receive`."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def disconnect(self) -> None:
+        """The client has disconnected."""
+        self.disconnected = True
+        self.ready = False
+        self.wake()
+        if self.on_disconnect is not None:
+            self.on_disconnect()
+
+    def take_body(self) -> bytes:
+        """What was received of the body and not taken before."""
+        self._continue()
+        data = bytes(self._body)
+        self._body.clear()
+        self._received = self.body_complete
+        self._connection.resume_body()
+        return data
 
     async def run(self, application: Application) -> None:
         """Call the application; answer with an error if it fails before it responds."""
@@ -159,15 +200,10 @@ class RequestCycle:
         await self._send({"type": "http.response.body", "body": body})
 
     async def _receive(self) -> Message:
-        if self._expects_continue and not self.started and not self.disconnected:
-            self._expects_continue = False
-            self._connection.transport.write(_CONTINUE)
+        self._continue()
         while not (self.disconnected or self.complete):
             if self._body or (self.body_complete and not self._received):
-                data = bytes(self._body)
-                self._body.clear()
-                self._received = self.body_complete
-                self._connection.resume_body()
+                data = self.take_body()
                 return {"type": "http.request", "body": data, "more_body": not self.body_complete}
             if (error := self.error) is not None:
                 # A copy: the stored error would keep its traceback, and with it the data.
@@ -179,23 +215,29 @@ class RequestCycle:
                 self._waiter = None
         return {"type": "http.disconnect"}
 
+    def _continue(self) -> None:
+        """Ask for the body, if the client waits for that."""
+        if self._expects_continue and not self.started and not self.disconnected:
+            self._expects_continue = False
+            self._connection.transport.write(_CONTINUE)
+
     def text_sink(self, frame: Callable[[str], bytes]) -> Callable[[str], bool]:
         """What sends text, each piece in a frame, while nothing has to be waited for.
 
         Args:
             frame: The frame of a piece of text, which is then sent.
         """
-        connection = self._connection
+        transport = self._connection.transport
 
         def take(text: str) -> bool:
-            begun = self.started and not (self._head or self.complete or self.disconnected)
-            if not begun or connection.drained is not None:
+            if not (self.started and self.ready) or self.complete:
                 return False
-            if self._chunked:
-                data = frame(text)
-                connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+            data = frame(text)
+            if self._chunked and not self._head:  # as `write` does
+                self.size += len(data)
+                transport.write(b"%x\r\n%b\r\n" % (len(data), data))
             else:
-                self._write(frame(text), last=False)
+                self.write(data)
             return True
 
         return take
@@ -206,28 +248,29 @@ class RequestCycle:
         if self.disconnected:
             return
         kind = message["type"]
-        if not self.started and kind == "http.response.start":
-            self._start(message["status"], message.get("headers", ()))
-        elif self.started and not self.complete and kind == "http.response.body":
-            self._write(message.get("body", b""), last=not message.get("more_body", False))
-        else:
+        if kind == "http.response.start":
+            self.start(message["status"], message.get("headers", ()))
+        elif kind != "http.response.body":
             raise RuntimeError(f"unexpected ASGI message {kind!r}")
+        elif message.get("more_body", False):
+            self.write(message.get("body", b""))
+        else:
+            self.end(message.get("body", b""))
 
-    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        """Build the head; it is sent with the first part of the body, in one system call."""
-        lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
-        closing = False
-        for name, value in headers:
-            if _forbidden_in_name.search(name) or _forbidden_in_value.search(value):
-                raise RuntimeError(f"the header {name!r} cannot be sent")
-            lowered = name.lower()
-            if lowered == b"content-length":
-                self._remaining = int(value)
-            elif lowered == b"connection":
-                closing = b"close" in value.lower()
-            elif lowered == b"transfer-encoding":
-                continue
-            lines.append(b"%b: %b\r\n" % (lowered, value))
+    def start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Build the head; it is sent with the first part of the body, in one system call.
+
+        Args:
+            status: Of the response.
+            headers: Of the response.
+
+        Raises:
+            RuntimeError: A header cannot be sent, or the response has begun already.
+        """
+        if self.started:
+            raise RuntimeError("the response has begun already")
+        head, closing = self._encode_head(status, headers)
+        head += self._connection.date_line()
         self.started = True
         self.keep_alive = self._connection.may_keep_alive(status) and not closing
         bodiless = self._head_only or status in (204, 304)
@@ -236,36 +279,74 @@ class RequestCycle:
                 self.keep_alive = False
             else:
                 self._chunked = True
-                lines.append(b"transfer-encoding: chunked\r\n")
+                head += b"transfer-encoding: chunked\r\n"
         if bodiless:
             self._remaining = None
         if not self.keep_alive and not closing:
-            lines.append(b"connection: close\r\n")
-        lines.append(b"\r\n")
+            head += b"connection: close\r\n"
         self.status = status
-        self._head = lines
+        self._head = head + b"\r\n"
         self._head_only = bodiless
 
-    def _write(self, data: bytes, *, last: bool) -> None:
-        data = self._framed(data, last=last)
-        transport = self._connection.transport
-        if self._head and len(data) > _JOINED_BYTES:
-            transport.write(b"".join(self._head))
+    def _encode_head(
+        self, status: int, headers: Iterable[tuple[bytes, bytes]]
+    ) -> tuple[bytes, bool]:
+        """Status line and header lines; and whether they say that the connection is closed."""
+        lines = [STATUS_LINES.get(status) or b"HTTP/1.1 %d \r\n" % status]
+        closing = False
+        for name, value in headers:
+            line = _line_start(name)
+            if line in _FRAMING:
+                if line == b"transfer-encoding: ":
+                    continue
+                if line == b"content-length: ":
+                    self._remaining = int(value)
+                else:
+                    closing = b"close" in value.lower()
+            lines += (line, value, b"\r\n")
+        head = b"".join(lines)
+        # One status line, and three parts for each header line; each of them ends with CRLF.
+        ends = 2 * (1 + (len(lines) - 1) // 3)
+        if len(head) - len(head.translate(None, _CONTROLS)) != ends:
+            raise RuntimeError("a header with a control character cannot be sent")
+        return head, closing
+
+    def write(self, data: bytes) -> None:
+        """Send a part of the body.
+
+        Args:
+            data: The part.
+
+        Raises:
+            RuntimeError: The response has not begun, or is complete.
+        """
+        self._write(self._framed(data, last=False))
+
+    def end(self, data: bytes) -> None:
+        """Send the last part of the body; see `write`."""
+        self._write(self._framed(data, last=True))
+        self.complete = True
+        self.wake()
+        self._connection.response_written(self)
+
+    def _write(self, data: bytes) -> None:
+        head, transport = self._head, self._connection.transport
+        if head:
+            self._head = b""
+            if len(data) > _JOINED_BYTES:
+                transport.write(head)
+            else:
+                data = head + data
+        if data:
             transport.write(data)
-        elif self._head:
-            transport.write(b"".join((*self._head, data)))
-        elif data:
-            transport.write(data)
-        self._head = []
-        if last:
-            self.complete = True
-            self.wake()
-            self._connection.response_written(self)
 
     def _framed(self, data: bytes, *, last: bool) -> bytes:
         """Frame a part of the response body."""
+        if not self.started or self.complete:
+            raise RuntimeError("a part of the body before its head, or after its end")
         if self._head_only:
             return b""
+        self.size += len(data)
         if self._chunked:
             if data:
                 data = b"%x\r\n%b\r\n" % (len(data), data)

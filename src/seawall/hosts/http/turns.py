@@ -1,6 +1,5 @@
 """Turn endpoints: `POST /v1/turns`, and `GET /v1/turns/{id}/events` to resume a stream."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import aclosing
@@ -277,22 +276,8 @@ async def while_connected(exchange: Exchange, work: Awaitable[object]) -> None:
         ServerStopping: The shutdown has cancelled the work.
         Exception: Any that the work raises.
     """
-
-    async def watch() -> None:
-        await exchange.wait_disconnected()
-        raise ClientDisconnected
-
-    try:
-        with exchange.shutdown.translate_cancellation():
-            async with asyncio.TaskGroup() as group:
-                watcher = group.create_task(watch())
-                await work
-                watcher.cancel()
-    except ExceptionGroup as failures:
-        error: Exception = failures
-        while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]
-        raise error from None
+    with exchange.shutdown.translate_cancellation():
+        await exchange.while_connected(work)
 
 
 async def _emit_live(live: "LiveTurn", emit: Emit) -> None:
@@ -314,8 +299,8 @@ async def _respond_stream(
         nonlocal last, turn
         if type(events[0]) is TurnStarted:
             turn = events[0].turn
-        if type(events[-1]) is TurnCompleted:
-            last = frames.frame(events[-1])  # sent together with the end of the body
+        if type(events[-1]) in (UsageReported, TurnCompleted) and exchange.started:
+            last += b"".join(map(frames.frame, events))  # sent with the end of the body
             return
         if not exchange.started:
             named = _instruction_headers(orchestrator, request, events)
@@ -324,7 +309,8 @@ async def _respond_stream(
                 return
             await exchange.start(200, [*EVENT_STREAM, *named])
             events = tuple(early)
-        await exchange.write(b"".join(map(frames.frame, events)))
+        data, last = last + b"".join(map(frames.frame, events)), b""
+        await exchange.write(data)
 
     sink = exchange.text_sink(frames.text_frame)
     try:
@@ -334,7 +320,7 @@ async def _respond_stream(
             raise
         # A background turn is continued by another server: its stream breaks off.
         if not (request.background and isinstance(problem, ServerStopping | TurnPostponed)):
-            last = frames.frame(TurnFailed(turn, problem.as_dict()))
+            last += frames.frame(TurnFailed(turn, problem.as_dict()))
     await exchange.end(last)
 
 

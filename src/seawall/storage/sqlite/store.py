@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from msgspec import Struct
+
 from seawall.errors import (
     CommitUnknown,
     ConfigError,
@@ -612,29 +614,46 @@ def _unknown() -> CommitUnknown:
     )
 
 
+class _Round(Struct):
+    """Requests that are done together: their kind, positions, and what they may change."""
+
+    kind: type
+    positions: list[int]
+    names: set[object]
+
+
 def _rounds(requests: Sequence[_Request]) -> list[list[int]]:
-    """Positions of requests that can be done together, in order.
+    """Positions of requests that can be done together.
 
     Commits of one session, or with one idempotency key, must see each other, so they go into
-    different rounds. Turns that begin are one round; so are journals, which are written one after
-    the other and so see each other. Any other request is a round of its own.
+    different rounds. Journals are written one after the other and so see each other. Neither is
+    done before an earlier request of its session or key. Turns that begin are one round. Any other
+    request is a round of its own, and keeps its place.
     """
-    rounds: list[list[int]] = []
-    taken: set[object] = set()
+    rounds: list[_Round] = []
     for position, request in enumerate(requests):
-        last = requests[rounds[-1][0]] if rounds else None
-        if type(request) is type(last) and isinstance(request, Begin | JournalWrite):
-            rounds[-1].append(position)
+        kind = type(request)
+        last = rounds[-1] if rounds else None
+        if isinstance(request, Begin) and last is not None and last.kind is Begin:
+            last.positions.append(position)
             continue
-        names: set[object] = set()
-        if isinstance(request, Commit):
-            names.add(request.key)
-            if request.idempotency_key is not None:
-                names.add((request.key.tenant, request.key.subject, request.idempotency_key))
-            if isinstance(last, Commit) and taken.isdisjoint(names):
-                rounds[-1].append(position)
-                taken |= names
-                continue
-        rounds.append([position])
-        taken = names
-    return rounds
+        if not isinstance(request, Commit | JournalWrite):
+            rounds.append(_Round(kind, [position], set()))
+            continue
+        names: set[object] = {request.key}
+        if request.idempotency_key is not None:
+            names.add((request.key.tenant, request.key.subject, request.idempotency_key))
+        joined = None
+        for each in reversed(rounds):
+            free = each.names.isdisjoint(names)
+            if each.kind is kind and (free or kind is JournalWrite):
+                joined = each
+                break
+            if not (free and each.kind in (Commit, JournalWrite)):
+                break
+        if joined is None:
+            rounds.append(_Round(kind, [position], names))
+        else:
+            joined.positions.append(position)
+            joined.names |= names
+    return [each.positions for each in rounds]

@@ -4,7 +4,8 @@ import { get } from "../api.js";
 import { count, time } from "../format.js";
 import { link } from "../links.js";
 
-const address = (name) => new URL(`../../reports/${encodeURIComponent(name)}`, import.meta.url);
+// As text: Preact sets an attribute anew, and a frame then loads again, when its value is another object.
+const address = (name) => String(new URL(`../../reports/${encodeURIComponent(name)}`, import.meta.url));
 
 export function ReportFrame({ name }) {
   return html`<p><a href="#/reports">All reports</a> <a href=${address(name)} target="_blank" rel="noopener">on a page of its own</a></p>

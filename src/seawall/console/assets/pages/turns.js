@@ -49,6 +49,7 @@ function List({ query }) {
       ${FIELDS.map(([name, title]) => html`<label>${title}<input name=${name} defaultValue=${query[name] || ""} maxlength="256" size="14" /></label>`)}
       <label>Outcome<select name="outcome">${OUTCOMES.map((each) => html`<option value=${each} defaultSelected=${each === (query.outcome || "")}>${each || "any"}</option>`)}</select></label>
       <label>Time<select name="minutes">${[["", "any"], ["1", "last minute"], ["10", "last 10 minutes"], ["60", "last hour"]].map(([value, text]) => html`<option value=${value} defaultSelected=${value === (query.minutes || "")}>${text}</option>`)}</select></label>
+      <label>Course<select name="course">${[["", "any"], ["recorded", "recorded"]].map(([value, text]) => html`<option value=${value} defaultSelected=${value === (query.course || "")}>${text}</option>`)}</select></label>
       <button class="primary">Find</button>
     </form>
     ${fault && html`<p class="notice bad" role="alert">${fault}</p>`}
@@ -62,13 +63,13 @@ function List({ query }) {
           <td>${row.subject ? `${row.subject} of ${row.tenant}` : ""}</td>
           <td class="number">${duration(row.first_text)}</td><td class="number">${duration(row.milliseconds)}</td>
           <td class="number">${count(row.tokens)}</td><td class="number">${money(row.cost, row.currency)}</td><td class="number">${count(row.tool_calls)}</td>
-          <td><span class="mono" title=${row.turn}>${"..." + row.turn.slice(-10)}</span>${row.course ? "" : html` <span class="tag" title="Its course was not recorded">report only</span>`}</td></tr>`)}
+          <td><span class="mono" title=${row.turn}>${"..." + row.turn.slice(-10)}</span>${row.course && html` <span class="tag good" title="Its course was recorded">course</span>`}</td></tr>`)}
         </tbody></table></div>`}`}`;
 }
 
 function sampled(turns) {
   const without = turns.filter((each) => !each.course).length;
-  return without ? ` ${count(without)} have a report only: in a crowd, courses are recorded of a sample.` : "";
+  return without ? ` ${count(without)} have a report only: in a crowd, courses are recorded of a sample; choose Course to see those.` : "";
 }
 
 function Turn({ id }) {
