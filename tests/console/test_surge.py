@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,14 @@ def test_all_workers_show_the_one_that_runs_refuse_another_and_stop_it(crowded: 
     again = start(crowded, 1)
     assert again.status_code == 200
     assert ended(crowded)["id"] == again.json()["surge"]["id"]
+
+
+def test_of_many_that_start_one_at_once_one_does(crowded: Console) -> None:
+    with ThreadPool(8) as pool:
+        statuses = pool.map(lambda _: start(crowded, 5, 10.0).status_code, range(8))
+    assert sorted(statuses) == [200] + 7 * [503]
+    assert stop(crowded, shown(crowded)["id"]) == 200
+    ended(crowded)
 
 
 @pytest.mark.parametrize("key", ["sw_looks", "sw_customer", ""])
