@@ -51,8 +51,8 @@ class TimingWheel:
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Schedule a call for `when` (event loop clock) or up to a tick later, never earlier."""
-        loop = asyncio.get_running_loop()
         if not self._ticking:
+            loop = asyncio.get_running_loop()
             self._ticking = True
             self._done = int(loop.time() / self._tick)
             self._due = loop.time() + self._tick
