@@ -18,6 +18,8 @@ are marked `long` (`tests/properties.py`); both come with `--hypothesis-profile=
 
 **`--fast`** (`make test-fast`) leaves out test files that start processes, and those of `_SLOW`. It
 makes sure of it: starting a process fails, and so does a file of several seconds of CPU time.
+
+**`--cpu`** prints what folders, files and tests cost in CPU time (`tests/cpu_time.py`).
 """
 
 import os
@@ -48,6 +50,7 @@ import hypothesis
 import pytest
 
 from seawall.hosts.log_filter import FloodFilter
+from tests.cpu_time import CpuTimes
 from tests.dynamodb_local import require_dynamodb, shared_dynamodb
 from tests.groups import GroupScheduling, write_groups
 from tests.parts import DATA
@@ -151,11 +154,14 @@ _took: defaultdict[Path, float] = defaultdict(float)  # CPU time, by files
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fast", action="store_true", help="quick tests without processes only")
+    parser.addoption("--cpu", action="store_true", help="print the CPU time of tests")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """One folder for what all processes of this run share; workers inherit its name."""
     _check_tables()
+    if config.getoption("--cpu"):
+        config.pluginmanager.register(CpuTimes())
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # So it is in what a shell runs in the background; commands under test would ignore it, too.
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -1,8 +1,10 @@
 """Process start to first byte of the first turn, on the local Lambda, beside others.
 
-    .venv/bin/python bench/cold_start/run.py [--quick] [--in-flight]
+    .venv/bin/python bench/cold_start/run.py [--quick] [--in-flight] [--python PATH]
 
-Each start is a new environment on the local Lambda, with a warm file cache. Seawall answers a whole
+Each start is a new environment on the local Lambda, with a warm file cache. Seawall runs as it is
+deployed: from the package of `seawall lambda build`, unpacked, on an interpreter without other
+packages, of this version or of the one at PATH. It answers a whole
 turn: API key or token, session in DynamoDB Local, intent, agent, simulated model (without latency),
 streamed. The others run under AWS's client. Restored: the same function with SnapStart, from its
 continuation. Prints tables (Markdown) and, at the end, the figures as one
@@ -14,11 +16,14 @@ import asyncio
 import hashlib
 import json
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 import venv
+import zipfile
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
@@ -33,6 +38,7 @@ from msgspec import structs
 from seawall.lab.local_lambda.function import LocalFunction
 from seawall.lab.local_lambda.settings import FunctionSettings
 from seawall.lab.processes import consumption
+from seawall.ship.lambda_zip import build_package
 from seawall.storage.open import open_store
 from seawall.settings import SessionSettings
 from tests.dynamodb_local import ENVIRONMENT, running_dynamodb
@@ -202,11 +208,34 @@ def peer_python() -> Path:
     return python
 
 
+def deploy(folder: Path, interpreter: str) -> None:
+    """Build the store example's package in `folder`, and a venv of the interpreter beside it."""
+    sys.stderr.write("building the package ...\n")
+    query = "import sys; print('%d.%d' % sys.version_info[:2])"
+    asked = [interpreter, "-I", "-c", query]
+    version = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+    subprocess.run([interpreter, "-m", "venv", "--without-pip", folder / "python"], check=True)
+    code = folder / "code"
+    left_out = shutil.ignore_patterns("__pycache__", "*.db*")
+    shutil.copytree(ROOT / Path(STORE).parent, code / Path(STORE).parent, ignore=left_out)
+    machine = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+    package = build_package(
+        code,
+        folder / "function.zip",
+        architecture=machine,
+        python=version,
+        compile_with=str(folder / "python/bin/python"),
+    )
+    with zipfile.ZipFile(package.path) as packed:
+        packed.extractall(folder / "package")
+
+
 def ours(
     folder: Path, model: str, dynamodb: str, issuer: Issuer | None = None, **changed: Any
 ) -> FunctionSettings:
     """Our function: the store example with its sessions in DynamoDB, or in SQLite for "".
 
+    folder: Where `deploy` has put its package and interpreter.
     issuer: whose tokens it takes, where not an API key.
     """
     digest = hashlib.sha256(KEY.encode()).hexdigest()
@@ -232,9 +261,9 @@ def ours(
         }
     environment = {f"SEAWALL_{name}": value for name, value in variables.items()} | ENVIRONMENT
     return FunctionSettings(
-        command=(sys.executable, "-m", "seawall.hosts.aws_lambda", STORE),
+        command=(str(folder / "python/bin/python"), "-m", "seawall.hosts.aws_lambda", STORE),
         handler=STORE,
-        folder=str(ROOT),
+        folder=str(folder / "package"),
         environment=environment,
         **changed,
     )
@@ -317,10 +346,12 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="three starts, few peers")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--in-flight", action="store_true", help="also 16 and 64 in flight")
+    parser.add_argument("--python", default=sys.executable, help="interpreter of our function")
     arguments = parser.parse_args()
     os.environ.pop("AWS_LAMBDA_RUNTIME_API", None)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        deploy(folder, arguments.python)
         model, dynamodb = parts(stack)
         asyncio.run(make_table(dynamodb))
         issuer = Issuer()

@@ -47,9 +47,9 @@ AT_ONCE = 50
 
 
 def script(request: ModelRequest) -> str | tuple[ToolCall, ...]:
-    """Call the tool that the message names, then answer."""
+    """Call the tool that the message names, then answer; or answer at once."""
     last = request.messages[-1]
-    if isinstance(last, ToolMessage):
+    if isinstance(last, ToolMessage) or last.text == "answer":
         return "Done: your order is on its way and should be with you by Friday."
     return (ToolCall("call_1", last.text, '{"order": "o-1"}'),)
 
@@ -177,7 +177,7 @@ async def measure(*, quick: bool) -> dict[str, object]:
         async with orchestrator(settings) as app:
             await cpu_of_turns(app, "look_up", AT_ONCE)
             print(f"{turns} turns of each kind, {AT_ONCE} at once, SQLite, the second of a session")
-            for kind in KINDS[:2]:
+            for kind in ("answer", *KINDS[:2]):
                 cpu, took = await cpu_of_turns(app, kind, turns)
                 figures[f"{kind}_cpu_ms"] = round(cpu, 3)
                 print(f"  {kind:10} {cpu:6.2f} ms of CPU, {took:6.2f} ms")

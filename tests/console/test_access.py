@@ -47,7 +47,8 @@ def test_a_login_is_opened_as_it_was_closed_and_only_so(
 
 def test_a_cookie_stays_within_what_browsers_take() -> None:
     roles = tuple("r" * 128 for _ in range(64))
-    cookie = Seal(b"s" * 32).login(Principal("t" * 256, "s" * 256, roles), 60.0)
+    owner = Principal("t" * 256, "s" * 256, roles)
+    cookie = Seal(b"s" * 32).login(owner, 60.0, address="a" * 500, agent="\xff" * 5_000)
     assert len(cookie) < 4_000
 
 

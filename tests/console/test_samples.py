@@ -157,3 +157,27 @@ def test_what_is_kept_of_a_second_changes_with_samples_that_come_late() -> None:
         )
 
     assert columns(between="line.columns();") == columns(between="")
+
+
+async def test_a_worker_that_is_late_does_not_delay_the_others(tmp_path: Path) -> None:
+    asked = asyncio.Event()
+    released = asyncio.Event()
+
+    async def never(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await released.wait()
+        writer.close()
+
+    late = await asyncio.start_unix_server(never, tmp_path / "console-1.sock")
+    peers = Peers(0, tmp_path, lambda _: Samples([sample(int(time.time()))]))
+    feed = NowFeed(peers, viewers=1, sample=lambda: None, read_budgets=no_budgets)
+    try:
+        with feed.viewer():
+            async for frame in feed.watch():
+                if asked.is_set() and frame.startswith(b"event: second\n"):
+                    assert set(json.loads(frame.split(b"data: ")[1].split(b"\n")[0])) == {"0"}
+                    break
+    finally:
+        released.set()
+        late.close()
+        await feed.close()

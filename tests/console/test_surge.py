@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,14 @@ def test_all_workers_show_the_one_that_runs_refuse_another_and_stop_it(crowded: 
     again = start(crowded, 1)
     assert again.status_code == 200
     assert ended(crowded)["id"] == again.json()["surge"]["id"]
+
+
+def test_of_many_that_start_one_at_once_one_does(crowded: Console) -> None:
+    with ThreadPool(8) as pool:
+        statuses = pool.map(lambda _: start(crowded, 5, 10.0).status_code, range(8))
+    assert sorted(statuses) == [200] + 7 * [503]
+    assert stop(crowded, shown(crowded)["id"]) == 200
+    ended(crowded)
 
 
 @pytest.mark.parametrize("key", ["sw_looks", "sw_customer", ""])
@@ -278,16 +287,16 @@ def test_nothing_of_it_is_offered_without_the_role(browser: Browser, crowded: Co
         expect(page.get_by_role("button", name="Start")).to_have_count(0)
 
 
-def test_ones_own_turn_has_its_course_beside_a_crowd(browser: Browser, crowded: Console) -> None:
-    for _ in range(2):
-        assert start(crowded, 200).status_code == 200
-        ended(crowded)  # of which not all have a course
-    surge = start(crowded, 200, 100.0).json()["surge"]["id"]
-    with chromium.new_context(browser) as context:
-        login = f"{crowded.url}/console/api/login"
+def test_ones_own_turn_has_its_course_beside_a_crowd(browser: Browser, tmp_path: Path) -> None:
+    people = {"CONSOLE__SURGE__PEOPLE": "1500", "CONSOLE__TURNS": "2000", "SERVER__WORKERS": "1"}
+    with opened(tmp_path, **people) as console, chromium.new_context(browser) as context:
+        assert start(console, 1_500).status_code == 200
+        ended(console)  # of which few have a course
+        surge = start(console, 200, 200.0).json()["surge"]["id"]
+        login = f"{console.url}/console/api/login"
         assert context.request.post(login, data=OPERATES).ok
         page = context.new_page()
-        page.goto(f"{crowded.url}/console/#/turns?outcome=succeeded")
+        page.goto(f"{console.url}/console/#/turns?outcome=succeeded")
         expect(page.get_by_role("status")).to_contain_text("courses are recorded of a sample")
         without = page.locator("tbody tr").filter(has_not=page.get_by_text("course", exact=True))
         without.first.get_by_role("link").click()
@@ -305,5 +314,4 @@ def test_ones_own_turn_has_its_course_beside_a_crowd(browser: Browser, crowded: 
         bars = page.locator("table.waterfall tbody tr")
         expect(bars.filter(has_text="model default")).to_have_count(2)
         expect(page.get_by_text("are always recorded")).to_have_count(0)
-    assert stop(crowded, surge) == 200
-    ended(crowded)
+        assert stop(console, surge) == 200

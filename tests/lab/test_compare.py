@@ -38,20 +38,20 @@ def test_the_same_crowd_is_measured_and_predicted_on_both(
         "store/seawall.toml",
     )
     done = lab(
-        *("compare", "--calibration", str(file), "--at-once", "4", "--json"),
+        *("compare", "--calibration", str(file), "--at-once", "6", "--json"),
         *("--html", str(page)),
         *QUICK,
     )
     assert done.returncode == 0, done.stderr
     pods, functions = json.loads(done.stdout)["runs"][0]["fleets"]
     for each in (pods, functions):
-        assert each["result"]["completed"] == each["result"]["durability"]["found"] == 4
-        assert each["prediction"]["served"] == 4
+        assert each["result"]["completed"] == each["result"]["durability"]["found"] == 6
+        assert each["prediction"]["served"] == 6
         assert set(each["errors"]) >= {"first text p50", "first text p95", "first text p99"}
     assert (pods["initialisations"], pods["cold_starts"]) == (2, 0)
     assert pods["store_opened"] == 0  # pods have theirs open already
     started = functions["initialisations"]
-    assert 1 <= started <= 4
+    assert 1 <= started <= 6
     assert functions["cold_starts"] == functions["store_opened"] == started
     assert functions["model_opened"] >= started
     text = page.read_text()

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
@@ -159,12 +159,16 @@ KINDS: dict[str, tuple[str, Any]] = {
     "list": ("weather", "[1]"),
 }
 a_step = st.lists(st.sampled_from(sorted(KINDS)), min_size=1, max_size=4)
+CHAT = ("chat", [0, 1, 2, 3], False)
 a_way = st.tuples(
     st.sampled_from(["chat", "stream", "turns"]), st.permutations(range(4)), st.booleans()
 )
 
 
 @examples(12, 150)
+@example(  # chat joins a turn that goes on from results which came one by one
+    [["client", "client"], ["client"]], [("turns", [0, 1, 2, 3], False)] + [CHAT] * 3
+)
 @given(st.lists(a_step, min_size=1, max_size=4), st.lists(a_way, min_size=4, max_size=4))
 def test_no_order_of_calls_and_results_parts_them(
     tmp_path_factory: pytest.TempPathFactory, chosen: list[list[str]], ways: list[Any]

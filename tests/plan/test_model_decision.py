@@ -56,6 +56,14 @@ def test_a_steady_rate_needs_its_mean_in_the_long_run() -> None:
     assert least_quota(taken, np.zeros(3_600), 1.0) == pytest.approx(18_000 / 61.0, rel=0.01)
 
 
+def test_what_a_call_owes_in_the_end_refuses_no_other_by_itself() -> None:
+    taken, returned = np.zeros(600), np.zeros(600)
+    taken[0], returned[5] = 1_000.0, -5_000.0
+    assert least_quota(taken, returned, 1.0) == pytest.approx(1_000, rel=0.01)
+    taken[10] = 1.0  # until then, five seconds after, the debt is to be paid
+    assert least_quota(taken, returned, 1.0) > 4_000
+
+
 @given(
     size=st.integers(5, 600),
     rate=st.floats(0.0, 20.0),

@@ -20,6 +20,7 @@ _log = logging.getLogger("seawall.console")
 _FRAMES = 30  # that a slow viewer may be behind
 _BUDGET_SECONDS = 10.0
 _AFTER_SECONDS = 0.02
+_LATE_SECONDS = 0.7  # a worker that is later is shown as it was, until the next second
 _encode = msgspec.json.Encoder().encode
 
 ReadBudgets = Callable[[], Awaitable[list[Struct]]]
@@ -113,7 +114,8 @@ class NowFeed:
                 self._sample()
                 oldest = min(self._last.values(), default=int(time.time()) - 2)
                 oldest = max(oldest, int(time.time()) - KEPT_SECONDS)
-                answers = await self._peers.ask(Question(after=oldest), Samples)
+                asked = Question(after=oldest)
+                answers = await self._peers.ask(asked, Samples, seconds=_LATE_SECONDS)
                 self._add(_frame(b"second", self._new(answers)))
                 await self._budget_frame()
             except Exception:  # noqa: BLE001 - the next second may be better

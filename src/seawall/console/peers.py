@@ -83,12 +83,15 @@ class Peers:
             with suppress(OSError):
                 self._path(self._index).unlink()
 
-    async def ask(self, question: Question, kind: type[T]) -> dict[int, T]:
+    async def ask(
+        self, question: Question, kind: type[T], *, seconds: float = _SECONDS
+    ) -> dict[int, T]:
         """The answers of all workers, by index.
 
         Args:
             question: What they are asked.
             kind: Type of the answers.
+            seconds: How long a worker may take; one that takes longer is left out.
         """
         answers: dict[int, T] = {}
         own = self._answer(question)
@@ -106,7 +109,7 @@ class Peers:
 
         async def ask(index: int) -> None:
             with suppress(OSError, TimeoutError, ValueError, msgspec.MsgspecError):
-                async with asyncio.timeout(_SECONDS):
+                async with asyncio.timeout(seconds):
                     answers[index] = decoder.decode(await self._ask(index, line))
 
         async with asyncio.TaskGroup() as group:

@@ -115,7 +115,9 @@ class JwtVerifier:
         key = self._keys.current(signed.header.kid)
         if key is None:
             key = await self._find_key(signed.header.kid)
-        return self._verify_parsed(signed, key).principal
+        digest = _digest(token)
+        known = self._valid(digest, key)
+        return known if known is not None else self._remember(digest, signed, key)
 
     def verify_now(self, token: str) -> Principal | None:
         """Verify without waiting; None when a key has to be fetched. Raises as `verify` does.
@@ -124,15 +126,24 @@ class JwtVerifier:
         and that its key is still the provider's.
         """
         digest = _digest(token)
-        if (known := self._verified.get(digest)) is not None:
-            current = known.key is self._keys.current(known.kid)
-            if current and known.begins <= self._clock() < known.ends:
-                return known.principal
-            del self._verified[digest]
+        if (verified := self._verified.get(digest)) is not None:
+            key = self._keys.current(verified.kid)
+            if key is not None and (known := self._valid(digest, key)) is not None:
+                return known
         signed = _parse(token)
         key = self._keys.current(signed.header.kid)
-        if key is None:
+        return None if key is None else self._remember(digest, signed, key)
+
+    def _valid(self, digest: bytes, key: SigningKey) -> Principal | None:
+        """The principal of a token that was verified with this key, if it is valid now."""
+        known = self._verified.get(digest)
+        if known is None or known.key is not key or not known.begins <= self._clock() < known.ends:
             return None
+        return known.principal
+
+    def _remember(self, digest: bytes, signed: _ParsedToken, key: SigningKey) -> Principal:
+        """Verify a token, and know it from now on."""
+        self._verified.pop(digest, None)
         verified = self._verify_parsed(signed, key)
         if len(self._verified) >= _MAX_REMEMBERED:
             del self._verified[next(iter(self._verified))]

@@ -43,15 +43,16 @@ class CallResult(Struct, frozen=True):
 class _Call:
     """A call in a thread."""
 
-    __slots__ = ("abandoned", "context", "ended", "function", "loop", "timer")
+    __slots__ = ("abandoned", "context", "ended", "function", "loop", "returned", "timer")
 
     def __init__(self, function: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
         self.function = function
         self.loop = loop
         self.context = contextvars.copy_context()
-        self.ended: asyncio.Future[CallResult] = loop.create_future()
+        self.ended: asyncio.Future[CallResult | None] = loop.create_future()
         self.timer: asyncio.TimerHandle | None = None
         self.abandoned = False
+        self.returned = False
 
 
 class CallExecutor:
@@ -107,10 +108,10 @@ class CallExecutor:
             raise CallRefused(f"{name} is not available now.") from error
         # Also if the turn is cancelled before the deadline: the thread is still in use.
         call.timer = loop.call_at(deadline, self._abandon, name, call)
-        await asyncio.wait((call.ended,), timeout=deadline - loop.time())
-        if not call.ended.done():
+        result = await call.ended
+        if result is None:
             raise TimeoutError
-        return call.ended.result()
+        return result
 
     async def in_task(
         self, name: str, function: Callable[[], Awaitable[Any]], deadline: float
@@ -225,17 +226,19 @@ class CallExecutor:
 
     def _abandon(self, name: str, call: _Call) -> None:
         """Abandon a call that has not returned by its deadline."""
-        if call.ended.done():
+        if call.returned:
             return
         call.abandoned = True
         self._release_thread()
         self._count_hung(name, "has not returned by its deadline; its thread is abandoned")
+        _end_without_result(call.ended)
 
     def _count_hung(self, name: str, what: str) -> None:
         self._hung += 1
         _log.warning("tool %s: a call %s (%d of %d)", name, what, self._hung, self._max_hung)
 
     def _end(self, call: _Call, ended: CallResult) -> None:
+        call.returned = True
         if call.timer is not None:
             call.timer.cancel()
         if call.abandoned:

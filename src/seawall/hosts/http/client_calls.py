@@ -310,7 +310,8 @@ def _continued_at(record: TurnRecord, returned: Sequence[Effect]) -> tuple[int, 
     step = max(each.step for each in returned)
     newest = [each for each in returned if each.step == step]
     resumed = resumed_with(record, {each.call for each in newest})
-    if resumed is None or any(each.status == "waiting" for each in newest):
+    paused_again = record.status == "paused" and any(each.status == "waiting" for each in newest)
+    if resumed is None or paused_again:
         return next_attempt(record), record.usage
     return resumed.attempt, resumed.usage
 

@@ -46,7 +46,7 @@ function List({ query }) {
   return html`
     <h1>Turns</h1>
     <form class="search" onSubmit=${search} role="search" key=${JSON.stringify(query)}>
-      ${FIELDS.map(([name, title]) => html`<label>${title}<input name=${name} defaultValue=${query[name] || ""} maxlength="256" size="14" /></label>`)}
+      ${FIELDS.map(([name, title]) => html`<label>${title}<input name=${name} defaultValue=${query[name] || ""} maxlength="256" size="12" /></label>`)}
       <label>Outcome<select name="outcome">${OUTCOMES.map((each) => html`<option value=${each} defaultSelected=${each === (query.outcome || "")}>${each || "any"}</option>`)}</select></label>
       <label>Time<select name="minutes">${[["", "any"], ["1", "last minute"], ["10", "last 10 minutes"], ["60", "last hour"]].map(([value, text]) => html`<option value=${value} defaultSelected=${value === (query.minutes || "")}>${text}</option>`)}</select></label>
       <label>Course<select name="course">${[["", "any"], ["recorded", "recorded"]].map(([value, text]) => html`<option value=${value} defaultSelected=${value === (query.course || "")}>${text}</option>`)}</select></label>
