@@ -154,6 +154,8 @@ def test_a_server_starts_at_once_where_the_supervisor_was_killed(tmp_path: Path)
         )
         victim.process.kill()
         victim.process.wait()
+        # Its own end is not the subject: it need not wait.
+        settings["SERVER__SHUTDOWN_DELAY_SECONDS"] = "0"
         with tool_server(tmp_path, **settings) as server:
             assert not answers  # the old turn still runs
             assert pid_of(server) in workers(server)
