@@ -511,6 +511,7 @@ class _StepRun:
             again = False
         clock = asyncio.get_running_loop().time
         for repeat in range(_REPEATS + 1):
+            await self._journal.keep_lease()  # the process may have been stopped since the write
             called = await tool.call_prepared(prepared, context)
             if not (called.unknown if called.started else again or repeat):
                 return called
