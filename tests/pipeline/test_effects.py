@@ -1,6 +1,7 @@
 """Turns with effects: journaled, continued and interrupted; effects happen once."""
 
 import asyncio
+import gc
 import time
 from pathlib import Path
 from typing import Any
@@ -224,6 +225,34 @@ async def test_a_client_that_leaves_does_not_cut_an_effect_off(place: SessionSet
         (turn,) = await stored(app, page.sessions[0].key.session)
         assert turn.status == "interrupted"
         assert statuses(turn) == ["done", "planned"]
+
+
+async def test_an_unknown_outcome_after_the_client_left_is_no_unhandled_error(
+    place: SessionSettings,
+) -> None:
+    """Regression: the log had a traceback of a task whose exception was never retrieved."""
+    reported: list[str] = []
+
+    async def scenario() -> None:
+        service = RefundService()
+        service.gate.clear()
+        service.faults = [ConnectionError("reset")]
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context["message"])
+        )
+        async with shop(place, Script((refund("o1"),)), service) as app:
+            running = asyncio.create_task(ask(app))
+            await service.entered.wait()
+            running.cancel()
+            await asyncio.sleep(0.05)
+            service.gate.set()
+            await asyncio.wait((running,))
+            assert running.cancelled()
+            assert [each.kind for each in await waits(app)] == ["unknown"]
+
+    await asyncio.to_thread(asyncio.run, scenario())  # all that it leaves is collected
+    gc.collect()
+    assert not reported
 
 
 async def test_an_effect_that_takes_longer_than_the_lease(place: SessionSettings) -> None:

@@ -565,7 +565,8 @@ async def _end(effects: asyncio.Task[None], reads: list[asyncio.Task[None]]) -> 
         except asyncio.CancelledError as error:
             cancelled = error
             waiting = {each for each in waiting if not each.done()}
+    for each in (effects, *reads):
+        if not each.cancelled():
+            each.exception()  # taken note of: if the turn was cancelled, only that counts
     if cancelled is not None:
-        if not effects.cancelled():
-            effects.exception()  # the cancellation counts
         raise cancelled
