@@ -92,7 +92,7 @@ function Shown({ surge, running, stop }) {
     <section class="spaced" aria-labelledby="surge">
       <h2 id="surge">${count(surge.people)} people ${surge.seconds ? `within ${surge.seconds} s` : "at once"}
         ${" "}<span class=${`tag ${tone}`} role="status">${words}</span></h2>
-      <p class="soft">Started by ${surge.by}, ${time(surge.began_at)}; ${duration(now.seconds * 1000)}. ${running && html`<a href="#/now">The server meanwhile</a>`}</p>
+      <p class="soft">Started by ${surge.by}, ${time(surge.began_at)}; ${running ? `${count(now.seconds)} s so far` : `it took ${duration(now.seconds * 1000)}`}. ${running && html`<a href="#/now">The server meanwhile</a>`}</p>
       <p class="choices bottom"><progress aria-label="Turns that have ended" max=${surge.people} value=${ended}></progress>
         ${running && may("operate") && html`<button class="danger" onClick=${stop} disabled=${surge.state === "stopping"}>Stop</button>`}</p>
       <dl class="figures">
