@@ -161,6 +161,32 @@ def test_names_of_tenants_stay_text(desktop: Page, console: Console) -> None:
     assert desktop.evaluate("window.stolen") is None
 
 
+def test_a_long_name_pushes_nothing_out_of_the_window(desktop: Page, console: Console) -> None:
+    console.turn("sw_hostile")
+    login = f"{console.url}/console/api/login"
+    assert desktop.context.request.post(login, data={"credential": "sw_reads"}).ok
+    open_page(desktop, console, "turns")
+    table = desktop.get_by_role("region", name="Turns")
+    expect(table.locator("tbody")).to_contain_text("<script>")
+    assert table.evaluate("(each) => each.scrollWidth <= each.clientWidth")
+
+
+def test_times_are_of_one_place_and_minutes_have_sixty_seconds(
+    browser: Browser, local: Console
+) -> None:
+    context = browser.new_context(timezone_id="Pacific/Kiritimati")  # 14 hours ahead of UTC
+    try:
+        page = context.new_page()
+        open_page(page, local, "now")
+        script = "(name) => import(`/console/assets/format.js`).then(%s)"
+        shown = page.evaluate(script % "(m) => m.time(Date.UTC(2026, 0, 1, 12, 30) / 1000)")
+        assert shown == "2026-01-02 02:30:00"
+        durations = page.evaluate(script % "(m) => [59994, 59996, 119600].map(m.duration)")
+        assert durations == ["59.99 s", "1 min 0 s", "2 min 0 s"]
+    finally:
+        context.close()
+
+
 def test_all_flows_by_keyboard_alone(desktop: Page, local: Console) -> None:
     made = local.turn(key="", text="By keyboard")
     open_page(desktop, local, "now")

@@ -1,7 +1,10 @@
 """A surge from the page: for all workers one at a time, bounded, and by who may only."""
 
+import os
+import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
@@ -315,3 +318,73 @@ def test_ones_own_turn_has_its_course_beside_a_crowd(browser: Browser, tmp_path:
         expect(bars.filter(has_text="model default")).to_have_count(2)
         expect(page.get_by_text("are always recorded")).to_have_count(0)
         assert stop(console, surge) == 200
+
+
+def driver_of(console: Console) -> tuple[int, int]:
+    """The process of the driver, and the worker that started it."""
+    for pid in descendants(console.process.pid):
+        with suppress(OSError):
+            if b"from_console" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+                return pid, int(after_name.split()[1])
+    raise AssertionError("no driver runs")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.03])
+def test_one_that_is_stopped_before_it_began_is_not_broken(
+    crowded: Console, seconds: float
+) -> None:
+    surge = start(crowded, 200, 200.0).json()["surge"]["id"]
+    time.sleep(seconds)  # in which its driver begins
+    assert stop(crowded, surge) == 200
+    found = ended(crowded)
+    assert (found["id"], found["state"]) == (surge, "ended")
+    assert found["figures"] is None or found["figures"]["interrupted"]
+
+
+def test_that_a_driver_was_killed_is_in_the_log(crowded: Console) -> None:
+    start(crowded, 200, 200.0)
+    eventually(lambda: shown(crowded)["progress"] is not None, seconds=30)
+    os.kill(driver_of(crowded)[0], signal.SIGKILL)
+    assert ended(crowded)["state"] == "broken"
+    assert "the driver of the surge ended with status -9" in (crowded.folder / "log").read_text()
+
+
+def test_of_a_worker_that_was_killed_the_surge_is_shown_as_broken(tmp_path: Path) -> None:
+    with opened(tmp_path) as console:
+        for _ in range(4):  # so that other workers have older ones
+            assert start(console, 1).status_code == 200
+            assert ended(console)["state"] == "ended"
+        surge = start(console, 200, 200.0).json()["surge"]["id"]
+        eventually(lambda: shown(console)["progress"] is not None, seconds=30)
+        driver, worker = driver_of(console)
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: not is_alive(driver), seconds=30)
+        eventually(lambda: shown(console)["state"] == "broken", seconds=30)
+        assert {shown(console)["id"] for _ in range(4)} == {surge}
+        assert start(console, 1).status_code == 200
+        assert ended(console)["state"] == "ended"
+
+
+def test_a_worker_that_does_not_answer_hides_no_surge(tmp_path: Path) -> None:
+    with opened(tmp_path) as console:
+        surge = start(console, 200, 200.0).json()["surge"]["id"]
+        eventually(lambda: shown(console)["progress"] is not None, seconds=30)
+        worker = driver_of(console)[1]
+        pages = [console.client("sw_looks") for _ in range(16)]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            with ThreadPool(len(pages)) as pool:  # of which some reach the other worker
+                found = pool.map(asked_within, pages)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        states = {(each["id"], each["state"]) for each in found if each is not None}
+        assert states == {(surge, "running")}
+
+
+def asked_within(page: httpx2.Client) -> dict[str, Any] | None:
+    """The surge, unless the worker that is asked does not answer."""
+    with suppress(httpx2.TimeoutException):
+        found: dict[str, Any] = page.get("/console/api/surge", timeout=6).json()["surge"]
+        return found
+    return None
