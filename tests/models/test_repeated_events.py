@@ -135,16 +135,17 @@ def read(kind: type[SseReader], chunks: list[bytes]) -> tuple[list[str], list[st
     return texts, thoughts, ([(each.name, each.arguments) for each in asked], finish)
 
 
-def streams(shapes: list[Event]) -> st.SearchStrategy[list[list[tuple[Event, str]]]]:
-    """Events as they are received together; in most streams one shape is repeated."""
-    return st.sampled_from(shapes).flatmap(
-        lambda most: st.lists(
-            st.lists(
-                st.tuples(st.just(most) | st.just(shapes[0]) | st.sampled_from(shapes), TEXTS),
-                min_size=1,
-                max_size=3,
-            )
-        )
+def streams(shapes: list[Event]) -> st.SearchStrategy[list[bytes]]:
+    """What is received: runs of one shape, event by event or some of them together."""
+    run = st.tuples(
+        st.sampled_from(shapes), st.lists(TEXTS, min_size=1, max_size=5), st.integers(1, 3)
+    )
+    return st.lists(run, max_size=5).map(
+        lambda runs: [
+            b"".join(map(shape, texts[at : at + together]))
+            for shape, texts, together in runs
+            for at in range(0, len(texts), together)
+        ]
     )
 
 
@@ -165,8 +166,7 @@ def test_every_stream_is_read_as_without_the_shortcut(
     end: bytes,
     data: st.DataObject,
 ) -> None:
-    received = data.draw(streams(shapes))
-    chunks = [b"".join(shape(text) for shape, text in chunk) for chunk in received] + [end]
+    chunks = [*data.draw(streams(shapes)), end]
     if data.draw(st.booleans()):
         whole = b"".join(chunks)
         at = data.draw(st.integers(0, len(whole)))
