@@ -301,3 +301,24 @@ def test_a_worker_that_ends_before_it_is_ready_is_a_failed_start(tmp_path: Path)
     )
     assert done.returncode == 1
     assert "a worker ended with status 0 before it was ready" in done.stderr
+
+
+def waits(process: int) -> int:
+    """How often the main thread of a process has waited."""
+    status = Path(f"/proc/{process}/task/{process}/status").read_text(encoding="ascii")
+    return int(status.partition("\nvoluntary_ctxt_switches:")[2].split()[0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_an_idle_worker_wakes_a_few_times_a_second(tmp_path: Path) -> None:
+    with tool_server(tmp_path, SERVER__WORKERS="1") as server, httpx2.Client() as client:
+        body = {"text": json.dumps({"attempts": [["done"]]})}
+        assert client.post(f"{server.url}/v1/turns", json=body, timeout=20).status_code == 200
+        process = server.process.pid
+
+        def idle() -> bool:
+            before, began = waits(process), time.monotonic()
+            time.sleep(2)
+            return waits(process) - before < 12 * (time.monotonic() - began)
+
+        eventually(idle, 30)  # it was about a hundred
