@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
@@ -371,15 +372,18 @@ def test_a_worker_that_does_not_answer_hides_no_surge(tmp_path: Path) -> None:
         surge = start(console, 200, 200.0).json()["surge"]["id"]
         eventually(lambda: shown(console)["progress"] is not None, seconds=30)
         worker = driver_of(console)[1]
-        pages = [console.client("sw_looks") for _ in range(16)]
+        pages = [console.client("sw_operates") for _ in range(16)]
         os.kill(worker, signal.SIGSTOP)
         try:
             with ThreadPool(len(pages)) as pool:  # of which some reach the other worker
                 found = pool.map(asked_within, pages)
+                stopped = pool.map(partial(stopped_within, surge), pages)
         finally:
             os.kill(worker, signal.SIGCONT)
         states = {(each["id"], each["state"]) for each in found if each is not None}
         assert states == {(surge, "running")}
+        assert {each for each in stopped if each is not None} == {503}
+        assert stop(console, surge) == 200
 
 
 def asked_within(page: httpx2.Client) -> dict[str, Any] | None:
@@ -387,4 +391,11 @@ def asked_within(page: httpx2.Client) -> dict[str, Any] | None:
     with suppress(httpx2.TimeoutException):
         found: dict[str, Any] = page.get("/console/api/surge", timeout=6).json()["surge"]
         return found
+    return None
+
+
+def stopped_within(surge: str, page: httpx2.Client) -> int | None:
+    """The status of an answer to a stop, as far as there is one."""
+    with suppress(httpx2.TimeoutException):
+        return page.post(f"/console/api/surge/{surge}/stop", json={}, timeout=6).status_code
     return None
