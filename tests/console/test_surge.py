@@ -240,6 +240,17 @@ def test_the_newest_reports_are_kept_and_others_are_left_alone(tmp_path: Path) -
     assert len(list(tmp_path.iterdir())) == 103
 
 
+def test_without_its_report_the_figures_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in place of a folder")
+    settings = {"CONSOLE__REPORTS": str(tmp_path / "file"), "SERVER__WORKERS": "1"}
+    with opened(tmp_path, **settings) as console:
+        assert start(console, 3).status_code == 200
+        surge = ended(console)
+        assert (surge["state"], surge["report"]) == ("ended", "")
+        assert surge["figures"]["headline"].startswith("3 of 3 turns completed")
+        assert "its report cannot be written" in (tmp_path / "log").read_text()
+
+
 @pytest.mark.parametrize("look", [("desktop", False), ("phone", True)])
 def test_from_the_page_by_keyboard(
     browser: Browser, crowded: Console, look: tuple[str, bool]
