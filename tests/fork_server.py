@@ -381,6 +381,7 @@ def _import_all() -> None:
 
 
 def _run(descriptor: int, *, planner: bool) -> NoReturn:
+    gc.disable()  # or it looks again and again at what stays
     _import_all()
     if planner:
         importlib.import_module("seawall.cli.plan")
@@ -390,6 +391,7 @@ def _run(descriptor: int, *, planner: bool) -> NoReturn:
     assert threads == 1, f"{threads} threads: a fork has only one"
     gc.collect()
     gc.freeze()
+    gc.enable()
     arguments = _serve(socket.socket(fileno=descriptor))
     if arguments[0] == "-c":
         _run_program(arguments[1])

@@ -29,11 +29,10 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.mark.parametrize("size", [DESKTOP, PHONE])
-def test_it_shows_the_api(browser: Browser, server: ServerProcess, size: tuple[int, int]) -> None:
+def test_it_shows_the_api(browser: Browser, server: ServerProcess) -> None:
     said: list[str] = []
     asked: list[str] = []
-    with new_context(browser, size) as context:
+    with new_context(browser, DESKTOP) as context:
         page = context.new_page()
         page.on("console", lambda each: said.append(each.text))
         page.on("pageerror", lambda each: said.append(str(each)))
@@ -43,9 +42,11 @@ def test_it_shows_the_api(browser: Browser, server: ServerProcess, size: tuple[i
         expect(operation).to_contain_text("Run a turn")
         operation.locator("button").first.click()
         expect(operation).to_contain_text("Idempotency-Key")
-        faults = {each.partition(":")[0] for each in serious(page)}
-        assert faults <= _OF_SWAGGER_UI
-        assert page.evaluate("document.scrollingElement.scrollWidth") <= size[0]
+        for width, height in (DESKTOP, PHONE):
+            page.set_viewport_size({"width": width, "height": height})
+            faults = {each.partition(":")[0] for each in serious(page)}
+            assert faults <= _OF_SWAGGER_UI
+            assert page.evaluate("document.scrollingElement.scrollWidth") <= width
     assert said == []
     assert all(each.startswith((server.url, "data:", "blob:")) for each in asked)
 

@@ -6,6 +6,7 @@ client and feature, as JSON. What failed is the text of its error.
 
 import asyncio
 import base64
+import gc
 import inspect
 import json
 import os
@@ -726,4 +727,5 @@ async def _all(names: list[str]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    gc.disable()  # or it looks again and again at what the clients import
     sys.stdout.write(json.dumps(asyncio.run(_all(sys.argv[3:] or list(CLIENTS)))))

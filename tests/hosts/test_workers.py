@@ -139,14 +139,11 @@ def free_port() -> int:
 def test_a_server_starts_at_once_where_the_supervisor_was_killed(tmp_path: Path) -> None:
     """Its workers close the port without delay and finish their turns."""
     port = str(free_port())
-    settings = TWO | {
-        "SERVER__PORT": port,
-        "SERVER__DRAIN_SECONDS": "20",
-        "SERVER__SHUTDOWN_DELAY_SECONDS": "60",
-    }
+    settings = TWO | {"SERVER__PORT": port, "SERVER__DRAIN_SECONDS": "20"}
+    delayed = settings | {"SERVER__SHUTDOWN_DELAY_SECONDS": "60"}
     answers: list[httpx2.Response] = []
     steps = [[["wait", '{"seconds": 0.9}']]] * 10
-    with tool_server(tmp_path, **settings) as victim:
+    with tool_server(tmp_path, **delayed) as victim:
         old = workers(victim)
         turn = threading.Thread(
             target=lambda: answers.append(ask(victim, [*steps, "finished in order"]))
@@ -157,6 +154,8 @@ def test_a_server_starts_at_once_where_the_supervisor_was_killed(tmp_path: Path)
         )
         victim.process.kill()
         victim.process.wait()
+        # Its own end is not the subject: it need not wait.
+        settings["SERVER__SHUTDOWN_DELAY_SECONDS"] = "0"
         with tool_server(tmp_path, **settings) as server:
             assert not answers  # the old turn still runs
             assert pid_of(server) in workers(server)

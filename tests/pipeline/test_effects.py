@@ -1,6 +1,7 @@
 """Turns with effects: journaled, continued and interrupted; effects happen once."""
 
 import asyncio
+import gc
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from msgspec import structs
 from seawall import Orchestrator, ScriptedModel
 from seawall.agents import AgentLimits
 from seawall.config import AgentSettings, Settings
-from seawall.errors import ConfigError, ServerStopping, SessionConflict
+from seawall.errors import ConfigError, ServerStopping, SessionConflict, StoreUnavailable
 from seawall.identity import Trusted
 from seawall.pipeline.decisions import Verdict
 from seawall.requests import fingerprint, new_request
@@ -226,6 +227,34 @@ async def test_a_client_that_leaves_does_not_cut_an_effect_off(place: SessionSet
         assert statuses(turn) == ["done", "planned"]
 
 
+async def test_an_unknown_outcome_after_the_client_left_is_no_unhandled_error(
+    place: SessionSettings,
+) -> None:
+    """Regression: the log had a traceback of a task whose exception was never retrieved."""
+    reported: list[str] = []
+
+    async def scenario() -> None:
+        service = RefundService()
+        service.gate.clear()
+        service.faults = [ConnectionError("reset")]
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: reported.append(context["message"])
+        )
+        async with shop(place, Script((refund("o1"),)), service) as app:
+            running = asyncio.create_task(ask(app))
+            await service.entered.wait()
+            running.cancel()
+            await asyncio.sleep(0.05)
+            service.gate.set()
+            await asyncio.wait((running,))
+            assert running.cancelled()
+            assert [each.kind for each in await waits(app)] == ["unknown"]
+
+    await asyncio.to_thread(asyncio.run, scenario())  # all that it leaves is collected
+    gc.collect()
+    assert not reported
+
+
 async def test_an_effect_that_takes_longer_than_the_lease(place: SessionSettings) -> None:
     service = RefundService()
     service.gate.clear()
@@ -295,6 +324,87 @@ async def test_no_effect_runs_whose_journal_was_refused(place: SessionSettings) 
         outcome = await ask(app, idempotency_key="k")
         assert isinstance(outcome.problem, SessionConflict)
         assert service.done == ["o1"]
+
+
+async def test_an_attempt_that_was_stopped_runs_no_effect_of_another(
+    place: SessionSettings,
+) -> None:
+    """Regression: a process was stopped between the write that begins an effect and its call.
+
+    Another server found that it was not made, and made it; then the first went on and made it too.
+    """
+    service, script = RefundService(), Script((refund("o1"),))
+    quick = {"lease_seconds": 0.3}
+    async with (
+        shop(place, script, service, sessions=quick, check=service.find_refund) as first,
+        shop(place, script, service, sessions=quick, check=service.find_refund) as second,
+    ):
+        store: Any = first.engine.store
+        journal, renew = store.journal, store.renew
+        others: list[Any] = []
+
+        async def stopped(write: JournalWrite) -> None:
+            await journal(write)
+            if others:
+                return
+            store.renew = _unavailable
+            others.append(await ask(second, idempotency_key="k"))
+            store.renew = renew
+
+        store.journal = stopped
+        outcome = await ask(first, idempotency_key="k")
+        assert others[0].problem is None
+        assert isinstance(outcome.problem, SessionConflict)
+        assert service.done == ["o1"]
+        (turn,) = await stored(second, outcome.request.session)
+        assert (turn.status, statuses(turn)) == ("completed", ["done"])
+
+
+async def test_an_effect_runs_after_a_pause_in_which_nothing_took_the_session_over(
+    place: SessionSettings,
+) -> None:
+    service = RefundService()
+    calls = (refund("o1"),)
+    async with shop(place, Script(calls), service, sessions={"lease_seconds": 0.3}) as app:
+        store: Any = app.engine.store
+        journal, renew = store.journal, store.renew
+
+        async def stopped(write: JournalWrite) -> None:
+            await journal(write)
+            if not service.calls:
+                store.renew = _unavailable
+                await asyncio.sleep(0.4)
+                store.renew = renew
+
+        store.journal = stopped
+        assert (await ask(app, idempotency_key="k")).problem is None
+        assert service.done == ["o1"]
+
+
+async def test_no_effect_runs_while_it_is_not_known_whether_the_lease_is_lost(
+    place: SessionSettings,
+) -> None:
+    service, script = RefundService(), Script((refund("o1"),))
+    quick = {"lease_seconds": 0.3}
+    async with shop(place, script, service, sessions=quick, check=service.find_refund) as app:
+        store: Any = app.engine.store
+        journal, renew = store.journal, store.renew
+
+        async def stopped(write: JournalWrite) -> None:
+            await journal(write)
+            store.renew = _unavailable
+            await asyncio.sleep(0.4)
+
+        store.journal = stopped
+        assert isinstance((await ask(app, idempotency_key="k")).problem, StoreUnavailable)
+        assert not service.calls
+        store.journal, store.renew = journal, renew
+        assert (await ask(app, idempotency_key="k")).problem is None  # it continues the turn
+        assert service.done == ["o1"]
+
+
+async def _unavailable(*_: object, **__: object) -> None:
+    raise StoreUnavailable("not now")
 
 
 async def test_a_turn_left_open_is_continued_by_a_retry(place: SessionSettings) -> None:

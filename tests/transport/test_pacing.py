@@ -105,6 +105,25 @@ async def test_a_stream_of_pieces_that_are_far_apart_does_not_rest() -> None:
     assert pacer.rest(stream)
 
 
+async def test_a_stream_that_had_nothing_to_read_after_its_rest_does_not_rest_again() -> None:
+    work = Work()
+    pacer = ReadPacer(MAX, work=work)
+    work.change(1.0)
+    await until(lambda: pacer.delay == MAX, pacer)
+    idle, ready = Stream(), Stream()
+    ready.read_on = lambda: again.append(pacer.rest(ready))  # type: ignore[method-assign]
+    again: list[bool] = []
+    assert rests(pacer, idle)
+    assert rests(pacer, ready)
+    async with asyncio.timeout(10):
+        while not again:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.005)
+    assert again[0]
+    assert idle.resumed == 1
+    await asyncio.sleep(MAX)
+    assert not pacer.rest(idle)
+
+
 async def test_the_work_of_the_thread_is_measured() -> None:
     pacer = ReadPacer(MAX)
     pacer.rest(Stream())

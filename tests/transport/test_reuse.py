@@ -121,3 +121,30 @@ async def test_idle_connections_are_closed_without_further_requests() -> None:
         await http.close()
         async with asyncio.timeout(10):
             await all_gone.wait()
+
+
+async def test_a_connection_whose_body_was_left_unread_is_read_again() -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        while await reader.readline():
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nend\r\n")
+            await asyncio.sleep(0.05)
+            writer.write(b"4\r\nmore\r\n0\r\n\r\n")
+        writer.close()
+
+    http = HttpClient()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    endpoint = Endpoint.parse(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+    async with server:
+        for _ in range(3):
+            deadline = asyncio.get_running_loop().time() + 5
+            async with http.stream("GET", endpoint, deadline=deadline) as response:
+                assert await response.read_some() == b"end"
+                await asyncio.sleep(0.2)  # the rest arrives while nothing waits for it
+                await response.drain(seconds=0.05)
+        await http.close()
+    assert connections == 1

@@ -90,6 +90,14 @@ class StepJournal(Protocol):
         """
         ...
 
+    async def keep_lease(self) -> None:
+        """See that the attempt has its lease still, before an effect runs.
+
+        Raises:
+            Problem: It has lost it, or that is not known.
+        """
+        ...
+
     async def decisions(self, waiting: Sequence[Effect]) -> Mapping[str, Decision]:
         """Decisions about waiting effects, by id; one that has expired is a decision."""
         ...

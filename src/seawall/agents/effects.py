@@ -511,6 +511,7 @@ class _StepRun:
             again = False
         clock = asyncio.get_running_loop().time
         for repeat in range(_REPEATS + 1):
+            await self._journal.keep_lease()  # the process may have been stopped since the write
             called = await tool.call_prepared(prepared, context)
             if not (called.unknown if called.started else again or repeat):
                 return called
@@ -564,7 +565,8 @@ async def _end(effects: asyncio.Task[None], reads: list[asyncio.Task[None]]) -> 
         except asyncio.CancelledError as error:
             cancelled = error
             waiting = {each for each in waiting if not each.done()}
+    for each in (effects, *reads):
+        if not each.cancelled():
+            each.exception()  # taken note of: if the turn was cancelled, only that counts
     if cancelled is not None:
-        if not effects.cancelled():
-            effects.exception()  # the cancellation counts
         raise cancelled

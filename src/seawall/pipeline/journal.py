@@ -24,7 +24,7 @@ from seawall.errors import (
 )
 from seawall.intents import Detection
 from seawall.pipeline.context import Ports, Stage, StageTimings, TurnContext
-from seawall.pipeline.leases import TurnLease
+from seawall.pipeline.leases import TurnLease, taken_over
 from seawall.pipeline.replay import call_limit, reported_outcomes
 from seawall.storage.port import (
     AuditRecord,
@@ -233,6 +233,24 @@ class TurnJournal:
             given_up=await self._undecided(),
         )
 
+    async def keep_lease(self) -> None:
+        """See `StepJournal`.
+
+        Without a call of the store, unless the lease is over by the clock: then the process was
+        stopped, or no renewal has succeeded, and another attempt may have continued the turn.
+        """
+        if time.time() < self._lease.until:
+            return
+        try:
+            async with call_limit(self._ports.limits.session):
+                kept = await self._lease.renew_once()
+        except BaseException:
+            self._lost = True
+            raise
+        if not kept:
+            self._lost = True
+            raise taken_over()
+
     async def decisions(self, waiting: Sequence[Effect]) -> Mapping[str, Decision]:
         """See `StepJournal`."""
         stored = await self._waits()
@@ -300,7 +318,7 @@ class TurnJournal:
             raise
         self._written(write)
         if write.until is not None:
-            self._lease.taken()
+            self._lease.taken(write.until)
         elif status != "interrupted":  # then the lease's end says what becomes of the job
             self._lease.ended()
         return write.turn

@@ -48,6 +48,7 @@ __all__ = [
     "interrupted",
     "is_retried_later",
     "record_job_failure",
+    "taken_over",
 ]
 
 _FIRST_POLL_SECONDS = 0.05
@@ -79,6 +80,8 @@ class TurnLease(Struct):
         renewing: That task.
         continues: The turn, as an earlier attempt has left it; None for a new turn.
         binds: Whether a journal write that binds the key was sent: the key may not be leased now.
+        until: When it ends unless it is renewed, in Unix seconds; known from the first journal
+            write on.
         with_person: The hand-over to the person who has the conversation now; None for none.
     """
 
@@ -90,6 +93,7 @@ class TurnLease(Struct):
     renewing: asyncio.Task[None] | None = None
     continues: TurnRecord | None = None
     binds: bool = False
+    until: float = 0.0
     with_person: Wait | None = None
 
     @classmethod
@@ -105,8 +109,13 @@ class TurnLease(Struct):
         """Number of the attempt at a background turn; 1 for any other turn."""
         return self.begin.background_job.attempt if self.begin.background_job is not None else 1
 
-    def taken(self) -> None:
-        """The journal has leased the session: renew that lease, and not that of a bound key."""
+    def taken(self, until: float) -> None:
+        """The journal has leased the session: renew that lease, and not that of a bound key.
+
+        Args:
+            until: When it ends, in Unix seconds.
+        """
+        self.until = until
         if not self.seconds:
             self.seconds = self.journal_seconds
         if self.binds:
@@ -177,17 +186,28 @@ class TurnLease(Struct):
     async def _renew(self) -> None:
         while True:
             await asyncio.sleep(self.seconds / 3)
-            begin = _until(self.begin, self.seconds)
-            if self.binds:
-                begin = msgspec.structs.replace(begin, idempotency_key=None)
             try:
                 async with asyncio.timeout(self.seconds / 3):
-                    renewed = await self.store.renew(begin)
+                    renewed = await self.renew_once()
             except (Problem, TimeoutError):
                 continue  # it is retried in time; if not, the commit decides
-            bound_meanwhile = self.binds and begin.idempotency_key is not None
-            if not renewed and not bound_meanwhile:
-                raise SessionConflict("Another turn has taken this session over.")
+            if not renewed:
+                raise taken_over()
+
+    async def renew_once(self) -> bool:
+        """Renew it; False when another turn, or another attempt at this one, has taken it over.
+
+        Raises:
+            Problem: The store did not answer.
+        """
+        begin = _until(self.begin, self.seconds)
+        if self.binds:
+            begin = msgspec.structs.replace(begin, idempotency_key=None)
+        renewed = await self.store.renew(begin)
+        if renewed and begin.until is not None:
+            self.until = begin.until
+        bound_meanwhile = self.binds and begin.idempotency_key is not None
+        return renewed or bound_meanwhile
 
 
 class _Renewal:
@@ -226,6 +246,11 @@ class _Renewal:
             ending = await lease.end(error)
             if ending is not error:
                 raise ending from error
+
+
+def taken_over() -> SessionConflict:
+    """The error of an attempt that has lost its lease."""
+    return SessionConflict("Another turn has taken this session over.")
 
 
 def is_retried_later(failure: BaseException) -> bool:

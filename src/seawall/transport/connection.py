@@ -225,6 +225,7 @@ class Connection(asyncio.Protocol):
         if not (reusable and self._keep_alive):
             self.abort()
             return False
+        self.read_on()  # it may have been paused with the end of the body unread
         return True
 
     def abort(self) -> None:
@@ -298,7 +299,7 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()
 
     def read_on(self) -> None:
-        """Read again after a rest."""
+        """Read again, if reading is paused; see `PacedStream`."""
         if self._paused and self._transport is not None and not self._transport.is_closing():
             self._paused = False
             self._transport.resume_reading()

@@ -11,7 +11,7 @@ from typing import Protocol
 __all__ = ["PacedStream", "ReadPacer"]
 
 _TARGET = 0.9  # share of the time in which the event loop has work
-_GAIN = 0.5  # of the maximum delay, per window and by which the share exceeds the target
+_GAIN = 1.0  # of the maximum delay, per window and by which the share exceeds the target
 _WINDOW_SECONDS = 0.05
 _TICK_SECONDS = 0.01
 _IDLE_WINDOWS = 20
@@ -21,7 +21,7 @@ class PacedStream(Protocol):
     """What can pause its reading.
 
     Attributes:
-        passed_at: When its last piece was passed on under load; set by the pacer.
+        passed_at: When its last piece was passed on under load, to a tick; set by the pacer.
     """
 
     passed_at: float
@@ -74,7 +74,7 @@ class ReadPacer:
                 self._start()
             return False
         last, stream.passed_at = stream.passed_at, self._now
-        if self._now - last > 2 * self.delay:  # it may have rested once in between
+        if self._now - last > self.delay + _TICK_SECONDS / 2:
             return False
         self._resting.append((self._now, stream))
         return True
@@ -105,7 +105,9 @@ class ReadPacer:
             self._adapt(now)
         due, resting = now - self.delay, self._resting
         while resting and resting[0][0] <= due:
-            resting.popleft()[1].read_on()
+            stream = resting.popleft()[1]
+            stream.passed_at = due  # only what has accumulated comes before the next tick
+            stream.read_on()
         if resting or self.delay or self._unused < _IDLE_WINDOWS:
             tick = _TICK_SECONDS if self.delay else _WINDOW_SECONDS
             asyncio.get_running_loop().call_later(tick, self._tick)
