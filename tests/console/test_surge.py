@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 from playwright.sync_api import Browser, expect
 
 from seawall.config import parse_settings
+from seawall.console.surge import SurgeOrder
 from seawall.errors import ConfigError
 from seawall.lab.processes import descendants
 from seawall.lab.surge import from_console
@@ -238,6 +242,42 @@ def test_the_newest_reports_are_kept_and_others_are_left_alone(tmp_path: Path) -
     assert made[-1] == "console-surge-2026-999.html"
     assert made[0] == "console-surge-2026-006.html"
     assert len(list(tmp_path.iterdir())) == 103
+
+
+STOPPED_WHILE_REPORTING = """
+import os, signal, sys
+from seawall.lab.surge import from_console
+write = from_console._write_report
+def stopped(*parts):
+    os.kill(os.getpid(), signal.SIGTERM)
+    write(*parts)
+from_console._write_report = stopped
+sys.exit(from_console.main())
+"""
+
+
+def test_a_stop_that_comes_when_all_has_ended_loses_no_report(
+    crowded: Console, tmp_path: Path
+) -> None:
+    order = SurgeOrder(
+        url=crowded.url,
+        people=3,
+        seconds=0.0,
+        patience=30.0,
+        token_file=str(crowded.folder / "tokens"),
+        simulated=None,
+        report=str(tmp_path / "report.html"),
+    )
+    command = [sys.executable, "-c", STOPPED_WHILE_REPORTING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as driver:
+        assert driver.stdin is not None
+        assert driver.stdout is not None
+        driver.stdin.write(msgspec.json.encode(order) + b"\n")
+        driver.stdin.flush()
+        said = driver.stdout.read()
+    assert driver.returncode == 0
+    assert b"3 of 3 turns completed" in said
+    assert (tmp_path / "report.html").exists()
 
 
 def test_without_its_report_the_figures_are_shown(tmp_path: Path) -> None:

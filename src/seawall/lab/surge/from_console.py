@@ -43,6 +43,7 @@ def main() -> int:
     except (OSError, ConfigError) as error:
         sys.stderr.write(f"surge from the console: {error}\n")
         return 1
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing is left to be stopped
     figures = _figures(result)
     try:
         _write_report(Path(order.report), as_html(result, scenario))
