@@ -246,6 +246,7 @@ def test_the_newest_reports_are_kept_and_others_are_left_alone(tmp_path: Path) -
 
 STOPPED_WHILE_REPORTING = """
 import os, signal, sys
+sys.modules["uvloop"] = None  # as where it is not installed
 from seawall.lab.surge import from_console
 write = from_console._write_report
 def stopped(*parts):
