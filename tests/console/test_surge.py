@@ -451,3 +451,18 @@ def stopped_within(surge: str, page: httpx2.Client) -> int | None:
     with suppress(httpx2.TimeoutException):
         return page.post(f"/console/api/surge/{surge}/stop", json={}, timeout=6).status_code
     return None
+
+
+def test_that_nothing_new_is_known_is_shown_only_meanwhile(
+    browser: Browser, crowded: Console
+) -> None:
+    with chromium.new_context(browser) as context:
+        login = f"{crowded.url}/console/api/login"
+        assert context.request.post(login, data=OPERATES).ok
+        page = context.new_page()
+        page.goto(f"{crowded.url}/console/#/surge")
+        expect(page.get_by_role("button", name="Start")).to_be_visible()
+        page.route("**/console/api/surge", lambda route: route.abort())
+        expect(page.get_by_role("alert")).to_be_visible()
+        page.unroute("**/console/api/surge")
+        expect(page.get_by_role("alert")).to_have_count(0)
