@@ -49,9 +49,28 @@ def test_both_classifiers_give_the_same_result(
     light, full = pair
     intent, confidence = light.best(text)
     known, probability = full.best(text)
-    assert confidence == pytest.approx(probability, abs=1e-4)
+    assert confidence == pytest.approx(probability, abs=1e-5)
     if probability > 1 / len(full.labels) + 1e-3:  # else it is a draw
         assert intent == known
+
+
+def test_both_classifiers_agree_on_all_examples(
+    pair: tuple[LightClassifier, NgramClassifier],
+) -> None:
+    light, full = pair
+    for text in TEXTS + [" ".join(both) for both in zip(TEXTS, reversed(TEXTS), strict=True)]:
+        intent, confidence = light.best(text)
+        known, probability = full.best(text)
+        assert intent == known
+        assert confidence == pytest.approx(probability, abs=1e-6)
+
+
+def test_a_text_of_many_different_parts_has_room_in_the_fields(
+    pair: tuple[LightClassifier, NgramClassifier],
+) -> None:
+    light, full = pair
+    for text in (" ".join(WORDS)[:2_000], " ".join(TEXTS), "order " * 400, "my " * 700):
+        assert light.best(text)[1] == pytest.approx(full.best(text)[1], abs=1e-5)
 
 
 def test_a_file_of_other_examples_is_not_loaded(
