@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.intents.classifier import NgramClassifier
-from seawall.intents.light import LightClassifier, load_light
+from seawall.intents.light import LightClassifier, load_light, read_light
 from seawall.intents.saved import TrainedClassifier
 from seawall.intents.training import load_or_train
+from seawall.intents.training_process import train_apart
 from tests.servers import ROOT
 
 STORE = tomllib.loads((ROOT / "examples/store/seawall.toml").read_text())["intents"]
@@ -103,7 +104,12 @@ def test_a_damaged_file_is_left_alone(
         assert found.best(text)[0] == kept[1].ngrams.best(text)[0]
 
 
-def test_it_needs_no_numpy(kept: tuple[Path, TrainedClassifier]) -> None:
+@pytest.mark.parametrize("cached", ["trained", "not yet trained", "never"])
+def test_it_needs_no_numpy(
+    kept: tuple[Path, TrainedClassifier], tmp_path: Path, cached: str
+) -> None:
+    path = kept[0] if cached == "trained" else tmp_path / "new.npz"
+    cache = "None" if cached == "never" else f"Path({str(path)!r})"
     script = f"""
 import sys
 from pathlib import Path
@@ -114,8 +120,29 @@ intents = [
     IntentDefinition(name, "", tuple(t for t, l in zip(texts, labels) if l == name), ())
     for name in dict.fromkeys(labels)
 ]
-detector = build_detector(intents, cache=Path({str(kept[0])!r}), light=True)
+detector = build_detector(intents, cache={cache})
 assert detector.detect_locally("where is my order").intent == "order_status"
 assert not {{"numpy", "zipfile"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+    if cached != "never":
+        assert load_light(path, TEXTS, LABELS) is not None
+
+
+def test_warnings_of_training_in_another_process_are_logged_here(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained = train_apart(TEXTS, LABELS, cache=tmp_path / "none" / "trained.npz")
+    assert trained is not None
+    assert "the classifier cannot be kept in" in caplog.text
+    light = read_light(trained, TEXTS, LABELS)
+    assert light is not None
+    assert light.best("where is my order")[0] == "order_status"
+
+
+def test_without_another_process_training_is_done_here(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert train_apart(TEXTS, LABELS, cache=None) is None
+    assert "training here" in caplog.text

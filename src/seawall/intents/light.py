@@ -22,9 +22,11 @@ from msgspec import Struct
 
 from seawall.intents.features import Speller, digest, letter_features, split, word_features
 
-__all__ = ["LightClassifier", "load_light"]
+__all__ = ["MOST_CLASSES", "LightClassifier", "load_light", "read_light"]
 
-_MOST_CLASSES = 64  # with more, numpy is faster
+MOST_CLASSES = 64
+"""With more, numpy is clearly faster."""
+
 _REMEMBERED_WORDS = 2_048
 _REMEMBERED_FEATURES = 4_096
 _LEAST_ODDS, _MOST_LOG_ODDS = 1e-12, 500.0
@@ -178,10 +180,19 @@ def _scaled(squares: float, known: float) -> tuple[float, float]:
 
 def load_light(path: Path, texts: Sequence[str], labels: Sequence[str]) -> LightClassifier | None:
     """The classifier in a file that `saved.write` wrote; None if the file does not fit."""
-    if len(set(labels)) > _MOST_CLASSES:
+    try:
+        raw = path.read_bytes()
+    except OSError:
+        return None
+    return read_light(raw, texts, labels)
+
+
+def read_light(raw: bytes, texts: Sequence[str], labels: Sequence[str]) -> LightClassifier | None:
+    """The same of the content of a file."""
+    if len(set(labels)) > MOST_CLASSES:
         return None
     try:
-        file = _members(path.read_bytes())
+        file = _members(raw)
         if _names(file, "key") != [digest(texts, labels)]:
             return None
         names = tuple(_names(file, "labels"))
@@ -190,7 +201,7 @@ def load_light(path: Path, texts: Sequence[str], labels: Sequence[str]) -> Light
         temperature, threshold, _ = _numbers(file, "numbers", "d")
         certainty = _numbers(file, "certainty", "d")
         weights = _data(file, "weights", "<f4")
-    except (OSError, KeyError, TypeError, ValueError, SyntaxError, struct.error):
+    except (KeyError, TypeError, ValueError, SyntaxError, struct.error):
         return None
     features = len(words) + len(letters)
     if len(certainty) != 3 or len(idf) != features + 1 or len(weights) != 4 * features * len(names):
