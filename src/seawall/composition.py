@@ -982,7 +982,7 @@ async def _open_first(
                 toolsets += (await asyncio.to_thread(_open_knowledge, settings, light=light),)
                 opened.push_async_callback(close_toolset, toolsets[-1])
             if light and not settings.routing.intent_model:
-                detector = _build_detector(settings, {}, light=True)
+                detector = _build_detector(settings, {})
                 opened.callback(detector.close)
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
@@ -1011,15 +1011,15 @@ async def _open_detector(
                 return built
             if light:
                 await _let_others_run()
-                return _build_detector(settings, models, light=light)
-            building = asyncio.to_thread(_build_detector, settings, models, light=light)
+                return _build_detector(settings, models)
+            building = asyncio.to_thread(_build_detector, settings, models)
             detecting = group.create_task(building)
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
     return detecting.result()
 
 
-def _build_detector(settings: Settings, models: dict[str, Model], *, light: bool) -> IntentDetector:
+def _build_detector(settings: Settings, models: dict[str, Model]) -> IntentDetector:
     definitions = tuple(
         IntentDefinition(name, each.description, each.examples, each.patterns)
         for name, each in settings.intents.items()
@@ -1032,7 +1032,6 @@ def _build_detector(settings: Settings, models: dict[str, Model], *, light: bool
         threshold=routing.intent_threshold,
         embedding_model=routing.embedding_model if routing.classifier == "embeddings" else None,
         cache=Path(routing.classifier_cache) if routing.classifier_cache else None,
-        light=light,
     )
 
 
