@@ -78,6 +78,22 @@ async def test_a_check_is_asked_after_a_call_that_took_too_long(place: SessionSe
     assert await _paid(place, pay, check=service.find) == ("", ["done"])
 
 
+@pytest.mark.parametrize("found", [object(), {"note": "\ud800"}])
+async def test_a_check_whose_result_cannot_be_read_says_nothing(
+    place: SessionSettings, found: object
+) -> None:
+    """Regression: the turn failed with an internal error, and so did each later attempt at it."""
+
+    async def pay(order: str) -> str:
+        """Pay."""
+        raise ConnectionError(order)
+
+    async def check(order: str) -> object:  # noqa: ARG001 - as the tool has it
+        return found
+
+    assert await _paid(place, pay, check=check) == ("effect-unknown", ["unknown"])
+
+
 async def test_a_call_that_still_runs_has_not_failed_whatever_the_check_says(
     place: SessionSettings,
 ) -> None:

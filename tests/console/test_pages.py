@@ -68,6 +68,25 @@ def test_now_shows_a_turn_within_seconds(page: Page, local: Console) -> None:
     check(page)
 
 
+def test_many_workers_are_told_apart_in_charts(desktop: Page, local: Console) -> None:
+    with local.client() as client, client.stream("GET", "/console/api/now") as stream:
+        lines = stream.iter_lines()
+        data = next(line for line in lines if line.startswith("data: ")).removeprefix("data: ")
+    (samples,) = json.loads(data).values()
+    history = json.dumps({str(number): samples for number in range(12)})
+    body = f"event: history\ndata: {history}\n\n"
+    desktop.route(
+        "**/console/api/now",
+        lambda route: route.fulfill(content_type="text/event-stream", body=body),
+    )
+    open_page(desktop, local, "now")
+    chart = desktop.locator(".chart", has=desktop.get_by_role("heading", name="Processor"))
+    expect(chart.locator("li")).to_have_count(12)
+    looks = {each.get_attribute("class") for each in chart.locator("li").all()}
+    assert len(looks) == 12
+    check(desktop)
+
+
 def test_a_turn_is_found_and_shown_as_a_waterfall(page: Page, local: Console) -> None:
     made = local.turn(key="", text="What does a waterfall look like?")
     open_page(page, local, "turns")

@@ -2,18 +2,23 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 from playwright.sync_api import Browser, expect
 
 from seawall.config import parse_settings
+from seawall.console.surge import SurgeOrder
 from seawall.errors import ConfigError
 from seawall.lab.processes import descendants
 from seawall.lab.surge import from_console
@@ -239,6 +244,54 @@ def test_the_newest_reports_are_kept_and_others_are_left_alone(tmp_path: Path) -
     assert len(list(tmp_path.iterdir())) == 103
 
 
+STOPPED_WHILE_REPORTING = """
+import os, signal, sys
+sys.modules["uvloop"] = None  # as where it is not installed
+from seawall.lab.surge import from_console
+write = from_console._write_report
+def stopped(*parts):
+    os.kill(os.getpid(), signal.SIGTERM)
+    write(*parts)
+from_console._write_report = stopped
+sys.exit(from_console.main())
+"""
+
+
+def test_a_stop_that_comes_when_all_has_ended_loses_no_report(
+    crowded: Console, tmp_path: Path
+) -> None:
+    order = SurgeOrder(
+        url=crowded.url,
+        people=3,
+        seconds=0.0,
+        patience=30.0,
+        token_file=str(crowded.folder / "tokens"),
+        simulated=None,
+        report=str(tmp_path / "report.html"),
+    )
+    command = [sys.executable, "-c", STOPPED_WHILE_REPORTING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as driver:
+        assert driver.stdin is not None
+        assert driver.stdout is not None
+        driver.stdin.write(msgspec.json.encode(order) + b"\n")
+        driver.stdin.flush()
+        said = driver.stdout.read()
+    assert driver.returncode == 0
+    assert b"3 of 3 turns completed" in said
+    assert (tmp_path / "report.html").exists()
+
+
+def test_without_its_report_the_figures_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in place of a folder")
+    settings = {"CONSOLE__REPORTS": str(tmp_path / "file"), "SERVER__WORKERS": "1"}
+    with opened(tmp_path, **settings) as console:
+        assert start(console, 3).status_code == 200
+        surge = ended(console)
+        assert (surge["state"], surge["report"]) == ("ended", "")
+        assert surge["figures"]["headline"].startswith("3 of 3 turns completed")
+        assert "its report cannot be written" in (tmp_path / "log").read_text()
+
+
 @pytest.mark.parametrize("look", [("desktop", False), ("phone", True)])
 def test_from_the_page_by_keyboard(
     browser: Browser, crowded: Console, look: tuple[str, bool]
@@ -371,15 +424,18 @@ def test_a_worker_that_does_not_answer_hides_no_surge(tmp_path: Path) -> None:
         surge = start(console, 200, 200.0).json()["surge"]["id"]
         eventually(lambda: shown(console)["progress"] is not None, seconds=30)
         worker = driver_of(console)[1]
-        pages = [console.client("sw_looks") for _ in range(16)]
+        pages = [console.client("sw_operates") for _ in range(16)]
         os.kill(worker, signal.SIGSTOP)
         try:
             with ThreadPool(len(pages)) as pool:  # of which some reach the other worker
                 found = pool.map(asked_within, pages)
+                stopped = pool.map(partial(stopped_within, surge), pages)
         finally:
             os.kill(worker, signal.SIGCONT)
         states = {(each["id"], each["state"]) for each in found if each is not None}
         assert states == {(surge, "running")}
+        assert {each for each in stopped if each is not None} == {503}
+        assert stop(console, surge) == 200
 
 
 def asked_within(page: httpx2.Client) -> dict[str, Any] | None:
@@ -388,3 +444,25 @@ def asked_within(page: httpx2.Client) -> dict[str, Any] | None:
         found: dict[str, Any] = page.get("/console/api/surge", timeout=6).json()["surge"]
         return found
     return None
+
+
+def stopped_within(surge: str, page: httpx2.Client) -> int | None:
+    """The status of an answer to a stop, as far as there is one."""
+    with suppress(httpx2.TimeoutException):
+        return page.post(f"/console/api/surge/{surge}/stop", json={}, timeout=6).status_code
+    return None
+
+
+def test_that_nothing_new_is_known_is_shown_only_meanwhile(
+    browser: Browser, crowded: Console
+) -> None:
+    with chromium.new_context(browser) as context:
+        login = f"{crowded.url}/console/api/login"
+        assert context.request.post(login, data=OPERATES).ok
+        page = context.new_page()
+        page.goto(f"{crowded.url}/console/#/surge")
+        expect(page.get_by_role("button", name="Start")).to_be_visible()
+        page.route("**/console/api/surge", lambda route: route.abort())
+        expect(page.get_by_role("alert")).to_be_visible()
+        page.unroute("**/console/api/surge")
+        expect(page.get_by_role("alert")).to_have_count(0)

@@ -13,7 +13,13 @@ from msgspec import structs
 from seawall import Orchestrator, ScriptedModel
 from seawall.agents import AgentLimits
 from seawall.config import AgentSettings, Settings
-from seawall.errors import ConfigError, ServerStopping, SessionConflict, StoreUnavailable
+from seawall.errors import (
+    ConfigError,
+    ServerStopping,
+    SessionConflict,
+    StoreUnavailable,
+    TurnLimitReached,
+)
 from seawall.identity import Trusted
 from seawall.pipeline.decisions import Verdict
 from seawall.requests import fingerprint, new_request
@@ -21,7 +27,7 @@ from seawall.settings import SessionSettings
 from seawall.storage.audit import verify
 from seawall.storage.port import BackgroundJob, Begin, JournalWrite
 from seawall.tools.policy import Approval
-from seawall.tools.port import ToolError
+from seawall.tools.port import ToolContext, ToolError
 from seawall.turn import SessionKey, ToolCall, ToolMessage, TurnRequest
 from tests.pipeline.shop import (
     ANN,
@@ -253,6 +259,50 @@ async def test_an_unknown_outcome_after_the_client_left_is_no_unhandled_error(
     await asyncio.to_thread(asyncio.run, scenario())  # all that it leaves is collected
     gc.collect()
     assert not reported
+
+
+class _Order(str):
+    """Text to Python, and nothing that an encoder takes."""
+
+    __slots__ = ()
+
+
+class _Noting(RefundService):
+    """A refund service whose tool writes a note."""
+
+    def __init__(self, note: Any) -> None:
+        super().__init__()
+        self.note = note
+
+    async def refund(
+        self, order: str, amount: float, context: ToolContext, reason: str = ""
+    ) -> str:
+        """Refund an order."""
+        context.state["last"] = _Order(order)
+        context.state["times"] = self.note
+        return await super().refund(order, amount, context, reason)
+
+
+@pytest.mark.parametrize("note", [7, object(), "x" * 2_000])
+async def test_a_note_that_cannot_be_stored_ends_its_turn_only(
+    place: SessionSettings, note: Any
+) -> None:
+    """Regression: a number was stored with the turn, and the session could not be read again."""
+    service, script = _Noting(note), Script((refund("o1"),))
+    async with shop(place, script, service) as app:
+        outcome = await ask(app)
+        assert isinstance(outcome.problem, TurnLimitReached)
+        session = outcome.request.session
+        script.steps = ()
+        assert (await ask(app, "Hello", session=session)).problem is None
+        script.steps, service.note = ((refund("o2"),),), "once"
+        assert (await ask(app, session=session)).problem is None
+        turns = await stored(app, session)
+        assert [each.status for each in turns] == ["interrupted", "completed", "completed"]
+        assert [statuses(turns[0]), statuses(turns[2])] == [["done"], ["done"]]
+        loaded = await app.engine.store.load(SessionKey("shop", "ann", session), turns=1)
+        assert loaded.session is not None
+        assert loaded.session.state == {"last": "o2", "times": "once"}
 
 
 async def test_an_effect_that_takes_longer_than_the_lease(place: SessionSettings) -> None:

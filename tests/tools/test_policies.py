@@ -127,6 +127,17 @@ def test_what_is_not_declared_is_the_careful_choice() -> None:
     assert make_policy("read", (), lambda _: False, mutating=False) is None
 
 
+async def test_an_approval_function_whose_answer_is_none_asks() -> None:
+    class Neither:
+        def __bool__(self) -> bool:
+            raise ValueError("neither")
+
+    def approve(**_: object) -> Any:
+        return Neither()
+
+    assert await _asks(_refund(approve=approve))
+
+
 async def test_who_is_asked_depends_on_arguments_and_caller() -> None:
     made = _refund(approve="amount > 100 and 'staff' not in caller.roles and agent == 'orders'")
     assert await _asks(made)

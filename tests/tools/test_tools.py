@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -207,8 +207,30 @@ async def test_a_result_may_have_sources() -> None:
     assert (await find_later.call("{}", _context())).sources == (Source("Page"),)
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        Source(["Page"]),  # type: ignore[arg-type]  # as tools may make it
+        Source("Page", media_type=7),  # type: ignore[arg-type]
+        {"title": "Page"},
+    ],
+)
+async def test_a_source_that_is_not_text_is_an_error_of_its_tool(source: Any) -> None:
+    """Regression: it was stored with the turn, and the session could not be read again."""
+
+    @tool
+    def find() -> Cited:
+        """Find."""
+        return Cited("text", (source,))
+
+    outcome = await find.call("{}", _context())
+    assert (outcome.failed, outcome.sources) == (True, ())
+
+
 def test_sources_are_bounded_and_addresses_are_pages() -> None:
     long = Source("Page", section="x" * 20_000)
     assert shown_sources([long, long]) == (long,)
     script = Source("Page", url="javascript:alert(1)", path="page.md")
     assert shown_sources([script]) == (Source("Page", path="page.md"),)
+    media_type = Source("Page", media_type="x" * 40_000)
+    assert shown_sources([media_type]) == ()

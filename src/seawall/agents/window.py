@@ -7,7 +7,7 @@ beside the notes of its tools, so that every server sends the same.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -15,10 +15,13 @@ from msgspec import UNSET, Struct
 from seawall.turn import AssistantMessage, Message, ToolMessage, TurnRecord, UserMessage
 
 __all__ = [
+    "MAX_NOTES",
+    "MAX_NOTE_CHARACTERS",
     "EffectLine",
     "Summary",
     "Window",
     "WindowBound",
+    "can_be_stored",
     "estimate_tokens",
     "history_window",
     "leaving",
@@ -36,6 +39,8 @@ __all__ = [
 M = TypeVar("M", bound=Message)
 
 
+MAX_NOTES = 32
+MAX_NOTE_CHARACTERS = 1_024  # of a name and its text
 _CHARACTERS_A_TOKEN = 4
 _TOKENS_A_MESSAGE = 4
 _MAX_TURN_IMAGES = 8
@@ -233,8 +238,24 @@ def stored_window(notes: Mapping[str, str]) -> Window:
 
 
 def notes_of_tools(notes: Mapping[str, str]) -> dict[str, str]:
-    """The notes of a session that its tools see."""
-    return {name: text for name, text in notes.items() if name != WINDOW_NOTE}
+    """The notes of a session that its tools see.
+
+    Args:
+        notes: Of the session, or as tools have left them: only what can be stored is kept.
+    """
+    kept: dict[str, str] = {}
+    written: dict[Any, Any] = dict(notes)  # a copy: a call that hangs may write at any time
+    for name, text in written.items():
+        if not (isinstance(name, str) and isinstance(text, str)) or name == WINDOW_NOTE:
+            continue
+        if len(name) + len(text) <= MAX_NOTE_CHARACTERS and len(kept) < MAX_NOTES:
+            kept[str.__str__(name)] = str.__str__(text)  # encoders take no subclass
+    return kept
+
+
+def can_be_stored(notes: Mapping[str, str]) -> bool:
+    """Whether all notes can be stored, as tools have left them."""
+    return len(notes_of_tools(notes)) == len(notes) - (WINDOW_NOTE in notes)
 
 
 def stored_notes(notes: Mapping[str, str], window: Window) -> dict[str, str]:

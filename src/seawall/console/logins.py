@@ -95,7 +95,8 @@ class Logins:
         try:
             async with asyncio.timeout(self._seconds):
                 ended = await self._was_ended(login, now)
-            state.ended = state.ended or ended  # another answer may have come meanwhile
+            if ended:  # else another answer, which came meanwhile, may say so
+                state.ended = True
             if forgotten == self._forgotten:  # else the answer may be older than the end of a login
                 state.asked_at = now
         except (StoreUnavailable, TimeoutError) as error:

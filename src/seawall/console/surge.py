@@ -96,6 +96,7 @@ class SurgeFigures(Struct, frozen=True, kw_only=True, tag="figures", tag_field="
         p50: Of the times to the first text of completed turns, in milliseconds.
         p95: The same.
         p99: The same.
+        reported: Whether there is a report, which could be written.
     """
 
     headline: str
@@ -106,6 +107,7 @@ class SurgeFigures(Struct, frozen=True, kw_only=True, tag="figures", tag_field="
     p50: float | None = None
     p95: float | None = None
     p99: float | None = None
+    reported: bool = True
 
 
 class ShownSurge(Struct, frozen=True, kw_only=True):
@@ -281,7 +283,7 @@ class Surges:
         if isinstance(message, SurgeProgress):
             self._surge = structs.replace(self._surge, progress=message)
         else:
-            name = Path(order.report).name
+            name = Path(order.report).name if message.reported else ""
             self._surge = structs.replace(self._surge, figures=message, report=name)
 
     def _terminate(self, process: Process) -> None:

@@ -13,8 +13,11 @@ from seawall.agents import Route, choose_agent
 from seawall.agents.calls import AgentTurn, Answer, TurnPausing
 from seawall.agents.loop import run_agent
 from seawall.agents.window import (
+    MAX_NOTE_CHARACTERS,
+    MAX_NOTES,
     Window,
     WindowBound,
+    can_be_stored,
     history_window,
     moved,
     notes_of_tools,
@@ -65,8 +68,6 @@ __all__ = ["answer_turn"]
 _NEWEST_TURNS = 8  # the session may have newer turns already
 _FIRST_POLL_SECONDS = 0.05
 _MAX_POLL_SECONDS = 1.0
-_MAX_STATE_ENTRIES = 32
-_MAX_ENTRY_CHARACTERS = 1_024
 
 
 async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> None:
@@ -259,12 +260,11 @@ async def _finish(source: _JournalSource, answer: Answer) -> None:
     session, compactions = opened.snapshot.session, ports.compactions
     if compactions is not None and session is not None:
         source.window = compactions.adopt(session, source.window)
+    _check_state(state)
     if source.begun:
-        _check_state(state)
         source.open().window = source.window
         record = await source.open().complete(answer)
     else:
-        _check_state(state)
         commit = _commit(
             context,
             opened,
@@ -466,12 +466,10 @@ def _report_answer(context: TurnContext, answer: Answer, routing_usage: Usage) -
 
 
 def _check_state(state: dict[str, str]) -> None:
-    if len(state) > _MAX_STATE_ENTRIES or any(
-        len(name) + len(text) > _MAX_ENTRY_CHARACTERS for name, text in state.items()
-    ):
+    if not can_be_stored(state):
         raise TurnLimitReached(
-            f"The tools' state is larger than a session allows: {_MAX_STATE_ENTRIES} entries of "
-            f"{_MAX_ENTRY_CHARACTERS} characters."
+            "The tools' state is larger than a session allows, or not text: "
+            f"{MAX_NOTES} entries of {MAX_NOTE_CHARACTERS} characters."
         )
 
 

@@ -14,7 +14,13 @@ from msgspec import UNSET, Struct, UnsetType
 from seawall.agents import Route
 from seawall.agents.calls import Answer, Step
 from seawall.agents.effects import DecidedMeanwhile
-from seawall.agents.window import Window, stored_notes, stored_window, without_images
+from seawall.agents.window import (
+    Window,
+    notes_of_tools,
+    stored_notes,
+    stored_window,
+    without_images,
+)
 from seawall.errors import (
     CommitUnknown,
     DeadlineExceeded,
@@ -502,7 +508,7 @@ class TurnJournal:
                 outcomes=() if done else without_images(outcomes),
                 steps=answer.steps,
                 resumptions=self._resumptions,
-                state={} if done else dict(self._state),
+                state={} if done else notes_of_tools(self._state),
                 roles=() if done else origin.roles,
                 problem=problem.as_dict() if problem is not None else {},
                 options=None if done else self.options,

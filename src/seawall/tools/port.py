@@ -280,11 +280,15 @@ def shown_sources(sources: Sequence[Source]) -> tuple[Source, ...]:
 
     Args:
         sources: In the order of the parts.
+
+    Raises:
+        TypeError: Something in one is not text.
     """
     shown: list[Source] = []
     room = _MAX_SOURCE_CHARACTERS
-    for each in sources[:_MAX_SOURCES]:
-        room -= len(each.title) + len(each.section) + len(each.url) + len(each.path)
+    for cited in sources[:_MAX_SOURCES]:
+        each = Source(*map(str.__str__, structs.astuple(cited)))  # encoders take no subclass
+        room -= sum(map(len, structs.astuple(each)))
         if room < 0:
             break
         is_page = each.url.startswith(("https://", "http://"))

@@ -102,33 +102,47 @@ class FunctionTool(Tool, frozen=True, kw_only=True, eq=False):
         approval = self.policy.approval if self.policy is not None else None
         if approval is None or isinstance(approval.when, str):
             return await Tool.needs_approval(self, prepared, context)
-        ended = await self._ended(approval.when, prepared, context)
+        ended = await self._ended(approval.when, bool, prepared, context)
         if ended.error is not None:
             _log.error("tool %s: its approval function failed", self.name, exc_info=ended.error)
             return True
-        return bool(ended.value)
+        needed: bool = ended.value
+        return needed
 
     async def check(self, prepared: PreparedCall, context: ToolContext) -> ToolOutcome | None:
         """See `Tool.check`."""
         if self.policy is None or self.policy.check is None:
             return None
-        ended = await self._ended(self.policy.check, prepared, context)
+        ended = await self._ended(self.policy.check, self._found, prepared, context)
         if ended.error is not None:
             _log.error("tool %s: its check failed", self.name, exc_info=ended.error)
             return None
-        if ended.value is None:
+        found: ToolOutcome = ended.value
+        return found
+
+    def _found(self, result: object) -> ToolOutcome:
+        """What the check has found."""
+        if result is None:
             return ToolOutcome(f"{self.name} failed; it has changed nothing.", True)
-        return self._outcome(ended.value)
+        return self._outcome(result)
 
     async def _ended(
-        self, function: Callable[..., Any], prepared: PreparedCall, context: ToolContext
+        self,
+        function: Callable[..., Any],
+        read: Callable[[Any], object],
+        prepared: PreparedCall,
+        context: ToolContext,
     ) -> CallResult:
-        """Call a function of the policy like the tool itself."""
+        """Call a function of the policy, and read its result, like the tool itself."""
         call = partial(function, **self._keywords(prepared.values, context))
+
+        async def awaited() -> object:
+            return read(await call())
+
         try:
             if inspect.iscoroutinefunction(function):
-                return await self.execution.in_task(self.name, call, context.deadline)
-            return await self.execution.in_thread(self.name, call, context.deadline)
+                return await self.execution.in_task(self.name, awaited, context.deadline)
+            return await self.execution.in_thread(self.name, lambda: read(call()), context.deadline)
         except (CallRefused, TimeoutError) as failure:
             return CallResult(None, failure)
 

@@ -109,6 +109,7 @@ function Shown({ surge, running, stop }) {
       ${figures && html`<p class=${`notice ${figures.good || figures.interrupted ? "" : "bad"}`} role="status">${figures.headline}</p>
         ${figures.warnings.map((each) => html`<p class="notice">The driver itself may have been the bottleneck: ${each}</p>`)}
         ${Object.entries(figures.errors).map(([error, turns]) => html`<p class="notice bad wrap">${count(turns)} x ${error}</p>`)}`}
+      ${figures && !surge.report && html`<p class="notice bad">The report could not be written; the log of the server says why.</p>`}
       ${surge.report && html`<h2>Report</h2><${ReportFrame} name=${surge.report} />`}
     </section>`;
 }
