@@ -8,10 +8,10 @@ adapters that need them, all while `compose` runs: databases, keys, schemas, cla
 import asyncio
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from msgspec import Struct, structs
 
@@ -288,29 +288,37 @@ async def compose(
     """
     if concurrency is not None:
         settings = _cap_warm_connections(settings, concurrency)
-    client = open_client(settings, None if cold_start else _open_pacer(settings))
-    first = await _open_first(settings, client, environment, light=cold_start)
-    store, toolsets = first.store, first.toolsets
-    catalog: ToolCatalog | None = None
-    try:
+    async with AsyncExitStack() as opened:  # closed again if anything fails or is cancelled
+        client = open_client(settings, None if cold_start else _open_pacer(settings))
+        _close_on_failure(opened, client)
+        first = await _open_first(settings, client, environment, opened, light=cold_start)
         catalog = await _open_catalog(
-            settings, registered.tools, toolsets, environment, stateless=stateless
+            settings, registered.tools, first.toolsets, environment, stateless=stateless
         )
-        return await _assemble(
+        _close_on_failure(opened, catalog)
+        engine = await _assemble(
             settings,
             registered,
             first,
+            opened,
             client=client,
             catalog=catalog,
             light=cold_start,
             frozen=cold_start and (concurrency or 1) == 1,
             environment=environment,
         )
-    except BaseException:
-        if catalog is not None:
-            await catalog.close()
-        await store.close()
-        raise
+        opened.pop_all()
+    return engine
+
+
+class _Closes(Protocol):
+    async def close(self) -> None: ...
+
+
+def _close_on_failure(opened: AsyncExitStack, *each: _Closes | None) -> None:
+    for one in each:
+        if one is not None:
+            opened.push_async_callback(one.close)
 
 
 def _open_pacer(settings: Settings) -> "ReadPacer | None":
@@ -373,6 +381,7 @@ async def _assemble(
     settings: Settings,
     registered: Registrations,
     first: "_OpenedFirst",
+    opened: AsyncExitStack,
     *,
     client: HttpClient,
     catalog: "ToolCatalog | None",
@@ -384,6 +393,7 @@ async def _assemble(
     authenticator, store, toolsets = first.authenticator, first.store, first.toolsets
     metering = await open_metering(settings, partial(_open_counters, store))
     telemetry = _telemetry(settings, environment)
+    _close_on_failure(opened, metering, telemetry)
     recorder = None
     if settings.has_console and not light:
         from seawall.console.recording import TurnRecorder  # noqa: PLC0415 - only where it is on
@@ -419,6 +429,7 @@ async def _assemble(
         }
     if telemetry is not None:
         models = {name: telemetry.trace_chat(name, each) for name, each in models.items()}
+    _close_on_failure(opened, *models.values())
     notifications, built_in = None, dict[str, Tool]()
     if settings.handover.url:
         notifications, built_in = _open_handover(settings, store, client, environment)
@@ -445,6 +456,7 @@ async def _assemble(
     _check_exposed(settings, agents)
     answers = _open_answers(settings, registered, agents)
     files = await _open_files(settings, store, environment)
+    _close_on_failure(opened, files)
     default = settings.routing.default_agent or next(iter(agents))
     detector = await _open_detector(settings, models, first.detector, light=light)
     gate = open_gate(settings.admission, processes=settings.server.workers)
@@ -930,25 +942,33 @@ class _OpenedFirst(Struct, frozen=True):
 
 
 async def _open_first(
-    settings: Settings, client: HttpClient, environment: Mapping[str, str], *, light: bool
+    settings: Settings,
+    client: HttpClient,
+    environment: Mapping[str, str],
+    opened: AsyncExitStack,
+    *,
+    light: bool,
 ) -> _OpenedFirst:
     """Open the store and, while it answers, load keys, tools and a light intent detector.
 
     All but the store are imported on the event loop and block it, so its request is sent before,
     and what arrives in between is read after each of them.
     """
-    opening: asyncio.Task[SessionStore] | None = None
+
+    async def open_sessions() -> SessionStore:
+        store = await open_store(
+            settings.sessions,
+            environment,
+            read_only=False,
+            audit_keep_seconds=settings.effects.keep_seconds,
+        )
+        _close_on_failure(opened, store)
+        return store
+
     detector = None
     try:
         async with asyncio.TaskGroup() as group:
-            opening = group.create_task(
-                open_store(
-                    settings.sessions,
-                    environment,
-                    read_only=False,
-                    audit_keep_seconds=settings.effects.keep_seconds,
-                )
-            )
+            opening = group.create_task(open_sessions())
             await _let_others_run()
             authenticator = build_authenticator(settings.identity, _fetcher(client))
             group.create_task(authenticator.warm())
@@ -956,14 +976,15 @@ async def _open_first(
             toolsets: tuple[Toolset, ...] = ()
             for name, each in settings.tools.items():
                 toolsets += (_open_toolset(name, each, settings.folder),)
+                opened.push_async_callback(close_toolset, toolsets[-1])
                 await _let_others_run()
             if settings.knowledge:
                 toolsets += (await asyncio.to_thread(_open_knowledge, settings, light=light),)
+                opened.push_async_callback(close_toolset, toolsets[-1])
             if light and not settings.routing.intent_model:
-                detector = _build_detector(settings, {}, light=True)
+                detector = _build_detector(settings, {})
+                opened.callback(detector.close)
     except ExceptionGroup as failed:
-        if opening is not None and not opening.cancelled() and opening.exception() is None:
-            await opening.result().close()
         raise failed.exceptions[0] from None
     return _OpenedFirst(opening.result(), authenticator, toolsets, detector)
 
@@ -990,15 +1011,15 @@ async def _open_detector(
                 return built
             if light:
                 await _let_others_run()
-                return _build_detector(settings, models, light=light)
-            building = asyncio.to_thread(_build_detector, settings, models, light=light)
+                return _build_detector(settings, models)
+            building = asyncio.to_thread(_build_detector, settings, models)
             detecting = group.create_task(building)
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from None
     return detecting.result()
 
 
-def _build_detector(settings: Settings, models: dict[str, Model], *, light: bool) -> IntentDetector:
+def _build_detector(settings: Settings, models: dict[str, Model]) -> IntentDetector:
     definitions = tuple(
         IntentDefinition(name, each.description, each.examples, each.patterns)
         for name, each in settings.intents.items()
@@ -1011,7 +1032,6 @@ def _build_detector(settings: Settings, models: dict[str, Model], *, light: bool
         threshold=routing.intent_threshold,
         embedding_model=routing.embedding_model if routing.classifier == "embeddings" else None,
         cache=Path(routing.classifier_cache) if routing.classifier_cache else None,
-        light=light,
     )
 
 

@@ -1,12 +1,16 @@
 """Timers and deadlines on a timing wheel: thousands of them on one event loop timer."""
 
 import asyncio
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 __all__ = ["Deadline", "Timer", "TimingWheel"]
 
 _LAG_DECAY = 0.8
+_ROUNDING_SECONDS = 0.001  # event loops have timers of whole milliseconds, early ones as well
+_FEW = 256  # slots in which the first is looked for with each tick
+_SWEEP_SECONDS = 1.0
 
 
 class Timer:
@@ -25,59 +29,77 @@ class Timer:
 
 
 class TimingWheel:
-    """Schedules calls with the resolution of its tick. The ticks stop while no timer is pending.
+    """Schedules calls with the resolution of its tick.
 
     For deadlines: they are many, rarely expire and need no millisecond precision, and a timer of
     the event loop costs ten times as much. One level, in a dict.
     Source: Varghese and Lauck, Hashed and Hierarchical Timing Wheels, 1987.
+
+    There are no ticks while no timer is pending. While few are, the next tick comes when the first
+    is due, unless lag is measured: timers that have been cancelled do not wake an idle process.
 
     Attributes:
         lag: Seconds by which the ticks are late, which is how busy the event loop is. It decays
             within a dozen ticks.
     """
 
-    def __init__(self, tick: float = 0.005) -> None:
+    def __init__(self, tick: float = 0.005, *, measures_lag: bool = False) -> None:
         """Create a wheel.
 
         Args:
             tick: Resolution in seconds.
+            measures_lag: Make every tick while any timer is pending, so that `lag` is recent.
         """
         self._tick = tick
+        self._measures_lag = measures_lag
         self._slots: dict[int, dict[Timer, None]] = {}
-        self._done = 0
-        self._ticking = False
-        self._due = 0.0
+        self._done = 0  # the last tick that was made
+        self._swept_at = 0.0
+        self._next: asyncio.TimerHandle | None = None
+        self._due = math.inf  # when the next tick is
         self.lag = 0.0
 
     def call_at(self, when: float, callback: Callable[[], None]) -> Timer:
         """Schedule a call for `when` (event loop clock) or up to a tick later, never earlier."""
-        if not self._ticking:
-            loop = asyncio.get_running_loop()
-            self._ticking = True
-            self._done = int(loop.time() / self._tick)
-            self._due = loop.time() + self._tick
-            loop.call_at(self._due, self._advance)
+        if self._next is None:
+            self._done = int(asyncio.get_running_loop().time() / self._tick)
+            self.lag = 0.0
         number = max(int(when / self._tick) + 1, self._done + 1)
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = {}
+            if number * self._tick < self._due:
+                self._schedule(self._done + 1 if self._measures_lag else number)
         return Timer(callback, slot)
 
+    def _schedule(self, number: int) -> None:
+        """Have the next tick at its number, instead of later."""
+        if self._next is not None:
+            self._next.cancel()
+        self._due = number * self._tick + _ROUNDING_SECONDS
+        self._next = asyncio.get_running_loop().call_at(self._due, self._advance)
+
     def _advance(self) -> None:
-        loop = asyncio.get_running_loop()
-        time = loop.time()
+        time = asyncio.get_running_loop().time()
         self.lag = max(time - self._due, self.lag * _LAG_DECAY)
-        now = int(time / self._tick)
-        for number in range(self._done + 1, now + 1):
-            self._done = number
-            slot = self._slots.pop(number, None)
+        slots, now = self._slots, int(time / self._tick)
+        passed: Sequence[int] = range(self._done + 1, now + 1)
+        if len(passed) > len(slots):
+            passed = sorted(each for each in slots if each <= now)
+        self._done = now
+        self._due = 0.0  # what the callbacks schedule is considered below
+        for number in passed:
+            slot = slots.pop(number, None)
             while slot:
                 self._call(slot.popitem()[0].callback)
-        if self._slots:
-            self._due = (now + 1) * self._tick
-            loop.call_at(self._due, self._advance)
-        else:
-            self._ticking = False
+        few = len(slots) <= _FEW
+        if few or time - self._swept_at >= _SWEEP_SECONDS:
+            self._swept_at = time
+            for number in [number for number, slot in slots.items() if not slot]:
+                del slots[number]  # all of its timers were cancelled
+        self._next, self._due = None, math.inf
+        if slots:
+            self._schedule(min(slots) if few and not self._measures_lag else now + 1)
 
     def _call(self, callback: Callable[[], None]) -> None:
         """Report a callback that raises, as the event loop does, and go on with the others."""

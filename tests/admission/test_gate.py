@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from seawall.admission.gate import AdmissionGate
+from seawall.admission.gate import AdmissionGate, sample_load
 from seawall.errors import Overloaded
 from seawall.settings import AdmissionSettings
 
@@ -215,3 +215,38 @@ async def test_waiting_turns_report_their_position_and_no_slot_is_lost_meanwhile
         await asyncio.gather(*tasks[:4])
     assert done == [0, 1, 2, 3]
     assert (gate.in_flight, gate.queued) == (0, 0)
+
+
+class _Sampled(AdmissionGate):
+    """Counts its samples."""
+
+    def __init__(self) -> None:
+        super().__init__(AdmissionSettings(in_flight=1, queued=1))
+        self.samples = 0
+        self.many = asyncio.Event()
+
+    def sample(self, *, at: float, lag: float, memory: int) -> None:
+        super().sample(at=at, lag=lag, memory=memory)
+        self.samples += 1
+        if self.samples >= 10:
+            self.many.set()
+
+
+async def test_without_turns_samples_are_rare_and_a_turn_has_them_taken_at_once() -> None:
+    gate, began = _Sampled(), _now()
+    sampling = asyncio.create_task(sample_load(gate))
+    await asyncio.sleep(2.5)
+    assert 1 <= gate.samples <= _now() - began + 1
+    async with gate.slot("acme", background=False, deadline=_now() + 60), asyncio.timeout(4):
+        await gate.many.wait()
+    sampling.cancel()
+
+
+async def test_a_blocked_loop_is_watched_after_its_turns_have_ended() -> None:
+    gate = _gate(1, 1)
+    for number in range(20):
+        gate.sample(at=_now() + number, lag=1.0, memory=0)
+    assert not gate.idle
+    for number in range(20, 60):
+        gate.sample(at=_now() + number, lag=0.0, memory=0)
+    assert gate.idle

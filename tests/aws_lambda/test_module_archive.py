@@ -52,9 +52,9 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def run(root: Path, script: str) -> list[str]:
+def run(root: Path, script: str, *options: str) -> list[str]:
     done = subprocess.run(
-        [sys.executable, "-B", "-c", USE + script, str(root)],
+        [sys.executable, "-B", *options, "-c", USE + script, str(root)],
         check=False,
         capture_output=True,
         text=True,
@@ -105,6 +105,20 @@ except ImportError as error:
     assert run(tree, script)[1:] == ["single.so"]
 
 
+def test_a_compiled_package_takes_precedence(tree: Path) -> None:
+    (tree / "single").mkdir()
+    (tree / "single" / "__init__.so").write_bytes(b"")
+    compileall.compile_dir(tree, quiet=1)
+    write_archive(tree, TAG)
+    script = """
+try:
+    import single
+except ImportError as error:
+    print(error.path.rpartition("/single/")[2])
+"""
+    assert run(tree, script)[1:] == ["__init__.so"]
+
+
 def test_what_the_archive_lacks_is_found(tree: Path) -> None:
     (tree / "package" / "late.py").write_text("name = 'late'")
     (tree / "another").mkdir()
@@ -131,10 +145,38 @@ except ValueError:
     assert run(tree, script)[1:] == ["True"]
 
 
+def test_code_knows_the_folder_that_it_is_in(tree: Path, tmp_path: Path) -> None:
+    moved = tree.rename(tmp_path / "moved")
+    script = """
+import package.inner, single
+print(single.__file__ == f'{root}/single.py')
+import wrong
+"""
+    with pytest.raises(AssertionError, match=f'File "{moved}/wrong.py", line 1'):
+        run(moved, script)
+
+
+def test_an_interpreter_that_optimizes_reads_no_archive(tree: Path) -> None:
+    assert run(tree, "import single\nprint(single.name)", "-O") == ["False", "single"]
+
+
 def test_of_another_version_of_python_nothing_is_read(tree: Path) -> None:
     archive = tree / archive_name(TAG)
     archive.write_bytes(b"\0\0\r\n" + archive.read_bytes()[4:])
     assert run(tree, "import single\nprint(single.name)") == ["False", "single"]
+
+
+def test_it_says_for_which_version_a_package_was_built(tree: Path) -> None:
+    (tree / archive_name(TAG)).rename(tree / archive_name("cpython-39"))
+    script = """
+import contextlib, io
+with contextlib.redirect_stderr(io.StringIO()) as written:
+    use_archive(root)
+print(written.getvalue())
+"""
+    lines = run(tree, script)
+    assert lines[0] == "False"
+    assert f"was built for cpython-39, and this is {TAG}" in lines[1]
 
 
 def test_without_bytecode_there_is_no_archive(tmp_path: Path) -> None:

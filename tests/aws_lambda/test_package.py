@@ -200,6 +200,7 @@ async def test_the_store_example_answers_from_its_package(unpacked: Path, tmp_pa
     with running_model("--first-token", "0", "--duration", "0.1") as model:
         variables["MODELS__DEFAULT__BASE_URL"] = model.url
         environment = {f"SEAWALL_{name}": value for name, value in variables.items()}
+        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = "http://127.0.0.1:9"  # names our version
         settings = settings_of(unpacked, STORE, SEAWALL_LAMBDA_DIRECT="true", **environment)
         lines: list[str] = []
         turn = {"text": "Where is my order?", "principal": {"tenant": "t", "subject": "s"}}
@@ -233,9 +234,12 @@ def test_only_an_interpreter_of_the_version_compiles(tmp_path: Path) -> None:
         lambda_zip._interpreter(other, str(shim))
 
 
-def test_the_same_tree_makes_the_same_file(tmp_path: Path) -> None:
+def test_the_same_tree_makes_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digests = []
     for number in range(2):
+        if number:  # the interpreter's own variables change nothing
+            monkeypatch.setenv("PYTHONOPTIMIZE", "2")
+            monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "elsewhere"))
         tree = tmp_path / f"tree-{number}"
         (tree / "package").mkdir(parents=True)
         for name in ("b.py", "a.py", "package/c.py")[:: 1 - 2 * number]:
@@ -246,3 +250,17 @@ def test_the_same_tree_makes_the_same_file(tmp_path: Path) -> None:
         lambda_zip._zip(tree, sorted(lambda_zip._files(tree)), out)
         digests.append(out.read_bytes())
     assert digests[0] == digests[1]
+
+
+def test_an_archive_that_makes_the_package_too_large_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "code.py").write_bytes(bytes(80))
+    (tmp_path / "modules.archive").write_bytes(bytes(30))
+    both = [tmp_path / "code.py", tmp_path / "modules.archive"]
+    for limit, files in ((110, both), (109, both[:1]), (80, both[:1])):
+        monkeypatch.setattr(lambda_zip, "UNPACKED_LIMIT", limit)
+        assert lambda_zip._fitting(tmp_path, "modules.archive") == files
+    monkeypatch.setattr(lambda_zip, "UNPACKED_LIMIT", 79)
+    with pytest.raises(ConfigError, match="leave packages out"):
+        lambda_zip._fitting(tmp_path, "modules.archive")

@@ -170,6 +170,34 @@ def test_a_long_list_says_that_there_is_more(browser: Browser, server: ServerPro
             expect(card(page, order)).to_contain_text("Decided: reject.")
 
 
+def test_what_leaves_the_first_page_has_not_gone(browser: Browser, server: ServerProcess) -> None:
+    """Of a session that is older than the others, what is new comes first in the list."""
+    older = ask(server, "ann", "hello")["session"]
+    orders = ["d-31", "d-32", "d-33"]
+    for order in orders:
+        ask(server, "ann", [["grant", {"order": order}]], "ok")
+
+    def shorten(route: Route) -> None:  # pages of two in place of a hundred
+        route.continue_(url=route.request.url.replace("limit=100", "limit=2"))
+
+    with page_of(browser, server, "meg", "now") as page:
+        page.route("**/v1/approvals?*", shorten)
+        page.get_by_role("link", name="Decide").click()
+        expect(card(page, "d-32")).to_be_visible()
+        with caller(server, "ann") as ann:
+            text = json.dumps([[["grant", {"order": "d-34"}]], "ok"])
+            ann.post("/v1/turns", json={"text": text, "session": older})
+        expect(card(page, "d-34")).to_be_visible()
+        for _ in range(2):
+            page.wait_for_event("response", lambda each: "/v1/handovers" in each.url)
+        expect(page.get_by_text("does not wait any more")).to_have_count(0)
+        for order in ("d-34", "d-31", "d-32"):
+            card(page, order).get_by_role("button", name="Reject").click()
+            expect(card(page, order)).to_contain_text("Decided: reject.")
+        card(page, "d-33").get_by_role("button", name="Reject").click()
+        expect(page.get_by_text("does not wait any more")).to_have_count(4)
+
+
 def test_a_card_leads_to_the_session_of_its_user(browser: Browser, server: ServerProcess) -> None:
     ask(server, "ann", [["grant", {"order": "d-10"}]], "ok")
     with page_of(browser, server, "meg", "decide") as page:

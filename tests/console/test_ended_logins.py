@@ -1,5 +1,6 @@
 """Which logins count as ended, as the store says or cannot say."""
 
+import asyncio
 import secrets
 
 import pytest
@@ -59,6 +60,48 @@ def store(clock: Clock) -> Store:
 
 def login(clock: Clock, subject: str = "ada", seconds: float = 604_800.0) -> Login:
     return Login("acme", subject, ("a",), clock() + seconds, secrets.token_hex(8), clock())
+
+
+class SlowStore(Store):
+    """Counters whose answers wait until they may go."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.answers = asyncio.Event()
+        self.answers.set()
+
+    async def read(self, counter: str, window: str) -> dict[str, int]:
+        found = await super().read(counter, window)
+        await self.answers.wait()
+        return found
+
+
+async def test_an_answer_from_before_the_end_does_not_count_after_it(clock: Clock) -> None:
+    store = SlowStore(clock)
+    worker, ended = Worker(store, clock), login(clock)
+    store.answers.clear()
+    async with asyncio.TaskGroup() as group:
+        asked = group.create_task(worker.is_valid(ended))
+        await asyncio.sleep(0)
+        await worker.end(ended)
+        store.answers.set()
+    assert asked.result()  # it was asked before
+    assert not await worker.is_valid(ended)
+
+
+async def test_an_answer_that_comes_late_revives_no_login(clock: Clock) -> None:
+    store = SlowStore(clock)
+    worker, ended = Worker(store, clock), login(clock)
+    store.answers.clear()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(worker.is_valid(ended))
+        await asyncio.sleep(0)
+        await worker.end(ended)
+        late, store.answers = store.answers, asyncio.Event()
+        store.answers.set()
+        assert not await worker.is_valid(ended)
+        late.set()
+    assert not await worker.is_valid(ended)
 
 
 async def test_one_login_is_ended_and_no_other(store: Store, clock: Clock) -> None:

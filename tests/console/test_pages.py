@@ -68,6 +68,25 @@ def test_now_shows_a_turn_within_seconds(page: Page, local: Console) -> None:
     check(page)
 
 
+def test_many_workers_are_told_apart_in_charts(desktop: Page, local: Console) -> None:
+    with local.client() as client, client.stream("GET", "/console/api/now") as stream:
+        lines = stream.iter_lines()
+        data = next(line for line in lines if line.startswith("data: ")).removeprefix("data: ")
+    (samples,) = json.loads(data).values()
+    history = json.dumps({str(number): samples for number in range(12)})
+    body = f"event: history\ndata: {history}\n\n"
+    desktop.route(
+        "**/console/api/now",
+        lambda route: route.fulfill(content_type="text/event-stream", body=body),
+    )
+    open_page(desktop, local, "now")
+    chart = desktop.locator(".chart", has=desktop.get_by_role("heading", name="Processor"))
+    expect(chart.locator("li")).to_have_count(12)
+    looks = {each.get_attribute("class") for each in chart.locator("li").all()}
+    assert len(looks) == 12
+    check(desktop)
+
+
 def test_a_turn_is_found_and_shown_as_a_waterfall(page: Page, local: Console) -> None:
     made = local.turn(key="", text="What does a waterfall look like?")
     open_page(page, local, "turns")
@@ -159,6 +178,32 @@ def test_names_of_tenants_stay_text(desktop: Page, console: Console) -> None:
     desktop.get_by_role("button", name="Find").click()
     expect(desktop.locator(".notice")).to_contain_text("<script>alert(1)</script> of <img")
     assert desktop.evaluate("window.stolen") is None
+
+
+def test_a_long_name_pushes_nothing_out_of_the_window(desktop: Page, console: Console) -> None:
+    console.turn("sw_hostile")
+    login = f"{console.url}/console/api/login"
+    assert desktop.context.request.post(login, data={"credential": "sw_reads"}).ok
+    open_page(desktop, console, "turns")
+    table = desktop.get_by_role("region", name="Turns")
+    expect(table.locator("tbody")).to_contain_text("<script>")
+    assert table.evaluate("(each) => each.scrollWidth <= each.clientWidth")
+
+
+def test_times_are_of_one_place_and_minutes_have_sixty_seconds(
+    browser: Browser, local: Console
+) -> None:
+    context = browser.new_context(timezone_id="Pacific/Kiritimati")  # 14 hours ahead of UTC
+    try:
+        page = context.new_page()
+        open_page(page, local, "now")
+        script = "(name) => import(`/console/assets/format.js`).then(%s)"
+        shown = page.evaluate(script % "(m) => m.time(Date.UTC(2026, 0, 1, 12, 30) / 1000)")
+        assert shown == "2026-01-02 02:30:00"
+        durations = page.evaluate(script % "(m) => [59994, 59996, 119600].map(m.duration)")
+        assert durations == ["59.99 s", "1 min 0 s", "2 min 0 s"]
+    finally:
+        context.close()
 
 
 def test_all_flows_by_keyboard_alone(desktop: Page, local: Console) -> None:

@@ -1,16 +1,24 @@
 """A surge from the page: for all workers one at a time, bounded, and by who may only."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
 from playwright.sync_api import Browser, expect
 
 from seawall.config import parse_settings
+from seawall.console.surge import SurgeOrder
 from seawall.errors import ConfigError
 from seawall.lab.processes import descendants
 from seawall.lab.surge import from_console
@@ -236,6 +244,54 @@ def test_the_newest_reports_are_kept_and_others_are_left_alone(tmp_path: Path) -
     assert len(list(tmp_path.iterdir())) == 103
 
 
+STOPPED_WHILE_REPORTING = """
+import os, signal, sys
+sys.modules["uvloop"] = None  # as where it is not installed
+from seawall.lab.surge import from_console
+write = from_console._write_report
+def stopped(*parts):
+    os.kill(os.getpid(), signal.SIGTERM)
+    write(*parts)
+from_console._write_report = stopped
+sys.exit(from_console.main())
+"""
+
+
+def test_a_stop_that_comes_when_all_has_ended_loses_no_report(
+    crowded: Console, tmp_path: Path
+) -> None:
+    order = SurgeOrder(
+        url=crowded.url,
+        people=3,
+        seconds=0.0,
+        patience=30.0,
+        token_file=str(crowded.folder / "tokens"),
+        simulated=None,
+        report=str(tmp_path / "report.html"),
+    )
+    command = [sys.executable, "-c", STOPPED_WHILE_REPORTING]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as driver:
+        assert driver.stdin is not None
+        assert driver.stdout is not None
+        driver.stdin.write(msgspec.json.encode(order) + b"\n")
+        driver.stdin.flush()
+        said = driver.stdout.read()
+    assert driver.returncode == 0
+    assert b"3 of 3 turns completed" in said
+    assert (tmp_path / "report.html").exists()
+
+
+def test_without_its_report_the_figures_are_shown(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in place of a folder")
+    settings = {"CONSOLE__REPORTS": str(tmp_path / "file"), "SERVER__WORKERS": "1"}
+    with opened(tmp_path, **settings) as console:
+        assert start(console, 3).status_code == 200
+        surge = ended(console)
+        assert (surge["state"], surge["report"]) == ("ended", "")
+        assert surge["figures"]["headline"].startswith("3 of 3 turns completed")
+        assert "its report cannot be written" in (tmp_path / "log").read_text()
+
+
 @pytest.mark.parametrize("look", [("desktop", False), ("phone", True)])
 def test_from_the_page_by_keyboard(
     browser: Browser, crowded: Console, look: tuple[str, bool]
@@ -315,3 +371,98 @@ def test_ones_own_turn_has_its_course_beside_a_crowd(browser: Browser, tmp_path:
         expect(bars.filter(has_text="model default")).to_have_count(2)
         expect(page.get_by_text("are always recorded")).to_have_count(0)
         assert stop(console, surge) == 200
+
+
+def driver_of(console: Console) -> tuple[int, int]:
+    """The process of the driver, and the worker that started it."""
+    for pid in descendants(console.process.pid):
+        with suppress(OSError):
+            if b"from_console" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+                return pid, int(after_name.split()[1])
+    raise AssertionError("no driver runs")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.03])
+def test_one_that_is_stopped_before_it_began_is_not_broken(
+    crowded: Console, seconds: float
+) -> None:
+    surge = start(crowded, 200, 200.0).json()["surge"]["id"]
+    time.sleep(seconds)  # in which its driver begins
+    assert stop(crowded, surge) == 200
+    found = ended(crowded)
+    assert (found["id"], found["state"]) == (surge, "ended")
+    assert found["figures"] is None or found["figures"]["interrupted"]
+
+
+def test_that_a_driver_was_killed_is_in_the_log(crowded: Console) -> None:
+    start(crowded, 200, 200.0)
+    eventually(lambda: shown(crowded)["progress"] is not None, seconds=30)
+    os.kill(driver_of(crowded)[0], signal.SIGKILL)
+    assert ended(crowded)["state"] == "broken"
+    assert "the driver of the surge ended with status -9" in (crowded.folder / "log").read_text()
+
+
+def test_of_a_worker_that_was_killed_the_surge_is_shown_as_broken(tmp_path: Path) -> None:
+    with opened(tmp_path) as console:
+        for _ in range(4):  # so that other workers have older ones
+            assert start(console, 1).status_code == 200
+            assert ended(console)["state"] == "ended"
+        surge = start(console, 200, 200.0).json()["surge"]["id"]
+        eventually(lambda: shown(console)["progress"] is not None, seconds=30)
+        driver, worker = driver_of(console)
+        os.kill(worker, signal.SIGKILL)
+        eventually(lambda: not is_alive(driver), seconds=30)
+        eventually(lambda: shown(console)["state"] == "broken", seconds=30)
+        assert {shown(console)["id"] for _ in range(4)} == {surge}
+        assert start(console, 1).status_code == 200
+        assert ended(console)["state"] == "ended"
+
+
+def test_a_worker_that_does_not_answer_hides_no_surge(tmp_path: Path) -> None:
+    with opened(tmp_path) as console:
+        surge = start(console, 200, 200.0).json()["surge"]["id"]
+        eventually(lambda: shown(console)["progress"] is not None, seconds=30)
+        worker = driver_of(console)[1]
+        pages = [console.client("sw_operates") for _ in range(16)]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            with ThreadPool(len(pages)) as pool:  # of which some reach the other worker
+                found = pool.map(asked_within, pages)
+                stopped = pool.map(partial(stopped_within, surge), pages)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        states = {(each["id"], each["state"]) for each in found if each is not None}
+        assert states == {(surge, "running")}
+        assert {each for each in stopped if each is not None} == {503}
+        assert stop(console, surge) == 200
+
+
+def asked_within(page: httpx2.Client) -> dict[str, Any] | None:
+    """The surge, unless the worker that is asked does not answer."""
+    with suppress(httpx2.TimeoutException):
+        found: dict[str, Any] = page.get("/console/api/surge", timeout=6).json()["surge"]
+        return found
+    return None
+
+
+def stopped_within(surge: str, page: httpx2.Client) -> int | None:
+    """The status of an answer to a stop, as far as there is one."""
+    with suppress(httpx2.TimeoutException):
+        return page.post(f"/console/api/surge/{surge}/stop", json={}, timeout=6).status_code
+    return None
+
+
+def test_that_nothing_new_is_known_is_shown_only_meanwhile(
+    browser: Browser, crowded: Console
+) -> None:
+    with chromium.new_context(browser) as context:
+        login = f"{crowded.url}/console/api/login"
+        assert context.request.post(login, data=OPERATES).ok
+        page = context.new_page()
+        page.goto(f"{crowded.url}/console/#/surge")
+        expect(page.get_by_role("button", name="Start")).to_be_visible()
+        page.route("**/console/api/surge", lambda route: route.abort())
+        expect(page.get_by_role("alert")).to_be_visible()
+        page.unroute("**/console/api/surge")
+        expect(page.get_by_role("alert")).to_have_count(0)

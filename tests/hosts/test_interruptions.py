@@ -77,6 +77,15 @@ def _ask_and_leave(pair: Pair) -> None:
     raise AssertionError
 
 
+def test_the_end_of_what_a_client_sends_is_its_disconnection(slow: Pair) -> None:
+    with begin(slow) as client:
+        assert slow.model_stats()["open_streams"] == 1
+        client.shutdown(socket.SHUT_WR)
+        eventually(lambda: slow.model_stats()["open_streams"] == 0)
+        while client.recv(65_536):
+            pass
+
+
 def test_an_incomplete_request_is_answered_and_disconnected(slow: Pair) -> None:
     with closing(connect(slow)) as client:
         client.sendall(b"POST /v1/turns HTTP/1.1\r\nhost")

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seawall.intents.classifier import NgramClassifier
-from seawall.intents.light import LightClassifier, load_light
+from seawall.intents.light import LightClassifier, load_light, read_light
 from seawall.intents.saved import TrainedClassifier
 from seawall.intents.training import load_or_train
+from seawall.intents.training_process import train_apart
 from tests.servers import ROOT
 
 STORE = tomllib.loads((ROOT / "examples/store/seawall.toml").read_text())["intents"]
@@ -49,9 +50,28 @@ def test_both_classifiers_give_the_same_result(
     light, full = pair
     intent, confidence = light.best(text)
     known, probability = full.best(text)
-    assert confidence == pytest.approx(probability, abs=1e-4)
+    assert confidence == pytest.approx(probability, abs=1e-5)
     if probability > 1 / len(full.labels) + 1e-3:  # else it is a draw
         assert intent == known
+
+
+def test_both_classifiers_agree_on_all_examples(
+    pair: tuple[LightClassifier, NgramClassifier],
+) -> None:
+    light, full = pair
+    for text in TEXTS + [" ".join(both) for both in zip(TEXTS, reversed(TEXTS), strict=True)]:
+        intent, confidence = light.best(text)
+        known, probability = full.best(text)
+        assert intent == known
+        assert confidence == pytest.approx(probability, abs=1e-6)
+
+
+def test_a_text_of_many_different_parts_has_room_in_the_fields(
+    pair: tuple[LightClassifier, NgramClassifier],
+) -> None:
+    light, full = pair
+    for text in (" ".join(WORDS)[:2_000], " ".join(TEXTS), "order " * 400, "my " * 700):
+        assert light.best(text)[1] == pytest.approx(full.best(text)[1], abs=1e-5)
 
 
 def test_a_file_of_other_examples_is_not_loaded(
@@ -84,7 +104,12 @@ def test_a_damaged_file_is_left_alone(
         assert found.best(text)[0] == kept[1].ngrams.best(text)[0]
 
 
-def test_it_needs_no_numpy(kept: tuple[Path, TrainedClassifier]) -> None:
+@pytest.mark.parametrize("cached", ["trained", "not yet trained", "never"])
+def test_it_needs_no_numpy(
+    kept: tuple[Path, TrainedClassifier], tmp_path: Path, cached: str
+) -> None:
+    path = kept[0] if cached == "trained" else tmp_path / "new.npz"
+    cache = "None" if cached == "never" else f"Path({str(path)!r})"
     script = f"""
 import sys
 from pathlib import Path
@@ -95,8 +120,29 @@ intents = [
     IntentDefinition(name, "", tuple(t for t, l in zip(texts, labels) if l == name), ())
     for name in dict.fromkeys(labels)
 ]
-detector = build_detector(intents, cache=Path({str(kept[0])!r}), light=True)
+detector = build_detector(intents, cache={cache})
 assert detector.detect_locally("where is my order").intent == "order_status"
 assert not {{"numpy", "zipfile"}} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)
+    if cached != "never":
+        assert load_light(path, TEXTS, LABELS) is not None
+
+
+def test_warnings_of_training_in_another_process_are_logged_here(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained = train_apart(TEXTS, LABELS, cache=tmp_path / "none" / "trained.npz")
+    assert trained is not None
+    assert "the classifier cannot be kept in" in caplog.text
+    light = read_light(trained, TEXTS, LABELS)
+    assert light is not None
+    assert light.best("where is my order")[0] == "order_status"
+
+
+def test_without_another_process_training_is_done_here(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    assert train_apart(TEXTS, LABELS, cache=None) is None
+    assert "training here" in caplog.text

@@ -77,7 +77,7 @@ def upstream(model: Acting, *, max_concurrency: int = 100, **changed: object) ->
         model,
         settings(**changed),
         max_concurrency=max_concurrency,
-        wheel=TimingWheel(0.005),
+        wheel=TimingWheel(0.005, measures_lag=True),
     )
 
 
@@ -89,7 +89,7 @@ def resilient(*models: Acting, **changed: object) -> ResilientModel:
                 each,
                 settings(**changed),
                 max_concurrency=100,
-                wheel=TimingWheel(0.005),
+                wheel=TimingWheel(0.005, measures_lag=True),
             )
             for n, each in enumerate(models)
         )

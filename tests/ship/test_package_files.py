@@ -25,7 +25,17 @@ def make(folder: Path, *names: str, content: str = "x") -> None:
 
 def test_code_and_data_are_packed(tmp_path: Path) -> None:
     make(tmp_path, "seawall.toml", "own.py", "tools/a.py", "data/prices.csv", "sub/dist.py")
-    make(tmp_path, ".git/config", ".hidden", "a.db", "a.db-wal", "old.zip", "dist/a.whl", "b.lock")
+    make(
+        tmp_path,
+        ".git/config",
+        ".hidden",
+        "a.db",
+        "a.db-wal",
+        "old.zip",
+        "modules.cpython-313.archive",
+        "dist/a.whl",
+        "b.lock",
+    )
     make(tmp_path, "__pycache__/own.cpython-311.pyc", "node_modules/a/index.js", "venv/bin/a")
     assert package_files(tmp_path) == [
         "data/prices.csv", "own.py", "seawall.toml", "sub/dist.py", "tools/a.py",

@@ -92,6 +92,29 @@ async def test_a_stream_that_rests_is_resumed_once() -> None:
     assert (first.resumed, second.resumed) == (1, 1)
 
 
+class Broken(Stream):
+    """A stream that cannot be resumed."""
+
+    def read_on(self) -> None:
+        raise OSError("of the transport")
+
+
+async def test_a_stream_that_cannot_be_resumed_leaves_none_at_rest() -> None:
+    reported: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+    work = Work()
+    pacer = ReadPacer(MAX, work=work)
+    work.change(1.0)
+    await until(lambda: pacer.delay > 0.0, pacer)
+    streams = [Stream(), Broken(), Stream()]
+    assert all(rests(pacer, each) for each in streams)
+    async with asyncio.timeout(10):
+        while not streams[2].resumed:  # noqa: ASYNC110 - it has no event
+            await asyncio.sleep(0.01)
+    assert [type(each) for each in reported] == [OSError]
+
+
 async def test_a_stream_of_pieces_that_are_far_apart_does_not_rest() -> None:
     work = Work()
     pacer = ReadPacer(MAX, work=work)

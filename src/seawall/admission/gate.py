@@ -25,6 +25,8 @@ OVERLOADED_DETAIL = "There is no room for another turn now; nothing was done for
 _TICK_SECONDS = 0.05
 _LOG_SECONDS = 1.0
 _SAMPLE_SECONDS = 0.1
+_IDLE_SECONDS = 0.9  # before the next sample, while there are no turns
+_IDLE_LAG = 0.1  # of the target; more than that is watched until it has passed
 _REPORT_SECONDS = 1.0
 
 _log = logging.getLogger("seawall.admission")
@@ -68,6 +70,7 @@ class AdmissionGate:
         self._in_pass = False
         self._pass_started_at = 0.0
         self._awaiting_identity = 0
+        self._arrival: asyncio.Future[None] | None = None
         self._unlogged = 0
         self.refused: dict[Reason, int] = {"full": 0, "late": 0, "waited": 0, "displaced": 0}
 
@@ -185,10 +188,34 @@ class AdmissionGate:
         queue.peak, queue.started = queue.in_flight, 0
         self._advance(at)
 
+    @property
+    def idle(self) -> bool:
+        """Whether there are no turns, and the event loop has not been late of late."""
+        queue = self._queue
+        late = self.lag > _IDLE_LAG * self.settings.lag_seconds
+        return not (queue.in_flight or queue.queued or late)
+
+    async def wait_arrival(self, seconds: float) -> None:
+        """Wait for the next turn that asks for a slot, but no longer than `seconds`."""
+        loop = asyncio.get_running_loop()
+        self._arrival = loop.create_future()
+        timer = loop.call_later(seconds, self._announce_arrival)
+        try:
+            await self._arrival
+        finally:
+            timer.cancel()
+            self._arrival = None
+
+    def _announce_arrival(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
     async def admit(
         self, tenant: str, background: bool, deadline: float, report: Report | None = None
     ) -> Ticket:
         """Wait for a slot; see `slot`."""
+        if self._arrival is not None:
+            self._announce_arrival()
         at = asyncio.get_running_loop().time()
         self._queue.rate = self._pacer.rate(at=time.monotonic())
         ticket, displaced = self._queue.admit(
@@ -384,12 +411,15 @@ def _memory_bound(settings: AdmissionSettings, processes: int) -> int:
 async def sample_load(gate: AdmissionGate) -> None:
     """Measure event loop lag and memory ten times a second, until cancelled.
 
-    Without it, the limit does not adapt.
+    Without turns it does so once a second; the next turn has it measure at once. Without it, the
+    limit does not adapt.
     """
     from seawall.admission.memory import resident_bytes  # noqa: PLC0415 - only with samples
 
     clock = asyncio.get_running_loop().time
     while True:
+        if gate.idle:
+            await gate.wait_arrival(_IDLE_SECONDS)
         due = clock() + _SAMPLE_SECONDS
         await asyncio.sleep(_SAMPLE_SECONDS)
         now = clock()

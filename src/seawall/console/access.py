@@ -17,8 +17,6 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from msgspec import Struct
 
 from seawall.errors import ConfigError
@@ -120,6 +118,9 @@ class Seal:
             purpose: Only `open` with the same one opens it.
         """
         nonce = os.urandom(_NONCE_BYTES)
+        # Not before somebody logs in: it takes 6 MB of a worker.
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+
         sealed = AESGCM(self._key).encrypt(nonce, msgspec.json.encode(value), purpose)
         return base64.urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
 
@@ -127,6 +128,9 @@ class Seal:
         """Return what was sealed; None if it was not sealed with this secret for this purpose."""
         if len(text) > 8_192:
             return None
+        from cryptography.exceptions import InvalidTag  # noqa: PLC0415 - as above
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
+
         try:
             data = base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True)
             opened = AESGCM(self._key).decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], purpose)

@@ -73,6 +73,7 @@ class Logins:
         self._seconds = seconds
         self._clock = clock
         self._known: OrderedDict[str, _State] = OrderedDict()
+        self._forgotten = 0  # how often answers were
 
     async def is_valid(self, login: Login) -> bool:
         """Whether a login that has not expired was not ended either.
@@ -90,10 +91,14 @@ class Logins:
             self._known.popitem(last=False)
         if state.ended or now - state.asked_at < _FRESH_SECONDS:
             return not state.ended
+        forgotten = self._forgotten
         try:
             async with asyncio.timeout(self._seconds):
-                state.ended = await self._was_ended(login, now)
-            state.asked_at = now
+                ended = await self._was_ended(login, now)
+            if ended:  # else another answer, which came meanwhile, may say so
+                state.ended = True
+            if forgotten == self._forgotten:  # else the answer may be older than the end of a login
+                state.asked_at = now
         except (StoreUnavailable, TimeoutError) as error:
             if now - state.asked_at > _STALE_SECONDS:
                 raise StoreUnavailable("It is not known whether this login was ended.") from error
@@ -112,6 +117,7 @@ class Logins:
 
     def forget_answers(self) -> None:
         """Ask the store about each login again: one was ended."""
+        self._forgotten += 1
         for each in self._known.values():
             each.asked_at = min(each.asked_at, self._clock() - _FRESH_SECONDS)
 

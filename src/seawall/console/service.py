@@ -126,7 +126,9 @@ class ConsoleService:
         """
         answers = await self._peers.ask(Question(surge=stop), ShownSurges)
         surges = [each.surge for each in answers.values() if each.surge is not None]
-        return max(surges, key=lambda each: each.began_at, default=None)
+        shown = max(surges, key=lambda each: each.began_at, default=None)
+        newest = self.surges.newest()  # its worker may be late, or have ended
+        return newest if newest is not None and (shown is None or shown.id != newest.id) else shown
 
     def _answer(self, question: Question) -> Struct:
         if question.logins is not None:

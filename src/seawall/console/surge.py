@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import secrets
+import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -42,6 +43,7 @@ PATIENCE_SECONDS = 75.0
 _AFTER_SECONDS = 90.0  # for what the driver does before and after: start, read back, report
 _STOP_SECONDS = 20.0  # in which a driver that was stopped reports what it has seen
 _MAX_LINE_BYTES = 1 << 17
+_LOCK = "console-surge.lock"
 _MODULE = "seawall.lab.surge.from_console"
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
 
@@ -94,6 +96,7 @@ class SurgeFigures(Struct, frozen=True, kw_only=True, tag="figures", tag_field="
         p50: Of the times to the first text of completed turns, in milliseconds.
         p95: The same.
         p99: The same.
+        reported: Whether there is a report, which could be written.
     """
 
     headline: str
@@ -104,9 +107,7 @@ class SurgeFigures(Struct, frozen=True, kw_only=True, tag="figures", tag_field="
     p50: float | None = None
     p95: float | None = None
     p99: float | None = None
-
-
-_decode = msgspec.json.Decoder(SurgeProgress | SurgeFigures).decode
+    reported: bool = True
 
 
 class ShownSurge(Struct, frozen=True, kw_only=True):
@@ -118,9 +119,9 @@ class ShownSurge(Struct, frozen=True, kw_only=True):
         began_at: Unix seconds.
         people: How many turns it sends.
         seconds: Within which they arrive.
-        state: "running", "stopping", "ended", or "broken" if the driver failed.
+        state: "running", "stopping", "ended", or "broken" if the driver or its worker failed.
         progress: The newest; None before the first.
-        figures: Once it has ended.
+        figures: Once it has ended; None if it was stopped before it began.
         report: Name of the report, once it is written.
     """
 
@@ -138,6 +139,10 @@ class ShownSurge(Struct, frozen=True, kw_only=True):
     def over(self) -> bool:
         """Whether its driver has ended."""
         return self.state in ("ended", "broken")
+
+
+_decode = msgspec.json.Decoder(SurgeProgress | SurgeFigures).decode
+_decode_surge = msgspec.json.Decoder(ShownSurge).decode
 
 
 class ShownSurges(Struct, frozen=True):
@@ -170,6 +175,19 @@ class Surges:
         """The surge of this worker."""
         return ShownSurges(self._surge)
 
+    def newest(self) -> ShownSurge | None:
+        """The newest of all workers, as it began or ended; broken if its worker has ended."""
+        if self._shared is None:
+            return self._surge
+        try:
+            surge = _decode_surge((self._shared / _LOCK).read_bytes())
+        except (OSError, msgspec.MsgspecError):  # there is none, or it is being written
+            return None
+        if surge.over or (lock := self._lock()) is None:
+            return surge
+        lock.close()
+        return structs.replace(surge, state="broken")
+
     async def start(self, url: str, people: int, seconds: float, by: str) -> ShownSurge:
         """Start a surge.
 
@@ -198,19 +216,19 @@ class Surges:
             report=str(self._reports / f"console-surge-{name}.html"),
         )
         self._surge = ShownSurge(id=name, by=by, began_at=now, people=people, seconds=seconds)
+        self._note(lock)
         self._task = asyncio.create_task(self._run(order, lock))
         return self._surge
 
     def stop(self, surge: str) -> bool:
         """Have the driver stop and report what it has seen; whether this surge runs here."""
         running = self._surge
-        if running is None or running.id != surge or running.over or self._process is None:
+        if running is None or running.id != surge or running.over:
             return False
         if running.state != "stopping":
             self._surge = structs.replace(running, state="stopping")
-            with suppress(ProcessLookupError):
-                self._process.terminate()
-            asyncio.get_running_loop().call_later(_STOP_SECONDS, self._kill, self._process)
+            if self._process is not None:  # else it is when it has been started
+                self._terminate(self._process)
         return True
 
     async def close(self) -> None:
@@ -228,9 +246,10 @@ class Surges:
                 _log.exception("the surge from the console failed")
             finally:
                 assert self._surge is not None  # noqa: S101 - set before this task was started
-                state = "ended" if self._surge.figures is not None else "broken"
-                self._surge = structs.replace(self._surge, state=state)
+                ended = self._surge.figures is not None or self._stopped_early()
+                self._surge = structs.replace(self._surge, state="ended" if ended else "broken")
                 self._process = None
+                self._note(lock)
 
     async def _drive(self, order: SurgeOrder) -> None:
         process = self._process = await asyncio.create_subprocess_exec(
@@ -242,12 +261,19 @@ class Surges:
             start_new_session=True,  # else a terminal's Ctrl-C would reach it directly
         )
         try:
+            assert self._surge is not None  # noqa: S101 - one runs
+            if self._surge.state == "stopping":
+                self._terminate(process)
             assert process.stdin is not None  # noqa: S101 - a pipe was asked for
             assert process.stdout is not None  # noqa: S101 - the same
-            process.stdin.write(msgspec.json.encode(order) + b"\n")
-            await process.stdin.drain()
+            with suppress(ConnectionError):  # it has ended already
+                process.stdin.write(msgspec.json.encode(order) + b"\n")
+                await process.stdin.drain()
             while line := await process.stdout.readline():
                 self._take(_decode(line), order)
+            await process.wait()
+            if self._surge.figures is None and not self._stopped_early():
+                _log.error("the driver of the surge ended with status %d", process.returncode)
         finally:
             self._kill(process)
             await process.wait()
@@ -257,8 +283,19 @@ class Surges:
         if isinstance(message, SurgeProgress):
             self._surge = structs.replace(self._surge, progress=message)
         else:
-            name = Path(order.report).name
+            name = Path(order.report).name if message.reported else ""
             self._surge = structs.replace(self._surge, figures=message, report=name)
+
+    def _terminate(self, process: Process) -> None:
+        with suppress(ProcessLookupError):
+            process.terminate()
+        asyncio.get_running_loop().call_later(_STOP_SECONDS, self._kill, process)
+
+    def _stopped_early(self) -> bool:
+        """Whether the driver was stopped before it could report anything."""
+        assert self._surge is not None  # noqa: S101 - one runs
+        stopping, process = self._surge.state == "stopping", self._process
+        return stopping and process is not None and process.returncode == -signal.SIGTERM
 
     @staticmethod
     def _kill(process: Process) -> None:
@@ -270,10 +307,18 @@ class Surges:
         """A file that no other worker has locked; None if one has. It ends with the process."""
         if self._shared is None:
             return Path(os.devnull).open("rb")
-        lock = (self._shared / "console-surge.lock").open("ab")
+        lock = (self._shared / _LOCK).open("ab")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.close()
             return None
         return lock
+
+    def _note(self, lock: BinaryIO) -> None:
+        """Write into the locked file what runs, or has ended, should this worker end."""
+        if self._shared is not None:
+            with suppress(OSError):
+                lock.truncate(0)
+                lock.write(msgspec.json.encode(self._surge))
+                lock.flush()

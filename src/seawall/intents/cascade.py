@@ -1,6 +1,7 @@
 """Intent detection: a cascade of rules, n-grams, embeddings and a model, cheapest first."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +14,7 @@ from seawall.models import Meter, Model
 
 if TYPE_CHECKING:
     from seawall.intents.blend import BatchWorker
+    from seawall.intents.light import LightClassifier
 from contextlib import aclosing
 
 from seawall.models import Finish, ModelRequest, Prompt, Text
@@ -149,11 +151,11 @@ def build_detector(
     threshold: float | None = None,
     embedding_model: str | None = None,
     cache: Path | None = None,
-    light: bool = False,
 ) -> IntentDetector:
     """Compile the rules, and load or train the classifier.
 
-    With fewer than two intents that have examples there is no classifier.
+    With fewer than two intents that have examples there is no classifier. Without embeddings, and
+    unless there are very many intents, numpy is not imported.
 
     Args:
         definitions: The intents.
@@ -161,7 +163,6 @@ def build_detector(
         threshold: The confidence from which a classifier decides; None for the calibrated one.
         embedding_model: Folder of the embedding model, "" for the installed one, None for none.
         cache: File that keeps the trained classifier; None for none.
-        light: Start quickly, without numpy, if the cache allows it; a message then costs more.
 
     Raises:
         ConfigError: A pattern is not a regular expression, or there is no embedding model.
@@ -175,10 +176,9 @@ def build_detector(
     if len({name for _, name in examples}) < 2:
         return IntentDetector(rules, None, 1.0 if threshold is None else threshold, by_model)
     negations = Negations(examples)
-    if light and cache is not None and embedding_model is None:
-        from seawall.intents.light import load_light  # noqa: PLC0415 - only where it can be used
-
-        found = load_light(cache, [text for text, _ in examples], [name for _, name in examples])
+    texts, labels = [text for text, _ in examples], [name for _, name in examples]
+    if embedding_model is None:
+        found = _without_numpy(texts, labels, cache)
         if found is not None:
             confident = found.threshold if threshold is None else threshold
             return IntentDetector(rules, found, confident, by_model, negations=negations)
@@ -186,8 +186,8 @@ def build_detector(
     from seawall.intents.training import load_or_train  # noqa: PLC0415
 
     trained = load_or_train(
-        [text for text, _ in examples],
-        [name for _, name in examples],
+        texts,
+        labels,
         embedder=None if embedding_model is None else open_embedder(embedding_model),
         cache=cache,
     )
@@ -205,6 +205,30 @@ def build_detector(
         embedding_threshold=trained.threshold if threshold is None else threshold,
         negations=negations,
     )
+
+
+def _without_numpy(
+    texts: Sequence[str], labels: Sequence[str], cache: Path | None
+) -> "LightClassifier | None":
+    """The classifier without numpy, trained in another process if no file has it.
+
+    None where numpy is faster, or is imported already, so that nothing would be saved.
+    """
+    from seawall.intents.light import (  # noqa: PLC0415 - only with examples
+        MOST_CLASSES,
+        load_light,
+        read_light,
+    )
+
+    if len(set(labels)) > MOST_CLASSES:
+        return None
+    found = None if cache is None else load_light(cache, texts, labels)
+    if found is not None or "numpy" in sys.modules:
+        return found
+    from seawall.intents.training_process import train_apart  # noqa: PLC0415 - only without a file
+
+    trained = train_apart(texts, labels, cache=cache)
+    return None if trained is None else read_light(trained, texts, labels)
 
 
 class ModelDetector:

@@ -5,6 +5,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from msgspec import Struct
@@ -16,7 +17,7 @@ from seawall.intents.embedder import SentenceEmbedder
 from seawall.intents.features import FORMAT
 from seawall.intents.vectors import Vectoriser
 
-__all__ = ["TrainedClassifier", "format_of", "read", "write"]
+__all__ = ["TrainedClassifier", "format_of", "read", "save", "write"]
 
 _UNNAMED_FORMAT = 1
 """The format of files from before formats were written into them."""
@@ -38,8 +39,8 @@ class TrainedClassifier(Struct, frozen=True):
     blended: BlendedClassifier | None = None
 
 
-def write(path: Path, key: str, trained: TrainedClassifier) -> None:
-    """Replace the file atomically.
+def save(file: BinaryIO, key: str, trained: TrainedClassifier) -> None:
+    """Write the content of a file.
 
     Raises:
         OSError: It cannot be written.
@@ -62,10 +63,19 @@ def write(path: Path, key: str, trained: TrainedClassifier) -> None:
         arrays["examples"] = blended.neighbours.rows
         arrays["targets"] = blended.neighbours.targets
         arrays["mix"] = np.array([*blended.weights, *blended.certainty])
+    np.savez(file, allow_pickle=False, **arrays)
+
+
+def write(path: Path, key: str, trained: TrainedClassifier) -> None:
+    """Replace the file atomically.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+            save(file, key, trained)
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)

@@ -49,7 +49,7 @@ def open_upstreams(
     Raises:
         ConfigError: A secret or a region is missing.
     """
-    wheel = TimingWheel(_DEADLINE_TICK)
+    wheel = TimingWheel(_DEADLINE_TICK, measures_lag=True)
     upstreams = {}
     for name, each in settings.items():
         adapter, quota = _open(name, each, client, environment), quotas.get(each.quota)

@@ -24,6 +24,7 @@ from msgspec import Struct
 
 import seawall
 from seawall.errors import ConfigError
+from seawall.hosts.aws_lambda.module_archive import archive_name
 from seawall.ship.module_archive import write_archive
 from seawall.ship.package_files import package_files
 
@@ -53,7 +54,7 @@ class Package(Struct, frozen=True):
         packed_bytes: Its size.
         unpacked_bytes: Sum of the files' sizes.
         files: Number of files.
-        compiled: Whether it has bytecode, in an archive.
+        compiled: Whether it has bytecode; in an archive as well, unless that would be too large.
         own: Sizes of the user's files.
         packages: Sizes of everything else, by top-level folder or file.
     """
@@ -105,26 +106,21 @@ def build_package(
         report("copying code ...")
         left_out = (*_LEFT_OUT, "assets", "deploy", "demo_files", "api_reference")
         _copy(Path(seawall.__file__).parent, tree / "seawall", left_out)
+        _write_metadata(tree)
         _copy_files(folder, own, tree)
         shutil.copy(tree / "seawall/hosts/aws_lambda/bootstrap", tree / "bootstrap")
         _check_machine(tree, architecture)
         if interpreter:
             report("compiling bytecode ...")
         compiled = bool(interpreter) and _compile(tree, interpreter, python)
-        files = sorted(_files(tree))
-        unpacked = sum(each.stat().st_size for each in files)
-        if unpacked > UNPACKED_LIMIT:
-            raise ConfigError(
-                f"the package has {unpacked / 2**20:.0f} MB unpacked; Lambda allows "
-                f"{UNPACKED_LIMIT >> 20}: leave packages out, or use a container image"
-            )
+        files = _fitting(tree, archive_name(_tag(python)))
         report("writing the zip file ...")
         _zip(tree, files, out)
         sizes = {path.relative_to(tree).as_posix(): path.stat().st_size for path in files}
         return Package(
             str(out),
             out.stat().st_size,
-            unpacked,
+            sum(sizes.values()),
             len(files),
             compiled,
             {name: sizes[name] for name in own},
@@ -167,6 +163,14 @@ def _install(
         record = path.parent.name.endswith(".dist-info") and path.name in _RECORDS
         if left_out or record:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _write_metadata(tree: Path) -> None:
+    """Write Seawall's own metadata, in which its version is found."""
+    own = importlib.metadata.distribution("seawall")
+    folder = tree / f"seawall-{own.version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(own.read_text("METADATA") or "", encoding="utf-8")
 
 
 def _copy_files(folder: Path, own: Sequence[str], tree: Path) -> None:
@@ -243,19 +247,43 @@ def _compile(tree: Path, interpreter: str, python: str) -> bool:
     """
     subprocess.run(  # noqa: S603
         [
-            *(interpreter, "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
+            *(interpreter, "-I", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
             *("-s", str(tree), "-p", "/var/task", str(tree)),
         ],
         check=False,  # files that cannot be compiled are not of this version
         capture_output=True,
     )
-    return write_archive(tree, f"cpython-{python.replace('.', '')}")
+    return write_archive(tree, _tag(python))
+
+
+def _tag(python: str) -> str:
+    """What names a version of Python in names of files of bytecode."""
+    return f"cpython-{python.replace('.', '')}"
 
 
 def _files(tree: Path) -> Iterator[Path]:
     for path in tree.rglob("*"):
         if path.is_file() and not path.is_symlink():
             yield path
+
+
+def _fitting(tree: Path, archive: str) -> list[Path]:
+    """The files to pack; without the archive of bytecode if they are too large with it.
+
+    Raises:
+        ConfigError: They are too large even so.
+    """
+    files = sorted(_files(tree))
+    unpacked = sum(each.stat().st_size for each in files)
+    if unpacked > UNPACKED_LIMIT and (dispensable := tree / archive) in files:
+        files.remove(dispensable)
+        unpacked -= dispensable.stat().st_size
+    if unpacked > UNPACKED_LIMIT:
+        raise ConfigError(
+            f"the package has {unpacked / 2**20:.0f} MB unpacked; Lambda allows "
+            f"{UNPACKED_LIMIT >> 20}: leave packages out, or use a container image"
+        )
+    return files
 
 
 def _zip(tree: Path, files: list[Path], out: Path) -> None:

@@ -31,7 +31,7 @@ def write_archive(tree: Path, tag: str) -> bool:
     magic, at = b"", 0
     for path in sorted(tree.rglob(f"*{suffix}")):
         module = path.parent.parent / path.name.removesuffix(suffix)
-        if path.parent.name != "__pycache__" or _is_compiled(module):
+        if path.parent.name != "__pycache__" or _is_hidden(module):
             continue
         content = path.read_bytes()
         magic, code = content[_MAGIC], content[_PYC_HEAD_BYTES:]
@@ -40,14 +40,13 @@ def write_archive(tree: Path, tag: str) -> bool:
         at += len(code)
     if not parts:
         return False
-    for package in [each for each in index if each.endswith("/__init__")]:
-        index.pop(package.removesuffix("/__init__"), None)
     listed = marshal.dumps(index)
     head = magic + len(listed).to_bytes(HEAD_BYTES - len(magic), "little")
     (tree / archive_name(tag)).write_bytes(b"".join((head, listed, *parts)))
     return True
 
 
-def _is_compiled(module: Path) -> bool:
-    """Whether there is a compiled module of that name."""
-    return any(module.parent.glob(f"{module.name}.*.so")) or module.with_suffix(".so").exists()
+def _is_hidden(module: Path) -> bool:
+    """Whether there is a compiled module of that name, or a package."""
+    compiled = any(module.parent.glob(f"{module.name}.*.so")) or module.with_suffix(".so").exists()
+    return compiled or any(module.glob("__init__.*"))

@@ -17,7 +17,7 @@ IGNORE_FILE = ".seawallignore"
 # Excluded by default, in the same syntax.
 _NOT_CODE = (
     *(".*", "__pycache__/", "*.pyc", "node_modules/", "build/", "dist/", "venv/", "*.egg-info/"),
-    *("*.db", "*.db-*", "*.zip", "*.lock"),
+    *("*.db", "*.db-*", "*.zip", "*.lock", "/modules.cpython-*.archive"),
 )
 # Folders of other programs: never scanned.
 _SKIPPED_FOLDERS = frozenset(

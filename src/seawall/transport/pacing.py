@@ -99,20 +99,22 @@ class ReadPacer:
         return self._thread.seconds()
 
     def _tick(self) -> None:
-        """Resume what has rested, and adapt the delay to the work of the last window."""
+        """Adapt the delay to the work of the last window, and resume what has rested."""
+        resting = self._resting
+        if not (resting or self.delay or self._unused < _IDLE_WINDOWS):
+            self._ticking = False
+            return
+        # First, so that nothing rests for ever if one of them cannot be resumed.
+        tick = _TICK_SECONDS if self.delay else _WINDOW_SECONDS
+        asyncio.get_running_loop().call_later(tick, self._tick)
         now = self._now = time.monotonic()
         if now - self._measured_at >= _WINDOW_SECONDS:
             self._adapt(now)
-        due, resting = now - self.delay, self._resting
+        due = now - self.delay
         while resting and resting[0][0] <= due:
             stream = resting.popleft()[1]
             stream.passed_at = due  # only what has accumulated comes before the next tick
             stream.read_on()
-        if resting or self.delay or self._unused < _IDLE_WINDOWS:
-            tick = _TICK_SECONDS if self.delay else _WINDOW_SECONDS
-            asyncio.get_running_loop().call_later(tick, self._tick)
-        else:
-            self._ticking = False
 
     def _adapt(self, now: float) -> None:
         worked = self._work()

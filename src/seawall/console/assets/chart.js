@@ -7,6 +7,8 @@ const SHOWN = 180; // seconds
 const BEHIND = 1.5; // seconds that the right edge is behind, so that what is new comes in from there
 const STEP = 0.5; // pixels
 const FRAME = 66; // milliseconds between two draws at least
+const DASHES = { long: [6, 4], short: [2, 3] }; // pixels
+const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000]; // of axes
 const EASE = 0.3; // of the way to its new height in each of them
 const still = window.matchMedia("(prefers-reduced-motion: reduce)");
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
@@ -26,10 +28,10 @@ function options(series, width, unit, height) {
       height.top ||= height.wanted;
       return [0, height.top];
     } } },
-    axes: [{ ...axis, space: 80, size: 28, values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB")) }, { ...axis, size: 58, values: (_, ticks) => ticks.map((tick) => (tick >= 10000 ? `${tick / 1000}k` : String(Math.round(tick * 100) / 100))) }],
+    axes: [{ ...axis, space: 80, size: 28, values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB")) }, { ...axis, size: 58, ...(unit === "turns" && { incrs: WHOLE }), values: (_, ticks) => ticks.map((tick) => (tick >= 10000 ? `${tick / 1000}k` : String(Math.round(tick * 100) / 100))) }],
     series: [{}, ...series.map((each) => ({
       label: each.label, stroke: color(each.color), width: 1.6, points: { show: false },
-      fill: each.fill ? `${color(each.color)}22` : undefined, dash: each.dash, spanGaps: true,
+      fill: each.fill ? `${color(each.color)}22` : undefined, dash: DASHES[each.dash], spanGaps: true,
     }))],
   };
 }
@@ -94,7 +96,7 @@ export function Chart({ title, unit, series, columns, offset }) {
   return html`
     <section class="panel chart">
       <h2>${title} <small class="soft">${unit}</small></h2>
-      <ul class="legend">${series.map((each) => html`<li class=${`key key${each.color}`}>${each.label}</li>`)}</ul>
+      <ul class="legend">${series.map((each) => html`<li class=${`key key${each.color} ${each.dash ?? ""}`}>${each.label}</li>`)}</ul>
       <div ref=${place} class="plot" role="img" aria-label=${`${title}: ${last.join(", ")}`}></div>
     </section>`;
 }

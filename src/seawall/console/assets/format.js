@@ -9,8 +9,9 @@ export function duration(milliseconds) {
   if (milliseconds == null || Number.isNaN(milliseconds)) return "-";
   if (milliseconds < 1) return `${milliseconds.toFixed(2)} ms`;
   if (milliseconds < 1000) return `${one.format(milliseconds)} ms`;
-  if (milliseconds < 60000) return `${(milliseconds / 1000).toFixed(2)} s`;
-  return `${Math.floor(milliseconds / 60000)} min ${Math.round((milliseconds % 60000) / 1000)} s`;
+  if (milliseconds < 59995) return `${(milliseconds / 1000).toFixed(2)} s`;
+  const seconds = Math.round(milliseconds / 1000);
+  return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
 }
 
 export const share = (value) => (value == null ? "-" : `${one.format(value * 100)} %`);
@@ -26,7 +27,7 @@ export function time(seconds) {
   const at = new Date(seconds * 1000);
   const clock = at.toLocaleTimeString("en-GB");
   const today = new Date().toDateString() === at.toDateString();
-  return today ? clock : `${at.toISOString().slice(0, 10)} ${clock}`;
+  return today ? clock : `${at.toLocaleDateString("sv")} ${clock}`; // 2026-11-30, where the user is
 }
 
 // JSON text indented, or the text as it is.

@@ -3,7 +3,8 @@
 A cold start imports more than a hundred modules of the package. Finding and reading each takes six
 to ten system calls; from the archive, it takes one. `seawall lambda build` writes the archive
 beside the package `seawall` (`seawall.ship.module_archive`); without one, or with one of another
-version of Python, modules are imported as usual.
+version of Python, modules are imported as usual. So they are with `PYTHONOPTIMIZE`, whose bytecode
+is another.
 
 Format: the magic number of bytecode (4 bytes), the length of the index (8 bytes, little endian),
 the index, and the bytecode. The index is a marshalled dictionary: path without suffix, such as
@@ -13,6 +14,7 @@ Only how modules are found in folders of the package changes, so the order of `s
 without `__init__.py`, compiled modules and files beside modules are as without an archive.
 """
 
+import _imp
 import marshal
 import os
 import sys
@@ -58,6 +60,8 @@ class _Archive:
         """The code of the module whose source is at `path`."""
         offset, size = self.index[path[len(self.inside) : -len(".py")]]
         code: CodeType = marshal.loads(os.pread(self._file, size, self._start + offset))  # noqa: S302
+        # As importlib does: the package may be in any folder.
+        _imp._fix_co_filename(code, path)  # type: ignore[attr-defined] # noqa: SLF001
         return code
 
     def finder(self, path: str) -> "_Finder":
@@ -105,9 +109,12 @@ def use_archive(root: str) -> bool:
     Returns:
         Whether there is an archive of this version of Python.
     """
+    if sys.flags.optimize:
+        return False
     try:
         file = os.open(f"{root}/{archive_name(sys.implementation.cache_tag)}", os.O_RDONLY)
     except OSError:
+        _warn_of_others(root)
         return False
     head = os.read(file, HEAD_BYTES)
     if head[: _LENGTH_AT.start] != MAGIC_NUMBER:
@@ -120,3 +127,20 @@ def use_archive(root: str) -> bool:
     for path in [each for each in sys.path_importer_cache if f"{each}/".startswith(archive.inside)]:
         del sys.path_importer_cache[path]
     return True
+
+
+def _warn_of_others(root: str) -> None:
+    """Print for which version of Python the package was built, if not for this one.
+
+    Its compiled modules are of that version, too, and the first of them is not found.
+    """
+    first, last = archive_name("*").split("*")
+    for name in sorted(os.listdir(root)):  # noqa: PTH208 - pathlib costs an import
+        if name.startswith(first) and name.endswith(last):
+            built = name.removeprefix(first).removesuffix(last)
+            print(
+                f"the package in {root} was built for {built}, and this is "
+                f"{sys.implementation.cache_tag}: build it with --python "
+                f"{sys.version_info.major}.{sys.version_info.minor}",
+                file=sys.stderr,
+            )

@@ -1,10 +1,10 @@
 """`/console`: the files of the page, who is logged in, and the API as the page calls it."""
 
 import base64
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,12 +24,14 @@ from seawall.hosts.http.console_surge import ConsoleSurges
 from seawall.hosts.http.exchange import Exchange
 from seawall.hosts.http.sessions import call_limit
 from seawall.identity import API_KEY_PREFIX, Bearer, Trusted
+from seawall.printable import printable
 
 if TYPE_CHECKING:
     from seawall.orchestrator import Orchestrator
 
 __all__ = ["PRIVATE", "ConsoleEndpoints"]
 
+_audit = logging.getLogger("seawall.audit")
 PRIVATE = (b"cache-control", b"no-store")
 _LOGIN_COOKIE = "seawall_console_login"
 _API = "api/v1/"
@@ -295,9 +297,12 @@ class ConsoleEndpoints:
         self.access.check_same_origin(exchange)
         login = self.access.login(exchange)
         if login is not None:
-            with suppress(StoreUnavailable):  # the browser forgets it nevertheless
+            try:
                 await self.access.logins.end(login)
                 await self._service.seen_logins(anew=True)
+            except StoreUnavailable as problem:  # the browser forgets it nevertheless
+                names = printable(login.subject), printable(login.tenant)
+                _audit.warning("a logout of %s of %s is not recorded: %s", *names, problem.detail)
         await exchange.no_content([set_cookie(exchange, COOKIE, "", seconds=0), PRIVATE])
 
 

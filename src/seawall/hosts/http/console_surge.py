@@ -8,7 +8,7 @@ from msgspec import Meta, Struct
 
 from seawall.console.service import ConsoleService
 from seawall.console.surge import MAX_SECONDS
-from seawall.errors import InvalidField, NotFound, ServerStopping
+from seawall.errors import InvalidField, NotFound, Overloaded, ServerStopping
 from seawall.hosts.http.bodies import decode
 from seawall.hosts.http.console_access import ConsoleAccess
 from seawall.hosts.http.exchange import Exchange, encode
@@ -83,12 +83,15 @@ class ConsoleSurges:
 
         Raises:
             NotFound: It does not run.
+            Overloaded: The worker beside which it runs does not answer now.
         """
         viewer = await self._access.viewer(exchange, "operate", change=True)
         await exchange.body(limit=_MAX_BODY_BYTES, seconds=1.0)
         shown = await self._service.surge(stop=surge[:64])
         if shown is None or shown.id != surge or shown.over:
             raise NotFound("This surge does not run.")
+        if shown.state != "stopping":
+            raise Overloaded("Its worker does not answer now: try again.", retry_after=1.0)
         who = f"{viewer.principal.subject} of {viewer.principal.tenant}"
         _audit.info("%s stops surge %s in the console", printable(who), shown.id)
         await _answer(exchange, {"surge": shown})

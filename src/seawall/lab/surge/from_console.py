@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import msgspec
+from msgspec import structs
 
 from seawall.console.surge import SurgeFigures, SurgeOrder, SurgeProgress
 from seawall.errors import ConfigError
@@ -42,8 +43,14 @@ def main() -> int:
     except (OSError, ConfigError) as error:
         sys.stderr.write(f"surge from the console: {error}\n")
         return 1
-    _write_report(Path(order.report), as_html(result, scenario))
-    _say(_figures(result))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing is left to be stopped
+    figures = _figures(result)
+    try:
+        _write_report(Path(order.report), as_html(result, scenario))
+    except OSError as error:
+        sys.stderr.write(f"surge from the console: its report cannot be written: {error}\n")
+        figures = structs.replace(figures, reported=False)
+    _say(figures)
     return 0
 
 

@@ -1,5 +1,5 @@
 // What waits for a person: calls to decide about, effects to reconcile, conversations to answer.
-import { html, useEffect, useState } from "../view.js";
+import { html, useEffect, useRef, useState } from "../view.js";
 import { get, may, me, post } from "../api.js";
 import { Arguments, Decision, History, fault } from "../decision.js";
 import { time } from "../format.js";
@@ -7,7 +7,8 @@ import { link } from "../links.js";
 
 const REFRESH = 3000;
 const PAGE = 100;
-const MOST_REQUESTS = 20; // for one list: a page may be empty of what this person may see
+const MOST_EMPTY = 20; // pages of one list that have nothing that this person may see
+const MOST_GONE = 100; // cards of what waits no more, of one list
 
 export default function Decide() {
   const [found, setFound] = useState(null);
@@ -56,7 +57,7 @@ export default function Decide() {
 async function read(name, pages) {
   const items = [];
   let cursor = null;
-  for (let filled = 0, asked = 0; filled < pages[name] && asked < MOST_REQUESTS; asked += 1) {
+  for (let filled = 0, asked = 0; filled < pages[name] && asked < MOST_EMPTY + filled; asked += 1) {
     const page = await get(`/v1/${name}`, { limit: PAGE, cursor });
     items.push(...page[name]);
     cursor = page.cursor;
@@ -69,22 +70,31 @@ async function read(name, pages) {
 // A list whose cards keep their state; what has gone stays until the next visit, marked as such.
 function Section({ title, list, more, name, none, children }) {
   const { items } = list;
-  const [shown, setShown] = useState([]);
-  const present = new Set(items.map(name));
+  const [shown, setShown] = useState([]); // { item, gone }
+  const read = useRef([]);
   useEffect(() => {
-    setShown((before) => {
-      const known = new Map(before.map((each) => [name(each), each]));
-      for (const each of items) known.set(name(each), each);
-      return [...known.values()];
-    });
+    const before = read.current;
+    read.current = items.map(name);
+    setShown((known) => merged(known, list, before, name));
   }, [items]);
   return html`<section class="waiting"><h2>${title} ${items.length > 0 && html`<span class="tag">${items.length}${list.more ? "+" : ""}</span>`}</h2>
     ${shown.length === 0 && html`<p class="soft">${none}</p>`}
-    <div class="cards">${shown.map((each) => html`<div key=${name(each)} class=${present.has(name(each)) ? "" : "gone"}>
-      ${children(each)}
-      ${!present.has(name(each)) && html`<p class="soft">It does not wait any more.</p>`}</div>`)}</div>
+    <div class="cards">${shown.map(({ item, gone }) => html`<div key=${name(item)} class=${gone ? "gone" : ""}>
+      ${children(item)}
+      ${gone && html`<p class="soft">It does not wait any more.</p>`}</div>`)}</div>
     ${list.more && html`<p class="soft">These are the first ${items.length}. <button onClick=${more} aria-label=${`More: ${title}`}>More</button></p>`}
   </section>`;
+}
+
+// What is shown after a list was read. Its order stays, but what is new may come before the rest, so
+// that others leave the first pages: one has gone if what came behind it is still there.
+function merged(known, { items, more }, before, name) {
+  const present = new Set(items.map(name));
+  const passed = new Set(before.slice(0, before.findLastIndex((each) => present.has(each)) + 1));
+  const shown = new Map(known.map(({ item, gone }) => [name(item), { item, gone: gone || !more || passed.has(name(item)) }]));
+  for (const item of items) shown.set(name(item), { item, gone: false });
+  let over = [...shown.values()].filter((each) => each.gone).length - MOST_GONE;
+  return [...shown.values()].filter((each) => !each.gone || (over -= 1) < 0);
 }
 
 function Card({ wait, live, children }) {

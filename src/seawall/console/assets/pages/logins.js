@@ -36,12 +36,12 @@ export default function Logins() {
     <p role="status" class=${said ? "notice" : ""}>${said}</p>
     ${found && html`
       <div class="panel scroll" tabindex="0" role="region" aria-label="Logins"><table class="rows">
-        <thead><tr><th>Who</th><th>End</th><th>Since</th><th>Used</th><th>Until</th><th>From</th></tr></thead>
+        <thead><tr><th>Who</th><th>End</th><th>Since</th><th>Used</th><th>Until</th></tr></thead>
         <tbody>${found.logins.map((each) => html`<tr key=${each.id}>
-          <td>${each.subject} of ${each.tenant} ${each.this && html`<span class="tag good">this one</span>`}</td>
+          <td class="clipped" title=${`${each.subject} of ${each.tenant}, from ${each.address} ${each.agent}`}>${each.this && html`<span class="tag good">this one</span> `}${each.subject} of ${each.tenant}
+            <small class="soft">${each.address} ${each.agent}</small></td>
           <td><button onClick=${() => end(each)} aria-label=${`End the login of ${each.subject}, since ${time(each.began_at)}`}>End</button></td>
-          <td class="mono">${time(each.began_at)}</td><td class="mono">${time(each.seen_at)}</td><td class="mono">${time(each.expires_at)}</td>
-          <td>${each.address} <small class="soft">${each.agent}</small></td></tr>`)}</tbody>
+          <td class="mono">${time(each.began_at)}</td><td class="mono">${time(each.seen_at)}</td><td class="mono">${time(each.expires_at)}</td></tr>`)}</tbody>
       </table></div>
       ${found.more && html`<p class="soft">There are more than these.</p>`}
       <p><button class="danger" onClick=${everywhere}>Log out everywhere</button></p>

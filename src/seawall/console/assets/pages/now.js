@@ -6,6 +6,7 @@ import { count, duration, memory, share } from "../format.js";
 import { Timeline } from "../timeline.js";
 
 const COLORS = ["--bar-1", "--bar-2", "--bar-3", "--bar-4"];
+const DASHES = [undefined, "long", "short"]; // of the fifth worker and on, of the ninth and on
 const RETRY = [1000, 2000, 5000, 10000];
 
 // Connects to the stream again and again until it is stopped.
@@ -73,7 +74,7 @@ export default function Now() {
   const last = (name) => columns[name].at(-1);
   const chart = (title, unit, series, data) => html`
     <${Chart} title=${title} unit=${unit} series=${series} columns=${[columns.at, ...data]} offset=${offset.current} />`;
-  const byWorker = names.map((name, index) => ({ label: `worker ${name}`, color: COLORS[index % COLORS.length] }));
+  const byWorker = names.map((name, index) => ({ label: `worker ${name}`, color: COLORS[index % COLORS.length], dash: DASHES[Math.floor(index / COLORS.length) % DASHES.length] }));
   return html`
     <h1>Now <span class=${`tag ${state === "live" ? "good" : "warn"}`} role="status">${state === "live" ? "live" : state}</span></h1>
     <dl class="figures">
@@ -88,7 +89,7 @@ export default function Now() {
     </dl>
     <div class="grid">
       ${chart("Turns", "turns", [{ label: "in flight", color: "--bar-1", fill: true }, { label: "queued", color: "--bar-3" }], [columns.in_flight, columns.queued])}
-      ${chart("Turns a second", "1/s", [{ label: "begun", color: "--bar-1" }, { label: "completed", color: "--bar-4" }, { label: "failed", color: "--bad" }, { label: "refused", color: "--bar-3", dash: [5, 4] }], [columns.begun, columns.completed, columns.failed, columns.refused])}
+      ${chart("Turns a second", "1/s", [{ label: "begun", color: "--bar-1" }, { label: "completed", color: "--bar-4" }, { label: "failed", color: "--bad" }, { label: "refused", color: "--bar-3", dash: "long" }], [columns.begun, columns.completed, columns.failed, columns.refused])}
       ${chart("Time to the first text", "ms", [{ label: "p50", color: "--bar-1" }, { label: "p95", color: "--bar-2" }, { label: "p99", color: "--bar-3" }], [columns.p50, columns.p95, columns.p99])}
       ${chart("Processor", "%", byWorker, columns.cpuBy)}
       ${chart("Lag of the event loop", "ms", byWorker, columns.lagBy)}

@@ -8,7 +8,8 @@ const OVER = ["ended", "broken"];
 
 export default function Surge() {
   const [known, setKnown] = useState(null);
-  const [fault, setFault] = useState("");
+  const [fault, setFault] = useState(""); // of what was asked for here
+  const [lost, setLost] = useState(""); // why nothing new is known
   const [asked, setAsked] = useState(0);
   useEffect(() => {
     let current = true;
@@ -18,10 +19,11 @@ export default function Surge() {
       try {
         const answer = await get("surge");
         if (!current) return;
-        setKnown(answer);
+        setKnown((before) => carried(before, answer));
+        setLost("");
         running = answer.surge && !OVER.includes(answer.surge.state);
       } catch (error) {
-        if (current) setFault(error.message);
+        if (current) setLost(error.message);
       }
       if (current) timer = setTimeout(load, running && !document.hidden ? 500 : 3000);
     };
@@ -37,7 +39,7 @@ export default function Surge() {
     }
     setAsked((n) => n + 1);
   };
-  if (!known) return html`<h1>Surge</h1>${fault ? html`<p class="notice bad" role="alert">${fault}</p>` : html`<p class="loading">Loading ...</p>`}`;
+  if (!known) return html`<h1>Surge</h1>${lost ? html`<p class="notice bad" role="alert">${lost}</p>` : html`<p class="loading">Loading ...</p>`}`;
   const { surge, most, seconds } = known;
   if (!most) return html`<h1>Surge</h1><p class="notice">No surge may be started here: that needs the table <code>[console.surge]</code>.</p>`;
   const running = surge && !OVER.includes(surge.state);
@@ -45,8 +47,15 @@ export default function Surge() {
     <h1>Surge</h1>
     ${!running && (may("operate") ? html`<${Start} most=${most} seconds=${seconds} start=${(body) => take("surge", body)} />`
       : html`<p class="notice">Starting one needs the permission to operate.</p>`)}
-    ${fault && html`<p class="notice bad" role="alert">${fault}</p>`}
+    ${[fault, lost].map((each) => each && html`<p class="notice bad" role="alert">${each}</p>`)}
     ${surge && html`<${Shown} surge=${surge} running=${running} stop=${() => take(`surge/${surge.id}/stop`)} />`}`;
+}
+
+// A worker that is late in answering is shown as it was.
+function carried(before, answer) {
+  const { surge } = answer;
+  if (!surge || surge.progress || before?.surge?.id !== surge.id) return answer;
+  return { ...answer, surge: { ...surge, progress: before.surge.progress } };
 }
 
 function Start({ most, seconds, start }) {
@@ -76,13 +85,14 @@ function Shown({ surge, running, stop }) {
   const now = progress ?? { seconds: 0, sent: 0, streaming: 0, completed: 0, failed: 0, refused: 0 };
   const first = figures ?? now;
   const ended = now.completed + now.failed + now.refused;
-  const words = { running: progress ? "running" : "starting", stopping: "stopping", ended: figures?.interrupted ? "stopped" : "ended", broken: "failed" }[surge.state];
-  const tone = running || figures?.interrupted ? "warn" : figures?.good ? "good" : "bad";
+  const stopped = surge.state === "ended" && (!figures || figures.interrupted);
+  const words = { running: progress ? "running" : "starting", stopping: "stopping", ended: stopped ? "stopped" : "ended", broken: "failed" }[surge.state];
+  const tone = running || stopped ? "warn" : figures?.good ? "good" : "bad";
   return html`
     <section class="spaced" aria-labelledby="surge">
       <h2 id="surge">${count(surge.people)} people ${surge.seconds ? `within ${surge.seconds} s` : "at once"}
         ${" "}<span class=${`tag ${tone}`} role="status">${words}</span></h2>
-      <p class="soft">Started by ${surge.by}, ${time(surge.began_at)}; ${duration(now.seconds * 1000)}. ${running && html`<a href="#/now">The server meanwhile</a>`}</p>
+      <p class="soft">Started by ${surge.by}, ${time(surge.began_at)}; ${running ? `${count(now.seconds)} s so far` : `it took ${duration(now.seconds * 1000)}`}. ${running && html`<a href="#/now">The server meanwhile</a>`}</p>
       <p class="choices bottom"><progress aria-label="Turns that have ended" max=${surge.people} value=${ended}></progress>
         ${running && may("operate") && html`<button class="danger" onClick=${stop} disabled=${surge.state === "stopping"}>Stop</button>`}</p>
       <dl class="figures">
@@ -95,10 +105,11 @@ function Shown({ surge, running, stop }) {
         <${Figure} name="First text p95" value=${duration(first.p95)} />
         <${Figure} name="First text p99" value=${duration(first.p99)} />
       </dl>
-      ${surge.state === "broken" && html`<p class="notice bad">The driver failed; the log of the server says why.</p>`}
+      ${surge.state === "broken" && html`<p class="notice bad">The driver failed, or the worker beside which it ran has ended; the log of the server says why.</p>`}
       ${figures && html`<p class=${`notice ${figures.good || figures.interrupted ? "" : "bad"}`} role="status">${figures.headline}</p>
         ${figures.warnings.map((each) => html`<p class="notice">The driver itself may have been the bottleneck: ${each}</p>`)}
         ${Object.entries(figures.errors).map(([error, turns]) => html`<p class="notice bad wrap">${count(turns)} x ${error}</p>`)}`}
+      ${figures && !surge.report && html`<p class="notice bad">The report could not be written; the log of the server says why.</p>`}
       ${surge.report && html`<h2>Report</h2><${ReportFrame} name=${surge.report} />`}
     </section>`;
 }

@@ -60,12 +60,14 @@ function List({ query }) {
         <thead><tr><th>Began</th><th>Outcome</th><th>Agent</th><th>Whose</th><th class="number">First text</th><th class="number">Whole turn</th><th class="number">Tokens</th><th class="number">Cost</th><th class="number">Tools</th><th>Turn</th></tr></thead>
         <tbody>${found.turns.map((row) => html`<tr key=${row.turn}>
           <td class="mono"><a href=${link("turns", [row.turn])} aria-label=${`Turn of ${time(row.began_at)}`}>${time(row.began_at)}</a></td><td><${Outcome} row=${row} /></td><td>${row.agent}</td>
-          <td>${row.subject ? `${row.subject} of ${row.tenant}` : ""}</td>
+          <td class="clipped" title=${whose(row)}>${whose(row)}</td>
           <td class="number">${duration(row.first_text)}</td><td class="number">${duration(row.milliseconds)}</td>
           <td class="number">${count(row.tokens)}</td><td class="number">${money(row.cost, row.currency)}</td><td class="number">${count(row.tool_calls)}</td>
           <td><span class="mono" title=${row.turn}>${"..." + row.turn.slice(-10)}</span>${row.course && html` <span class="tag good" title="Its course was recorded">course</span>`}</td></tr>`)}
         </tbody></table></div>`}`}`;
 }
+
+const whose = (row) => (row.subject ? `${row.subject} of ${row.tenant}` : "");
 
 function sampled(turns) {
   const without = turns.filter((each) => !each.course).length;

@@ -42,8 +42,8 @@ def _drop_stale() -> None:
     here = Path(__file__).resolve().parent
     newest = max(path.stat().st_mtime_ns for path in here.rglob("*.py"))
     for index in here.rglob("__pycache__/*.nbi"):
-        if index.stat().st_mtime_ns < newest:
-            with contextlib.suppress(OSError):  # not ours to delete, or another process was faster
+        with contextlib.suppress(OSError):  # not ours to delete, or another process was faster
+            if index.stat().st_mtime_ns < newest:
                 index.unlink()
 
 
