@@ -15,11 +15,13 @@ from seawall.agents import AgentLimits
 from seawall.config import AgentSettings, Settings
 from seawall.errors import (
     ConfigError,
+    InternalError,
     ServerStopping,
     SessionConflict,
     StoreUnavailable,
     TurnLimitReached,
 )
+from seawall.events import Event, UsageReported
 from seawall.identity import Trusted
 from seawall.pipeline.decisions import Verdict
 from seawall.requests import fingerprint, new_request
@@ -303,6 +305,23 @@ async def test_a_note_that_cannot_be_stored_ends_its_turn_only(
         loaded = await app.engine.store.load(SessionKey("shop", "ann", session), turns=1)
         assert loaded.session is not None
         assert loaded.session.state == {"last": "o2", "times": "once"}
+
+
+async def test_a_defect_after_an_effect_names_the_effect(place: SessionSettings) -> None:
+    """Regression: the caller was not shown that anything was done, nor in which session."""
+
+    async def emit(*happened: Event) -> None:
+        if any(isinstance(each, UsageReported) for each in happened):
+            raise RuntimeError("defect")
+
+    async with shop(place, Script((refund("o1"),)), RefundService()) as app:
+        request = new_request("Refund it")
+        with pytest.raises(InternalError) as caught:
+            await app.engine.execute(request, Trusted(ANN), emit)
+        assert isinstance(caught.value.__cause__, RuntimeError)
+        assert [each["status"] for each in caught.value.effects] == ["done"]
+        (turn,) = await stored(app, request.session)
+        assert (turn.status, statuses(turn)) == ("interrupted", ["done"])
 
 
 async def test_an_effect_that_takes_longer_than_the_lease(place: SessionSettings) -> None:

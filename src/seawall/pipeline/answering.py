@@ -125,9 +125,9 @@ async def answer_turn(ports: Ports, context: TurnContext, opened: Opened) -> Non
         if source.begun:
             from seawall.pipeline.continuation import interrupt  # noqa: PLC0415 - seldom
 
-            await interrupt(source.open(), opened.lease, answer, ending)
+            ending = await interrupt(source.open(), opened.lease, answer, ending)
         if ending is not failure:
-            raise ending from None
+            raise ending from ending.__cause__  # `from None` would remove it
         raise
 
 

@@ -4,6 +4,7 @@ A turn is left when its process is gone, when it was interrupted, or when it has
 """
 
 import asyncio
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -46,6 +47,7 @@ __all__ = [
     "settle_left_turn",
 ]
 
+_log = logging.getLogger("seawall.turns")
 
 _MAX_WAITS = 1_000
 
@@ -188,18 +190,24 @@ async def emit_pause(context: TurnContext, opened: Opened, journal: TurnJournal)
 
 async def interrupt(
     journal: TurnJournal, lease: TurnLease, answer: Answer, failure: BaseException
-) -> None:
+) -> BaseException:
     """Commit a journaled turn that ends without an answer; name its effects in the problem.
 
     A background turn that will be run again stays open. Cancellation does not cut the write off.
+
+    Returns:
+        What the turn ends with: the failure, or the problem in place of a defect.
     """
-    if isinstance(failure, Problem):
-        failure.effects = describe_effects(journal.effects)
+    problem = failure if isinstance(failure, Problem) else _problem_of(failure)
+    problem.effects = describe_effects(journal.effects)
+    ending = failure
+    if isinstance(failure, Exception) and problem is not failure:
+        _log.error("turn %s failed", journal.turn, exc_info=failure)
+        ending, problem.__cause__ = problem, failure
     if not journal.writable or (journal.record and journal.record.status == "completed"):
-        return
+        return ending
     if lease.begin.background_job is not None and is_retried_later(failure):
-        return
-    problem = failure if isinstance(failure, Problem) else _problem_of(failure, journal)
+        return ending
     writing = asyncio.create_task(journal.interrupt(answer, problem))
     while not writing.done():
         with suppress(asyncio.CancelledError):  # the failure is raised again in any case
@@ -209,14 +217,13 @@ async def interrupt(
             raise error
         if isinstance(failure, Problem):
             failure.__context__ = error
+    return ending
 
 
-def _problem_of(failure: BaseException, journal: TurnJournal) -> Problem:
-    problem: Problem = InternalError("Internal error; the details are in the log of the server.")
+def _problem_of(failure: BaseException) -> Problem:
     if isinstance(failure, asyncio.CancelledError):
-        problem = ServerStopping("The turn was cancelled: by its client, or by a shutdown.")
-    problem.effects = describe_effects(journal.effects)
-    return problem
+        return ServerStopping("The turn was cancelled: by its client, or by a shutdown.")
+    return InternalError("Internal error; the details are in the log of the server.")
 
 
 async def settle_left_turn(ports: Ports, context: TurnContext, opened: Opened) -> Opened:

@@ -149,6 +149,11 @@ class TurnJournal:
         self._listed: set[str] = set()  # waits that are in the store
 
     @property
+    def turn(self) -> str:
+        """Id of the turn."""
+        return self._origin.turn
+
+    @property
     def begun(self) -> bool:
         """See `StepJournal`."""
         return self._record is not None
