@@ -29,18 +29,13 @@ MOST_CLASSES = 64
 
 _REMEMBERED_WORDS = 2_048
 _REMEMBERED_FEATURES = 4_096
+_REMEMBERED_COUNTS = 64
 _LEAST_ODDS, _MOST_LOG_ODDS = 1e-12, 500.0
 _MAGIC = b"\x93NUMPY"
 # Fixed point: a field has room for the 8,000 features of a text, each of weight 13 and rarity 10.
 _WEIGHT_BITS, _COUNT_BITS = 20, 22
 _BIAS = 1 << 62  # added to fields that may be negative, before they are packed or unpacked
 _UNIT = 2.0 ** -(_WEIGHT_BITS + _COUNT_BITS)
-# Sublinear term frequency as in `vectors`: by count, up to the most that a text has room for.
-_BY_COUNT = (0.0, *(1 + math.log(count) for count in range(1, 2_049)))
-_FIXED_BY_COUNT = tuple(round(value * 2**_COUNT_BITS) for value in _BY_COUNT)
-# What is to be added for a part that was added as often as it occurs.
-_FIXED_EXCESS = tuple(value - (count << _COUNT_BITS) for count, value in enumerate(_FIXED_BY_COUNT))
-_SQUARED_EXCESS = tuple(value * value - count for count, value in enumerate(_BY_COUNT))
 
 
 class _Word(Struct, frozen=True, gc=False):
@@ -116,11 +111,12 @@ class LightClassifier:
         packed, squares, known = 0, 0.0, 0.0
         for feature, count in Counter(word_features(found)).items():
             index = self._words.get(feature)
-            weight = _BY_COUNT[count] * self._idf[-1 if index is None else index]
+            factor, fixed = _by_count(count)
+            weight = factor * self._idf[-1 if index is None else index]
             squares += weight * weight
             if index is not None:
                 known += weight * weight
-                packed += self._scores(index) * _FIXED_BY_COUNT[count]
+                packed += self._scores(index) * fixed
         return packed, *_scaled(squares, known)
 
     def _parts_of(self, found: Sequence[str]) -> tuple[int, float, float]:
@@ -136,11 +132,12 @@ class LightClassifier:
         for index, count in counted.items():
             if count > 1:
                 rarity = self._idf[index if index >= 0 else -1]
-                excess = _SQUARED_EXCESS[count] * rarity * rarity
+                factor, fixed = _excess(count)
+                excess = factor * rarity * rarity
                 squares += excess
                 if index >= 0:
                     known += excess
-                    packed += self._scores(index) * _FIXED_EXCESS[count]
+                    packed += self._scores(index) * fixed
         return packed, *_scaled(squares, known)
 
     def _take_apart(self, word: str) -> _Word:
@@ -170,6 +167,20 @@ class LightClassifier:
     def _unpacked(self, packed: int) -> tuple[int, ...]:
         """The fields, each with the bias added."""
         return self._fields.unpack((packed + self._bias).to_bytes(self._fields.size, "little"))
+
+
+@lru_cache(_REMEMBERED_COUNTS)
+def _by_count(count: int) -> tuple[float, int]:
+    """What a feature's rarity is multiplied by: sublinear term frequency, as in `vectors`."""
+    factor = 1 + math.log(count)
+    return factor, round(factor * 2**_COUNT_BITS)
+
+
+@lru_cache(_REMEMBERED_COUNTS)
+def _excess(count: int) -> tuple[float, int]:
+    """What is to be added to squares and scores of a part that was added `count` times."""
+    factor, fixed = _by_count(count)
+    return factor * factor - count, fixed - (count << _COUNT_BITS)
 
 
 def _scaled(squares: float, known: float) -> tuple[float, float]:
