@@ -11,7 +11,6 @@ import pytest
 from tests.fork_server import run
 
 SEAWALL = (sys.executable, "-m", "seawall")
-_PYTEST = (sys.executable, "-m", "pytest")
 
 
 def seawall(
