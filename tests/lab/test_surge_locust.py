@@ -34,7 +34,7 @@ def counted(site: Site, folder: Path, scenario: Scenario, *options: str) -> dict
     )
     assert done.returncode == 0, done.stderr
     # Each worker prints a table of its own, an empty one; two of them may share a line.
-    rows = json.loads(done.stdout[re.match(r"(\s*\[\])*", done.stdout).end() :] or "[]")
+    rows = json.loads(re.sub(r"\A(\s*\[\])*(?=\s*\[)", "", done.stdout))
     assert not any(row["num_failures"] for row in rows), done.stderr
     return {row["name"]: row["num_requests"] for row in rows}
 
