@@ -5,7 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import httpx2
@@ -181,9 +181,11 @@ def test_a_false_claim_gains_one_verification_and_nothing_else(
 
 
 def test_a_small_tenant_is_served_beside_a_crowd_of_another(tmp_path: Path, issuer: Issuer) -> None:
+    """Turns of different lengths, so that slots do not all become free at once."""
     limits = {"ADMISSION__IN_FLIGHT": "10", "ADMISSION__QUEUED": "200"}
-    with _pair(tmp_path, issuer, "0.2", **limits) as pair:
-        crowd = [_send(pair, _request(issuer.token(tenant="crowd"))) for _ in range(150)]
+    with _pair(tmp_path, issuer, "0.1..0.3", **limits) as pair, ExitStack() as crowd:
+        for _ in range(190):
+            crowd.enter_context(closing(_send(pair, _request(issuer.token(tenant="crowd")))))
         with httpx2.Client(base_url=pair.url, timeout=20) as small:
             headers = {"authorization": f"Bearer {issuer.token(tenant='small')}"}
 
@@ -195,5 +197,3 @@ def test_a_small_tenant_is_served_beside_a_crowd_of_another(tmp_path: Path, issu
             assert [each.status_code for each in answers] == [200] * 20
             # Half of the slots were theirs: the crowd, which came first, is not done yet.
             assert float(_metrics(pair).split('priority="normal"} ')[1].split("\n")[0]) > 20
-        for client in crowd:
-            client.close()

@@ -303,4 +303,5 @@ def test_inline_in_the_page_with_its_colours_and_words(
         assert (box["width"], box["height"]) == (500, 300)
         assert page.get_by_role("region").count() == 1
     with caller(server, "bob") as bob:
-        assert bob.get("/v1/sessions?limit=1").json()["sessions"][0]["agent"] == "other"
+        sessions = bob.get("/v1/sessions").json()["sessions"]
+        assert "other" in {each["agent"] for each in sessions}
