@@ -118,7 +118,7 @@ class Seal:
             purpose: Only `open` with the same one opens it.
         """
         nonce = os.urandom(_NONCE_BYTES)
-        # Not before somebody logs in: it takes 6 MB of a worker.
+        # Not before the first login: it takes 6 MB of a worker.
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
 
         sealed = AESGCM(self._key).encrypt(nonce, msgspec.json.encode(value), purpose)

@@ -79,7 +79,7 @@ class ConsoleSurges:
         await _answer(exchange, {"surge": surge})
 
     async def stop(self, exchange: Exchange, surge: str) -> None:
-        """`POST /console/api/surge/{id}/stop`: stop one, whoever has started it.
+        """`POST /console/api/surge/{id}/stop`: stop one, of any operator.
 
         Raises:
             NotFound: It does not run.
