@@ -41,10 +41,10 @@ setup: $(DEV) parts ## everything for development: packages, real parts for test
 dev: $(DEV) ## Python packages for development only
 
 test: setup ## all tests: in parallel, then those that need the machine for themselves (SEAWALL_SYSTEM_PARTS=skip: install no system packages)
-	@status=0; \
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) -m "not alone" --durations 20 || status=1; \
-	$(BIN)/python -m pytest -n 1 -m alone --durations 20 || status=1; \
-	if [ $$status != 0 ]; then \
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) -m "not alone" --durations 20; first=$$?; \
+	$(BIN)/python -m pytest -n 1 -m alone --durations 20; second=$$?; \
+	if [ $$first -gt 1 ] || [ $$second -gt 1 ]; then echo "A run of the tests was broken off."; exit 1; fi; \
+	if [ $$first$$second != 00 ]; then \
 		echo "What failed runs once more, one test at a time: only what fails again counts."; \
 		$(BIN)/python -m pytest -n 1 --last-failed --last-failed-no-failures none || exit 1; \
 	fi

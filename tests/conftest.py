@@ -302,6 +302,20 @@ def pytest_runtest_teardown() -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """No garbage is collected meanwhile.
+
+    What is freed may have a traceback formatted, which parses source, as the report does; Python
+    3.11 fails if one begins within the other: https://github.com/python/cpython/issues/106905.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
     """Async tests fail if they leave tasks running; with --fast, files that are not fast fail."""
     _check_leftovers(pyfuncitem)

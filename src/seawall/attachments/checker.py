@@ -30,6 +30,7 @@ _START_SECONDS = 15.0
 _IDLE_SECONDS = 60.0
 _MAX_FILES = 500  # then it is replaced: what a decoder leaks goes with it
 _MAX_HEAD_BYTES = 4_096
+_READ_BYTES = 1 << 16
 _ENVIRONMENT = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT", "TMPDIR")
 _BOM = b"\xef\xbb\xbf"
 _TIMED_OUT = "Reading the file took too long."
@@ -251,4 +252,8 @@ class Checker:
         if child.returncode is None:
             with suppress(ProcessLookupError):
                 child.kill()
+        assert child.stdout is not None  # noqa: S101 - a pipe
+        # The loop counts a process as ended when its output has been read to the end.
+        while await child.stdout.read(_READ_BYTES):
+            pass
         await child.wait()

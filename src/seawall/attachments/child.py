@@ -6,6 +6,7 @@
 import codecs
 import resource
 import sys
+import warnings
 from importlib import import_module
 from typing import BinaryIO
 
@@ -33,7 +34,7 @@ _IMPORTED_LATE = (
     "pypdf.generic._image_xobject",
     "pypdf.xmp",
 )
-_CODECS = ("utf-16", "utf-16-be", "utf-16-le", "cp1252", "charmap")  # of text in PDFs
+_CODECS = ("utf-16", "utf-16-be", "utf-16-le", "cp1252", "charmap", "gbk")  # of text in PDFs
 _DAMAGED = "The file is damaged, or not what it seems to be."
 _TOO_MUCH_MEMORY = "The file needs too much memory to be read."
 
@@ -44,6 +45,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     megabytes = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_AS, (megabytes << 20, megabytes << 20))
+    warnings.simplefilter("ignore")  # shown, they quote a source file, which cannot be opened
     _load_decoders()
     # A flaw of a decoder opens nothing: no file, no socket.
     resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
