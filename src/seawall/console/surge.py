@@ -260,12 +260,12 @@ class Surges:
             env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             start_new_session=True,  # else a terminal's Ctrl-C would reach it directly
         )
+        assert process.stdin is not None  # noqa: S101 - a pipe was asked for
+        assert process.stdout is not None  # noqa: S101 - the same
         try:
             assert self._surge is not None  # noqa: S101 - one runs
             if self._surge.state == "stopping":
                 self._terminate(process)
-            assert process.stdin is not None  # noqa: S101 - a pipe was asked for
-            assert process.stdout is not None  # noqa: S101 - the same
             with suppress(ConnectionError):  # it has ended already
                 process.stdin.write(msgspec.json.encode(order) + b"\n")
                 await process.stdin.drain()
@@ -276,6 +276,8 @@ class Surges:
                 _log.error("the driver of the surge ended with status %d", process.returncode)
         finally:
             self._kill(process)
+            while await process.stdout.read(_MAX_LINE_BYTES):
+                pass  # a process counts as running until its output has been read
             await process.wait()
 
     def _take(self, message: SurgeProgress | SurgeFigures, order: SurgeOrder) -> None:
