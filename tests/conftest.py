@@ -100,6 +100,7 @@ _STARTING = {  # by fixtures and commands, which their text does not show
     "attachments/test_checker.py",
     "cli/test_tools.py",
     "console/test_console_api.py",
+    "console/test_logins.py",
     "console/test_pages.py",
     "hosts/test_chat_fields.py",
     "hosts/test_client_tools.py",
