@@ -77,7 +77,9 @@ class ForkedProcess:
             subprocess.TimeoutExpired: It has not ended in so many seconds.
         """
         if self.returncode is None:
-            if not select.select([self._status], [], [], timeout)[0]:
+            ready = select.poll()  # `select` takes no descriptors beyond 1,023
+            ready.register(self._status, select.POLLIN)
+            if not ready.poll(None if timeout is None else timeout * 1_000):
                 raise subprocess.TimeoutExpired("seawall", timeout or 0)
             self.returncode = int(self._status.read())
             self._status.close()
