@@ -460,11 +460,11 @@ def test_a_turn_is_recorded_if_that_is_asked_by_who_may(tmp_path: Path) -> None:
         with console.client("sw_customer") as client:
             refused = client.post("/v1/turns", json={"text": "x"}, headers=asked)
         with console.client() as client:
-            nobody = client.post("/v1/turns", json={"text": "x"}, headers=asked)
+            anonymous = client.post("/v1/turns", json={"text": "x"}, headers=asked)
         for _ in range(8):
             console.turn()
         kept = {str(each["turn"]): each["course"] for each in rows(console)}
-    assert (refused.status_code, nobody.status_code) == (403, 401)
+    assert (refused.status_code, anonymous.status_code) == (403, 401)
     assert kept[mine] is True
     assert kept[talk] is True
     assert plain not in kept

@@ -110,9 +110,9 @@ def test_logins_of_others_are_not_ended_without_the_role(shared: Console) -> Non
             for path in (f"/logins/{own['id']}/end", "/logins/end"):
                 assert olga.post(path, json=olgas, headers=changed).status_code == 403
         assert olga.get("/turns").status_code == 200
-    with shared.client() as nobody:
-        assert nobody.get("/console/api/logins").status_code == 401
-        assert nobody.post("/console/api/logins/end", json=olgas).status_code == 401
+    with shared.client() as anonymous:
+        assert anonymous.get("/console/api/logins").status_code == 401
+        assert anonymous.post("/console/api/logins/end", json=olgas).status_code == 401
 
 
 def test_another_server_with_the_same_secret_refuses_it_too(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.servers import ROOT
 
-# What no worker of the store example needs before somebody asks for it.
+# What no worker of the store example needs before a request needs it.
 NEVER = {
     "argparse",
     "boto3",

@@ -31,7 +31,7 @@ class Work:
 
 
 class Stream:
-    """A stream that rests when it is told to."""
+    """A stream that rests when the pacer says so."""
 
     def __init__(self) -> None:
         self.passed_at = 0.0

@@ -64,7 +64,7 @@ class RequestCycle:
     """A request that the ASGI application answers; `run` is called in a task of its own.
 
     Our own application finds it in the scope as `seawall.output`, and answers without messages of
-    ASGI wherever nothing has to be waited for.
+    ASGI where nothing has to be waited for.
 
     Attributes:
         started_at: Event loop time when the application was called.
