@@ -159,6 +159,7 @@ class Connection(asyncio.Protocol):
         """
         while not self._head_done:
             await self._wait()
+        self._waiter = None
 
     async def read(self) -> bytes:
         """The body bytes received since the last call, at least one; b"" at the end of the body.
@@ -168,8 +169,10 @@ class Connection(asyncio.Protocol):
         """
         while not self._body:
             if self._complete:
+                self._waiter = None
                 return b""
             await self._wait()
+        self._waiter = None
         body = self._body
         data = body[0] if len(body) == 1 else b"".join(body)
         body.clear()
@@ -198,7 +201,7 @@ class Connection(asyncio.Protocol):
         try:
             await self._wait()
         finally:
-            self._take = None
+            self._take = self._waiter = None
 
     async def drain(self, seconds: float) -> None:
         """Wait up to `seconds` for the end of the body, discarding the rest of it."""
@@ -233,14 +236,12 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    async def _wait(self) -> None:
+    def _wait(self) -> asyncio.Future[None]:
+        """What the next change completes; a coroutine would be kept by every open stream."""
         if self._error is not None:
             raise self._error
-        self._waiter = self._loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        waiter = self._waiter = self._loop.create_future()
+        return waiter
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -370,7 +371,9 @@ class Connection(asyncio.Protocol):
             return
         self._body_bytes += len(body)
         # No reader waits: let the rest accumulate in the kernel and read it in one piece later.
-        unwanted = self._waiter is None or self._body_bytes > _HIGH_WATER
+        waiter = self._waiter
+        unread = waiter is None or waiter.cancelled()
+        unwanted = unread or self._body_bytes > _HIGH_WATER
         if unwanted and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()

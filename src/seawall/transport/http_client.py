@@ -8,7 +8,7 @@ import re
 import socket
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -104,9 +104,9 @@ class Response:
         """Header values by lower-case name."""
         return self._connection.headers
 
-    async def read_some(self) -> bytes:
+    def read_some(self) -> Coroutine[None, None, bytes]:
         """The body bytes received since the last call; b"" at the end of the body."""
-        return await self._connection.read()
+        return self._connection.read()
 
     async def forward(self, take: Callable[[bytes], bool]) -> None:
         """Pass on the body as it arrives. See `Connection.forward`."""
