@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 from msgspec import Struct
@@ -135,13 +135,13 @@ class _Run(Struct, frozen=True):
     span: _AgentSpan
 
 
-async def run_agent(
+def run_agent(
     agents: Mapping[str, Agent],
     start: str,
     turn: AgentTurn,
     emit: Emit,
     answer: Answer | None = None,
-) -> Answer:
+) -> Coroutine[Any, Any, Answer]:
     """Run an agent, and the agents that it hands over to, until there is an answer.
 
     Args:
@@ -160,55 +160,55 @@ async def run_agent(
         UpstreamFailed: The model failed, or its answer is unusable.
         DeadlineExceeded: The model did not answer in time.
     """
-    answer = answer or Answer(start)
-    with _AgentSpan() as span:
-        await _run(_Run(agents, start, turn, answer, emit, span))
-    return answer
+    return _run(_Run(agents, start, turn, answer or Answer(start), emit, _AgentSpan()))
 
 
-async def _run(run: _Run) -> None:
+async def _run(run: _Run) -> Answer:
     """Run the loop and fill the answer."""
     agents, start, turn, answer, emit = run.agents, run.start, run.turn, run.answer, run.emit
-    clock = asyncio.get_running_loop().time
+    loop = asyncio.get_running_loop()
     agent = agents[answer.agent]
     repair: tuple[Message, ...] = ()
-    run.span.begin(agent, turn)
     cut_off = False
-    if turn.pending is not None:
-        agent = await _run_step(run, agent, turn.pending)
-    for step in range(turn.steps, agents[start].limits.steps):
-        began = clock()
-        answer.steps = step + 1
-        last = step + 1 == agents[start].limits.steps
-        choice = agent.tool_choice if step == turn.steps and not _resumes_own_step(turn) else "auto"
-        reply = await _ask(agent, turn, answer, repair, emit, choice=choice, last=last)
-        answered_at = clock()
-        if choice not in ("auto", "none"):
-            _check_choice(reply, choice)
-        answer.model_seconds += answered_at - began
-        if last and reply.text.strip():  # it was called without tools, so this is its answer
-            reply.calls = reply.unfinished = ()
-        if not reply.requests_tools and agent.output is not None:
-            fault = agent.output.fault(reply.text)
-            if fault is not None:
-                repair = _repair_messages(agent, reply.text, fault, last=bool(repair) or last)
-                continue
-            await _emit_text(reply.text, answer, emit)
-        if not reply.requests_tools:
-            answer.messages += (AssistantMessage(reply.text),)
-            answer.finish_reason = _public_reason(reply.reason)
-            return
-        if last:
-            break
-        if cut_off and reply.unfinished:
-            raise TurnLimitReached("The token limit cut off the model's tool calls again.")
-        cut_off = bool(reply.unfinished) and reply.reason == "length"
-        calls = reply.calls + reply.unfinished
-        # Text beside tool calls is dropped if the answer must be JSON.
-        answer.messages += (AssistantMessage("" if agent.output else reply.text, calls),)
-        outcomes = dict.fromkeys((each.id for each in reply.unfinished), _not_executed(reply))
-        pending = Step(step + 1, calls, outcomes, [])
-        agent = await _run_step(run, agent, pending)
+    with run.span:
+        run.span.begin(agent, turn)
+        if turn.pending is not None:
+            agent = await _run_step(run, agent, turn.pending)
+        for step in range(turn.steps, agents[start].limits.steps):
+            began = loop.time()
+            answer.steps = step + 1
+            last = step + 1 == agents[start].limits.steps
+            choice = (
+                agent.tool_choice if step == turn.steps and not _resumes_own_step(turn) else "auto"
+            )
+            reply = await _ask(agent, turn, answer, repair, emit, choice=choice, last=last)
+            answered_at = loop.time()
+            if choice not in ("auto", "none"):
+                _check_choice(reply, choice)
+            answer.model_seconds += answered_at - began
+            if last and reply.text.strip():  # it was called without tools, so this is its answer
+                reply.calls = reply.unfinished = ()
+            if not reply.requests_tools and agent.output is not None:
+                fault = agent.output.fault(reply.text)
+                if fault is not None:
+                    repair = _repair_messages(agent, reply.text, fault, last=bool(repair) or last)
+                    continue
+                await _emit_text(reply.text, answer, emit)
+            if not reply.requests_tools:
+                answer.messages += (AssistantMessage(reply.text),)
+                answer.finish_reason = _public_reason(reply.reason)
+                return answer
+            if last:
+                break
+            if cut_off and reply.unfinished:
+                raise TurnLimitReached("The token limit cut off the model's tool calls again.")
+            cut_off = bool(reply.unfinished) and reply.reason == "length"
+            calls = reply.calls + reply.unfinished
+            # Text beside tool calls is dropped if the answer must be JSON.
+            answer.messages += (AssistantMessage("" if agent.output else reply.text, calls),)
+            outcomes = dict.fromkeys((each.id for each in reply.unfinished), _not_executed(reply))
+            pending = Step(step + 1, calls, outcomes, [])
+            agent = await _run_step(run, agent, pending)
     raise TurnLimitReached(f"There was no answer after {agents[start].limits.steps} model calls.")
 
 
@@ -378,14 +378,14 @@ async def _call_model(
     last: bool,
 ) -> _Reply:
     """Call the model once; text is streamed, unless it must be validated first."""
-    clock = asyncio.get_running_loop().time
     request = _request(agent, turn, answer, repair, emit, choice=choice, last=last)
-    deadline = min(turn.deadline, clock() + agent.limits.model_seconds)
-    pieces: list[str] = []
+    deadline = min(turn.deadline, asyncio.get_running_loop().time() + agent.limits.model_seconds)
+    kept = _KeptText(turn.sink)
     if turn.sink is not None and agent.output is None:
-        request = msgspec.structs.replace(request, sink=_kept(turn.sink, pieces))
-    reply = _Reply()
+        request = msgspec.structs.replace(request, sink=kept.take)
+    pieces, reply = kept.pieces, _Reply()
     stream = agent.model.stream(request, deadline=deadline)
+    del request  # a model that wraps another makes requests of its own
     try:
         async for event in stream:
             if type(event) is Text:
@@ -409,16 +409,25 @@ async def _call_model(
     return _checked(agent, reply)
 
 
-def _kept(sink: TextSink, pieces: list[str]) -> TextSink:
-    """A sink that keeps what another has taken."""
+class _KeptText:
+    """A sink that keeps what another has taken; a closure takes three times the memory.
 
-    def take(text: str) -> bool:
-        taken = sink(text)
+    Attributes:
+        pieces: What was kept.
+    """
+
+    __slots__ = ("_sink", "pieces")
+
+    def __init__(self, sink: TextSink | None) -> None:
+        self._sink = sink
+        self.pieces: list[str] = []
+
+    def take(self, text: str) -> bool:
+        """See `TextSink`."""
+        taken = self._sink is not None and self._sink(text)
         if taken:
-            pieces.append(text)
+            self.pieces.append(text)
         return taken
-
-    return take
 
 
 def _make_ids_unique(reply: _Reply, messages: tuple[Message, ...]) -> None:

@@ -7,6 +7,7 @@ import asyncio
 import math
 import random
 from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from msgspec import Struct, structs
@@ -70,6 +71,7 @@ class Attempt:
         "_permit",
         "_quota_permit",
         "_retry_after",
+        "_sink",
         "_stream",
         "_task",
         "_timeout",
@@ -90,8 +92,9 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         self._upstream = upstream
         self._permit = permit
+        self._sink = request.sink
         if request.sink is not None:
-            request = structs.replace(request, sink=self._timed(request.sink))
+            request = structs.replace(request, sink=self._take_text)
         self._stream: AsyncGenerator[ModelEvent, None] = upstream.model.stream(
             request, deadline=deadline
         )
@@ -146,15 +149,11 @@ class Attempt:
             self._usage = event.usage
         return event
 
-    def _timed(self, sink: TextSink) -> TextSink:
-        """A sink whose pieces count as events: the next one has its own time."""
-
-        def take(text: str) -> bool:
-            self._last_at = self._loop.time()
-            self._due = self._last_at + self._timeout
-            return sink(text)
-
-        return take
+    def _take_text(self, text: str) -> bool:
+        """See `TextSink`: a piece counts as an event, and the next one has its own time."""
+        self._last_at = self._loop.time()
+        self._due = self._last_at + self._timeout
+        return self._sink is not None and self._sink(text)
 
     async def close(self) -> None:
         """End the call, and the upstream's connection if it is in the middle of an answer."""
@@ -255,20 +254,12 @@ async def open_answer(
     """
     attempt = await _start(upstream, request, time)
 
-    def start_hedge() -> Attempt | None:
-        now = asyncio.get_running_loop().time()
-        if hedges is None or hedges.tokens(at=now) < 1.0:
-            return None
-        hedge = _start_at_once(upstream, request, deadline=time.deadline)
-        if hedge is not None:
-            hedges.spend(1.0, at=now)
-        return hedge
-
     try:
         delay = upstream.first_token_quantile() if hedges is not None else None
-        if delay is None:
+        if hedges is None or delay is None:
             event = await attempt.next()
         else:
+            start_hedge = partial(_start_hedge, upstream, request, time, hedges)
             attempt, event = await _race(attempt, delay, start_hedge)
     except BaseException:
         await attempt.close()
@@ -336,6 +327,18 @@ def _start_at_once(upstream: Upstream, request: ModelRequest, *, deadline: float
     if quota is not None and quota_permit is not None:
         quota.cancel(quota_permit)
     return None
+
+
+def _start_hedge(
+    upstream: Upstream, request: ModelRequest, time: CallTime, hedges: RetryBudget
+) -> Attempt | None:
+    now = asyncio.get_running_loop().time()
+    if hedges.tokens(at=now) < 1.0:
+        return None
+    hedge = _start_at_once(upstream, request, deadline=time.deadline)
+    if hedge is not None:
+        hedges.spend(1.0, at=now)
+    return hedge
 
 
 async def _race(
@@ -410,13 +413,14 @@ class Resumption:
         may_be_empty: An empty answer is valid, because the client named stop sequences.
     """
 
-    __slots__ = ("_enabled", "_may_be_empty", "_repeated", "_shown", "begun")
+    __slots__ = ("_enabled", "_may_be_empty", "_repeated", "_shown", "_sink", "begun")
 
     def __init__(self, *, enabled: bool, may_be_empty: bool = False) -> None:
         self._enabled = enabled
         self._may_be_empty = may_be_empty
         self._shown: list[str] = []
         self._repeated: str | None = None  # what the repetition has yet to repeat
+        self._sink: TextSink | None = None
         self.begun = False
 
     @property
@@ -464,17 +468,18 @@ class Resumption:
 
     def observing(self, request: ModelRequest) -> ModelRequest:
         """The request with a sink that records what is shown, and takes no repetition."""
-        if (sink := request.sink) is None:
+        if request.sink is None:
             return request
+        self._sink = request.sink
+        return structs.replace(request, sink=self._take_text)
 
-        def take(text: str) -> bool:
-            if self._repeated or not sink(text):
-                return False
-            if self._enabled:
-                self._shown.append(text)
-            return True
-
-        return structs.replace(request, sink=take)
+    def _take_text(self, text: str) -> bool:
+        """See `TextSink`."""
+        if self._repeated or self._sink is None or not self._sink(text):
+            return False
+        if self._enabled:
+            self._shown.append(text)
+        return True
 
     def _is_fault(self, end: Finish) -> bool:
         return end.reason in _COMPLETE and not (self._may_be_empty and end.reason == "stop")
@@ -504,8 +509,8 @@ class ResilientModel:
         self, request: ModelRequest, *, deadline: float
     ) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""
-        clock = asyncio.get_running_loop().time
-        self._deposit(clock())
+        loop = asyncio.get_running_loop()
+        self._deposit(loop.time())
         resumption = Resumption(enabled=self._settings.resume, may_be_empty=bool(request.stop))
         request = resumption.observing(request)
         index = tried = 0  # of the upstream; calls to it
@@ -530,7 +535,7 @@ class ResilientModel:
                 if self._waits_again(failure, index, resumption, time):
                     resumption.restart()
                     continue
-                left = time.deadline - clock()
+                left = time.deadline - loop.time()
                 step = self._next_step(failure, index, tried, resumption, left=left)
                 if step is None:
                     raise
