@@ -19,6 +19,7 @@ from seawall.agents import Agent, Routing
 from seawall.agents.calls import Emit
 from seawall.budgets import Spending
 from seawall.errors import ClientAbsent, DeadlineExceeded, Problem
+from seawall.events import TurnQueued
 from seawall.identity import Authenticator, Credential
 from seawall.intents.cascade import IntentDetector
 from seawall.requests import current_request
@@ -339,3 +340,8 @@ class TurnContext(Struct):
     queued: bool = False
     sink: "TextSink | None" = None
     memory: "MemoryRead | None" = None
+
+    async def report_queued(self, position: int, seconds: float) -> None:
+        """Inform the client that the turn waits for a slot; see `Report` of admission."""
+        self.queued = True
+        await self.emit(TurnQueued(self.request.id, "slot", position, seconds))

@@ -20,7 +20,7 @@ from seawall.errors import (
     StoreUnavailable,
     TurnPostponed,
 )
-from seawall.events import Event, TurnCompleted, TurnQueued
+from seawall.events import Event, TurnCompleted
 from seawall.identity import Credential, Trusted
 from seawall.pipeline.answering import answer_turn
 from seawall.pipeline.context import (
@@ -38,7 +38,7 @@ from seawall.pipeline.live import FailedTurn, LiveTurn, LiveTurns
 from seawall.pipeline.opening import Opened, Opening
 from seawall.pipeline.replay import replay, stored_events
 from seawall.requests import current_request, fingerprint
-from seawall.spans import error_type, record_span, within_span
+from seawall.spans import Tracer, error_type, record_span, within_span
 from seawall.storage.port import BackgroundJob, Lease, Replay, turn_of_lease_owner
 from seawall.turn import Principal, TurnReport, TurnRequest
 
@@ -93,35 +93,14 @@ class Pipeline:
             CommitUnknown: it may be stored or not.
             Problem: the turn has failed; nothing of it is stored.
         """
-        # A coroutine less for each turn in flight where nothing is recorded.
-        observed = self.recorder is not None or self.ports.tracer is not None
-        run = self._execute_observed if observed else self._execute
-        return run(request, credential, emit, recovered_job, sink)
-
-    async def _execute_observed(
-        self,
-        request: TurnRequest,
-        credential: Credential,
-        emit: Emit,
-        recovered_job: BackgroundJob | None,
-        sink: "TextSink | None",
-    ) -> TurnReport:
         tracer = self.ports.tracer
         if self.recorder is not None:
             course = self.recorder.begin(request, tracer)
             if course is not None:
                 tracer, emit = course, course.recording(emit)
                 sink = course.recording_text(sink) if sink is not None else None
-        if tracer is None:
-            return await self._execute(request, credential, emit, recovered_job, sink)
-        with turn_span(tracer, request) as span:
-            try:
-                report = await self._execute(request, credential, emit, recovered_job, sink)
-            except BaseException as failure:
-                span.end(error_type(failure))
-                raise
-            describe_outcome(span, report)
-            return report
+        running = self._execute(request, credential, emit, recovered_job, sink)
+        return running if tracer is None else _traced(tracer, request, running)
 
     async def _execute(
         self,
@@ -131,8 +110,8 @@ class Pipeline:
         recovered_job: BackgroundJob | None,
         sink: "TextSink | None",
     ) -> TurnReport:
-        clock = asyncio.get_running_loop().time
-        started = clock()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         deadline = started + self.ports.limits.turn
         if request.deadline is not None:
             deadline = min(deadline, request.deadline)
@@ -157,7 +136,7 @@ class Pipeline:
             if principal is None:
                 principal = await self._identify(context)
             else:
-                timings.record("authenticate", took := clock() - started)
+                timings.record("authenticate", took := loop.time() - started)
                 record_span("authenticate", took)
             report.tenant, report.subject = principal.tenant, principal.subject
             if answered is not None:
@@ -165,13 +144,13 @@ class Pipeline:
             await self._admit(context, principal)
             self._store_in_doubt = False
         except Problem as problem:
-            self._record_failure(context, problem, clock() - started)
+            self._record_failure(context, problem, loop.time() - started)
             raise
         except Exception as defect:
             report.outcome = InternalError.code
             failure = InternalError("A defect, which the host logs.")
             failure.__cause__ = defect
-            log_failed_turn(report, request, failure, clock() - started)
+            log_failed_turn(report, request, failure, loop.time() - started)
             raise
         except BaseException as defect:
             from seawall.cancellation import is_own_cancellation  # noqa: PLC0415 - only here
@@ -186,27 +165,22 @@ class Pipeline:
         finally:
             spending.close()
             report.spent, report.currency = spending.by_model, spending.currency
-            timings.since_start("total", clock())
+            timings.since_start("total", loop.time())
             report.timings = timings.as_dict()
             self.ports.observe(report)
         return report
 
     async def _admit(self, context: TurnContext, principal: Principal) -> None:
         """Run the turn once it has a slot; tell its client while it waits for one."""
-        clock = asyncio.get_running_loop().time
-        request, entered = context.request, clock()
-
-        async def report(position: int, seconds: float) -> None:
-            context.queued = True
-            await context.emit(TurnQueued(request.id, "slot", position, seconds))
-
+        loop = asyncio.get_running_loop()
+        entered = loop.time()
         async with self.ports.gate.slot(
             principal.tenant,
-            background=request.background,
+            background=context.request.background,
             deadline=context.deadline,
-            report=report,
+            report=context.report_queued,
         ):
-            context.timings.record("admission", took := clock() - entered)
+            context.timings.record("admission", took := loop.time() - entered)
             record_span("admission", took)
             if self.ports.memory is None:
                 await self._answer(context, principal)
@@ -389,6 +363,20 @@ class Pipeline:
                     event = msgspec.structs.replace(event, replayed=True)  # noqa: PLW2901
                     context.report.outcome, context.report.agent = "replayed", event.agent
                 await context.emit(event)
+
+
+async def _traced(
+    tracer: Tracer, request: TurnRequest, running: Coroutine[Any, Any, TurnReport]
+) -> TurnReport:
+    """Run a turn within its span."""
+    with turn_span(tracer, request) as span:
+        try:
+            report = await running
+        except BaseException as failure:
+            span.end(error_type(failure))
+            raise
+        describe_outcome(span, report)
+        return report
 
 
 def _may_have_been_left(opened: Opened) -> bool:

@@ -122,7 +122,9 @@ async def _source(
     reply.begin(request)
 
     async def run(emit: Emit, sink: TextSink | None) -> None:
-        await run_turn(orchestrator, exchange, request, exchange.credential(), emit, sink=sink)
+        credential = exchange.credential()
+        exchange.forget_head()
+        await run_turn(orchestrator, exchange, request, credential, emit, sink=sink)
 
     return run
 

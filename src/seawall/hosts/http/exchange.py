@@ -7,7 +7,15 @@ another origin in a local browser.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -357,6 +365,17 @@ class Exchange:
             origins=() if self.cors is None else self.cors.origins,
         )
 
+    def forget_head(self) -> None:
+        """Forget the headers, which are not read any more; they name the request, and its origin.
+
+        With thousands of turns in flight, tokens and user agents would be much of the memory.
+        """
+        origin = self.headers.get(b"origin")
+        self.headers = {} if origin is None else {b"origin": origin}  # for `start`
+        if self.output is not None:  # another server may need its list
+            self.scope["headers"].clear()
+            self.scope["seawall.request_id"] = self.request.id
+
     def hosted(self, request: TurnRequest) -> TurnRequest:
         """The turn request with what the host adds: its deadline; that its course is recorded."""
         deadline: float | None = self.scope.get("seawall.deadline")
@@ -372,7 +391,7 @@ class Exchange:
         except (UnicodeDecodeError, ValueError) as error:
             raise InvalidRequest("The query string cannot be read.") from error
 
-    async def while_connected(self, work: Awaitable[object]) -> None:
+    def while_connected(self, work: Awaitable[object]) -> Coroutine[Any, Any, None]:
         """Await the work; cancel it when the client disconnects.
 
         Only to be called after the body was read.
@@ -381,10 +400,11 @@ class Exchange:
             ClientDisconnected: The client disconnected.
             Exception: Any that the work raises.
         """
-        if self.output is not None:
-            await _until_disconnected(self.output, work)
-            return
+        if self.output is None:
+            return self._watched(work)
+        return _until_disconnected(self.output, work)
 
+    async def _watched(self, work: Awaitable[object]) -> None:
         async def watch() -> None:
             await self._wait_disconnected()
             raise ClientDisconnected
@@ -483,20 +503,13 @@ async def _until_disconnected(output: Output, work: Awaitable[object]) -> None:
     task = asyncio.current_task()
     if task is None:
         raise RuntimeError("work needs a task that can be cancelled")
-    before, gone = task.cancelling(), False
-
-    def cancel() -> None:
-        nonlocal gone
-        if not gone:
-            gone = True
-            task.cancel()
-
-    output.on_disconnect = cancel
-    already = asyncio.get_running_loop().call_soon(cancel) if output.disconnected else None
+    before, leaving = task.cancelling(), _Leaving(task)
+    output.on_disconnect = leaving.cancel
+    already = asyncio.get_running_loop().call_soon(leaving.cancel) if output.disconnected else None
     try:
         await work
     except (Exception, asyncio.CancelledError):
-        if not gone:
+        if not leaving.gone:
             raise
         if task.cancelling() > before + 1:  # another has cancelled it as well
             task.uncancel()
@@ -505,9 +518,29 @@ async def _until_disconnected(output: Output, work: Awaitable[object]) -> None:
         output.on_disconnect = None
         if already is not None:
             already.cancel()
-    if gone:
+    if leaving.gone:
         task.uncancel()
         raise ClientDisconnected
+
+
+class _Leaving:
+    """What happens when the client disconnects; a closure takes more memory.
+
+    Attributes:
+        gone: Whether it has, and the task was cancelled.
+    """
+
+    __slots__ = ("_task", "gone")
+
+    def __init__(self, task: "asyncio.Task[Any]") -> None:
+        self._task = task
+        self.gone = False
+
+    def cancel(self) -> None:
+        """Cancel the task, once."""
+        if not self.gone:
+            self.gone = True
+            self._task.cancel()
 
 
 def _decode_body(data: bytes, coding: bytes, limit: int) -> bytes:

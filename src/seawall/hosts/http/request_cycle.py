@@ -85,6 +85,7 @@ class RequestCycle:
         "_chunked",
         "_connection",
         "_expects_continue",
+        "_frame",
         "_head",
         "_head_only",
         "_http_1_0",
@@ -122,6 +123,7 @@ class RequestCycle:
         self._body = bytearray()
         self._received = False  # the application has received the whole body
         self._waiter: asyncio.Future[None] | None = None
+        self._frame: Callable[[str], bytes] | None = None
         self._head = b""  # of the response, until it is written
         self._chunked = False
         self._remaining: int | None = None  # bytes left of the response's Content-Length
@@ -188,7 +190,8 @@ class RequestCycle:
             self._connection.transport.abort()  # the client must not take the response for complete
             return
         problem = InternalError("Internal error; the details are in the log of the server.")
-        name = request_id(dict(self._scope["headers"]))
+        scope = self._scope
+        name = request_id(dict(scope["headers"]), scope.get("seawall.request_id", ""))
         body = encode(problem_body(problem, name))
         headers = [
             (b"content-type", b"application/problem+json"),
@@ -227,20 +230,20 @@ class RequestCycle:
         Args:
             frame: The frame of a piece of text, which is then sent.
         """
-        transport = self._connection.transport
+        self._frame = frame
+        return self._take_text
 
-        def take(text: str) -> bool:
-            if not (self.started and self.ready) or self.complete:
-                return False
-            data = frame(text)
-            if self._chunked and not self._head:  # as `write` does
-                self.size += len(data)
-                transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-            else:
-                self.write(data)
-            return True
-
-        return take
+    def _take_text(self, text: str) -> bool:
+        frame = self._frame
+        if not (self.started and self.ready) or self.complete or frame is None:
+            return False
+        data = frame(text)
+        if self._chunked and not self._head:  # as `write` does
+            self.size += len(data)
+            self._connection.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            self.write(data)
+        return True
 
     async def _send(self, message: Message) -> None:
         if self._connection.drained is not None:

@@ -156,6 +156,8 @@ async def answer_turn(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     answer = _respond_stream if stream else _respond_json
     if request.background and not stream:
         answer = _respond_accepted
+    exchange.forget_head()
+    del raw, body  # nor is this to be kept by thousands of turns that wait for their model
     await answer(orchestrator, exchange, request, credential)
 
 
@@ -260,7 +262,8 @@ async def run_turn(
     else:
         running = orchestrator.engine.execute(request, credential, emit, sink=sink)
     try:
-        await while_connected(exchange, running)
+        with exchange.shutdown.translate_cancellation():
+            await exchange.while_connected(running)
     except (Problem, ClientDisconnected):
         raise
     except Exception as error:
