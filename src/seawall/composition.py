@@ -289,7 +289,8 @@ async def compose(
     if concurrency is not None:
         settings = _cap_warm_connections(settings, concurrency)
     async with AsyncExitStack() as opened:  # closed again if anything fails or is cancelled
-        client = open_client(settings, None if cold_start else _open_pacer(settings))
+        gate = open_gate(settings.admission, processes=settings.server.workers)
+        client = open_client(settings, None if cold_start else _open_pacer(settings, gate))
         _close_on_failure(opened, client)
         first = await _open_first(settings, client, environment, opened, light=cold_start)
         catalog = await _open_catalog(
@@ -303,6 +304,7 @@ async def compose(
             opened,
             client=client,
             catalog=catalog,
+            gate=gate,
             light=cold_start,
             frozen=cold_start and (concurrency or 1) == 1,
             environment=environment,
@@ -321,13 +323,13 @@ def _close_on_failure(opened: AsyncExitStack, *each: _Closes | None) -> None:
             opened.push_async_callback(one.close)
 
 
-def _open_pacer(settings: Settings) -> "ReadPacer | None":
+def _open_pacer(settings: Settings, gate: AdmissionGate) -> "ReadPacer | None":
     """What paces the streams of models; None if they may not be delayed."""
     if not settings.server.flush_delay_seconds:
         return None
     from seawall.transport.pacing import ReadPacer  # noqa: PLC0415 - not for one turn at a time
 
-    return ReadPacer(settings.server.flush_delay_seconds)
+    return ReadPacer(settings.server.flush_delay_seconds, waited=lambda: gate.waited)
 
 
 def open_client(settings: Settings, pacer: "ReadPacer | None" = None) -> HttpClient:
@@ -385,6 +387,7 @@ async def _assemble(
     *,
     client: HttpClient,
     catalog: "ToolCatalog | None",
+    gate: AdmissionGate,
     light: bool,
     frozen: bool,
     environment: Mapping[str, str],
@@ -459,7 +462,6 @@ async def _assemble(
     _close_on_failure(opened, files)
     default = settings.routing.default_agent or next(iter(agents))
     detector = await _open_detector(settings, models, first.detector, light=light)
-    gate = open_gate(settings.admission, processes=settings.server.workers)
     ports = Ports(
         authenticator=authenticator,
         store=store,

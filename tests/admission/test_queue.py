@@ -72,6 +72,16 @@ def test_a_tenant_gets_slots_in_the_order_of_arrival() -> None:
     assert queue.next(at=1.0) is None
 
 
+def test_the_wait_of_the_turn_that_started_last_is_known() -> None:
+    queue = queue_of(in_flight=1)
+    active = ticket(queue, at=1.0)
+    assert queue.waited == 0.0
+    waiting = ticket(queue, at=2.0)
+    queue.release(active, at=2.75, succeeded=True)
+    assert granted(queue, 2.75) is waiting
+    assert queue.waited == 0.75
+
+
 def test_a_full_queue_refuses_at_once() -> None:
     queue = queue_of()
     for _ in range(4):

@@ -75,6 +75,34 @@ async def test_the_delay_grows_up_to_its_maximum_and_shrinks_again() -> None:
     await until(lambda: pacer.delay == 0.0, pacer)
 
 
+async def test_the_delay_is_short_unless_turns_wait_for_their_start() -> None:
+    work, waited = Work(), 0.0
+    pacer = ReadPacer(0.5, waited=lambda: waited, work=work)
+    work.change(1.0)
+    await until(lambda: pacer.delay == 0.05, pacer)
+    saturated = time.monotonic() + 0.3
+    await until(lambda: time.monotonic() > saturated or pacer.delay > 0.05, pacer)
+    assert pacer.delay == 0.05
+    waited = 1.0
+    await until(lambda: pacer.delay > 0.2, pacer)
+    waited = 0.0  # but there is no time yet
+    reached, saturated = pacer.delay, time.monotonic() + 0.3
+    await until(lambda: time.monotonic() > saturated or pacer.delay < reached, pacer)
+    assert pacer.delay == reached
+    work.change(0.95)
+    await until(lambda: pacer.delay == 0.05, pacer)
+
+
+async def test_turns_that_wait_for_a_slot_only_do_not_delay_text() -> None:
+    work = Work()
+    pacer = ReadPacer(0.5, waited=lambda: 10.0, work=work)
+    work.change(0.94)
+    await until(lambda: pacer.delay == 0.05, pacer)
+    measured = time.monotonic() + 0.3
+    await until(lambda: time.monotonic() > measured or pacer.delay > 0.05, pacer)
+    assert pacer.delay == 0.05
+
+
 async def test_a_stream_that_rests_is_resumed_once() -> None:
     work = Work()
     pacer = ReadPacer(MAX, work=work)

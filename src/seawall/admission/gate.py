@@ -95,6 +95,11 @@ class AdmissionGate:
         return self._queue.queued
 
     @property
+    def waited(self) -> float:
+        """Seconds for which turns have to wait in the queue; 0 if none waits."""
+        return self._queue.waited if self._queue.queued else 0.0
+
+    @property
     def queued_by_priority(self) -> dict[str, int]:
         """Turns that wait in the queue, by priority class."""
         return {name: self._queue.queued_in(rank) for rank, name in enumerate(CLASSES)}

@@ -329,6 +329,7 @@ class AdmissionQueue:
         in_flight: Turns that have a slot.
         peak: The most turns in flight since it was reset from outside.
         started: Turns that got a slot since it was reset from outside.
+        waited: Seconds for which the turn waited that got a slot last, of those that had to.
     """
 
     def __init__(self, settings: AdmissionSettings) -> None:
@@ -348,6 +349,7 @@ class AdmissionQueue:
         self.in_flight = 0
         self.peak = 0
         self.started = 0
+        self.waited = 0.0
 
     @property
     def queued(self) -> int:
@@ -455,6 +457,7 @@ class AdmissionQueue:
             return None
         self._fair.remove(ticket)
         self._note_empty(at)
+        self.waited = at - ticket.at
         ticket.at = at
         self._begin(ticket, self._medians[ticket.flow.rank].seconds(at=at))
         return ticket, None

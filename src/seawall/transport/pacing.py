@@ -11,7 +11,12 @@ from typing import Protocol
 __all__ = ["PacedStream", "ReadPacer"]
 
 _TARGET = 0.9  # share of the time in which the event loop has work
-_GAIN = 1.0  # of the maximum delay, per window and by which the share exceeds the target
+_GAIN = 0.1  # seconds of delay, per window and by which the share exceeds the target
+_PROMPT_SECONDS = 0.05  # the longest delay while the loop keeps up with the turns
+_SATURATED = 0.97  # share from which on it may not
+_WAITED_SECONDS = 0.5  # by a turn for its start, from which on it does not
+_STEP_SECONDS = 0.05  # of the delay in an overload, per window
+_RELIEF = 1.0  # seconds by which it shrinks, per window and by which the share is less
 _WINDOW_SECONDS = 0.05
 _TICK_SECONDS = 0.01
 _IDLE_WINDOWS = 20
@@ -36,21 +41,31 @@ class ReadPacer:
     What a peer sends during a delay accumulates in the kernel and is read in one piece, which costs
     little more than a single token. The delay grows while the loop has work for more than nine
     tenths of the time and shrinks while it has less, so that text waits only for a loop that has
-    no time for it. A stream whose pieces come further apart than the delay is not delayed, since
-    nothing would accumulate.
+    no time for it. It is 50 ms at most, except in an overload: while the loop always has work and
+    turns still wait for their start, first texts come before further ones. A stream whose pieces
+    come further apart than the delay is not delayed, since nothing would accumulate.
 
     Attributes:
         delay: The current delay in seconds.
     """
 
-    def __init__(self, max_delay: float, *, work: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        max_delay: float,
+        *,
+        waited: Callable[[], float] = lambda: 0.0,
+        work: Callable[[], float] | None = None,
+    ) -> None:
         """Create a pacer.
 
         Args:
             max_delay: Seconds that a stream may be left unread; more than 0.
+            waited: Seconds for which turns have to wait for their start; 0 if none waits.
             work: Seconds for which the event loop had work, until now; by its thread if not given.
         """
         self._max_delay = max_delay
+        self._prompt = min(_PROMPT_SECONDS, max_delay)
+        self._waited = waited
         self._given_work = work
         self._thread: _ThreadWork | None = None
         self._resting: deque[tuple[float, PacedStream]] = deque()
@@ -120,10 +135,18 @@ class ReadPacer:
         worked = self._work()
         share = (worked - self._worked) / (now - self._measured_at)
         self._measured_at, self._worked = now, worked
-        change = (share - _TARGET) * _GAIN * self._max_delay
-        self.delay = min(self._max_delay, max(0.0, self.delay + change))
+        self.delay = self._adapted(share)
         self._unused = 0 if self._used else self._unused + 1
         self._used = False
+
+    def _adapted(self, share: float) -> float:
+        """The delay after a window in which the loop had work for a share of the time."""
+        delay, prompt = self.delay, self._prompt
+        if share >= _SATURATED and self._waited() > _WAITED_SECONDS:
+            return min(self._max_delay, delay + _STEP_SECONDS)
+        if delay > prompt:
+            return max(prompt, delay - max(0.0, _SATURATED - share) * _RELIEF)
+        return min(prompt, max(0.0, delay + (share - _TARGET) * _GAIN))
 
 
 class _ThreadWork:
