@@ -64,7 +64,9 @@ class TimingWheel:
         if self._next is None:
             self._done = int(asyncio.get_running_loop().time() / self._tick)
             self.lag = 0.0
-        number = max(int(when / self._tick) + 1, self._done + 1)
+        number = int(when / self._tick) + 1
+        if number <= self._done:
+            number = self._done + 1
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = {}

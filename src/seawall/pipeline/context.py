@@ -222,8 +222,8 @@ class StageTimings:
         self._seconds[stage] = now - self._started
 
     def as_dict(self) -> dict[str, float]:
-        """Milliseconds by stage."""
-        return {stage: round(seconds * 1e3, 3) for stage, seconds in self._seconds.items()}
+        """Milliseconds by stage, to the microsecond."""
+        return {stage: int(seconds * 1e6 + 0.5) / 1e3 for stage, seconds in self._seconds.items()}
 
 
 class Stage:

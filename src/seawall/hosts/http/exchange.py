@@ -7,7 +7,15 @@ another origin in a local browser.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -372,7 +380,7 @@ class Exchange:
         except (UnicodeDecodeError, ValueError) as error:
             raise InvalidRequest("The query string cannot be read.") from error
 
-    async def while_connected(self, work: Awaitable[object]) -> None:
+    def while_connected(self, work: Awaitable[object]) -> Coroutine[Any, Any, None]:
         """Await the work; cancel it when the client disconnects.
 
         Only to be called after the body was read.
@@ -382,9 +390,10 @@ class Exchange:
             Exception: Any that the work raises.
         """
         if self.output is not None:
-            await _until_disconnected(self.output, work)
-            return
+            return _until_disconnected(self.output, work)
+        return self._while_received(work)
 
+    async def _while_received(self, work: Awaitable[object]) -> None:
         async def watch() -> None:
             await self._wait_disconnected()
             raise ClientDisconnected

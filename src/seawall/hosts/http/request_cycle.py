@@ -14,7 +14,7 @@ from seawall.requests import REQUEST_ID, request_id
 
 __all__ = ["STATUS_LINES", "CycleConnection", "RequestCycle"]
 
-Application = Callable[..., Awaitable[None]]
+Application = Callable[..., Awaitable[object]]
 Message = MutableMapping[str, Any]
 
 STATUS_LINES = {

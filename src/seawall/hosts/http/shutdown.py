@@ -1,8 +1,7 @@
 """State of the graceful shutdown of a server process."""
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager
+from types import TracebackType
 
 from seawall.errors import ServerStopping
 
@@ -19,13 +18,14 @@ class Shutdown:
         abandoning: The drain deadline has passed: turns in flight are cancelled.
     """
 
-    __slots__ = ("_immediate", "_requested", "abandoning", "requested")
+    __slots__ = ("_immediate", "_requested", "_translation", "abandoning", "requested")
 
     def __init__(self) -> None:
         self.requested = False
         self.abandoning = False
         self._requested = asyncio.Event()
         self._immediate = asyncio.Event()
+        self._translation = _Translation(self)
 
     def request(self) -> None:
         """Begin the shutdown; a second call skips all waits."""
@@ -51,22 +51,40 @@ class Shutdown:
         except TimeoutError:
             return
 
-    @contextmanager
-    def translate_cancellation(self) -> Generator[None, None, None]:
-        """Turn the cancellation of the block by the shutdown into an error for the client.
+    def translate_cancellation(self) -> "_Translation":
+        """`with` it, the cancellation of the block by the shutdown is an error for the client.
 
         Raises:
             ServerStopping: In place of the cancellation.
         """
-        try:
-            yield
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not self.abandoning or task is None or not task.cancelling():
-                raise
-            task.uncancel()
-            raise ServerStopping(
-                "This server is stopping and has ended the turn. Send it again; with its "
-                "Idempotency-Key that is safe even if the turn was committed.",
-                retry_after=_RETRY_SECONDS,
-            ) from None
+        return self._translation
+
+
+class _Translation:
+    """See `Shutdown.translate_cancellation`; one for all blocks, as it has no state of theirs."""
+
+    __slots__ = ("_shutdown",)
+
+    def __init__(self, shutdown: Shutdown) -> None:
+        self._shutdown = shutdown
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None or not isinstance(error, asyncio.CancelledError):
+            return
+        task = asyncio.current_task()
+        if not self._shutdown.abandoning or task is None or not task.cancelling():
+            return
+        task.uncancel()
+        raise ServerStopping(
+            "This server is stopping and has ended the turn. Send it again; with its "
+            "Idempotency-Key that is safe even if the turn was committed.",
+            retry_after=_RETRY_SECONDS,
+        ) from None
