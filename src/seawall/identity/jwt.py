@@ -241,7 +241,7 @@ def _claim(claims: dict[str, Any], path: str, what: str) -> str:
 def _find(claims: dict[str, Any], path: str) -> object:
     """Read a claim by its name, or by a dotted path into nested ones."""
     value: Any = claims.get(path)
-    if value is None:
+    if value is None and "." in path:
         value = claims
         for part in path.split("."):
             value = value.get(part) if isinstance(value, dict) else None

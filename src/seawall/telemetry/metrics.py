@@ -9,7 +9,7 @@ import asyncio
 import functools
 import os
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Literal, Protocol
 
 from msgspec import Struct, field
@@ -216,13 +216,14 @@ class Metrics:
         self._compactions: Counter | None = None  # only where sessions are summarised
         self._memory_reads: Counter | None = None  # only where agents have a memory
         self._last_refused: dict[Any, int] = {}
-        # Of every turn: `labels` takes a lock and makes texts of its arguments each time.
-        self._turns_of = functools.cache(self._turns.labels)
-        self._intents_of = functools.cache(self._intents.labels)
-        self._tokens_of = functools.cache(self._tokens.labels)
+        # Of every turn: `labels` takes a lock and makes texts of its arguments each time, and `inc`
+        # checks whether there are labels.
+        self._turns_of = functools.cache(self._turns.adder)
+        self._intents_of = functools.cache(self._intents.adder)
+        self._tokens_of = functools.cache(self._tokens.adder)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return Counter(name, text, labels, registry=self._registry)
+    def _counter(self, name: str, text: str, *labels: str) -> "_Counter":
+        return _Counter(name, text, labels, registry=self._registry)
 
     def _gauge(
         self, name: str, text: str, *labels: str, mode: Literal["livesum", "livemax"] = "livesum"
@@ -231,7 +232,7 @@ class Metrics:
 
     def observe(self, report: TurnReport) -> None:
         """Count a finished turn."""
-        self._turns_of(report.outcome, report.agent).inc()
+        self._turns_of(report.outcome, report.agent)(1)
         if report.spent:  # also by turns that failed
             self._observe_spending(report)
         if report.compaction:
@@ -251,9 +252,9 @@ class Metrics:
             seconds = milliseconds / 1e3
             times.counts[bisect_left(_BUCKETS, seconds)] += 1
             times.seconds += seconds
-        self._intents_of(report.intent or "none", report.intent_by).inc()
-        self._tokens_of("prompt").inc(report.usage.prompt_tokens)
-        self._tokens_of("completion").inc(report.usage.completion_tokens)
+        self._intents_of(report.intent or "none", report.intent_by)(1)
+        self._tokens_of("prompt")(report.usage.prompt_tokens)
+        self._tokens_of("completion")(report.usage.completion_tokens)
         if report.tool_calls:
             self._tools.labels("failed").inc(report.failed_tool_calls)
             self._tools.labels("answered").inc(report.tool_calls - report.failed_tool_calls)
@@ -379,6 +380,15 @@ class Metrics:
             registry = CollectorRegistry()
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return CONTENT_TYPE_LATEST.encode(), generate_latest(_WithOldNames(registry))
+
+
+class _Counter(Counter):
+    """A counter that can be added to without the checks of `inc`."""
+
+    def adder(self, *labels: str) -> Callable[[float], None]:
+        """What adds a number that is not negative under these labels."""
+        add: Callable[[float], None] = self.labels(*labels)._value.inc  # noqa: SLF001 - of its class
+        return add
 
 
 class _StageTimes(Struct):

@@ -177,7 +177,7 @@ class HttpServerProtocol(BufferedProtocol):
         peer = transport.get_extra_info("peername")
         self._peer = (str(peer[0]), int(peer[1])) if peer else None
         self.transport.set_write_buffer_limits(_HIGH_WATER)
-        self._expect_head()
+        self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -346,9 +346,9 @@ class HttpServerProtocol(BufferedProtocol):
             return
         if not self._lingering:
             failed = self._cycle is not None and self._cycle.error is not None
-            self._report_buffered(
-                reader.buffered + (0 if reader.complete or failed else self._body_bytes)
-            )
+            buffered = reader.buffered + (0 if reader.complete or failed else self._body_bytes)
+            if buffered or self._reported:
+                self._report_buffered(buffered)
             self._update_reading()
 
     def _handle_head(self, head: RequestHead) -> None:
@@ -569,7 +569,8 @@ class HttpServerProtocol(BufferedProtocol):
             room = buffered < _PIPELINED_BYTES  # of a pipelined request
         else:
             room = True
-        self._enable_reading(room)
+        if room is self._reading_paused:
+            self._enable_reading(room)
 
     def _enable_reading(self, wanted: bool) -> None:
         if wanted and self._reading_paused:
@@ -591,6 +592,9 @@ class HttpServerProtocol(BufferedProtocol):
 
     def _expect_head(self) -> None:
         self._stop_idle_timer()
+        self._start_head_timer()
+
+    def _start_head_timer(self) -> None:
         self._awaiting_head = True
         self._idle_timer = self._wheel.call_at(
             self._loop.time() + self._limits.header_seconds, self._on_head_timeout
