@@ -6,6 +6,7 @@ then in the kernel, so that responses do not depend on how the bytes were split 
 
 import asyncio
 from asyncio import BufferedProtocol
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -46,6 +47,12 @@ _HIGH_WATER = 16_384  # bytes of a response buffered for a slow reader
 _BODY_HIGH_WATER = 65_536  # bytes of a body buffered for the application
 _PIPELINED_BYTES = 2_048  # read ahead while a request is being answered
 _LINGER_SECONDS = 2.0
+
+
+@lru_cache(maxsize=2)
+def _lines(*headers: tuple[bytes, bytes]) -> bytes:
+    """Header lines; those of one second are the same for all responses."""
+    return b"".join([b"%b: %b\r\n" % each for each in headers])
 
 
 class HttpServerProtocol(BufferedProtocol):
@@ -305,7 +312,7 @@ class HttpServerProtocol(BufferedProtocol):
 
     def date_line(self) -> bytes:
         """The header line `Date` (RFC 9110 §6.6.1); uvicorn makes its value once a second."""
-        return b"".join([b"%b: %b\r\n" % each for each in self._state.default_headers])
+        return _lines(*self._state.default_headers)
 
     def response_written(self, cycle: RequestCycle) -> None:
         """The complete response was written."""
