@@ -136,7 +136,7 @@ class Pipeline:
         deadline = started + self.ports.limits.turn
         if request.deadline is not None:
             deadline = min(deadline, request.deadline)
-        timings = StageTimings(started)
+        timings = StageTimings(started, self.ports.wheel)
         report = TurnReport(request.id, session=request.session)
         spending = self.ports.spending()
         context = TurnContext(
