@@ -95,8 +95,10 @@ def new_request(
         session: The session to continue.
         rest: Further fields of `TurnRequest`.
     """
-    name = session or new_session_id()
-    return TurnRequest(id=new_turn_id(name), text=text, session=name, opens=session is None, **rest)
+    if session:
+        return TurnRequest(id=new_turn_id(session), text=text, session=session, opens=False, **rest)
+    name, turn = _new_ids()
+    return TurnRequest(id=turn, text=text, session=name, opens=session is None, **rest)
 
 
 def new_session_id() -> str:
@@ -122,6 +124,13 @@ def time_of(turn: str) -> float:
         return int(turn.rpartition(".")[2][:12], 16) / 1e3
     except ValueError:
         return 0.0
+
+
+def _new_ids() -> tuple[str, str]:
+    """Those of a session and of its first turn, by one call of the system."""
+    milliseconds, random = f"{time.time_ns() // 1_000_000:012x}", os.urandom(20).hex()
+    session = f"ses_{milliseconds}{random[:20]}"
+    return session, f"trn_{session}.{milliseconds}{random[20:]}"
 
 
 def _sortable() -> str:

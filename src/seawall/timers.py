@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
+from msgspec import Struct
+
 __all__ = ["Deadline", "Timer", "TimingWheel"]
 
 _LAG_DECAY = 0.8
@@ -13,19 +15,20 @@ _FEW = 256  # slots in which the first is looked for with each tick
 _SWEEP_SECONDS = 1.0
 
 
-class Timer:
-    """A scheduled call."""
+class Timer(Struct, eq=False):
+    """A scheduled call.
 
-    __slots__ = ("_slot", "callback")
+    Attributes:
+        callback: What is called.
+        slot: The timers of the same tick.
+    """
 
-    def __init__(self, callback: Callable[[], None], slot: "dict[Timer, None]") -> None:
-        self.callback = callback
-        self._slot = slot
-        slot[self] = None
+    callback: Callable[[], None]
+    slot: "dict[Timer, None]"
 
     def cancel(self) -> None:
         """Cancel the call; without effect if it was made already."""
-        self._slot.pop(self, None)
+        self.slot.pop(self, None)
 
 
 class TimingWheel:
@@ -64,13 +67,17 @@ class TimingWheel:
         if self._next is None:
             self._done = int(asyncio.get_running_loop().time() / self._tick)
             self.lag = 0.0
-        number = max(int(when / self._tick) + 1, self._done + 1)
+        number = int(when / self._tick) + 1
+        if number <= self._done:
+            number = self._done + 1
         slot = self._slots.get(number)
         if slot is None:
             slot = self._slots[number] = {}
             if number * self._tick < self._due:
                 self._schedule(self._done + 1 if self._measures_lag else number)
-        return Timer(callback, slot)
+        timer = Timer(callback, slot)
+        slot[timer] = None
+        return timer
 
     def _schedule(self, number: int) -> None:
         """Have the next tick at its number, instead of later."""

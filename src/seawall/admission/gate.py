@@ -215,10 +215,8 @@ class AdmissionGate:
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
 
-    async def admit(
-        self, tenant: str, background: bool, deadline: float, report: Report | None = None
-    ) -> Ticket:
-        """Wait for a slot; see `slot`."""
+    def request(self, tenant: str, background: bool, deadline: float) -> Ticket:
+        """Ask for a slot; the ticket is active, or is to be waited for; see `slot`."""
         if self._arrival is not None:
             self._announce_arrival()
         at = asyncio.get_running_loop().time()
@@ -231,8 +229,6 @@ class AdmissionGate:
         if isinstance(ticket, Refusal):
             raise self._overloaded(ticket)
         self._start_pass()
-        if not ticket.active:
-            await self._wait(ticket, report)
         return ticket
 
     def release(self, ticket: Ticket, *, succeeded: bool) -> None:
@@ -263,7 +259,8 @@ class AdmissionGate:
         self._in_pass = False
         self._advance(asyncio.get_running_loop().time())
 
-    async def _wait(self, ticket: Ticket, report: Report | None) -> None:
+    async def wait(self, ticket: Ticket, report: Report | None) -> None:
+        """Wait until the ticket is active; see `slot`."""
         loop = asyncio.get_running_loop()
         self._waiters[ticket] = loop.create_future()
         try:
@@ -382,9 +379,9 @@ class _Slot:
         self._report = report
 
     async def __aenter__(self) -> None:
-        self._ticket = await self._gate.admit(
-            self._tenant, self._background, self._deadline, self._report
-        )
+        ticket = self._ticket = self._gate.request(self._tenant, self._background, self._deadline)
+        if not ticket.active:
+            await self._gate.wait(ticket, self._report)
 
     async def __aexit__(
         self,

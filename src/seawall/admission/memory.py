@@ -6,15 +6,19 @@ from pathlib import Path
 __all__ = ["memory_bound", "resident_bytes"]
 
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_STATM = Path("/proc/self/statm")
+_STATM = "/proc/self/statm"
 
 
 def resident_bytes() -> int:
     """Resident memory of this process; 0 without Linux's /proc."""
-    try:
-        return int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES
+    try:  # three system calls, and nine by `open`: ten times a second
+        descriptor = os.open(_STATM, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return 0
+    try:
+        return int(os.read(descriptor, 256).split()[1]) * _PAGE_BYTES
+    finally:
+        os.close(descriptor)
 
 
 def memory_bound(root: Path = Path("/")) -> int:

@@ -363,16 +363,12 @@ class AdmissionQueue:
     @property
     def busy(self) -> bool:
         """Whether a new turn would have to wait."""
-        return self._blocked or self._fair.waiting > 0
+        return self.in_flight >= self.limit or self.allowance <= 0 or self._fair.waiting > 0
 
     @property
     def _full(self) -> bool:
         """Whether no more turns may wait. Those for which there is a slot are not counted."""
         return self._fair.waiting >= self._settings.queued + max(0, self.limit - self.in_flight)
-
-    @property
-    def _blocked(self) -> bool:
-        return self.in_flight >= self.limit or self.allowance <= 0
 
     def standing(self, ticket: Ticket) -> tuple[int, float]:
         """About which position, from 1, a ticket that has just arrived has, and its wait."""
@@ -453,7 +449,7 @@ class AdmissionQueue:
         if ticket.latest <= at:
             self._remove(ticket, at)
             return ticket, self._refuse("waited")
-        if self._blocked:
+        if self.in_flight >= self.limit or self.allowance <= 0:
             return None
         self._fair.remove(ticket)
         self._note_empty(at)

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -19,13 +20,14 @@ __all__ = ["JwtVerifier"]
 
 _MAX_TOKEN_CHARACTERS = 8_192
 _MAX_REMEMBERED = 4_096
+_REMEMBERED_HEADERS = 64
 # RFC 7519 §5.1, RFC 9068 §2.1. Any other kind, such as logout+jwt, is not a credential.
 _TYPES = frozenset({"jwt", "at+jwt", "application/jwt", "application/at+jwt"})
 # Raised for text that is not a token.
 _PARSE_ERRORS = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
 
 
-class _Header(Struct):
+class _Header(Struct, frozen=True):
     """The members that are used. Keys and addresses of keys in a header never are."""
 
     alg: str
@@ -211,10 +213,7 @@ def _parse(token: str) -> _ParsedToken:
         signed, _, signature = token.encode("ascii").rpartition(b".")
         header, payload = signed.split(b".")
         read = _ParsedToken(
-            _decode_header(decode_base64url(header)),
-            decode_base64url(payload),
-            signed,
-            decode_base64url(signature),
+            _parse_header(header), decode_base64url(payload), signed, decode_base64url(signature)
         )
     except _PARSE_ERRORS as error:
         raise Unauthenticated("The token is malformed.") from error
@@ -222,6 +221,12 @@ def _parse(token: str) -> _ParsedToken:
     if read.header.crit is not UNSET or read.header.typ.lower() not in _TYPES:
         raise Unauthenticated("Tokens of this type are not accepted.")
     return read
+
+
+@lru_cache(_REMEMBERED_HEADERS)
+def _parse_header(segment: bytes) -> _Header:
+    """A token's header; all tokens that an issuer signs with a key have the same."""
+    return _decode_header(decode_base64url(segment))
 
 
 def _check_signature(signed: _ParsedToken, key: SigningKey) -> None:
@@ -241,7 +246,7 @@ def _claim(claims: dict[str, Any], path: str, what: str) -> str:
 def _find(claims: dict[str, Any], path: str) -> object:
     """Read a claim by its name, or by a dotted path into nested ones."""
     value: Any = claims.get(path)
-    if value is None:
+    if value is None and "." in path:
         value = claims
         for part in path.split("."):
             value = value.get(part) if isinstance(value, dict) else None

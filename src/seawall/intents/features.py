@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from hashlib import sha256
+from itertools import pairwise
 
 __all__ = [
     "FORMAT",
@@ -31,8 +32,7 @@ def split(text: str) -> list[str]:
 
 def word_features(words: Sequence[str]) -> list[str]:
     """Words and pairs of neighbours; the ends of the text count as neighbours."""
-    pairs = zip(["", *words], [*words, ""], strict=True)
-    return [*words, *[f"{first} {second}" for first, second in pairs]]
+    return [*words, *map(" ".join, pairwise(("", *words, "")))]
 
 
 def letter_features(word: str) -> list[str]:

@@ -10,11 +10,10 @@ the results equal those of `NgramClassifier`, up to rounding.
 import ast
 import math
 import struct
-from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import chain
-from operator import mul
+from itertools import compress, groupby
+from operator import eq, mul
 from pathlib import Path
 from zlib import crc32
 
@@ -108,37 +107,42 @@ class LightClassifier:
 
     def _words_of(self, found: Sequence[str]) -> tuple[int, float, float]:
         """Of words and pairs of words: packed scores, the scale of a field, and the known share."""
-        packed, squares, known = 0, 0.0, 0.0
-        for feature, count in Counter(word_features(found)).items():
-            index = self._words.get(feature)
-            factor, fixed = _by_count(count)
-            weight = factor * self._idf[-1 if index is None else index]
-            squares += weight * weight
-            if index is not None:
-                known += weight * weight
-                packed += self._scores(index) * fixed
-        return packed, *_scaled(squares, known)
+        features = word_features(found)
+        known = [index for index in map(self._words.get, features) if index is not None]
+        rarities = list(map(self._idf.__getitem__, known))
+        share = sum(map(mul, rarities, rarities))
+        squares = share + (len(features) - len(known)) * self._idf[-1] ** 2
+        packed = sum(map(self._scores, known))
+        again: Sequence[int] = ()
+        if len(set(features)) < len(features):
+            again = _repeats([_index(each, self._words) for each in features])
+        return self._corrected(again, packed, squares, share)
 
     def _parts_of(self, found: Sequence[str]) -> tuple[int, float, float]:
         """The same of parts of words."""
         packed, squares, known = 0, 0.0, 0.0
-        words = [self._word(word) for word in found]
-        for word in words:
+        parts: list[int] = []
+        for word in map(self._word, found):
+            parts += word.parts
             packed += word.scores
             squares += word.squares
             known += word.known
+        return self._corrected(_repeats(parts), packed, squares, known)
+
+    def _corrected(
+        self, again: Sequence[int], packed: int, squares: float, known: float
+    ) -> tuple[int, float, float]:
+        """Sums in which each feature was added as if it were new, corrected for repeated ones."""
         packed <<= _COUNT_BITS
-        counted = Counter(chain.from_iterable([word.parts for word in words]))
-        for index, count in counted.items():
-            if count > 1:
-                rarity = self._idf[index if index >= 0 else -1]
-                factor, fixed = _excess(count)
-                excess = factor * rarity * rarity
-                squares += excess
-                if index >= 0:
-                    known += excess
-                    packed += self._scores(index) * fixed
-        return packed, *_scaled(squares, known)
+        for index, repeats in groupby(again):
+            factor, fixed = _excess(1 + len(list(repeats)))
+            excess = factor * self._idf[index if index >= 0 else -1] ** 2
+            squares += excess
+            if index >= 0:
+                known += excess
+                packed += self._scores(index) * fixed
+        share = 0.5 / (squares or 0.5)
+        return packed, math.sqrt(share) * _UNIT, known * share
 
     def _take_apart(self, word: str) -> _Word:
         parts = tuple([_index(each, self._letters) for each in letter_features(word)])
@@ -169,24 +173,20 @@ class LightClassifier:
         return self._fields.unpack((packed + self._bias).to_bytes(self._fields.size, "little"))
 
 
-@lru_cache(_REMEMBERED_COUNTS)
-def _by_count(count: int) -> tuple[float, int]:
-    """What a feature's rarity is multiplied by: sublinear term frequency, as in `vectors`."""
-    factor = 1 + math.log(count)
-    return factor, round(factor * 2**_COUNT_BITS)
+def _repeats(indices: Sequence[int]) -> Sequence[int]:
+    """Each index as often as it is repeated, in order."""
+    ordered = sorted(indices)
+    return list(compress(ordered, map(eq, ordered, ordered[1:])))
 
 
 @lru_cache(_REMEMBERED_COUNTS)
 def _excess(count: int) -> tuple[float, int]:
-    """What is to be added to squares and scores of a part that was added `count` times."""
-    factor, fixed = _by_count(count)
-    return factor * factor - count, fixed - (count << _COUNT_BITS)
+    """What is to be added to squares and scores of a feature that was added `count` times.
 
-
-def _scaled(squares: float, known: float) -> tuple[float, float]:
-    """The scale of a field, from the length of one of the two vectors; and the known share."""
-    share = 0.5 / (squares or 0.5)
-    return math.sqrt(share) * _UNIT, known * share
+    A feature's rarity is multiplied by `factor`: sublinear term frequency, as in `vectors`.
+    """
+    factor = 1 + math.log(count)
+    return factor * factor - count, round((factor - count) * 2**_COUNT_BITS)
 
 
 def load_light(path: Path, texts: Sequence[str], labels: Sequence[str]) -> LightClassifier | None:

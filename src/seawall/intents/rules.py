@@ -173,6 +173,8 @@ class Rules:
         """The intent of the first pattern that matches the text, or None."""
         text = text[:MAX_CHARACTERS]
         for name, pattern, means_negation in self._patterns:
+            if pattern.search(text) is None:
+                continue
             # Only 16 matches of a pattern are examined.
             for found in islice(pattern.finditer(text), _MOST_MATCHES):
                 start, end = found.span()

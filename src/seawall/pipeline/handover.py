@@ -144,7 +144,7 @@ async def add_message(
         conversation = _Conversation(ports, request, lease, wait, stored)
         record = conversation.turn((AssistantMessage(text, by=caller.subject),))
         latest = asyncio.get_running_loop().time() + ports.limits.commit
-        await conversation.store(record, latest, StageTimings(now))
+        await conversation.store(record, latest, StageTimings(now, ports.wheel))
     return record
 
 

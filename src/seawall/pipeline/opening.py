@@ -62,7 +62,10 @@ class Opening(Struct, frozen=True, kw_only=True):
         if not self._needs_store and not self.ports.detector.may_wait:
             # A new session, and an intent that is detected at once: there is nothing to wait for.
             await self.context.spending.reserve(self.principal.tenant)
-            return self._opened(Snapshot(None), self._no_lease(), self._detect_locally())
+            lease = self._no_lease()
+            return Opened(
+                self.principal, lease.begin.key, Snapshot(None), self._detect_locally(), lease
+            )
         may_spend = asyncio.Event()
         loading: asyncio.Task[tuple[Snapshot, TurnLease] | Problem] | None = None
         try:

@@ -115,7 +115,7 @@ class Pipeline:
         deadline = started + self.ports.limits.turn
         if request.deadline is not None:
             deadline = min(deadline, request.deadline)
-        timings = StageTimings(started)
+        timings = StageTimings(started, self.ports.wheel)
         report = TurnReport(request.id, session=request.session)
         spending = self.ports.spending()
         context = TurnContext(
@@ -308,7 +308,8 @@ class Pipeline:
         )
         with within_span("opening"):
             opened = await opening.run()
-        await self._check_superseded(context, opened)
+        if context.recovered_job is not None:
+            await self._check_superseded(context.recovered_job, opened)
         for _ in range(_MAX_RELOADS):
             lease = opened.snapshot.key_lease
             if lease is None or self.live.get(turn_of_lease_owner(lease.owner)) is not None:
@@ -343,13 +344,12 @@ class Pipeline:
             else:
                 await answer_turn(self.ports, context, opened)
 
-    async def _check_superseded(self, context: TurnContext, opened: Opened) -> None:
+    async def _check_superseded(self, job: BackgroundJob, opened: Opened) -> None:
         """Fail a recovered background turn if another request with its key was first."""
-        other = opened.snapshot.replay or opened.snapshot.key_lease
-        if context.recovered_job is None or other is None:
+        if opened.snapshot.replay is None and opened.snapshot.key_lease is None:
             return
         conflict = SessionConflict("Another request with the same key was completed instead.")
-        await record_job_failure(self.ports.store, context.recovered_job, conflict)
+        await record_job_failure(self.ports.store, job, conflict)
         raise conflict
 
     async def _join(self, context: TurnContext, lease: Lease) -> None:

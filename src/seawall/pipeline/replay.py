@@ -70,6 +70,7 @@ __all__ = [
     "width",
 ]
 
+_NOT_OF_WIDTH_1 = (TextDelta, ReasoningDelta, TurnQueued, TurnResumed)
 _ATTEMPT_WIDTH = 1_000_000_000  # more than any turn is wide
 _NEWEST_TURNS = 8
 _PAGE = 100
@@ -94,6 +95,8 @@ def width(event: Event) -> int:
 
 def advance(position: int, event: Event) -> int:
     """The position after an event, from that before it."""
+    if type(event) not in _NOT_OF_WIDTH_1:
+        return position + 1
     if type(event) is TurnResumed:
         return attempt_offset(event.attempt) + 1
     return position + width(event)

@@ -20,12 +20,24 @@ _request_line = re.compile(rb"(%b{1,32}) ([\x21-\x22\x24-\x7e]++) HTTP/1\.([01])
 _line = re.compile(rb"%b++:%b\r\n" % (_TOKEN, _VALUE))
 _absolute = re.compile(rb"https?://([^/?]++)(.*)", re.IGNORECASE)
 _host = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]\-]*+")
-_length = re.compile(rb"[0-9]{1,18}")
 _chunk = re.compile(rb"([0-9A-Fa-f]{1,16})(;%b)?\r\n" % _VALUE)
 _partial_chunk_size = re.compile(rb"(?:[0-9A-Fa-f]{1,16}(?:;%b)?)?\r?" % _VALUE)
 _control = re.compile(rb"(?<!\r)\n|\r[^\n]|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _FRAMING = frozenset((b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"))
 _MAX_EMPTY_LINES = 8
+_MAX_DIGITS = 18
+# Usual names as they are sent, in lower case: these need no check.
+_USUAL_NAMES = {
+    each: name.encode()
+    for name in (
+        *("accept", "accept-encoding", "accept-language", "authorization", "connection"),
+        *("content-length", "content-type", "cookie", "expect", "host", "idempotency-key"),
+        *("last-event-id", "origin", "referer", "te", "traceparent", "tracestate"),
+        *("transfer-encoding", "user-agent", "x-api-key", "x-forwarded-for"),
+        *("x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-request-id"),
+    )
+    for each in (name.encode(), name.title().encode())
+}
 _TERMINATOR_BYTES = 4  # CRLF CRLF
 
 
@@ -292,7 +304,7 @@ def parse_head(data: bytes) -> RequestHead:
         raise MalformedRequest("The head has a control character.")
     framing, tokens = _framing(headers)
     length = framing.get(b"content-length", b"0")
-    if not _length.fullmatch(length):
+    if not length.isdigit() or len(length) > _MAX_DIGITS:
         raise MalformedRequest("Content-Length must be one number.", "Content-Length")
     chunked = b"transfer-encoding" in framing
     if chunked and framing[b"transfer-encoding"].lower() != b"chunked":
@@ -338,9 +350,14 @@ def _parse_lines(lines: list[bytes]) -> list[Header]:
     headers = []
     for line in lines:
         name, colon, value = line.partition(b":")
-        if not (name and colon) or name.translate(None, _TOKEN_BYTES):
+        lower = _USUAL_NAMES.get(name)
+        if lower is None:
+            if not name or name.translate(None, _TOKEN_BYTES):
+                raise MalformedRequest("A header line is not well formed.")
+            lower = name.lower()
+        if not colon:
             raise MalformedRequest("A header line is not well formed.")
-        headers.append((name.lower(), value.strip(b" \t")))
+        headers.append((lower, value.strip(b" \t")))
     return headers
 
 

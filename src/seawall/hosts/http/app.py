@@ -108,6 +108,11 @@ class HttpApplication:
             "/": {"GET": self._root},
         }
 
+    @property
+    def answer(self) -> Callable[[Scope, Receive, Send], Awaitable[object]]:
+        """What `__call__` awaits for a request of HTTP."""
+        return self._logged if self._access_log else self._answer
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's entry point."""
         if scope["type"] == "lifespan":
@@ -115,10 +120,7 @@ class HttpApplication:
             return
         if scope["type"] != "http":
             raise ValueError(f"only HTTP is served, not {scope['type']}")
-        if self._access_log:
-            await self._logged(scope, receive, send)
-        else:
-            await self._answer(scope, receive, send)
+        await self.answer(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> Request:
         exchange = Exchange(

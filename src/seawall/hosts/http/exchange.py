@@ -400,11 +400,11 @@ class Exchange:
             ClientDisconnected: The client disconnected.
             Exception: Any that the work raises.
         """
-        if self.output is None:
-            return self._watched(work)
-        return _until_disconnected(self.output, work)
+        if self.output is not None:
+            return _until_disconnected(self.output, work)
+        return self._while_received(work)
 
-    async def _watched(self, work: Awaitable[object]) -> None:
+    async def _while_received(self, work: Awaitable[object]) -> None:
         async def watch() -> None:
             await self._wait_disconnected()
             raise ClientDisconnected

@@ -6,6 +6,7 @@ then in the kernel, so that responses do not depend on how the bytes were split 
 
 import asyncio
 from asyncio import BufferedProtocol
+from functools import lru_cache
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -46,6 +47,12 @@ _HIGH_WATER = 16_384  # bytes of a response buffered for a slow reader
 _BODY_HIGH_WATER = 65_536  # bytes of a body buffered for the application
 _PIPELINED_BYTES = 2_048  # read ahead while a request is being answered
 _LINGER_SECONDS = 2.0
+
+
+@lru_cache(maxsize=2)
+def _lines(*headers: tuple[bytes, bytes]) -> bytes:
+    """Header lines; those of one second are the same for all responses."""
+    return b"".join([b"%b: %b\r\n" % each for each in headers])
 
 
 class HttpServerProtocol(BufferedProtocol):
@@ -177,7 +184,7 @@ class HttpServerProtocol(BufferedProtocol):
         peer = transport.get_extra_info("peername")
         self._peer = (str(peer[0]), int(peer[1])) if peer else None
         self.transport.set_write_buffer_limits(_HIGH_WATER)
-        self._expect_head()
+        self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -305,7 +312,7 @@ class HttpServerProtocol(BufferedProtocol):
 
     def date_line(self) -> bytes:
         """The header line `Date` (RFC 9110 §6.6.1); uvicorn makes its value once a second."""
-        return b"".join([b"%b: %b\r\n" % each for each in self._state.default_headers])
+        return _lines(*self._state.default_headers)
 
     def response_written(self, cycle: RequestCycle) -> None:
         """The complete response was written."""
@@ -346,9 +353,9 @@ class HttpServerProtocol(BufferedProtocol):
             return
         if not self._lingering:
             failed = self._cycle is not None and self._cycle.error is not None
-            self._report_buffered(
-                reader.buffered + (0 if reader.complete or failed else self._body_bytes)
-            )
+            buffered = reader.buffered + (0 if reader.complete or failed else self._body_bytes)
+            if buffered or self._reported:
+                self._report_buffered(buffered)
             self._update_reading()
 
     def _handle_head(self, head: RequestHead) -> None:
@@ -569,7 +576,8 @@ class HttpServerProtocol(BufferedProtocol):
             room = buffered < _PIPELINED_BYTES  # of a pipelined request
         else:
             room = True
-        self._enable_reading(room)
+        if room is self._reading_paused:
+            self._enable_reading(room)
 
     def _enable_reading(self, wanted: bool) -> None:
         if wanted and self._reading_paused:
@@ -591,6 +599,9 @@ class HttpServerProtocol(BufferedProtocol):
 
     def _expect_head(self) -> None:
         self._stop_idle_timer()
+        self._start_head_timer()
+
+    def _start_head_timer(self) -> None:
         self._awaiting_head = True
         self._idle_timer = self._wheel.call_at(
             self._loop.time() + self._limits.header_seconds, self._on_head_timeout
@@ -620,7 +631,8 @@ class HttpServerProtocol(BufferedProtocol):
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1" if head.minor else "1.0",
-            "server": self.transport.get_extra_info("sockname"),
+            # A system call, and no turn asks for it.
+            "server": None if is_turn(head.path) else self.transport.get_extra_info("sockname"),
             "client": self._peer,
             "scheme": "http",
             "method": head.method.decode("ascii"),

@@ -14,7 +14,7 @@ from seawall.requests import REQUEST_ID, request_id
 
 __all__ = ["STATUS_LINES", "CycleConnection", "RequestCycle"]
 
-Application = Callable[..., Awaitable[None]]
+Application = Callable[..., Awaitable[object]]
 Message = MutableMapping[str, Any]
 
 STATUS_LINES = {
@@ -150,7 +150,8 @@ class RequestCycle:
     def feed_body(self, data: bytes) -> None:
         """Add a received part of the body."""
         self._body += data
-        self.wake()
+        if self._waiter is not None:
+            self.wake()
 
     def wake(self) -> None:
         """Wake an application that waits in `receive`."""
@@ -329,7 +330,8 @@ class RequestCycle:
         """Send the last part of the body; see `write`."""
         self._write(self._framed(data, last=True))
         self.complete = True
-        self.wake()
+        if self._waiter is not None:
+            self.wake()
         self._connection.response_written(self)
 
     def _write(self, data: bytes) -> None:

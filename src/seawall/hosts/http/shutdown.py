@@ -52,7 +52,7 @@ class Shutdown:
             return
 
     def translate_cancellation(self) -> "_Translation":
-        """Turn the cancellation of a `with` block by the shutdown into an error for the client.
+        """`with` it, the cancellation of the block by the shutdown is an error for the client.
 
         Raises:
             ServerStopping: In place of the cancellation.
@@ -61,7 +61,7 @@ class Shutdown:
 
 
 class _Translation:
-    """`with` of `Shutdown.translate_cancellation`; a generator would be kept by every turn."""
+    """See `Shutdown.translate_cancellation`; one for all blocks, as it has no state of theirs."""
 
     __slots__ = ("_shutdown",)
 
@@ -69,7 +69,7 @@ class _Translation:
         self._shutdown = shutdown
 
     def __enter__(self) -> None:
-        """Begin the block."""
+        return
 
     def __exit__(
         self,
@@ -77,7 +77,7 @@ class _Translation:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not isinstance(error, asyncio.CancelledError):
+        if error is None or not isinstance(error, asyncio.CancelledError):
             return
         task = asyncio.current_task()
         if not self._shutdown.abandoning or task is None or not task.cancelling():

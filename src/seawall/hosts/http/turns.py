@@ -262,7 +262,7 @@ async def run_turn(
     else:
         running = orchestrator.engine.execute(request, credential, emit, sink=sink)
     try:
-        with exchange.shutdown.translate_cancellation():
+        with exchange.shutdown.translate_cancellation():  # not by `while_connected`: a frame less
             await exchange.while_connected(running)
     except (Problem, ClientDisconnected):
         raise
@@ -518,9 +518,8 @@ class _EventFrames:
 
     def frame(self, event: Event) -> bytes:
         """The frame of the next event."""
-        self._position = advance(self._position, event)
-        name = _names[type(event)]
-        return b"event: %b\nid: %d\ndata: %b\n\n" % (name, self._position, encode(event))
+        position = self._position = advance(self._position, event)
+        return b"event: %b\nid: %d\ndata: %b\n\n" % (_names[type(event)], position, encode(event))
 
     def text_frame(self, text: str) -> bytes:
         """The frame of a piece of text that comes next."""

@@ -291,7 +291,8 @@ class _Worker:
             shutdown=self._shutdown,
         )
         config = uvicorn.Config(
-            self._application,
+            self._application.answer,
+            interface="asgi3",
             http=functools.partial(  # type: ignore[arg-type]
                 HttpServerProtocol,
                 limits=settings,
