@@ -41,10 +41,12 @@ INSERT INTO incoming SELECT key, value->>0, value->>1, value->>2, value->>3, val
     FROM json_each(?)
 """
 _SAME = "(s.tenant, s.subject, s.session) = (incoming.tenant, incoming.subject, incoming.session)"
+# Of the positions that were dropped, those of commits that had been applied before.
 _ALREADY_APPLIED = """
-SELECT json_group_array(position) FROM incoming WHERE EXISTS (SELECT 1 FROM turns t WHERE
-    (t.tenant, t.subject, t.session) = (incoming.tenant, incoming.subject, incoming.session)
-    AND t.number = incoming.expected + 1 AND t.payload = incoming.payload)
+SELECT json_group_array(c.key) FROM json_each(:commits) c JOIN turns t ON t.tenant = c.value->>0
+    AND t.subject = c.value->>1 AND t.session = c.value->>2 AND t.number = (c.value->>3) + 1
+    AND t.payload = c.value->>4
+    WHERE c.key IN (SELECT value FROM json_each(:dropped))
 """
 _DROP_CONFLICTING = f"""
 DELETE FROM incoming WHERE
@@ -64,7 +66,10 @@ DELETE FROM incoming WHERE
     OR incoming.attempt > 0 AND NOT EXISTS (SELECT 1 FROM pending p WHERE p.failure IS NULL
         AND (p.tenant, p.subject, p.turn, p.attempt)
             = (incoming.tenant, incoming.subject, incoming.turn, incoming.attempt))
+    RETURNING position
 """  # noqa: S608 - no values are interpolated
+# What is left of an expired session has its row.
+_REMAINS = f"SELECT 1 FROM incoming JOIN sessions s ON {_SAME} WHERE expected = 0 LIMIT 1"  # noqa: S608
 _CREATED = "(SELECT tenant, subject, session FROM incoming WHERE expected = 0)"
 _UPSERT = """
 INSERT INTO sessions
@@ -86,8 +91,6 @@ _DELETE_JOBS = """
 DELETE FROM pending WHERE (tenant, subject, turn) IN
     (SELECT tenant, subject, turn FROM incoming WHERE attempt > 0)
 """
-_APPLIED = "SELECT json_group_array(position) FROM incoming"
-
 _SESSIONS_OF = """
 SELECT json_group_array(json_array(r.key, s.version, s.agent, s.state, s.created_at,
     s.updated_at, s.expires_at, s.holder, s.held_until))
@@ -150,21 +153,25 @@ def apply_commits(
         )
         for each in commits
     ]
+    written = _encode(rows).decode()
     with transaction(connection):
-        connection.execute(_FILL, (_encode(rows).decode(),))
-        (before,) = connection.execute(_ALREADY_APPLIED).fetchone()
-        connection.execute(_DROP_CONFLICTING, {"latest": latest})
-        if any(each.expected_version == 0 for each in commits):
-            delete_sessions(connection, _CREATED)  # what is left of an expired session of that name
+        connection.execute(_FILL, (written,))
+        dropped = connection.execute(_DROP_CONFLICTING, {"latest": latest}).fetchall()
+        if connection.execute(_REMAINS).fetchone():
+            delete_sessions(connection, _CREATED)
         connection.execute(_UPSERT)
         connection.execute(_ADD_TURNS)
         if any(each.idempotency_key is not None for each in commits):
             connection.execute(_ADD_KEYS)
         if any(each.attempt for each in commits):
             connection.execute(_DELETE_JOBS)
-        (applied,) = connection.execute(_APPLIED).fetchone()
         connection.execute("DELETE FROM incoming")
-    return {*_decode_positions(applied), *_decode_positions(before)}
+        refused = {position for (position,) in dropped}
+        if refused:
+            parameters = {"commits": written, "dropped": _encode(sorted(refused)).decode()}
+            (before,) = connection.execute(_ALREADY_APPLIED, parameters).fetchone()
+            refused.difference_update(_decode_positions(before))
+    return set(range(len(commits))) - refused
 
 
 def load_snapshots(
