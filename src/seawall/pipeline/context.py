@@ -223,7 +223,8 @@ class StageTimings:
 
     def as_dict(self) -> dict[str, float]:
         """Milliseconds by stage."""
-        return {stage: round(seconds * 1e3, 3) for stage, seconds in self._seconds.items()}
+        # In whole microseconds; `round` takes several times as long.
+        return {stage: int(seconds * 1e6 + 0.5) / 1e3 for stage, seconds in self._seconds.items()}
 
 
 class Stage:
