@@ -114,7 +114,7 @@ class Attempt:
             UpstreamFailed: As `Model.stream`, and where no event came in time.
             DeadlineExceeded: The deadline of the whole call passed.
         """
-        task = self._task = asyncio.current_task()
+        task = self._task = asyncio.current_task(self._loop)
         self._cancelling = task.cancelling() if task is not None else 0
         # The wait begins now: the time that the reader took is not the upstream's.
         self._last_at = self._loop.time()
