@@ -130,6 +130,8 @@ class Assembly:
     """Counts text, gathers the pieces of tool calls, keeps the end.
 
     Attributes:
+        bytes: Received, of any content.
+        characters: That the model wrote.
         done: The provider has announced the end.
         quiet: Whether the model did nothing besides writing text since `take_progress`.
         reason: Why the answer ended; None before its end.
@@ -141,14 +143,14 @@ class Assembly:
         "_begun",
         "_blanks",
         "_by_id",
-        "_bytes",
         "_calls",
-        "_characters",
         "_checks",
         "_log",
         "_model",
         "_origin",
         "_thought",
+        "bytes",
+        "characters",
         "done",
         "quiet",
         "reason",
@@ -162,7 +164,7 @@ class Assembly:
         self._calls: list[_Call] = []
         self._at: dict[int, _Call] = {}
         self._by_id: dict[str, _Call] = {}
-        self._bytes = self._characters = self._checks = 0
+        self.bytes = self.characters = self._checks = 0
         self._begun, self._blanks = False, ""
         self._thought = ""
         self.done = False
@@ -176,11 +178,11 @@ class Assembly:
         Raises:
             UpstreamFailed: There are more than any answer may have.
         """
-        self._characters += characters
-        self._bytes += received
-        if self._characters > _MAX_ANSWER_CHARACTERS:
+        self.characters += characters
+        self.bytes += received
+        if self.characters > _MAX_ANSWER_CHARACTERS:
             raise self.failure(f"wrote more than {_MAX_ANSWER_CHARACTERS} characters")
-        if self._bytes > _MAX_ANSWER_BYTES:
+        if self.bytes > _MAX_ANSWER_BYTES:
             raise self.failure(f"sent more than {_MAX_ANSWER_BYTES} bytes")
 
     def begin(self, text: str) -> str:
@@ -518,7 +520,11 @@ class SseReader(Reader):
         text = self._ready.read(received) if self._ready is not None else None
         if text is None:
             text = self._read_and_learn(received)
-        self.assembly.count(len(text), len(received))
+        assembly = self.assembly
+        written, size = assembly.characters + len(text), assembly.bytes + len(received)
+        if written > _MAX_ANSWER_CHARACTERS or size > _MAX_ANSWER_BYTES:
+            assembly.count(len(text), len(received))  # raises
+        assembly.characters, assembly.bytes = written, size
         return text
 
     def rest(self) -> str:

@@ -287,9 +287,10 @@ class Connection(asyncio.Protocol):
                 self._take = None
                 self._wake()
             elif (
-                self._pacer is not None
+                (pacer := self._pacer) is not None
+                and (pacer.delay or not pacer.measuring)
                 and not self._complete  # type: ignore[redundant-expr]  # set by the parser
-                and self._pacer.rest(self)
+                and pacer.rest(self)
             ):
                 self._paused = True
                 if self._transport is not None:
