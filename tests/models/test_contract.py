@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from seawall.errors import DeadlineExceeded, Problem, UpstreamFailed, UpstreamThrottled
-from seawall.models import Finish, Model, ModelEvent, ModelRequest, Prompt, Text, ToolCalls
+from seawall.models import (
+    DirectText,
+    Finish,
+    Model,
+    ModelEvent,
+    ModelRequest,
+    Prompt,
+    Text,
+    ToolCalls,
+)
 from seawall.transport.http_client import HttpClient
 from seawall.turn import ToolCall, Usage, UserMessage
 from tests.models.player import Player, Recording, playing
@@ -52,7 +61,7 @@ class _SinkModel:
                 taken.append(Text(text))
             return count % 3 != 0
 
-        direct = structs.replace(request, sink=sink)
+        direct = structs.replace(request, sink=DirectText(sink))
         async with aclosing(self._model.stream(direct, deadline=deadline)) as events:
             async for event in events:
                 while taken:
@@ -153,7 +162,7 @@ async def test_a_sink_takes_text_in_its_order(wire: Wire, period: int) -> None:
     async def do(model: Model, *_: object) -> list[ModelEvent]:
         events: list[ModelEvent] = []
         deadline = asyncio.get_running_loop().time() + 20
-        stream = model.stream(structs.replace(REQUEST, sink=sink), deadline=deadline)
+        stream = model.stream(structs.replace(REQUEST, sink=DirectText(sink)), deadline=deadline)
         async with aclosing(stream) as running:
             async for event in running:
                 events.append(plain(event))

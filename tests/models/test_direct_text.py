@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 from seawall.errors import DeadlineExceeded, Problem
 from seawall.models import (
     CHARACTERS_PER_TOKEN,
+    DirectText,
     Finish,
     Model,
     ModelEvent,
@@ -171,7 +172,7 @@ async def _outcome(
 
     request = ModelRequest(Prompt("Be brief."), (UserMessage("hello"),), meter=bill)
     if takes is not None:
-        request = structs.replace(request, sink=sink)
+        request = structs.replace(request, sink=DirectText(sink))
     deadline = asyncio.get_running_loop().time() + seconds
     try:
         async with aclosing(model.stream(request, deadline=deadline)) as events:

@@ -22,12 +22,13 @@ from seawall.events import (
     TurnQueued,
 )
 from seawall.models import (
+    AnswerText,
+    DirectText,
     Finish,
     FinishReason,
     ModelRequest,
     Progress,
     Text,
-    TextSink,
     ToolCalls,
 )
 from seawall.spans import current_span, within_span
@@ -357,6 +358,7 @@ def _request(
         turn.meter,
         caller=caller,
         contents=turn.contents,
+        sink=DirectText(turn.sink) if turn.sink is not None and agent.output is None else None,
     )
     if choice != "auto" or not agent.parallel_tool_calls:
         request = msgspec.structs.replace(
@@ -380,16 +382,14 @@ async def _call_model(
     """Call the model once; text is streamed, unless it must be validated first."""
     request = _request(agent, turn, answer, repair, emit, choice=choice, last=last)
     deadline = min(turn.deadline, asyncio.get_running_loop().time() + agent.limits.model_seconds)
-    kept = _KeptText(turn.sink)
-    if turn.sink is not None and agent.output is None:
-        request = msgspec.structs.replace(request, sink=kept.take)
-    pieces, reply = kept.pieces, _Reply()
+    text = AnswerText(request.sink)
+    reply = _Reply()
     stream = agent.model.stream(request, deadline=deadline)
     del request  # a model that wraps another makes requests of its own
     try:
         async for event in stream:
             if type(event) is Text:
-                pieces.append(event.text)
+                text.add(event.text)
                 if agent.output is None:
                     await _emit_text(event.text, answer, emit)
             elif type(event) is Progress and agent.reasoning and event.reasoning:
@@ -401,33 +401,12 @@ async def _call_model(
                 reply.reason = event.reason
     finally:
         await stream.aclose()
-    reply.text = "".join(pieces)
+    reply.text = text.whole()
     if not agent.parallel_tool_calls:  # whatever the provider makes of it
         reply.unfinished = reply.unfinished[: 0 if reply.calls else 1]
         reply.calls = reply.calls[:1]
     _make_ids_unique(reply, answer.messages)
     return _checked(agent, reply)
-
-
-class _KeptText:
-    """A sink that keeps what another has taken; a closure takes three times the memory.
-
-    Attributes:
-        pieces: What was kept.
-    """
-
-    __slots__ = ("_sink", "pieces")
-
-    def __init__(self, sink: TextSink | None) -> None:
-        self._sink = sink
-        self.pieces: list[str] = []
-
-    def take(self, text: str) -> bool:
-        """See `TextSink`."""
-        taken = self._sink is not None and self._sink(text)
-        if taken:
-            self.pieces.append(text)
-        return taken
 
 
 def _make_ids_unique(reply: _Reply, messages: tuple[Message, ...]) -> None:

@@ -1,5 +1,6 @@
 """Models. This is their port: requests, events and the interface that every provider implements."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Literal, Protocol
 from weakref import WeakKeyDictionary
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CHARACTERS_PER_TOKEN",
+    "AnswerText",
     "Caller",
+    "DirectText",
     "Finish",
     "FinishReason",
     "Meter",
@@ -131,6 +134,57 @@ class TextSink(Protocol):
         ...
 
 
+class DirectText:
+    """The way of text to a sink, past everything between model and reader, which look at it later.
+
+    Attributes:
+        taken: The pieces that the sink has taken.
+        at: When it took the last one, on the event loop's clock.
+    """
+
+    __slots__ = ("_clock", "_sink", "at", "taken")
+
+    def __init__(self, sink: TextSink) -> None:
+        self._sink = sink
+        self._clock = asyncio.get_running_loop().time
+        self.taken: list[str] = []
+        self.at = 0.0
+
+    def __call__(self, text: str) -> bool:
+        """See `TextSink`."""
+        if not self._sink(text):
+            return False
+        self.taken.append(text)
+        self.at = self._clock()
+        return True
+
+
+class AnswerText:
+    """The text of an answer in its order: what was yielded, and what went to a sink in between."""
+
+    __slots__ = ("_direct", "_pieces", "_seen")
+
+    def __init__(self, direct: DirectText | None) -> None:
+        self._direct = direct
+        self._pieces: list[str] = []
+        self._seen = len(direct.taken) if direct is not None else 0
+
+    def add(self, text: str) -> None:
+        """Add a piece that was yielded."""
+        self._add_taken()
+        self._pieces.append(text)
+
+    def whole(self) -> str:
+        """All of it so far."""
+        self._add_taken()
+        return "".join(self._pieces)
+
+    def _add_taken(self) -> None:
+        if self._direct is not None:
+            self._pieces += self._direct.taken[self._seen :]
+            self._seen = len(self._direct.taken)
+
+
 class ModelRequest(Struct, frozen=True):
     """One call: the agent's fixed prompt and the conversation so far.
 
@@ -160,7 +214,7 @@ class ModelRequest(Struct, frozen=True):
     contents: "Contents | None" = None
     tool_choice: str = "auto"
     parallel_tool_calls: bool = True
-    sink: TextSink | None = None
+    sink: DirectText | None = None
 
 
 class Text(Struct, frozen=True):

@@ -130,7 +130,10 @@ class Assembly:
     """Counts text, gathers the pieces of tool calls, keeps the end.
 
     Attributes:
+        bytes: Received, of any content.
+        characters: That the model wrote.
         done: The provider has announced the end.
+        quiet: Whether the model did nothing besides writing text since `take_progress`.
         reason: Why the answer ended; None before its end.
         usage: As the provider reported it.
     """
@@ -140,15 +143,16 @@ class Assembly:
         "_begun",
         "_blanks",
         "_by_id",
-        "_bytes",
         "_calls",
-        "_characters",
         "_checks",
         "_log",
         "_model",
         "_origin",
         "_thought",
+        "bytes",
+        "characters",
         "done",
+        "quiet",
         "reason",
         "usage",
     )
@@ -160,31 +164,25 @@ class Assembly:
         self._calls: list[_Call] = []
         self._at: dict[int, _Call] = {}
         self._by_id: dict[str, _Call] = {}
-        self._bytes = self._characters = self._checks = 0
+        self.bytes = self.characters = self._checks = 0
         self._begun, self._blanks = False, ""
-        self._thought: str | None = None
+        self._thought = ""
         self.done = False
+        self.quiet = True
         self.reason: FinishReason | None = None
         self.usage = Usage(model_calls=1)
 
-    def count(self, characters: int) -> None:
-        """Count characters that the model wrote.
+    def count(self, characters: int, received: int = 0) -> None:
+        """Count characters that the model wrote, and received bytes of any content.
 
         Raises:
             UpstreamFailed: There are more than any answer may have.
         """
-        self._characters += characters
-        if self._characters > _MAX_ANSWER_CHARACTERS:
+        self.characters += characters
+        self.bytes += received
+        if self.characters > _MAX_ANSWER_CHARACTERS:
             raise self.failure(f"wrote more than {_MAX_ANSWER_CHARACTERS} characters")
-
-    def receive(self, size: int) -> None:
-        """Count received bytes of any content.
-
-        Raises:
-            UpstreamFailed: There are more than any answer may have.
-        """
-        self._bytes += size
-        if self._bytes > _MAX_ANSWER_BYTES:
+        if self.bytes > _MAX_ANSWER_BYTES:
             raise self.failure(f"sent more than {_MAX_ANSWER_BYTES} bytes")
 
     def begin(self, text: str) -> str:
@@ -193,7 +191,7 @@ class Assembly:
             return text
         self._blanks += text
         if self._blanks.isspace():
-            self._thought = self._thought or ""
+            self.quiet = False
             return ""
         self._begun = True
         return self._blanks
@@ -204,19 +202,15 @@ class Assembly:
         Raises:
             UpstreamFailed: The answer is too long.
         """
-        self._thought = (self._thought or "") + text
+        self._thought += text
+        self.quiet = False
         self.count(len(text))
-
-    @property
-    def quiet(self) -> bool:
-        """Whether the model did nothing besides writing text since `take_progress`."""
-        return self._thought is None
 
     def take_progress(self) -> Progress | None:
         """Return what the model did besides writing text since the last call; None for nothing."""
-        if self._thought is None:
+        if self.quiet:
             return None
-        thought, self._thought = self._thought, None
+        thought, self._thought, self.quiet = self._thought, "", True
         return Progress(thought)
 
     def call(
@@ -267,8 +261,7 @@ class Assembly:
         if extra and not call.extra:
             call.extra = extra
             self.count(len(extra))
-        if self._thought is None:
-            self._thought = ""
+        self.quiet = False
 
     def replace_arguments(self, index: int | None, call_id: str | None, arguments: str) -> None:
         """Replace the arguments of a call by the complete ones that the server sends at its end.
@@ -435,7 +428,17 @@ class TextFrames:
         known: Whether `read` can be used, between two events.
     """
 
-    __slots__ = ("_begin", "_candidates", "_end", "_joint", "_key", "known")
+    __slots__ = (
+        "_begin",
+        "_candidates",
+        "_end",
+        "_from",
+        "_joint",
+        "_key",
+        "_least",
+        "_to",
+        "known",
+    )
 
     def __init__(self, key: bytes) -> None:
         """Begin a stream.
@@ -444,20 +447,21 @@ class TextFrames:
             key: Of the member that has the text.
         """
         self._key = key
-        self._begin = self._end = self._joint = b""
+        self._begin = self._end = self._joint = b""  # from and to the text, its quotes included
+        self._from = self._to = self._least = 0
         self.known = False
         self._candidates = _MAX_CANDIDATES
 
     def read(self, received: bytes) -> str | None:
         """Return the text of received bytes; None if they are something else as well."""
-        begin, end = self._begin, self._end
-        if not (received.startswith(begin) and received.endswith(end)):
+        size = len(received) - self._least
+        if size < 0 or not (received.startswith(self._begin) and received.endswith(self._end)):
             return None
-        written = received[len(begin) : -len(end)]
         try:
-            if len(written) < len(self._joint):
-                return _string(written)
-            return "".join(map(_string, written.split(self._joint)))
+            if size < self._least:
+                return _decode_string(received[self._from : self._to])
+            written = received[self._from + 1 : self._to - 1]
+            return "".join([_decode_string(b'"%b"' % each) for each in written.split(self._joint)])
         except ValueError:
             return None
 
@@ -473,11 +477,12 @@ class TextFrames:
         self._candidates -= 1
         begin, end = self._begin, self._end
         if end and received.startswith(begin) and received.endswith(end):
-            events = SseParser().feed(begin + msgspec.json.encode(_PROBE) + end)
+            events = SseParser().feed(begin[:-1] + msgspec.json.encode(_PROBE) + end[1:])
             self.known = len(events) == 1 and text_of(events[0]) == _PROBE
             self._joint = end + begin
+            self._from, self._to, self._least = len(begin) - 1, 1 - len(end), len(self._joint)
         elif (found := _pattern_of(self._key).search(received)) and received.endswith(b"\n\n"):
-            self._begin, self._end = received[: found.start(1)], received[found.end(1) :]
+            self._begin, self._end = received[: found.start(1) + 1], received[found.end(1) - 1 :]
 
     def forget(self) -> None:
         """Read nothing before the repeated part was learned again."""
@@ -490,19 +495,7 @@ def _pattern_of(key: bytes) -> re.Pattern[bytes]:
     return re.compile(rb'"%b": ?("(?:[^"\\]|\\.)*")' % key)
 
 
-_QUOTE = ord('"')
 _decode_string = msgspec.json.Decoder(str).decode
-
-
-def _string(written: bytes) -> str:
-    """Decode a JSON string.
-
-    Raises:
-        ValueError: It is something else, or has blanks around it.
-    """
-    if not written or written[0] != _QUOTE or written[-1] != _QUOTE:
-        raise ValueError("not a string")
-    return _decode_string(written)
 
 
 class SseReader(Reader):
@@ -527,7 +520,11 @@ class SseReader(Reader):
         text = self._ready.read(received) if self._ready is not None else None
         if text is None:
             text = self._read_and_learn(received)
-        self.assembly.count(len(text))
+        assembly = self.assembly
+        written, size = assembly.characters + len(text), assembly.bytes + len(received)
+        if written > _MAX_ANSWER_CHARACTERS or size > _MAX_ANSWER_BYTES:
+            assembly.count(len(text), len(received))  # raises
+        assembly.characters, assembly.bytes = written, size
         return text
 
     def rest(self) -> str:

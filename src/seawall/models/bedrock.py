@@ -100,7 +100,7 @@ class BedrockReader(Reader):
     def feed(self, received: bytes) -> str:
         """See `Reader.feed`."""
         text = "".join([self._take(message) for message in self._parser.feed(received)])
-        self.assembly.count(len(text))
+        self.assembly.count(len(text), len(received))
         return text
 
     def rest(self) -> str:

@@ -183,10 +183,9 @@ class _Forwarding:
 
     def take(self, received: bytes) -> bool:
         """Take received bytes; whether there may be more."""
-        assembly = self._reader.assembly
         try:
-            assembly.receive(len(received))
             text = self._reader.feed(received)
+            assembly = self._reader.assembly
             if assembly.quiet and (not text or self._sink(text)):
                 return not assembly.done
         except Exception as error:  # noqa: BLE001 - raised where the answer is read
@@ -297,7 +296,6 @@ class HttpModel(Generic[SettingsT]):
                     while received and not assembly.done:
                         chunk, first = first or await response.read_some(), b""
                         received = bool(chunk)
-                        assembly.receive(len(chunk))
                         text = assembly.begin(reader.feed(chunk) if received else reader.rest())
                         if (progress := assembly.take_progress()) is not None:
                             yield progress

@@ -3,11 +3,10 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from msgspec import structs
-
 from seawall.errors import UpstreamFailed
 from seawall.models import (
     CHARACTERS_PER_TOKEN,
+    DirectText,
     Finish,
     Meter,
     Model,
@@ -15,7 +14,6 @@ from seawall.models import (
     ModelRequest,
     Progress,
     Text,
-    TextSink,
     ToolCalls,
     estimate_prompt_tokens,
 )
@@ -49,9 +47,7 @@ class MeteredModel:
         self, request: ModelRequest, *, deadline: float
     ) -> AsyncGenerator[ModelEvent, None]:
         """See `Model.stream`."""
-        attempt = _Attempt()
-        if request.sink is not None:
-            request = structs.replace(request, sink=attempt.counting(request.sink))
+        attempt = _Attempt(request.sink)
         try:
             async with aclosing(self._model.stream(request, deadline=deadline)) as events:
                 async for event in events:
@@ -84,10 +80,12 @@ class MeteredModel:
 class _Attempt:
     """One attempt so far: characters written, usage, and whether it failed before any output."""
 
-    __slots__ = ("refused", "usage", "written")
+    __slots__ = ("_direct", "_taken_before", "_yielded", "refused", "usage")
 
-    def __init__(self) -> None:
-        self.written = 0
+    def __init__(self, direct: DirectText | None) -> None:
+        self._direct = direct
+        self._taken_before = len(direct.taken) if direct is not None else 0
+        self._yielded = 0
         self.usage = Usage()
         self.refused = False
 
@@ -96,25 +94,21 @@ class _Attempt:
         """Whether the provider reported the usage."""
         return bool(self.usage.prompt_tokens or self.usage.completion_tokens)
 
-    def counting(self, sink: TextSink) -> TextSink:
-        """A sink that counts what another takes."""
-
-        def take(text: str) -> bool:
-            taken = sink(text)
-            if taken:
-                self.written += len(text)
-            return taken
-
-        return take
+    @property
+    def written(self) -> int:
+        """Characters, also of what went to the sink."""
+        if self._direct is None:
+            return self._yielded
+        return self._yielded + sum(map(len, self._direct.taken[self._taken_before :]))
 
     def take(self, event: ModelEvent) -> None:
         """Count an event."""
         if type(event) is Text:
-            self.written += len(event.text)
+            self._yielded += len(event.text)
         elif type(event) is Progress:
-            self.written += len(event.reasoning)
+            self._yielded += len(event.reasoning)
         elif type(event) is ToolCalls:
             called = event.calls + event.unfinished
-            self.written += sum(len(call.name) + len(call.arguments) for call in called)
+            self._yielded += sum(len(call.name) + len(call.arguments) for call in called)
         elif type(event) is Finish:
             self.usage = event.usage

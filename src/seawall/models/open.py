@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["open_models", "open_upstreams"]
 
-_DEADLINE_TICK = 0.02
+_DEADLINE_TICK = 0.05
 
 # On Bedrock only some models accept marks for the prompt cache; others refuse them:
 # https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html

@@ -22,12 +22,12 @@ from seawall.errors import (
     UpstreamUnavailable,
 )
 from seawall.models import (
+    AnswerText,
     Finish,
     ModelEvent,
     ModelRequest,
     Progress,
     Text,
-    TextSink,
     ToolCalls,
     prompt_bytes,
 )
@@ -63,7 +63,7 @@ class Attempt:
     __slots__ = (
         "_cancelling",
         "_closed",
-        "_due",
+        "_direct",
         "_expired",
         "_last_at",
         "_loop",
@@ -71,7 +71,6 @@ class Attempt:
         "_permit",
         "_quota_permit",
         "_retry_after",
-        "_sink",
         "_stream",
         "_task",
         "_timeout",
@@ -92,9 +91,7 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         self._upstream = upstream
         self._permit = permit
-        self._sink = request.sink
-        if request.sink is not None:
-            request = structs.replace(request, sink=self._take_text)
+        self._direct = request.sink
         self._stream: AsyncGenerator[ModelEvent, None] = upstream.model.stream(
             request, deadline=deadline
         )
@@ -105,7 +102,6 @@ class Attempt:
         self._closed = False
         self._timeout = upstream.settings.first_token_seconds
         self._last_at = permit.began
-        self._due = math.inf
         self._task: asyncio.Task[object] | None = None
         self._cancelling = 0
         self._expired = False
@@ -119,11 +115,10 @@ class Attempt:
             UpstreamFailed: As `Model.stream`, and where no event came in time.
             DeadlineExceeded: The deadline of the whole call passed.
         """
-        task = self._task = asyncio.current_task()
+        task = self._task = asyncio.current_task(self._loop)
         self._cancelling = task.cancelling() if task is not None else 0
         # The wait begins now: the time that the reader took is not the upstream's.
         self._last_at = self._loop.time()
-        self._due = self._last_at + self._timeout
         try:
             event = await anext(self._stream)
         except StopAsyncIteration:
@@ -148,12 +143,6 @@ class Attempt:
             self._outcome = "answered"
             self._usage = event.usage
         return event
-
-    def _take_text(self, text: str) -> bool:
-        """See `TextSink`: a piece counts as an event, and the next one has its own time."""
-        self._last_at = self._loop.time()
-        self._due = self._last_at + self._timeout
-        return self._sink is not None and self._sink(text)
 
     async def close(self) -> None:
         """End the call, and the upstream's connection if it is in the middle of an answer."""
@@ -190,17 +179,20 @@ class Attempt:
         """Time out, or re-arm the timer if another wait began meanwhile."""
         now = self._loop.time()
         lag = self._upstream.wheel.lag  # the loop was blocked: what came meanwhile is unread
-        if self._task is None:
-            self._due = now + self._timeout
-        elif now >= self._due + lag:
+        due = (now if self._task is None else self._waits_since()) + self._timeout + lag
+        if self._task is not None and now >= due:
             self._expired = True
             self._task.cancel()
             return
-        self._timer = self._upstream.wheel.call_at(self._due + lag, self._check_timeout)
+        self._timer = self._upstream.wheel.call_at(due, self._check_timeout)
+
+    def _waits_since(self) -> float:
+        """When the present wait began: pieces that went to the sink are events too."""
+        return self._last_at if self._direct is None else max(self._last_at, self._direct.at)
 
     def _was_slow(self) -> bool:
         quantile = self._upstream.first_token_quantile()
-        waited = self._loop.time() - self._last_at
+        waited = self._loop.time() - self._waits_since()
         return quantile is not None and waited > _SLOW_QUANTILES * quantile
 
     def _timeout_error(self) -> UpstreamTimedOut:
@@ -409,18 +401,17 @@ class Resumption:
     """Resumption of an answer that broke off: skips the part of its repetition that was shown.
 
     Args:
+        request: What is asked for; an empty answer is valid if it has stop sequences.
         enabled: Repeat answers of which something was shown; else only others.
-        may_be_empty: An empty answer is valid, because the client named stop sequences.
     """
 
-    __slots__ = ("_enabled", "_may_be_empty", "_repeated", "_shown", "_sink", "begun")
+    __slots__ = ("_enabled", "_may_be_empty", "_repeated", "_shown", "begun")
 
-    def __init__(self, *, enabled: bool, may_be_empty: bool = False) -> None:
+    def __init__(self, request: ModelRequest, *, enabled: bool) -> None:
         self._enabled = enabled
-        self._may_be_empty = may_be_empty
-        self._shown: list[str] = []
+        self._may_be_empty = bool(request.stop)
+        self._shown = AnswerText(request.sink)
         self._repeated: str | None = None  # what the repetition has yet to repeat
-        self._sink: TextSink | None = None
         self.begun = False
 
     @property
@@ -428,12 +419,15 @@ class Resumption:
         """Whether the answer may be requested again."""
         return self._enabled or not self.begun
 
-    def restart(self) -> None:
-        """Prepare for the answer to be requested again."""
-        if self.begun:
-            shown = "".join(self._shown)
-            self._shown = [shown]
-            self._repeated = shown
+    def restart(self, request: ModelRequest) -> ModelRequest:
+        """Prepare for the answer to be requested again; the request, of which a sink takes nothing.
+
+        The sink of an answer that has not begun is kept.
+        """
+        if not self.begun:
+            return request
+        self._repeated = self._shown.whole()
+        return structs.replace(request, sink=None)
 
     def take(self, event: ModelEvent) -> ModelEvent | None:
         """Return the part of the next event to show; None if it was shown before.
@@ -463,23 +457,8 @@ class Resumption:
             event = Text(text)
         self.begun = True
         if self._enabled:
-            self._shown.append(text)
+            self._shown.add(text)
         return event
-
-    def observing(self, request: ModelRequest) -> ModelRequest:
-        """The request with a sink that records what is shown, and takes no repetition."""
-        if request.sink is None:
-            return request
-        self._sink = request.sink
-        return structs.replace(request, sink=self._take_text)
-
-    def _take_text(self, text: str) -> bool:
-        """See `TextSink`."""
-        if self._repeated or self._sink is None or not self._sink(text):
-            return False
-        if self._enabled:
-            self._shown.append(text)
-        return True
 
     def _is_fault(self, end: Finish) -> bool:
         return end.reason in _COMPLETE and not (self._may_be_empty and end.reason == "stop")
@@ -511,8 +490,7 @@ class ResilientModel:
         """See `Model.stream`."""
         loop = asyncio.get_running_loop()
         self._deposit(loop.time())
-        resumption = Resumption(enabled=self._settings.resume, may_be_empty=bool(request.stop))
-        request = resumption.observing(request)
+        resumption = Resumption(request, enabled=self._settings.resume)
         index = tried = 0  # of the upstream; calls to it
         time = CallTime(deadline, deadline if request.caller is None else request.caller.deadline)
         while True:
@@ -533,13 +511,13 @@ class ResilientModel:
             except UpstreamFailed as failure:
                 tried += 1
                 if self._waits_again(failure, index, resumption, time):
-                    resumption.restart()
+                    request = resumption.restart(request)
                     continue
                 left = time.deadline - loop.time()
                 step = self._next_step(failure, index, tried, resumption, left=left)
                 if step is None:
                     raise
-                resumption.restart()
+                request = resumption.restart(request)
                 if step == "next":
                     index, tried = index + 1, 0
                     time.throttled = 0

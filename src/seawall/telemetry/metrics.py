@@ -221,6 +221,7 @@ class Metrics:
         self._turns_of = functools.cache(self._turns.adder)
         self._intents_of = functools.cache(self._intents.adder)
         self._tokens_of = functools.cache(self._tokens.adder)
+        self._tools_of = functools.cache(self._tools.labels)
 
     def _counter(self, name: str, text: str, *labels: str) -> "_Counter":
         return _Counter(name, text, labels, registry=self._registry)
@@ -256,8 +257,8 @@ class Metrics:
         self._tokens_of("prompt")(report.usage.prompt_tokens)
         self._tokens_of("completion")(report.usage.completion_tokens)
         if report.tool_calls:
-            self._tools.labels("failed").inc(report.failed_tool_calls)
-            self._tools.labels("answered").inc(report.tool_calls - report.failed_tool_calls)
+            self._tools_of("failed").inc(report.failed_tool_calls)
+            self._tools_of("answered").inc(report.tool_calls - report.failed_tool_calls)
 
     def _observe_compaction(self, outcome: str) -> None:
         if self._compactions is None:

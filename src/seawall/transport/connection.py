@@ -281,23 +281,23 @@ class Connection(asyncio.Protocol):
         if not fault and self._head_bytes > self._max_header_bytes and not self._complete:
             what = "head or trailers" if self._head_done else "head"
             fault = f"the response {what} exceeds {self._max_header_bytes} bytes"
-        if self._take is not None and self._body:  # also what came before a fault
-            self._pass_on(self._take)
+        if self._take is not None and (body := self._body):  # also what came before a fault
+            received = body.pop() if len(body) == 1 else b"".join(body)
+            body.clear()
+            if not self._take(received):
+                self._take = None
+                self._wake()
+            elif (
+                (pacer := self._pacer) is not None
+                and (pacer.delay or not pacer.measuring)
+                and not self._complete  # type: ignore[redundant-expr]  # set by the parser
+                and pacer.rest(self)
+            ):
+                self._paused = True
+                if self._transport is not None:
+                    self._transport.pause_reading()
         if fault:
             self._fail(ProtocolError(fault))
-
-    def _pass_on(self, take: Callable[[bytes], bool]) -> None:
-        body = self._body
-        data = body[0] if len(body) == 1 else b"".join(body)
-        body.clear()
-        self._body_bytes = 0
-        if not take(data):
-            self._take = None
-            self._wake()
-        elif self._pacer is not None and not self._complete and self._pacer.rest(self):
-            self._paused = True
-            if self._transport is not None:
-                self._transport.pause_reading()
 
     def read_on(self) -> None:
         """Read again, if reading is paused; see `PacedStream`."""

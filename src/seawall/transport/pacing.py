@@ -19,7 +19,7 @@ _STEP_SECONDS = 0.05  # of the delay in an overload, per window
 _RELIEF = 1.0  # seconds by which it shrinks, per window and by which the share is less
 _WINDOW_SECONDS = 0.05
 _TICK_SECONDS = 0.01
-_IDLE_WINDOWS = 20
+_MOST_WINDOWS = 20  # without a delay, before the next piece begins measuring again
 
 
 class PacedStream(Protocol):
@@ -47,6 +47,7 @@ class ReadPacer:
 
     Attributes:
         delay: The current delay in seconds.
+        measuring: Whether the load is measured; a piece that finds that it is not begins it again.
     """
 
     def __init__(
@@ -69,24 +70,24 @@ class ReadPacer:
         self._given_work = work
         self._thread: _ThreadWork | None = None
         self._resting: deque[tuple[float, PacedStream]] = deque()
-        self._used = False
-        self._unused = 0
-        self._ticking = False
+        self._windows = 0  # since measuring began
+        self.measuring = False
         self._now = 0.0  # of the last tick: a piece costs no look at the clock
         self._measured_at = 0.0
         self._worked = 0.0
         self.delay = 0.0
 
     def rest(self, stream: PacedStream) -> bool:
-        """Whether a stream is to pause its reading; to be asked when a piece was passed on.
+        """Whether a stream is to pause its reading.
+
+        To be asked when a piece was passed on, unless there is no delay while the load is measured.
 
         Args:
             stream: Reads on when its time is over.
         """
-        self._used = True
+        if not self.measuring:
+            self._start()
         if not self.delay:
-            if not self._ticking:
-                self._start()
             return False
         last, stream.passed_at = stream.passed_at, self._now
         if self._now - last > self.delay + _TICK_SECONDS / 2:
@@ -100,8 +101,8 @@ class ReadPacer:
             self._thread.close()
 
     def _start(self) -> None:
-        self._ticking = True
-        self._unused = 0
+        self.measuring = True
+        self._windows = 0
         self._now = self._measured_at = time.monotonic()
         self._worked = self._work()
         asyncio.get_running_loop().call_later(_WINDOW_SECONDS, self._tick)
@@ -116,8 +117,8 @@ class ReadPacer:
     def _tick(self) -> None:
         """Adapt the delay to the work of the last window, and resume what has rested."""
         resting = self._resting
-        if not (resting or self.delay or self._unused < _IDLE_WINDOWS):
-            self._ticking = False
+        if not (resting or self.delay or self._windows < _MOST_WINDOWS):
+            self.measuring = False
             return
         # First, so that nothing rests for ever if one of them cannot be resumed.
         tick = _TICK_SECONDS if self.delay else _WINDOW_SECONDS
@@ -136,8 +137,7 @@ class ReadPacer:
         share = (worked - self._worked) / (now - self._measured_at)
         self._measured_at, self._worked = now, worked
         self.delay = self._adapted(share)
-        self._unused = 0 if self._used else self._unused + 1
-        self._used = False
+        self._windows += 1
 
     def _adapted(self, share: float) -> float:
         """The delay after a window in which the loop had work for a share of the time."""

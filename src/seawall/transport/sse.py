@@ -89,9 +89,10 @@ class SseParser:
         Raises:
             ProtocolError: An event is longer than allowed.
         """
-        if not self._buffered and not self._data and not self._first:
+        if not self._buffered and not self._data:
             quick = self._feed_complete_events(chunk)
             if quick is not None:
+                self._first = False  # it begins without a byte order mark
                 return quick
         if self._buffered + len(chunk) > _SHORT and self._within_line(chunk):
             self._long_line += chunk  # parsed when the line ends, and only then

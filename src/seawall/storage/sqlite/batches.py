@@ -1,12 +1,15 @@
 """SQLite statements for a whole batch at once: commits (group commit) and loads.
 
 Each statement releases the interpreter lock and takes it back, which may wait for a switch interval
-if the event loop is busy. So the number of statements does not grow with the batch: the batch is
-one JSON array as a parameter (https://sqlite.org/json1.html#jeach), and one row as the result.
+if the event loop is busy. So the number of statements hardly grows with the batch: commits are
+inserted 64 at a time, what is loaded is one JSON array as a parameter
+(https://sqlite.org/json1.html#jeach), and one row as the result.
 """
 
+import functools
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain
 
 import msgspec
 from msgspec import Struct
@@ -35,16 +38,14 @@ CREATE TEMP TABLE incoming (
     owner TEXT, turn TEXT, attempt INTEGER
 )
 """
-_FILL = """
-INSERT INTO incoming SELECT key, value->>0, value->>1, value->>2, value->>3, value->>4, value->>5,
-    value->>6, value->>7, value->>8, value->>9, value->>10, value->>11, value->>12, value->>13
-    FROM json_each(?)
-"""
+_COLUMNS = 15
+_MOST_AT_ONCE = 64
 _SAME = "(s.tenant, s.subject, s.session) = (incoming.tenant, incoming.subject, incoming.session)"
+# Of commits that were dropped, the positions of those that had been applied before.
 _ALREADY_APPLIED = """
-SELECT json_group_array(position) FROM incoming WHERE EXISTS (SELECT 1 FROM turns t WHERE
-    (t.tenant, t.subject, t.session) = (incoming.tenant, incoming.subject, incoming.session)
-    AND t.number = incoming.expected + 1 AND t.payload = incoming.payload)
+SELECT json_group_array(c.value->>0) FROM json_each(?) c JOIN turns t ON t.tenant = c.value->>1
+    AND t.subject = c.value->>2 AND t.session = c.value->>3 AND t.number = (c.value->>4) + 1
+    AND t.payload = c.value->>5
 """
 _DROP_CONFLICTING = f"""
 DELETE FROM incoming WHERE
@@ -64,7 +65,10 @@ DELETE FROM incoming WHERE
     OR incoming.attempt > 0 AND NOT EXISTS (SELECT 1 FROM pending p WHERE p.failure IS NULL
         AND (p.tenant, p.subject, p.turn, p.attempt)
             = (incoming.tenant, incoming.subject, incoming.turn, incoming.attempt))
+    RETURNING position
 """  # noqa: S608 - no values are interpolated
+# What is left of an expired session has its row.
+_REMAINS = f"SELECT 1 FROM incoming JOIN sessions s ON {_SAME} WHERE expected = 0 LIMIT 1"  # noqa: S608
 _CREATED = "(SELECT tenant, subject, session FROM incoming WHERE expected = 0)"
 _UPSERT = """
 INSERT INTO sessions
@@ -86,8 +90,6 @@ _DELETE_JOBS = """
 DELETE FROM pending WHERE (tenant, subject, turn) IN
     (SELECT tenant, subject, turn FROM incoming WHERE attempt > 0)
 """
-_APPLIED = "SELECT json_group_array(position) FROM incoming"
-
 _SESSIONS_OF = """
 SELECT json_group_array(json_array(r.key, s.version, s.agent, s.state, s.created_at,
     s.updated_at, s.expires_at, s.holder, s.held_until))
@@ -133,6 +135,7 @@ def apply_commits(
     """
     rows = [
         (
+            position,
             each.key.tenant,
             each.key.subject,
             each.key.session,
@@ -148,23 +151,41 @@ def apply_commits(
             each.turn.id,
             each.attempt,
         )
-        for each in commits
+        for position, each in enumerate(commits)
     ]
     with transaction(connection):
-        connection.execute(_FILL, (_encode(rows).decode(),))
-        (before,) = connection.execute(_ALREADY_APPLIED).fetchone()
-        connection.execute(_DROP_CONFLICTING, {"latest": latest})
-        if any(each.expected_version == 0 for each in commits):
-            delete_sessions(connection, _CREATED)  # what is left of an expired session of that name
+        for start in range(0, len(rows), _MOST_AT_ONCE):
+            _fill(connection, rows[start : start + _MOST_AT_ONCE])
+        dropped = connection.execute(_DROP_CONFLICTING, {"latest": latest}).fetchall()
+        if connection.execute(_REMAINS).fetchone():
+            delete_sessions(connection, _CREATED)
         connection.execute(_UPSERT)
         connection.execute(_ADD_TURNS)
         if any(each.idempotency_key is not None for each in commits):
             connection.execute(_ADD_KEYS)
         if any(each.attempt for each in commits):
             connection.execute(_DELETE_JOBS)
-        (applied,) = connection.execute(_APPLIED).fetchone()
         connection.execute("DELETE FROM incoming")
-    return {*_decode_positions(applied), *_decode_positions(before)}
+        refused = {position for (position,) in dropped}
+        if refused:
+            asked = _encode([row for row in rows if row[0] in refused]).decode()
+            (before,) = connection.execute(_ALREADY_APPLIED, (asked,)).fetchone()
+            refused.difference_update(_decode_positions(before))
+    return set(range(len(commits))) - refused
+
+
+def _fill(connection: sqlite3.Connection, rows: Sequence[tuple[object, ...]]) -> None:
+    """Insert rows into `incoming`; further ones that are all null are left out."""
+    size = 1 << (len(rows) - 1).bit_length()
+    missing = (None,) * (_COLUMNS * (size - len(rows)))
+    connection.execute(_fill_statement(size), (*chain.from_iterable(rows), *missing))
+
+
+@functools.cache
+def _fill_statement(size: int) -> str:
+    row = f"({', '.join('?' * _COLUMNS)})"
+    values = ", ".join([row] * size)
+    return f"INSERT INTO incoming SELECT * FROM (VALUES {values}) WHERE column1 IS NOT NULL"  # noqa: S608
 
 
 def load_snapshots(

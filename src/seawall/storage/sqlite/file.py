@@ -168,6 +168,7 @@ class DatabaseFile:
 
     No file descriptor of the database is ever opened here: closing it would release SQLite's locks
     (https://www.sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_).
+    It has none on the write-ahead log, which is kept open: a check costs five system calls.
     """
 
     def __init__(self, path: str) -> None:
@@ -179,6 +180,7 @@ class DatabaseFile:
         self._paths = {end: Path(path + end) for end in _ALL} if path else {}
         self._known: dict[str, _Identity] = {}
         self._sizes: dict[str, int] = {}
+        self._log = -1
         self._log_header = b""
         self._inspected_at = float("-inf")
         self._damage = ""
@@ -206,6 +208,12 @@ class DatabaseFile:
             found = self._paths[""].stat()
             self._known = {"": (found.st_dev, found.st_ino)}
             self._sizes = {"": found.st_size}
+
+    def close(self) -> None:
+        """Close the log."""
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
 
     def check(self) -> str:
         """Why what was just written may be lost; empty when it is safe. Also kept in `fault`."""
@@ -246,7 +254,9 @@ class DatabaseFile:
             return f"{path} was replaced by another file"
         size, whole = found.st_size, True
         if end == "-wal":
-            size, whole = self._inspect_log(path)
+            if self._log < 0 and not self._open_log(path, identity):
+                return f"{path} was replaced by another file"
+            size, whole = self._inspect_log(self._log)
         elif not end and size < self._sizes.get(end, 0):
             whole = _is_whole(path)
         if not whole:
@@ -254,21 +264,29 @@ class DatabaseFile:
         self._sizes[end] = size
         return self._damage
 
-    def _inspect_log(self, path: Path) -> tuple[int, bool]:
+    def _open_log(self, path: Path, identity: _Identity) -> bool:
+        """Open the log, if it is still the file that was found."""
+        log = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        opened = os.fstat(log)
+        if (opened.st_dev, opened.st_ino) != identity:
+            os.close(log)
+            return False
+        self._log = log
+        return True
+
+    def _inspect_log(self, log: int) -> tuple[int, bool]:
         """The size of the write-ahead log, and whether SQLite itself can have made it that small.
 
         A checkpoint may make it smaller, even empty. Then it starts over with another header; what
         is written to one that something else has truncated comes after a hole, where it is not
-        found again. SQLite has no locks on this file, so it may be opened.
+        found again.
         """
-        with path.open("rb", buffering=0) as log:
-            while True:
-                header = log.read(_WAL_HEADER_BYTES)
-                size = os.fstat(log.fileno()).st_size
-                log.seek(0)
-                if log.read(_WAL_HEADER_BYTES) == header:
-                    break
-                log.seek(0)  # it starts over right now
+        header = os.pread(log, _WAL_HEADER_BYTES, 0)
+        while True:
+            size = os.fstat(log).st_size
+            seen, header = header, os.pread(log, _WAL_HEADER_BYTES, 0)
+            if header == seen:  # else it starts over right now
+                break
         before, self._log_header = self._log_header, header
         if header and header[:4] not in _WAL_MAGIC:
             return size, False

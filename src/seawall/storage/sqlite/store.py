@@ -172,6 +172,7 @@ class SqliteStore:
         """See `SessionStore.close`."""
         await self._reader.stop()
         await self._writer.stop()
+        self._file.close()
 
     def counters(self) -> "SqliteCounters":
         """See `SessionStore.counters`."""

@@ -113,6 +113,7 @@ class BatchThread(Generic[Request, Result]):
         self._max_batch_bytes = max_batch_bytes
         self._queued = 0
         self._queued_bytes = 0
+        self._serving = False
         self._queue: queue.SimpleQueue[_Queued[Request, Result] | None] = queue.SimpleQueue()
         self._opened: asyncio.Future[None]
         self._loop: asyncio.AbstractEventLoop
@@ -148,7 +149,7 @@ class BatchThread(Generic[Request, Result]):
             StoreUnavailable: too much is queued already, or the database failed.
         """
         full = self._queued_bytes + weight > self._max_queued_bytes and self._queued
-        if full or self._queued >= self._max_queued or not self._thread.is_alive():
+        if full or self._queued >= self._max_queued or not self._serving:
             raise store_unavailable()
         self._queued += 1
         self._queued_bytes += weight
@@ -166,11 +167,13 @@ class BatchThread(Generic[Request, Result]):
         except Exception as error:  # noqa: BLE001 - raised by `start`
             self._loop.call_soon_threadsafe(_set_opened, self._opened, error)
             return
+        self._serving = True
         self._loop.call_soon_threadsafe(_set_opened, self._opened, None)
         try:
             while self._run_batch(connection):
                 pass
         finally:
+            self._serving = False
             connection.close()
 
     def _run_batch(self, connection: sqlite3.Connection) -> bool:
@@ -220,10 +223,10 @@ def _set_opened(opened: asyncio.Future[None], error: Exception | None) -> None:
 
 def _resolve(batch: Sequence[_Queued[Request, Result]], results: object) -> None:
     """Give every caller its result; without results the whole batch failed."""
-    for index, (_, future, _) in enumerate(batch):
+    found = results if isinstance(results, Sequence) else [store_unavailable() for _ in batch]
+    for (_, future, _), result in zip(batch, found, strict=True):
         if future.done():
             continue
-        result = results[index] if isinstance(results, Sequence) else store_unavailable()
         if isinstance(result, Exception):
             future.set_exception(result)
         else:
