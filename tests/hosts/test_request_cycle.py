@@ -223,3 +223,23 @@ def test_a_header_that_would_break_the_head_is_refused(header: tuple[bytes, byte
 def test_parts_in_another_order_are_refused(misuse: Callable[[RequestCycle], object]) -> None:
     with pytest.raises(RuntimeError):
         misuse(_cycle(_Connection()))
+
+
+async def test_a_forgotten_head_is_not_kept_and_the_request_keeps_its_id_and_origin() -> None:
+    headers = [(b"authorization", b"Bearer secret"), (b"origin", b"https://shop.example")]
+    scope = {"method": "POST", "headers": headers, "path": "/"}
+    connection = _Connection()
+    cycle = RequestCycle(scope, connection, http_1_0=False, expects_continue=False)
+    cycle.body_complete = True
+    named: list[str] = []
+
+    async def application(scope: dict[str, Any], *channels: Any) -> None:
+        exchange = Exchange(scope, *channels, wheel=TimingWheel(), shutdown=Shutdown())
+        named.append(exchange.request.id)
+        exchange.forget_head()
+        assert exchange.headers == {b"origin": b"https://shop.example"}
+        raise RuntimeError
+
+    await cycle.run(application)
+    assert headers == []  # which the connection has as well
+    assert b"x-request-id: " + named[0].encode() in b"".join(connection.written)
