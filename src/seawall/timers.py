@@ -19,7 +19,8 @@ class Timer(Struct, eq=False):
     """A scheduled call.
 
     Attributes:
-        callback: What is called.
+        callback: What is called; forgotten when it is cancelled, since its object may own the timer
+            and would be garbage that only the collector finds.
         slot: The timers of the same tick.
     """
 
@@ -29,6 +30,11 @@ class Timer(Struct, eq=False):
     def cancel(self) -> None:
         """Cancel the call; without effect if it was made already."""
         self.slot.pop(self, None)
+        self.callback = _cancelled
+
+
+def _cancelled() -> None:
+    """What a cancelled timer calls."""
 
 
 class TimingWheel:

@@ -1,8 +1,10 @@
 """Timers: in order and never early, and an event loop that is not woken for nothing."""
 
 import asyncio
+import gc
 import math
 import random
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -140,3 +142,22 @@ def test_lag_is_measured_while_any_timer_is_pending() -> None:
         assert wheel.lag == 0.0  # not the one of then
 
     run(scenario)
+
+
+async def test_the_owner_of_a_cancelled_timer_is_no_garbage_for_the_collector() -> None:
+    class Owner:
+        def __init__(self, wheel: TimingWheel) -> None:
+            self.timer = wheel.call_at(asyncio.get_running_loop().time() + 60.0, self.expire)
+
+        def expire(self) -> None:
+            pytest.fail("it was cancelled")
+
+    gc.disable()
+    try:
+        owner = Owner(TimingWheel())
+        gone = weakref.ref(owner)
+        owner.timer.cancel()
+        del owner
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -293,38 +293,59 @@ async def _respond_stream(
     orchestrator: "Orchestrator", exchange: Exchange, request: TurnRequest, credential: Credential
 ) -> None:
     """Stream the events; a turn that fails before its first event is answered with a problem."""
-    frames = _EventFrames()
-    early: list[Event] = []
-    last = b""
-    turn = request.id  # another, if the turn with its key is replayed or continued
-
-    async def emit(*events: Event) -> None:
-        nonlocal last, turn
-        if type(events[0]) is TurnStarted:
-            turn = events[0].turn
-        if type(events[-1]) in (UsageReported, TurnCompleted) and exchange.started:
-            last += b"".join(map(frames.frame, events))  # sent with the end of the body
-            return
-        if not exchange.started:
-            named = _instruction_headers(orchestrator, request, events)
-            early.extend(events)
-            if named is None:
-                return
-            await exchange.start(200, [*EVENT_STREAM, *named])
-            events = tuple(early)
-        data, last = last + b"".join(map(frames.frame, events)), b""
-        await exchange.write(data)
-
-    sink = exchange.text_sink(frames.text_frame)
+    stream = _EventStream(orchestrator, exchange, request)
+    sink = exchange.text_sink(stream.frames.text_frame)
     try:
-        await run_turn(orchestrator, exchange, request, credential, emit, sink=sink)
+        await run_turn(orchestrator, exchange, request, credential, stream.emit, sink=sink)
     except Problem as problem:
         if not exchange.started:
             raise
         # A background turn is continued by another server: its stream breaks off.
         if not (request.background and isinstance(problem, ServerStopping | TurnPostponed)):
-            last += frames.frame(TurnFailed(turn, problem.as_dict()))
-    await exchange.end(last)
+            stream.last += stream.frames.frame(TurnFailed(stream.turn, problem.as_dict()))
+    await exchange.end(stream.last)
+
+
+class _EventStream:
+    """The events of one turn as the body of a response; a closure would take more memory.
+
+    Attributes:
+        frames: Encodes the events.
+        last: To be sent with the end of the body.
+        turn: Id of the turn; another, if the turn with its key is replayed or continued.
+    """
+
+    __slots__ = ("_early", "_exchange", "_orchestrator", "_request", "frames", "last", "turn")
+
+    def __init__(
+        self, orchestrator: "Orchestrator", exchange: Exchange, request: TurnRequest
+    ) -> None:
+        self._orchestrator = orchestrator
+        self._exchange = exchange
+        self._request = request
+        self._early: tuple[Event, ...] = ()  # until it is known what the headers say
+        self.frames = _EventFrames()
+        self.last = b""
+        self.turn = request.id
+
+    async def emit(self, *events: Event) -> None:
+        """Send events; see `Emit`."""
+        exchange, frames = self._exchange, self.frames
+        if type(events[0]) is TurnStarted:
+            self.turn = events[0].turn
+        if type(events[-1]) in (UsageReported, TurnCompleted) and exchange.started:
+            self.last += b"".join(map(frames.frame, events))
+            return
+        if not exchange.started:
+            named = _instruction_headers(self._orchestrator, self._request, events)
+            events = self._early + events
+            if named is None:
+                self._early = events
+                return
+            await exchange.start(200, [*EVENT_STREAM, *named])
+            self._early = ()
+        data, self.last = self.last + b"".join(map(frames.frame, events)), b""
+        await exchange.write(data)
 
 
 async def _respond_accepted(
