@@ -250,3 +250,20 @@ async def test_a_blocked_loop_is_watched_after_its_turns_have_ended() -> None:
     for number in range(20, 60):
         gate.sample(at=_now() + number, lag=0.0, memory=0)
     assert gate.idle
+
+
+async def test_how_long_turns_wait_is_known_while_any_waits() -> None:
+    gate = _gate(1, 10)
+    waits: list[float] = []
+
+    async def turn(name: str) -> None:
+        async with gate.slot(name, background=False, deadline=_now() + 10.0):
+            waits.append(gate.waited)
+            await asyncio.sleep(0.1)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(3):
+            group.create_task(turn(f"t{number}"))
+    first, second, third = waits
+    assert (first, third) == (0.0, 0.0)  # of the first none had waited, of the third none waits
+    assert second >= 0.09
