@@ -137,7 +137,7 @@ class HttpApplication:
         try:
             exchange.check_headers()
             with self._shutdown.translate_cancellation():
-                await self._route(exchange)
+                await self._endpoint(exchange)(self._orchestrator, exchange)
         except ClientDisconnected:
             pass
         except Problem as problem:
@@ -177,7 +177,12 @@ class HttpApplication:
                 seconds=clock() - started_at,
             )
 
-    async def _route(self, exchange: Exchange) -> None:
+    def _endpoint(self, exchange: Exchange) -> "Endpoint":
+        """The endpoint that answers a request.
+
+        Raises:
+            Problem: There is none, or the host refuses the request.
+        """
         refusal: Problem | None = exchange.scope.get("seawall.refusal")
         if refusal is not None:  # set by the Lambda host
             raise refusal
@@ -186,23 +191,21 @@ class HttpApplication:
         if method == "OPTIONS" and self._cors is not None:
             headers = self._cors.preflight(exchange.headers)
             if headers is not None:
-                await exchange.no_content(headers, readable=False)
-                return
+                return lambda _, exchange: exchange.no_content(headers, readable=False)
         endpoints = self._endpoints(path)
         if endpoints is None:
             raise NotFound(f"There is no resource at {path[:200]!r}.")
         endpoint = endpoints.get("GET" if method == "HEAD" else method)
         if endpoint is not None:
             if _RECORD in exchange.headers and self._has_console:
-                endpoint = self._console_pages().recorded(endpoint)
-            await endpoint(self._orchestrator, exchange)
-            return
+                return self._console_pages().recorded(endpoint)
+            return endpoint
         allowed = ", ".join([*endpoints, *(["HEAD"] if "GET" in endpoints else []), "OPTIONS"])
         allow = [(b"allow", allowed.encode())]
         if method == "OPTIONS":
-            await exchange.no_content(allow)
-        else:
-            await exchange.problem(MethodNotAllowed(f"Allowed here: {allowed}."), allow)
+            return lambda _, exchange: exchange.no_content(allow)
+        problem = MethodNotAllowed(f"Allowed here: {allowed}.")
+        return lambda _, exchange: exchange.problem(problem, allow)
 
     def _endpoints(self, path: str) -> "dict[str, Endpoint] | None":
         """The endpoints of a path by method; None if there are none."""

@@ -631,8 +631,7 @@ class HttpServerProtocol(BufferedProtocol):
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": "1.1" if head.minor else "1.0",
-            # A system call, and no turn asks for it.
-            "server": None if is_turn(head.path) else self.transport.get_extra_info("sockname"),
+            "server": self.transport.get_extra_info("sockname"),
             "client": self._peer,
             "scheme": "http",
             "method": head.method.decode("ascii"),
