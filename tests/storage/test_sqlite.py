@@ -15,7 +15,7 @@ import pytest
 
 from seawall.errors import ConfigError, SessionConflict, StoreUnavailable
 from seawall.storage.sqlite.store import SqliteStore
-from seawall.turn import SessionKey
+from seawall.turn import SessionKey, UserMessage
 from tests.fork_server import forking
 from tests.storage.calls import KEY, NOW, commit
 
@@ -133,3 +133,28 @@ def test_concurrent_processes_can_open_a_new_file(tmp_path: Path) -> None:
             opened = [workers.submit(_open, tmp_path / f"{number}.db", start) for _ in range(4)]
             for each in opened:
                 each.result(30)
+
+
+@pytest.mark.parametrize("count", [1, 3, 64, 65, 150])
+async def test_commits_at_once_are_each_applied_repeated_or_refused(
+    tmp_path: Path, count: int
+) -> None:
+    """Of the sessions that have a turn, every other one gets the same again, or another one."""
+    keys = [SessionKey("acme", "ada", f"s{number}") for number in range(count)]
+    store = SqliteStore(tmp_path / "s.db", clock=lambda: NOW)
+    await store.open()
+    try:
+        await asyncio.gather(*(store.commit(commit(key, 0)) for key in keys[::3]))
+        texts = [("hello", "other")[number % 2] for number in range(count)]
+        ends = await asyncio.gather(
+            *(store.commit(commit(key, 0, text)) for key, text in zip(keys, texts, strict=True)),
+            return_exceptions=True,
+        )
+        for number, (key, text, end) in enumerate(zip(keys, texts, ends, strict=True)):
+            conflicts = number % 3 == 0 and text != "hello"
+            assert isinstance(end, SessionConflict) if conflicts else end is None
+            found = await store.load(key, turns=9)
+            stored = "hello" if conflicts else text
+            assert [each.messages[0] for each in found.turns] == [UserMessage(stored)]
+    finally:
+        await store.close()

@@ -146,6 +146,19 @@ async def test_nothing_is_acknowledged_into_a_truncated_log(tmp_path: Path, harm
                 await store.commit(commit(KEY, 0))
 
 
+async def test_a_closed_store_has_no_file_open(tmp_path: Path) -> None:
+    """The write-ahead log is kept open to inspect it, beside what SQLite has open itself."""
+
+    def files() -> list[str]:
+        return [str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.exists()]
+
+    path = tmp_path / "s.db"
+    async with opened(path) as store:
+        await store.commit(commit(KEY, 0))
+        assert any(each.startswith(str(path)) for each in files())
+    assert not any(each.startswith(str(path)) for each in files())
+
+
 async def test_checkpoints_by_another_process_are_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "s.db"
 

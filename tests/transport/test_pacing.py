@@ -64,6 +64,23 @@ async def test_nothing_rests_while_the_loop_has_time() -> None:
     assert not rests(pacer, Stream())
 
 
+async def test_measuring_ends_after_a_second_and_begins_again_with_a_piece() -> None:
+    """A connection asks only while there is a delay, or nothing is measured."""
+    work = Work()
+    pacer = ReadPacer(MAX, work=work)
+    assert not pacer.measuring
+    assert not pacer.rest(Stream())
+    assert pacer.measuring
+    async with asyncio.timeout(10):
+        while pacer.measuring:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.02)
+    work.change(1.0)
+    assert not pacer.rest(Stream())
+    async with asyncio.timeout(10):
+        while not pacer.delay:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0.02)
+
+
 async def test_the_delay_grows_up_to_its_maximum_and_shrinks_again() -> None:
     work = Work()
     pacer = ReadPacer(MAX, work=work)

@@ -485,8 +485,8 @@ class SqliteStore:
         names = (path, path.with_name(path.name + "-wal"), path.absolute().parent)
         return not all(
             os.access(each, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+            or not each.exists()  # in this order: the last connection to be closed deletes the log
             for each in names
-            if each.exists()
         )
 
     def _purge(self, connection: sqlite3.Connection) -> None:
