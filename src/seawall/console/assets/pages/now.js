@@ -1,5 +1,5 @@
 // What happens now: one stream of samples of all workers.
-import { html, useEffect, useRef, useState } from "../view.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../view.js";
 import { events, request } from "../api.js";
 import { Chart } from "../chart.js";
 import { count, duration, memory, share } from "../format.js";
@@ -58,7 +58,7 @@ export default function Now() {
   }, []);
 
   const line = timeline.current;
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!line.newest) return undefined;
     const drawn = requestAnimationFrame(() => { // by which a measurement knows when it is seen
       performance.clearMarks("seawall-drawn");
