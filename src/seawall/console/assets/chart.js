@@ -36,6 +36,7 @@ function options(series, width, unit, height) {
       const wanted = above(Math.max(high || 0, unit === "%" ? 9 : 0.9));
       if (!height.top) height.top = height.wanted = wanted;
       if (wanted !== height.wanted) Object.assign(height, { wanted, steps: still.matches ? 1 : STEPS });
+      if (height.steps) height.top += (wanted - height.top) / height.steps--;
       return [0, height.top];
     } } },
     axes: [{ ...axis, space: 80, size: 28, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) }, { ...axis, size: 58, ...(unit === "turns" && { incrs: WHOLE }), values: (_, ticks) => ticks.map((tick) => (tick >= 10000 ? `${tick / 1000}k` : String(Math.round(tick * 100) / 100))) }],
@@ -61,16 +62,14 @@ export function Chart({ title, unit, series, columns, offset }) {
     let visible = true;
     const draw = () => {
       if (!visible) return Infinity;
-      const scale = height.current;
-      if (scale.steps) scale.top += (scale.wanted - scale.top) / scale.steps--;
       const max = Date.now() / 1000 + newest.current.offset - BEHIND;
-      plot.current.batch(() => { // at once, by which the height is known
+      plot.current.batch(() => { // draws at once
         plot.current.setData(newest.current.columns, false);
         plot.current.setScale("x", { min: max - SHOWN, max });
       });
-      if (scale.steps) return GROWS;
-      const pixels = still.matches ? 1 : plot.current.bbox.width / SHOWN; // a second
-      return SECOND / Math.ceil(pixels * (SECOND / 1000));
+      if (height.current.steps) return GROWS;
+      const pixels = (plot.current.bbox.width / SHOWN) * (SECOND / 1000);
+      return still.matches ? SECOND : SECOND / Math.ceil(pixels);
     };
     const build = () => { // once more when the colours change
       plot.current?.destroy();
