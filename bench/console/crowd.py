@@ -56,9 +56,10 @@ new PerformanceObserver((list) => list.getEntries().forEach((each) => {
   seen.tasks.push([epoch(each.startTime), each.duration]);
 })).observe({ type: "longtask" });
 """
-# Asks for 60 frames a second, and so costs what a page by itself does not.
+# Asks for 60 frames a second, and so costs what a page by itself does not. The time that a frame is
+# given is that of its slot on the screen, which says nothing of how late the page is.
 COUNT_FRAMES = """
-const frame = (at) => { seen.frames.push(epoch(at)); requestAnimationFrame(frame); };
+const frame = () => { seen.frames.push(epoch(performance.now())); requestAnimationFrame(frame); };
 requestAnimationFrame(frame);
 """
 

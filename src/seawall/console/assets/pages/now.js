@@ -47,12 +47,14 @@ export default function Now() {
   const [budgets, setBudgets] = useState([]);
   useEffect(() => {
     const controller = new AbortController();
+    const show = () => { if (!document.hidden) redraw((n) => n + 1); };
+    document.addEventListener("visibilitychange", show, { signal: controller.signal });
     follow(controller.signal, (frame) => {
       if (frame.event === "budgets") return setBudgets(frame.data);
       if (frame.event === "history") timeline.current = new Timeline();
       timeline.current.add(frame.data);
       if (timeline.current.newest) offset.current = timeline.current.newest - Date.now() / 1000;
-      return redraw((n) => n + 1);
+      return show();
     }, setState);
     return () => controller.abort();
   }, []);
