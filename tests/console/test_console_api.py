@@ -470,6 +470,31 @@ def test_a_turn_is_recorded_if_that_is_asked_by_who_may(tmp_path: Path) -> None:
     assert plain not in kept
 
 
+def test_the_header_that_records_is_described_where_it_is_honoured(
+    local: Console, console: Console
+) -> None:
+    with local.client() as client:
+        paths = client.get("/openapi.json").json()["paths"]
+    described = {
+        (path, method)
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+        if any(each["name"] == "Seawall-Record" for each in operation.get("parameters", ()))
+    }
+    with console.client("sw_customer") as client:  # who may not look
+        headers = {"seawall-record": "1"}
+        refused = {
+            (path, "post")
+            for path, _ in described
+            if client.post(path.replace("{agent}", "only"), json={}, headers=headers).status_code
+            == 403
+        }
+    assert described == refused
+    for path in ("/v1/turns", "/v1/chat/completions", "/v1/responses", "/v1/ui/chat", "/v1/ag-ui"):
+        assert (path, "post") in described
+        assert "403" in paths[path]["post"]["responses"]
+
+
 def test_off_it_is_not_there(tmp_path: Path) -> None:
     with serving(
         tmp_path,
@@ -479,6 +504,7 @@ def test_off_it_is_not_there(tmp_path: Path) -> None:
     ) as server:
         assert httpx2.get(f"{server.url}/console/").status_code == 404
         root = httpx2.get(f"{server.url}/")
+        assert "Seawall-Record" not in httpx2.get(f"{server.url}/openapi.json").text
     assert root.json() == {"name": "Seawall", "api": "openapi.json", "health": "readyz"}
 
 

@@ -1,6 +1,7 @@
 """The pages Now, Turns, Sessions and Reports in a browser: each at two widths, light and dark."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -66,6 +67,60 @@ def test_now_shows_a_turn_within_seconds(page: Page, local: Console) -> None:
     expect(page.locator("tbody tr", has_text="default model")).to_contain_text("closed")
     expect(page.get_by_role("img", name="Turns a second: begun")).to_be_visible()
     check(page)
+
+
+DRAWS = """
+window.asked = 0;  // frames
+window.draws = [];  // of a chart each: the time of its frame
+let frame = 0;
+const ask = requestAnimationFrame;
+window.requestAnimationFrame = (call) => {
+  asked += 1;
+  return ask((at) => { frame = at; call(at); });
+};
+const canvas = CanvasRenderingContext2D.prototype;
+const clear = canvas.clearRect;
+canvas.clearRect = function (...area) { draws.push(frame); return clear.apply(this, area); };
+window.changed = 0;  // nodes of the page
+window.watch = () => new MutationObserver((all) => { changed += all.length; }).observe(
+  document.body, { subtree: true, childList: true, characterData: true, attributes: true });
+window.hide = (hidden) => {
+  Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
+  document.dispatchEvent(new Event("visibilitychange"));
+};
+"""
+
+
+@pytest.mark.parametrize(("motion", "most"), [("no-preference", 4), ("reduce", 2)])
+def test_charts_are_drawn_together_and_seldom_and_not_while_they_are_hidden(
+    browser: Browser, local: Console, motion: str, most: int
+) -> None:
+    context = browser.new_context(
+        viewport={"width": 1280, "height": 800},
+        reduced_motion="reduce" if motion == "reduce" else "no-preference",
+        bypass_csp=True,  # which forbids `wait_for_function`
+    )
+    try:
+        page = context.new_page()
+        page.add_init_script(DRAWS)
+        open_page(page, local, "now")
+        page.wait_for_function("draws.length > 12", polling=100)  # until all are there
+        before, began = page.evaluate("draws.splice(0) && [asked, performance.now()]")
+        page.wait_for_function("new Set(draws).size >= 5", polling=100)
+        drawn, after, ended = page.evaluate("[draws, asked, performance.now()]")
+        seconds = (ended - began) / 1e3
+        assert max(Counter(drawn).values()) == 6, "in one frame"
+        assert len(set(drawn)) <= most * seconds + 2
+        assert after - before <= (most + 2) * seconds + 4, "and no others are asked for"
+        page.evaluate("hide(true)")
+        page.wait_for_timeout(200)
+        page.evaluate("draws.splice(0) && watch()")
+        page.wait_for_timeout(2_500)  # for two samples
+        assert page.evaluate("[draws, changed]") == [[], 0]
+        page.evaluate("hide(false)")
+        page.wait_for_function("draws.length >= 6 && changed > 0", polling=100)
+    finally:
+        context.close()
 
 
 def test_many_workers_are_told_apart_in_charts(desktop: Page, local: Console) -> None:

@@ -3,6 +3,7 @@ them, by another implementation of quantiles."""
 
 import asyncio
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -12,9 +13,14 @@ import msgspec
 import numpy as np
 import pytest
 
+from seawall import Orchestrator
+from seawall.config import parse_settings
 from seawall.console.feed import NowFeed, Samples
 from seawall.console.now import Sample, bucket
 from seawall.console.peers import Peers, Question
+from seawall.console.service import open_service
+from seawall.models.scripted import ScriptedModel
+from tests.console.app import CONFIGURATION, look_up
 from tests.parts import require
 from tests.parts.system import missing_node
 
@@ -157,6 +163,50 @@ def test_what_is_kept_of_a_second_changes_with_samples_that_come_late() -> None:
         )
 
     assert columns(between="line.columns();") == columns(between="")
+
+
+async def test_now_goes_on_when_the_clock_is_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    clock, ahead = time.time, 600.0
+    monkeypatch.setattr(time, "time", lambda: clock() + ahead)
+    environment = {
+        "SEAWALL_SESSIONS__PATH": str(tmp_path / "sessions.db"),
+        "SEAWALL_CONSOLE__ENABLED": "true",
+        "SEAWALL_CONSOLE__LOOK": "['watch']",
+    }
+    orchestrator = Orchestrator(parse_settings(CONFIGURATION, environment=environment))
+    orchestrator.model("default", ScriptedModel(lambda _: "x"))
+    orchestrator.tool(look_up)
+    async with orchestrator, asyncio.timeout(30):
+        workers = [open_service(orchestrator, index) for index in range(2)]
+        for each in workers:
+            await each.open()
+        names: list[bytes] = []
+        newest: list[dict[str, int]] = []  # seconds in a frame, by worker
+        with workers[0].feed.viewer():
+            async for frames in workers[0].feed.watch():
+                for name, data in re.findall(rb"event: (\w+)\ndata: (.*)\n\n", frames):
+                    samples = json.loads(data)
+                    names.append(name)
+                    newest.append({n: each[-1]["at"] for n, each in samples.items() if each})
+                if len(names) == 3:
+                    ahead = 0.0
+                elif len(names) == 7:
+                    break
+        opened_later = await anext(workers[1].feed.watch())
+        for each in workers:
+            await each.close()
+    assert names[:3] == [b"history", b"second", b"second"]
+    assert names[3:].count(b"history") == 1, "the page begins anew, once"
+    anew = names.index(b"history", 3)
+    assert anew <= 4
+    for seconds in newest[anew:]:
+        assert set(seconds) == {"0", "1"}, "both workers go on"
+        assert max(seconds.values()) <= clock()
+    for second in re.findall(rb'"at":(\d+)', opened_later):
+        assert int(second) <= clock()
 
 
 async def test_a_worker_that_is_late_does_not_delay_the_others(tmp_path: Path) -> None:

@@ -112,27 +112,31 @@ class NowFeed:
             await asyncio.sleep(1.0 + _AFTER_SECONDS - time.time() % 1.0)
             try:
                 self._sample()
-                oldest = min(self._last.values(), default=int(time.time()) - 2)
-                oldest = max(oldest, int(time.time()) - KEPT_SECONDS)
-                asked = Question(after=oldest)
+                now = int(time.time())
+                anew = any(last > now for last in self._last.values())  # the clock was set back
+                if anew:
+                    self._last.clear()
+                oldest = max(min(self._last.values(), default=now - 2), now - KEPT_SECONDS)
+                asked = Question(after=0 if anew else oldest)
                 answers = await self._peers.ask(asked, Samples, seconds=_LATE_SECONDS)
-                self._add(_frame(b"second", self._new(answers)))
+                self._add(_frame(b"history" if anew else b"second", self._new(answers)))
                 await self._budget_frame()
             except Exception:  # noqa: BLE001 - the next second may be better
                 _log.exception("the samples of a second could not be collected")
 
     def _new(self, answers: dict[int, Samples]) -> dict[str, list[Sample]]:
         """The samples that were not sent yet, by worker."""
+        now = int(time.time())
         new: dict[str, list[Sample]] = {}
         for worker, answer in answers.items():
             last = self._last.get(worker, 0)
-            fresh = [each for each in answer.samples if each.at > last]
+            fresh = [each for each in answer.samples if last < each.at <= now]
             if fresh:
                 self._last[worker] = fresh[-1].at
             new[str(worker)] = fresh
         for gone in self._last.keys() - answers.keys():
             # It may only be late; a worker that is gone must not have all others repeat.
-            self._last[gone] = max(self._last[gone], int(time.time()) - 10)
+            self._last[gone] = max(self._last[gone], now - 10)
         return new
 
     async def _budget_frame(self) -> None:

@@ -133,6 +133,8 @@ class Sampler:
         if at == self._at:
             return
         self._at = at
+        while self._samples and self._samples[-1].at >= at:  # the clock was set back
+            self._samples.pop()
         now, cpu = time.monotonic(), time.process_time()
         passed = max(1e-3, now - self._clock)
         used, self._clock, self._cpu = (cpu - self._cpu) / passed, now, cpu

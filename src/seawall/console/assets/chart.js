@@ -1,34 +1,45 @@
-// A chart of the last minutes. It moves on between two samples, half a pixel at a time, and what is
-// new comes in from the right; its height follows the values. Only what is in view is drawn.
+// A chart of the last minutes. It moves on between two samples, by at most a pixel of the screen at a
+// time, and what is new comes in from the right; its height follows the values.
 import uPlot from "./vendor/uplot.js";
-import { html, useEffect, useRef } from "./view.js";
+import { animate, hasten } from "./clock.js";
+import { html, useEffect, useLayoutEffect, useRef } from "./view.js";
 
 const SHOWN = 180; // seconds
 const BEHIND = 1.5; // seconds that the right edge is behind, so that what is new comes in from there
-const STEP = 0.5; // pixels
-const FRAME = 66; // milliseconds between two draws at least
+const SECOND = 1100; // milliseconds to the next sample, if it is a little late
+const GROWS = 100; // milliseconds between two draws while the height changes
+const STEPS = 3; // in which it changes
 const DASHES = { long: [6, 4], short: [2, 3] }; // pixels
 const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000]; // of axes
-const EASE = 0.3; // of the way to its new height in each of them
+const TOPS = [1, 2, 3, 5, 7.5, 10]; // heights, and ten times, a hundred times them
 const still = window.matchMedia("(prefers-reduced-motion: reduce)");
 const dark = window.matchMedia("(prefers-color-scheme: dark)");
+const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
 
 function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-// `height`: { top, wanted } of the scale.
+// The least round number that leaves some space above a value.
+function above(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return power * TOPS.find((top) => top * power >= value * 1.05 || top === 10);
+}
+
+// `height`: { top, wanted } of the scale, and in how many `steps` it gets there.
 function options(series, width, unit, height) {
   const axis = { stroke: color("--soft"), grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
   return {
     width, height: 170, cursor: { show: false }, legend: { show: false },
     padding: [8, 26, 0, 0],
     scales: { x: { time: true, auto: false }, y: { range: (_, low, high) => {
-      height.wanted = Math.max((high || 0) * 1.08, unit === "%" ? 10 : 1);
-      height.top ||= height.wanted;
+      const wanted = above(Math.max(high || 0, unit === "%" ? 9 : 0.9));
+      if (!height.top) height.top = height.wanted = wanted;
+      if (wanted !== height.wanted) Object.assign(height, { wanted, steps: still.matches ? 1 : STEPS });
+      if (height.steps) height.top += (wanted - height.top) / height.steps--;
       return [0, height.top];
     } } },
-    axes: [{ ...axis, space: 80, size: 28, values: (_, ticks) => ticks.map((tick) => new Date(tick * 1000).toLocaleTimeString("en-GB")) }, { ...axis, size: 58, ...(unit === "turns" && { incrs: WHOLE }), values: (_, ticks) => ticks.map((tick) => (tick >= 10000 ? `${tick / 1000}k` : String(Math.round(tick * 100) / 100))) }],
+    axes: [{ ...axis, space: 80, size: 28, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) }, { ...axis, size: 58, ...(unit === "turns" && { incrs: WHOLE }), values: (_, ticks) => ticks.map((tick) => (tick >= 10000 ? `${tick / 1000}k` : String(Math.round(tick * 100) / 100))) }],
     series: [{}, ...series.map((each) => ({
       label: each.label, stroke: color(each.color), width: 1.6, points: { show: false },
       fill: each.fill ? `${color(each.color)}22` : undefined, dash: DASHES[each.dash], spanGaps: true,
@@ -41,44 +52,45 @@ function options(series, width, unit, height) {
 export function Chart({ title, unit, series, columns, offset }) {
   const place = useRef(null);
   const plot = useRef(null);
-  const height = useRef({ top: 0, wanted: 0 });
+  const drawn = useRef(null);
+  const height = useRef({ top: 0, wanted: 0, steps: 0 });
   const newest = useRef({ columns, offset });
   newest.current = { columns, offset };
   const labels = series.map((each) => each.label).join("|");
 
   useEffect(() => {
-    const build = () => {
+    let visible = true;
+    const draw = () => {
+      if (!visible) return Infinity;
+      const max = Date.now() / 1000 + newest.current.offset - BEHIND;
+      plot.current.batch(() => { // draws at once
+        plot.current.setData(newest.current.columns, false);
+        plot.current.setScale("x", { min: max - SHOWN, max });
+      });
+      if (height.current.steps) return GROWS;
+      const pixels = (plot.current.bbox.width / SHOWN) * (SECOND / 1000);
+      return still.matches ? SECOND : SECOND / Math.ceil(pixels);
+    };
+    const build = () => { // once more when the colours change
       plot.current?.destroy();
       plot.current = new uPlot(options(series, place.current.clientWidth, unit, height.current), newest.current.columns, place.current);
+      hasten(draw);
     };
     build();
+    const end = animate(draw);
     const resized = new ResizeObserver(() => {
       if (place.current) plot.current?.setSize({ width: place.current.clientWidth, height: 170 });
     });
     resized.observe(place.current);
     dark.addEventListener("change", build);
-    let frame = 0;
-    let drawn = 0;
-    let visible = true;
-    const looked = new IntersectionObserver((entries) => { visible = entries.at(-1).isIntersecting; });
+    const looked = new IntersectionObserver((entries) => {
+      visible = entries.at(-1).isIntersecting;
+      hasten(draw);
+    });
     looked.observe(place.current);
-    const move = (now) => {
-      frame = requestAnimationFrame(move);
-      const passed = now - drawn;
-      const scale = height.current;
-      const grows = Math.abs(scale.wanted - scale.top) > scale.wanted / 100;
-      const step = (SHOWN / Math.max(1, plot.current.bbox.width)) * STEP * 1000;
-      const pause = still.matches ? 1000 : grows ? FRAME : Math.max(FRAME, Math.min(1000, step));
-      if (passed < pause || !visible || document.hidden) return;
-      drawn = now;
-      if (grows && !still.matches) scale.top += (scale.wanted - scale.top) * EASE;
-      else scale.top = scale.wanted;
-      const max = Date.now() / 1000 + newest.current.offset - BEHIND;
-      plot.current.setScale("x", { min: max - SHOWN, max });
-    };
-    frame = requestAnimationFrame(move);
+    drawn.current = draw;
     return () => {
-      cancelAnimationFrame(frame);
+      end();
       resized.disconnect();
       looked.disconnect();
       dark.removeEventListener("change", build);
@@ -87,7 +99,7 @@ export function Chart({ title, unit, series, columns, offset }) {
     };
   }, [labels, unit]);
 
-  useEffect(() => { plot.current?.setData(columns, false); });
+  useLayoutEffect(() => { hasten(drawn.current); });
 
   const last = series.map((each, index) => {
     const value = columns[index + 1]?.at(-1);

@@ -304,6 +304,7 @@ class HttpApplication:
                 settings.memory,
                 mcp=settings.mcp is not None,
                 files=settings.attachments if settings.blobs is not None else None,
+                console=self._has_console,
             )
         await exchange.answer(self._openapi)
 

@@ -45,6 +45,10 @@ _READ = (*_OWNED, 404, 422)
 _POSTED = (*_READ, 413, 415)
 _DECIDED = (*_POSTED, 403, 409)
 _TURN = (*_POSTED, 409, 429, 502)
+_RUN_TURNS = (
+    *("/v1/turns", "/v1/chat/completions", "/v1/responses", "/v1/ui/chat"),
+    *("/v1/ag-ui", "/v1/ag-ui/{agent}", "/mcp"),
+)
 _TITLES = {
     400: "The request cannot be parsed.",
     401: "The credential is missing or invalid.",
@@ -152,6 +156,7 @@ def openapi_document(
     *,
     mcp: bool = False,
     files: AttachmentSettings | None = None,
+    console: bool = False,
 ) -> bytes:
     """Build the OpenAPI 3.1 document (https://spec.openapis.org/oas/v3.1.0).
 
@@ -160,6 +165,7 @@ def openapi_document(
         memory: Likewise.
         mcp: Whether there is the endpoint of the Model Context Protocol.
         files: Likewise; None where no files are taken.
+        console: Whether there is a console, which records the turns that ask for it.
 
     Returns:
         JSON.
@@ -188,13 +194,15 @@ def openapi_document(
     bound_attachments(schemas, files)
     schemas |= _answers() | response_schemas()
     schemas |= file_schemas() if files is not None else {}
+    paths = _paths() | response_paths()
+    paths |= _mcp_paths() if mcp else {}
+    paths |= file_paths() if files is not None else {}
+    if console:
+        _add_recording(paths)
     document = {
         "openapi": "3.1.0",
         "info": {"title": "Seawall", "version": "1"},
-        "paths": _paths()
-        | response_paths()
-        | (_mcp_paths() if mcp else {})
-        | (file_paths() if files is not None else {}),
+        "paths": paths,
         "security": [{"bearer": []}, {"apiKey": []}],
         "components": {
             "schemas": schemas,
@@ -735,6 +743,21 @@ def _paths() -> dict[str, Any]:
             "This document", "The OpenAPI document.", {"application/json": {"schema": _OBJECT}}
         ),
     }
+
+
+def _add_recording(paths: dict[str, Any]) -> None:
+    """Describe the header with which the console keeps the course of a turn."""
+    header = _parameter(
+        "Seawall-Record",
+        "header",
+        "The console has the turn's course in any case; for credentials that may look there.",
+        {"const": "1"},
+    )
+    for path in _RUN_TURNS:
+        if path in paths:
+            post = paths[path]["post"]
+            post["parameters"] = [*post.get("parameters", ()), header]
+            post["responses"].setdefault("403", {"$ref": "#/components/responses/Problem403"})
 
 
 def _open(summary: str, description: str, content: Schema, *more: int) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 // What happens now: one stream of samples of all workers.
-import { html, useEffect, useRef, useState } from "../view.js";
+import { html, useEffect, useLayoutEffect, useRef, useState } from "../view.js";
 import { events, request } from "../api.js";
 import { Chart } from "../chart.js";
 import { count, duration, memory, share } from "../format.js";
@@ -47,18 +47,20 @@ export default function Now() {
   const [budgets, setBudgets] = useState([]);
   useEffect(() => {
     const controller = new AbortController();
+    const show = () => { if (!document.hidden) redraw((n) => n + 1); };
+    document.addEventListener("visibilitychange", show, { signal: controller.signal });
     follow(controller.signal, (frame) => {
       if (frame.event === "budgets") return setBudgets(frame.data);
       if (frame.event === "history") timeline.current = new Timeline();
       timeline.current.add(frame.data);
       if (timeline.current.newest) offset.current = timeline.current.newest - Date.now() / 1000;
-      return redraw((n) => n + 1);
+      return show();
     }, setState);
     return () => controller.abort();
   }, []);
 
   const line = timeline.current;
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!line.newest) return undefined;
     const drawn = requestAnimationFrame(() => { // by which a measurement knows when it is seen
       performance.clearMarks("seawall-drawn");
