@@ -36,7 +36,8 @@ class CpuTimes:
     def pytest_runtest_makereport(self, item: pytest.Item, call: "pytest.CallInfo[None]") -> None:
         """Add the time to the last report of a test."""
         if call.when == "teardown":
-            item.user_properties.append((_PROPERTY, _seconds() - self._began))
+            # Less than nothing, where processes have ended that were not waited for: a browser's.
+            item.user_properties.append((_PROPERTY, max(0.0, _seconds() - self._began)))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Collect it from the report, which may be of another process."""

@@ -73,7 +73,9 @@ def stop(console: Console, surge: str) -> int:
 def shown(console: Console) -> dict[str, Any]:
     """The surge as a worker shows it, whichever the connection reaches."""
     with console.client("sw_looks") as client:
-        found: dict[str, Any] = client.get("/console/api/surge").json()["surge"]
+        answered = client.get("/console/api/surge")
+    assert answered.status_code == 200, answered.text
+    found: dict[str, Any] = answered.json()["surge"]
     return found
 
 

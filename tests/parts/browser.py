@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from tests.parts import require
 from tests.parts.system import missing_browser, missing_node, require_browser
 
-__all__ = ["DESKTOP", "PHONE", "install", "missing", "new_context", "serious", "started"]
+__all__ = ["DESKTOP", "OPTIONS", "PHONE", "install", "missing", "new_context", "serious", "started"]
 
 DESKTOP = (1280, 800)
 PHONE = (390, 844)
@@ -25,7 +25,26 @@ _FOLDER = Path(__file__).resolve().parents[2] / ".venv/.browser"
 _AXE = _FOLDER / "node_modules/axe-core/axe.min.js"
 _PACKAGES = {"axe-core": "4.14.1"}
 _MILLISECONDS = 30_000  # in which something happens, on a machine that is busy
-_OPTIONS = (
+# The last list counts, so Playwright's own is repeated. Without the last two each window loads a
+# hidden page of the address bar, which takes more processor time than a test's own page.
+_DISABLED = (
+    "AimEnabled",
+    "AvoidCorsURLLoaderRestartOnRedirect",
+    "AvoidUnnecessaryBeforeUnloadCheckSync",
+    "DestroyProfileOnBrowserClose",
+    "HttpsFirstBalancedModeAutoEnable",
+    "HttpsUpgrades",
+    "LensOverlay",
+    "MediaRouter",
+    "NetworkTimeServiceQuerying",
+    "OptimizationHints",
+    "PaintHolding",
+    "PreconnectToSearch",
+    "ThirdPartyStoragePartitioning",
+    "WebUIOmniboxAimPopup",
+    "WebUIOmniboxPopup",
+)
+OPTIONS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -33,6 +52,7 @@ _OPTIONS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    f"--disable-features={','.join(_DISABLED)}",
 )
 
 
@@ -42,7 +62,7 @@ def started() -> Iterator[Browser]:
     program = require_browser()
     expect.set_options(timeout=_MILLISECONDS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=list(_OPTIONS))
+        browser = playwright.chromium.launch(executable_path=program, args=list(OPTIONS))
         try:
             yield browser
         finally:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.parts.browser import OPTIONS
 from tests.parts.system import require_browser
 
 __all__ = ["open_page", "visit"]
@@ -21,8 +22,7 @@ window.parent.document.body.append(Object.assign(window.parent.document.createEl
 def open_page(page: Path, tmp_path: Path) -> tuple[str, str]:
     """The document after its scripts ran, and the browser's console messages."""
     done = subprocess.run(
-        [require_browser(), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run",
-         "--disable-background-networking", f"--user-data-dir={tmp_path / 'profile'}",
+        [require_browser(), "--headless", *OPTIONS, f"--user-data-dir={tmp_path / 'profile'}",
          "--enable-logging=stderr", "--window-size=1280,1200", "--dump-dom", page.as_uri()],
         capture_output=True, text=True, check=True, timeout=120,
     )  # fmt: skip

@@ -24,35 +24,60 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (built,) = folder.glob("*.whl")
     target = folder / "site"
     subprocess.run(
-        [*pip, "install", "--no-deps", "--no-index", "--target", str(target), str(built)],
+        [
+            *pip,
+            "install",
+            "--no-deps",
+            "--no-index",
+            "--no-compile",
+            "--target",
+            str(target),
+            str(built),
+        ],
         check=True,
     )
     return target
 
 
+# Several commands in one process: most of what one takes is its imports.
 _SHIP = """
-import sys, seawall
+import json, sys, seawall
 from seawall.cli.main import main
 print(seawall.__file__, flush=True)
-sys.exit(main(["ship", *sys.argv[1:]]))
+for arguments in json.loads(sys.argv[1]):
+    if main(["ship", *arguments, "--json"]):
+        sys.exit(1)
 """
 
 
-def ship(out: Path, *arguments: str, site: Path | None = None) -> dict[str, bytes]:
-    """The files that are written, by an installed package or by the checkout."""
+def ship(
+    out: Path, cases: dict[str, tuple[str, ...]], site: Path | None = None
+) -> dict[str, dict[str, bytes]]:
+    """The files that are written for each platform, by an installed package or by the checkout."""
     path = str(site) if site is not None else str(ROOT / "src")
-    command = [sys.executable, "-c", _SHIP, *arguments, "--out", str(out), "--json"]
-    environment = {**os.environ, "PYTHONPATH": path}
+    commands = [
+        [platform, *arguments, "--out", str(out / platform)]
+        for platform, arguments in cases.items()
+    ]
+    out.mkdir()
     done = subprocess.run(
-        command, cwd=out.parent, env=environment, check=True, capture_output=True, text=True
+        [sys.executable, "-c", _SHIP, json.dumps(commands)],
+        cwd=out,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": ""},
+        check=True,
+        capture_output=True,
+        text=True,
     )
-    where, _, printed = done.stdout.partition("\n")
+    where, *printed = done.stdout.splitlines()
     assert where.startswith(path)
-    assert json.loads(printed)["files"]
+    assert [bool(json.loads(line)["files"]) for line in printed] == [True] * len(cases)
     return {
-        path.relative_to(out).as_posix(): path.read_bytes()
-        for path in out.rglob("*")
-        if path.is_file() and path.name != ".seawall-ship.json"
+        platform: {
+            path.relative_to(out / platform).as_posix(): path.read_bytes()
+            for path in (out / platform).rglob("*")
+            if path.is_file() and path.name != ".seawall-ship.json"
+        }
+        for platform in cases
     }
 
 
@@ -60,10 +85,11 @@ def test_an_installed_package_ships_the_same_files(installed: Path, tmp_path: Pa
     source = tmp_path / "plan.json"
     source.write_text(plan("--daily", "20K", "--spike", "300@20s"))
     planned = ("--plan", str(source))
-    cases = {"eks": planned, "lambda": planned, "image": ()}
-    for platform, arguments in cases.items():
-        ours = ship(tmp_path / f"{platform}-ours", platform, *arguments)
-        theirs = ship(tmp_path / f"{platform}-theirs", platform, *arguments, site=installed)
+    cases: dict[str, tuple[str, ...]] = {"eks": planned, "lambda": planned, "image": ()}
+    of_checkout = ship(tmp_path / "ours", cases)
+    of_wheel = ship(tmp_path / "theirs", cases, site=installed)
+    for platform in cases:
+        ours, theirs = of_checkout[platform], of_wheel[platform]
         packages = [name for name in ours if name.endswith("seawall.zip")]
         assert len(packages) == (platform != "lambda")
         for name in packages:

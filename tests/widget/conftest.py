@@ -1,4 +1,7 @@
-"""A server, a shop that embeds its widget, and a browser, for all tests of a module."""
+"""A server and a browser for all tests of this folder, and a shop that embeds the widget.
+
+None of them may be async: Playwright's own event loop runs until the last one has ended.
+"""
 
 import json
 from collections.abc import Iterator
@@ -35,7 +38,7 @@ def serving(folder: Path, **settings: str) -> Iterator[ServerProcess]:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     with serving(tmp_path_factory.mktemp("widget")) as server:
         yield server
@@ -47,7 +50,7 @@ def shop() -> Iterator[Shop]:
         yield shop
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with chromium.started() as browser:
         yield browser

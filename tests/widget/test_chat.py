@@ -5,7 +5,9 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
@@ -31,6 +33,13 @@ def count(server: ServerProcess, order: str) -> int:
         stored = bob.get(f"/v1/sessions/{session}").json()["turns"][0]["messages"]
     (result,) = (each["content"] for each in stored if each["role"] == "tool")
     return int(result)
+
+
+def waiting(client: httpx2.Client, order: str) -> dict[str, Any]:
+    """The one call that waits for a decision about an order."""
+    waits: list[dict[str, Any]] = client.get("/v1/approvals").json()["approvals"]
+    (wait,) = (each for each in waits if order in each["arguments"])
+    return wait
 
 
 def test_a_message_is_answered(chat: Chat, server: ServerProcess) -> None:
@@ -72,7 +81,7 @@ def test_a_decision_of_others_is_waited_for(chat: Chat, server: ServerProcess) -
     expect(card).to_contain_text("This waits for: manager.")
     expect(card.get_by_role("button", name="Approve")).to_have_count(0)
     with caller(server, "meg") as meg:
-        (wait,) = meg.get("/v1/approvals").json()["approvals"]
+        wait = waiting(meg, "w-3")
         assert meg.post(wait["decide"], json={"decision": "approve"}).status_code == 200
     chat.expect_answer("Granted, then.")
     expect(card).to_contain_text("Done.")
@@ -83,7 +92,7 @@ def test_what_was_decided_in_another_tab_is_said(chat: Chat, server: ServerProce
     approve = chat.page.get_by_role("button", name="Approve")
     expect(approve).to_be_visible()
     with caller(server, "ann") as ann:
-        (wait,) = ann.get("/v1/approvals").json()["approvals"]
+        wait = waiting(ann, "w-4")
         # The page does not see it before its own decision.
         chat.page.route("**/events", lambda route: route.abort())
         assert ann.post(wait["decide"], json={"decision": "reject"}).status_code == 200

@@ -1,23 +1,14 @@
 """The widget asks what a tool asks, and sends files."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Browser, Route, expect
 
 from tests.hosts.test_effects_api import keys_of_callers
-from tests.parts import browser as chromium
 from tests.parts.browser import new_context, serious
 from tests.servers import running
 from tests.widget.conftest import Chat, caller, serving
 from tests.widget.shop import Shop
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium.started() as browser:
-        yield browser
 
 
 def test_a_question_is_a_form(browser: Browser, shop: Shop, tmp_path: Path) -> None:
