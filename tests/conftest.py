@@ -36,6 +36,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -52,6 +53,7 @@ import pytest
 from seawall.hosts.log_filter import FloodFilter
 from tests.cpu_time import CpuTimes
 from tests.dynamodb_local import require_dynamodb, shared_dynamodb
+from tests.forked_workers import fork_workers
 from tests.groups import GroupScheduling, write_groups
 from tests.parts import DATA
 from tests.properties import number_of_examples
@@ -214,6 +216,12 @@ def _deselect(config: pytest.Config, items: list[pytest.Item], left_out: set[pyt
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
     return GroupScheduling(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    if sys.platform == "linux" and len(specs) > 1:
+        fork_workers(config, specs)
 
 
 @pytest.hookimpl(wrapper=True)
