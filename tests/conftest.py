@@ -110,6 +110,8 @@ _STARTING = {  # by fixtures and commands, which their text does not show
     "identity/outbound/test_turns.py",
 }
 _SLOW = {
+    "cli/test_files.py",
+    "fuzz/test_upstream_streams.py",
     "hosts/test_chat_fields.py",
     "intents/test_embeddings.py",
     "intents/test_evaluation.py",
@@ -123,6 +125,8 @@ _SLOW = {
     "models/test_hostile_servers.py",
     "models/test_local.py",
     "models/test_oracles.py",
+    "models/test_public_cases.py",
+    "models/test_text_frames.py",
     "plan/test_advice.py",
     "plan/test_check.py",
     "plan/test_closed_forms.py",
@@ -139,10 +143,14 @@ _SLOW = {
     "plan/test_stationarity.py",
     "plan/test_thinning.py",
     "plan/test_traces.py",
+    "ship/test_sized.py",
+    "ship/test_written.py",
     "storage/test_any_sequence.py",
     "storage/test_hostile_values.py",
     "store/test_interruptions.py",
     "store/test_oracle.py",
+    "tools/openapi/test_service.py",
+    "tools/openapi/test_styles.py",
     "tools/test_json_schema.py",
 }
 _FAST_CPU_SECONDS = 5.0  # of a file; machines that are shared count more than it takes alone
