@@ -410,7 +410,7 @@ def anyio_backend() -> str:
 def dynamodb() -> str:
     """The URL of one DynamoDB Local for the whole run; every test makes its own table."""
     require_dynamodb()
-    # Workers of pytest-xdist are children of the process that the run ends with.
+    # Workers of pytest-xdist are children of a process that ends with the run.
     owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
     return shared_dynamodb(owner)
 
