@@ -39,7 +39,7 @@ from tempfile import TemporaryFile
 from types import ModuleType
 from typing import IO, NoReturn, TextIO
 
-__all__ = ["WORKER", "ForkedProcess", "forking", "run", "shell_command", "start"]
+__all__ = ["WORKER", "ForkedProcess", "end_process", "forking", "run", "shell_command", "start"]
 
 WORKER = "seawall-worker"  # the name of a server's worker, in /proc
 _ROOT = Path(__file__).resolve().parents[1]
@@ -362,7 +362,7 @@ def _run_program(text: str) -> NoReturn:
     raise SystemExit
 
 
-def _end(status: int) -> NoReturn:
+def end_process(status: int) -> NoReturn:
     """End as an interpreter does, but free no memory: object by object, that takes long."""
     threading._shutdown()  # type: ignore[attr-defined] # waits for threads
     atexit._run_exitfuncs()
@@ -405,7 +405,7 @@ def _run(descriptor: int, *, planner: bool) -> NoReturn:
         if not isinstance(end.code, int):
             raise
         status = end.code
-    _end(status)
+    end_process(status)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,19 @@ def read_all(client: socket.socket) -> bytes:
     return received
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_turns_are_drained_if_its_output_is_no_longer_read(
+    tmp_path: Path, issuer: Issuer, workers: str
+) -> None:
+    with serving(tmp_path, issuer, 0.5, SERVER__WORKERS=workers) as pair:
+        running = begin(pair)
+        assert pair.server.process.stdout is not None
+        pair.server.process.stdout.close()
+        assert pair.server.stop() == 1  # standard output could not be written
+        assert events(read_all(running).decode())[-1]["type"] == "turn.completed"
+        running.close()
+
+
 def test_readiness_fails_while_turns_are_still_accepted(tmp_path: Path, issuer: Issuer) -> None:
     settings = {
         "SERVER__WORKERS": "2",
@@ -66,9 +79,9 @@ def test_a_second_signal_skips_the_waits(tmp_path: Path, issuer: Issuer) -> None
     }
     with serving(tmp_path, issuer, 30, **settings) as pair:
         client = begin(pair)
-        for _ in range(2):
-            pair.server.process.send_signal(signal.SIGTERM)
-            eventually(lambda: httpx2.get(f"{pair.url}/readyz").status_code == 503)
+        pair.server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: httpx2.get(f"{pair.url}/readyz").status_code == 503, 20.0)
+        pair.server.process.send_signal(signal.SIGTERM)
         assert events(read_all(client).decode())[-1]["type"] == "turn.failed"
         client.close()
         assert pair.server.process.wait(20) == 0

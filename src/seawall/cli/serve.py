@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from seawall.cli.arguments import Commands, Parser, add_json, integer, plural, requires_extra
@@ -86,12 +87,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
     def stopping(in_flight: int, seconds: float) -> None:
         waits = f", draining for up to {seconds:g} s; a second signal ends it" if in_flight else ""
-        write(
-            f"Seawall is shutting down: {plural(in_flight, 'turn')} in flight{waits}",
-            stopping=True,
-            in_flight=in_flight,
-            seconds=seconds,
-        )
+        with suppress(OSError):  # turns are drained whether or not the output can be written
+            write(
+                f"Seawall is shutting down: {plural(in_flight, 'turn')} in flight{waits}",
+                stopping=True,
+                in_flight=in_flight,
+                seconds=seconds,
+            )
 
     def stopped(completed: int, failed: int) -> None:
         write(

@@ -1,0 +1,115 @@
+"""Workers of pytest-xdist, forked from a process that has collected the tests already.
+
+Most of what a worker costs before its first test is imports: of 366 files, and of all they import.
+One process collects with the arguments of the run, keeps the modules, and forks a child for each
+worker, which collects again from what is imported.
+
+execnet starts a worker as a Python that reads what it has to do from its standard input. The Python
+that it is told of gives its standard streams to that process, whose child works with them.
+"""
+
+import gc
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from select import select
+from types import ModuleType
+from typing import Any, NoReturn
+
+import pytest
+
+from tests.fork_server import end_process
+from tests.servers import ROOT, RUN_FOLDER
+
+__all__ = ["fork_workers"]
+
+_HAND_OVER = """
+import socket, sys
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+    server.connect(sys.argv[1])
+    socket.send_fds(server, [b"worker"], [0, 1, 2])
+"""
+_WORK = "import sys;exec(eval(sys.stdin.readline()))"  # what execnet starts a Python with
+# They load a library that has threads, Helm's in Go, which a fork would not have.
+_WITH_THREADS = ("tests/ship",)
+
+
+def fork_workers(config: pytest.Config, specifications: Iterable[Any]) -> None:
+    """Have workers forked.
+
+    Args:
+        config: Of the process that controls them.
+        specifications: Of the workers, for execnet.
+    """
+    address = str(Path(os.environ[RUN_FOLDER]) / "workers.socket")
+    requests = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    requests.bind(address)
+    called = config.invocation_params
+    arguments = [str(requests.fileno()), str(called.dir), *map(str, called.args)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.forked_workers", *arguments],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        pass_fds=[requests.fileno()],
+    )
+    requests.close()
+
+    def stop() -> None:
+        process.kill()
+        process.communicate()
+
+    config.add_cleanup(stop)
+    for each in specifications:
+        each.python = shlex.join([sys.executable, "-ISEc", _HAND_OVER, address])
+
+
+def _serve(requests: socket.socket) -> list[int]:
+    """Fork until standard input ends; in a child, return the standard streams it is to have."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends with the process that started it
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets children that have ended
+    while True:
+        ready, _, _ = select([requests, sys.stdin], [], [])
+        if requests not in ready:
+            os._exit(0)
+        _, streams, _, _ = socket.recv_fds(requests, 100, 3)
+        if os.fork() == 0:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            return streams
+        for each in streams:
+            os.close(each)
+
+
+def _become_worker(streams: Iterable[int]) -> NoReturn:
+    for standard, given in enumerate(streams):
+        os.dup2(given, standard)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+    sys.stdout = os.fdopen(1, "w", encoding="utf-8", closefd=False)
+    sys.argv = ["-c"]
+    program = sys.modules["__main__"] = ModuleType("__main__")
+    with suppress(SystemExit):
+        exec(_WORK, vars(program))
+    end_process(0)
+
+
+def _run(descriptor: int, folder: str, arguments: Iterable[str]) -> NoReturn:
+    os.chdir(folder)
+    left_out = [f"--ignore={ROOT / each}" for each in _WITH_THREADS]
+    # What cannot be collected, the workers report.
+    pytest.main([*arguments, "-n0", "--collect-only", "-q", *left_out])
+    threads = os.listdir("/proc/self/task")  # noqa: PTH208
+    assert len(threads) == 1, f"{len(threads)} threads: a fork has only one"
+    gc.freeze()
+    _become_worker(_serve(socket.socket(fileno=descriptor)))
+
+
+if __name__ == "__main__":
+    _run(int(sys.argv[1]), sys.argv[2], sys.argv[3:])
