@@ -11,7 +11,6 @@ import logging
 import math
 import os
 import re
-import tomllib
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,6 +23,7 @@ from seawall.agents import AgentLimits
 from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.settings import IdentitySettings
 from seawall.intents import NO_INTENT
+from seawall.parsed_toml import read_ahead
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
@@ -82,6 +82,7 @@ RENAMED_KEYS = {
 
 _log = logging.getLogger("seawall.config")
 _OTHER_SECTIONS = ("knowledge", "tools")
+_TOML_BEGINS = tuple("\"'[{+-0123456789tfin \t")  # the first characters of values
 _LONGEST_SECONDS = 86_400.0
 _MOST = 1 << 40
 
@@ -377,7 +378,8 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
         raise ConfigError(f"{path}: cannot be read: {error.strerror}{hint}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-    return parse_settings(text, name=str(path), environment=environment, folder=str(path.parent))
+    document, source = _read(text, str(path), environment, read_ahead(path, text))
+    return _settings_of(document, source, name=str(path), folder=str(path.parent))
 
 
 def parse_settings(
@@ -399,6 +401,13 @@ def parse_settings(
         ConfigError: Something is wrong; the message names file, line and key.
     """
     document, source = _read(text, name, environment or {})
+    return _settings_of(document, source, name=name, folder=folder)
+
+
+def _settings_of(
+    document: dict[str, Any], source: "_Source", *, name: str, folder: str
+) -> Settings:
+    """The settings in a document; see `parse_settings`."""
     sections = _sections(document, source)
     settings = Settings(source=name, folder=folder, **sections)
     for key, model in settings.models.items():
@@ -410,10 +419,16 @@ def parse_settings(
     return _resolved(settings, source)
 
 
-def _read(text: str, name: str, environment: Mapping[str, str]) -> "tuple[dict[str, Any], _Source]":
-    """The document, overridden by the environment."""
+def _read(
+    text: str,
+    name: str,
+    environment: Mapping[str, str],
+    document: dict[str, Any] | None = None,
+) -> "tuple[dict[str, Any], _Source]":
+    """The document, parsed unless it was before, and overridden by the environment."""
     try:
-        document = tomllib.loads(text)
+        if document is None:
+            document = _parsed(text)
         source = _Source(name, text, _copied(document))
     except RecursionError:
         raise ConfigError(f"{name}: is not TOML: nested too deeply") from None
@@ -429,6 +444,18 @@ def _read(text: str, name: str, environment: Mapping[str, str]) -> "tuple[dict[s
     for path in _not_finite(document):
         raise source.error(path, "must be a finite number")
     return document, source
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """The document of TOML.
+
+    Raises:
+        ValueError: It is not TOML.
+        RecursionError: It is nested too deeply.
+    """
+    import tomllib  # noqa: PLC0415 - a function's package is parsed ahead
+
+    return tomllib.loads(text)
 
 
 def _copied(document: dict[str, Any]) -> dict[str, Any]:
@@ -850,10 +877,7 @@ def _override(
             raise source.error(path, f"is the old name of {name}, and {other} is set as well")
         path = (*path[:-1], name)
         source.overridden[path] = variable
-    try:
-        read: object = tomllib.loads(f"value = {value}")["value"]
-    except (ValueError, RecursionError):
-        read = value
+    read = _value_of(value)
     if isinstance(read, dict):
         _rename_old_keys(read, source, path, variable)
     table = document
@@ -862,6 +886,18 @@ def _override(
         if not isinstance(table, dict):
             raise source.error(path, "a key cannot be set inside a value that is not a table")
     table[path[-1]] = read
+
+
+def _value_of(text: str) -> object:
+    """The value of a variable, which is TOML, or else plain text."""
+    if not text.startswith(_TOML_BEGINS):
+        return text
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return _parsed(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text
 
 
 def _warn_single_underscore(variable: str) -> None:
