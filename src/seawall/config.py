@@ -23,7 +23,6 @@ from seawall.agents import AgentLimits
 from seawall.errors import ConfigError, did_you_mean
 from seawall.identity.settings import IdentitySettings
 from seawall.intents import NO_INTENT
-from seawall.parsed_toml import read_ahead
 from seawall.settings import (
     AdmissionSettings,
     AnswerCacheSettings,
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from seawall.tools.settings import SourceSettings, TenantTables
 
 __all__ = [
+    "PARSED_SUFFIX",
     "AgentSettings",
     "CorsSettings",
     "IntentSettings",
@@ -61,6 +61,7 @@ __all__ = [
     "ToolsetSettings",
     "load_settings",
     "parse_settings",
+    "parsed_ahead",
 ]
 
 T = TypeVar("T", bound=Struct)
@@ -79,6 +80,9 @@ RENAMED_KEYS = {
     "models.*.resilience.extra_share": "retry_budget",
     "models.*.resilience.wait_seconds": "permit_wait_seconds",
 }
+
+PARSED_SUFFIX = ".parsed.json"
+"""Of the file beside a configuration that has it parsed; see `parsed_ahead`."""
 
 _log = logging.getLogger("seawall.config")
 _OTHER_SECTIONS = ("knowledge", "tools")
@@ -378,7 +382,7 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
         raise ConfigError(f"{path}: cannot be read: {error.strerror}{hint}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-    document, source = _read(text, str(path), environment, read_ahead(path, text))
+    document, source = _read(text, str(path), environment, parsed_ahead(path, text))
     return _settings_of(document, source, name=str(path), folder=str(path.parent))
 
 
@@ -444,6 +448,24 @@ def _read(
     for path in _not_finite(document):
         raise source.error(path, "must be a finite number")
     return document, source
+
+
+def parsed_ahead(path: Path, text: str) -> dict[str, Any] | None:
+    """The document of a TOML file that was parsed when its function's package was built.
+
+    Reading it takes a cold start a fraction of the time of parsing, and the parser is not imported.
+    It has the text that it was made of, and counts for no other; whatever is wrong with it, the
+    text is parsed. `seawall.ship.parsed_toml` writes it.
+
+    Args:
+        path: The TOML file.
+        text: Its content.
+    """
+    try:
+        written, document = msgspec.json.decode(Path(f"{path}{PARSED_SUFFIX}").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return None
+    return document if written == text and isinstance(document, dict) else None
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from seawall.config import load_settings, parse_settings
+from seawall.config import load_settings, parse_settings, parsed_ahead
 from seawall.errors import ConfigError
-from seawall.parsed_toml import parse_ahead, read_ahead
+from seawall.ship.parsed_toml import parse_ahead
 from tests.servers import ROOT
 
 STORE = (ROOT / "examples/store/seawall.toml").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ def test_settings_are_the_same(tmp_path: Path) -> None:
     parsed = load_settings(path, {})
     made = parse_ahead(path)
     assert made is not None
-    assert read_ahead(path, STORE) == tomllib.loads(STORE)
+    assert parsed_ahead(path, STORE) == tomllib.loads(STORE)
     assert load_settings(path, {}) == parsed
 
 
@@ -57,7 +57,7 @@ def test_a_damaged_file_is_not_used(tmp_path: Path, damage: bytes) -> None:
     made = parse_ahead(path)
     assert made is not None
     made.write_bytes(damage)
-    assert read_ahead(path, STORE) is None
+    assert parsed_ahead(path, STORE) is None
     assert load_settings(path, {}).agents
 
 

@@ -25,9 +25,9 @@ from msgspec import Struct
 import seawall
 from seawall.errors import ConfigError
 from seawall.hosts.aws_lambda.module_archive import archive_name
-from seawall.parsed_toml import parse_ahead
 from seawall.ship.module_archive import write_archive
 from seawall.ship.package_files import package_files
+from seawall.ship.parsed_toml import parse_ahead
 
 __all__ = ["UNPACKED_LIMIT", "Architecture", "Package", "build_package"]
 
