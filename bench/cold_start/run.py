@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -218,6 +219,12 @@ def deploy(folder: Path, interpreter: str) -> None:
     code = folder / "code"
     left_out = shutil.ignore_patterns("__pycache__", "*.db*")
     shutil.copytree(ROOT / Path(STORE).parent, code / Path(STORE).parent, ignore=left_out)
+    digest = hashlib.sha256(KEY.encode()).hexdigest()
+    keys = f'api_keys = [{{sha256 = "{digest}", tenant = "shop", subject = "me"}}]'
+    configuration = code / STORE
+    text, count = re.subn("(?m)^anonymous = true.*$", keys, configuration.read_text())
+    assert count == 1
+    configuration.write_text(text)
     machine = "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
     package = build_package(
         code,
@@ -238,12 +245,9 @@ def ours(
     folder: Where `deploy` has put its package and interpreter.
     issuer: whose tokens it takes, where not an API key.
     """
-    digest = hashlib.sha256(KEY.encode()).hexdigest()
     variables = {
         "MODELS__DEFAULT__BASE_URL": model,
         "TOOLS__STORE__DATABASE": str(folder / "store.db"),
-        "IDENTITY__ANONYMOUS": "false",
-        "IDENTITY__API_KEYS": f'[{{sha256 = "{digest}", tenant = "shop", subject = "me"}}]',
         "ROUTING__CLASSIFIER_CACHE": str(folder / "classifier.npz"),
         "SESSIONS__PATH": str(folder / "sessions.db"),
     }

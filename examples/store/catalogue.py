@@ -155,15 +155,15 @@ class Catalogue:
         Raises:
             ConfigError: it cannot be read, or is not a catalogue.
         """
-        try:
-            data = msgspec.json.decode(path.read_bytes(), type=Data)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: is not a catalogue: {error}") from error
         with self.change():
             if self._connection.execute("SELECT 1 FROM documents LIMIT 1").fetchone():
                 return
+            try:
+                data = msgspec.json.decode(path.read_bytes(), type=Data)
+            except OSError as error:
+                raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise ConfigError(f"{path}: is not a catalogue: {error}") from error
             for group in (data.products, data.users, data.orders):
                 for key, document in group.items():
                     self._put(key, document)

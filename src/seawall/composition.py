@@ -271,6 +271,7 @@ async def compose(
     concurrency: int | None = None,
     stateless: bool = False,
     environment: Mapping[str, str] = os.environ,
+    detector: IntentDetector | None = None,
 ) -> Engine:
     """Open and warm everything; see `Orchestrator.open`.
 
@@ -281,6 +282,7 @@ async def compose(
         concurrency: As for `Orchestrator.open`.
         stateless: As for `Orchestrator.open`.
         environment: Credentials, regions and OpenTelemetry's variables are read from it.
+        detector: One that was built before of the same configuration; None to build one.
 
     Raises:
         ConfigError: Something that is configured is missing or invalid.
@@ -292,7 +294,9 @@ async def compose(
         gate = open_gate(settings.admission, processes=settings.server.workers)
         client = open_client(settings, None if cold_start else _open_pacer(settings, gate))
         _close_on_failure(opened, client)
-        first = await _open_first(settings, client, environment, opened, light=cold_start)
+        first = await _open_first(
+            settings, client, environment, opened, light=cold_start, detector=detector
+        )
         catalog = await _open_catalog(
             settings, registered.tools, first.toolsets, environment, stateless=stateless
         )
@@ -950,6 +954,7 @@ async def _open_first(
     opened: AsyncExitStack,
     *,
     light: bool,
+    detector: IntentDetector | None,
 ) -> _OpenedFirst:
     """Open the store and, while it answers, load keys, tools and a light intent detector.
 
@@ -967,7 +972,6 @@ async def _open_first(
         _close_on_failure(opened, store)
         return store
 
-    detector = None
     try:
         async with asyncio.TaskGroup() as group:
             opening = group.create_task(open_sessions())
@@ -983,7 +987,7 @@ async def _open_first(
             if settings.knowledge:
                 toolsets += (await asyncio.to_thread(_open_knowledge, settings, light=light),)
                 opened.push_async_callback(close_toolset, toolsets[-1])
-            if light and not settings.routing.intent_model:
+            if detector is None and light and not settings.routing.intent_model:
                 detector = _build_detector(settings, {})
                 opened.callback(detector.close)
     except ExceptionGroup as failed:

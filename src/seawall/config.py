@@ -11,7 +11,6 @@ import logging
 import math
 import os
 import re
-import tomllib
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -52,6 +51,7 @@ if TYPE_CHECKING:
     from seawall.tools.settings import SourceSettings, TenantTables
 
 __all__ = [
+    "PARSED_SUFFIX",
     "AgentSettings",
     "CorsSettings",
     "IntentSettings",
@@ -61,6 +61,7 @@ __all__ = [
     "ToolsetSettings",
     "load_settings",
     "parse_settings",
+    "parsed_ahead",
 ]
 
 T = TypeVar("T", bound=Struct)
@@ -80,8 +81,12 @@ RENAMED_KEYS = {
     "models.*.resilience.wait_seconds": "permit_wait_seconds",
 }
 
+PARSED_SUFFIX = ".parsed.json"
+"""Of the file beside a configuration that has it parsed; see `parsed_ahead`."""
+
 _log = logging.getLogger("seawall.config")
 _OTHER_SECTIONS = ("knowledge", "tools")
+_TOML_BEGINS = tuple("\"'[{+-0123456789tfin \t")  # the first characters of values
 _LONGEST_SECONDS = 86_400.0
 _MOST = 1 << 40
 
@@ -378,7 +383,8 @@ def load_settings(path: Path, environment: Mapping[str, str] = os.environ) -> Se
         raise ConfigError(f"{path}: cannot be read: {error.strerror}{hint}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start})") from error
-    return parse_settings(text, name=str(path), environment=environment, folder=str(path.parent))
+    document, source = _read(text, str(path), environment, parsed_ahead(path, text))
+    return _settings_of(document, source, name=str(path), folder=str(path.parent))
 
 
 def parse_settings(
@@ -400,6 +406,13 @@ def parse_settings(
         ConfigError: Something is wrong; the message names file, line and key.
     """
     document, source = _read(text, name, environment or {})
+    return _settings_of(document, source, name=name, folder=folder)
+
+
+def _settings_of(
+    document: dict[str, Any], source: "_Source", *, name: str, folder: str
+) -> Settings:
+    """The settings in a document; see `parse_settings`."""
     sections = _sections(document, source)
     settings = Settings(source=name, folder=folder, **sections)
     for key, model in settings.models.items():
@@ -411,10 +424,16 @@ def parse_settings(
     return _resolved(settings, source)
 
 
-def _read(text: str, name: str, environment: Mapping[str, str]) -> "tuple[dict[str, Any], _Source]":
-    """The document, overridden by the environment."""
+def _read(
+    text: str,
+    name: str,
+    environment: Mapping[str, str],
+    document: dict[str, Any] | None = None,
+) -> "tuple[dict[str, Any], _Source]":
+    """The document, parsed unless it was before, and overridden by the environment."""
     try:
-        document = tomllib.loads(text)
+        if document is None:
+            document = _parsed(text)
         source = _Source(name, text, _copied(document))
     except RecursionError:
         raise ConfigError(f"{name}: is not TOML: nested too deeply") from None
@@ -430,6 +449,36 @@ def _read(text: str, name: str, environment: Mapping[str, str]) -> "tuple[dict[s
     for path in _not_finite(document):
         raise source.error(path, "must be a finite number")
     return document, source
+
+
+def parsed_ahead(path: Path, text: str) -> dict[str, Any] | None:
+    """The document of a TOML file that was parsed when its function's package was built.
+
+    Reading it takes a cold start a fraction of the time of parsing, and the parser is not imported.
+    It has the text that it was made of, and counts for no other; whatever is wrong with it, the
+    text is parsed. `seawall.ship.parsed_toml` writes it.
+
+    Args:
+        path: The TOML file.
+        text: Its content.
+    """
+    try:
+        written, document = msgspec.json.decode(Path(f"{path}{PARSED_SUFFIX}").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return None
+    return document if written == text and isinstance(document, dict) else None
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    """The document of TOML.
+
+    Raises:
+        ValueError: It is not TOML.
+        RecursionError: It is nested too deeply.
+    """
+    import tomllib  # noqa: PLC0415 - a function's package is parsed ahead
+
+    return tomllib.loads(text)
 
 
 def _copied(document: dict[str, Any]) -> dict[str, Any]:
@@ -851,10 +900,7 @@ def _override(
             raise source.error(path, f"is the old name of {name}, and {other} is set as well")
         path = (*path[:-1], name)
         source.overridden[path] = variable
-    try:
-        read: object = tomllib.loads(f"value = {value}")["value"]
-    except (ValueError, RecursionError):
-        read = value
+    read = _value_of(value)
     if isinstance(read, dict):
         _rename_old_keys(read, source, path, variable)
     table = document
@@ -863,6 +909,18 @@ def _override(
         if not isinstance(table, dict):
             raise source.error(path, "a key cannot be set inside a value that is not a table")
     table[path[-1]] = read
+
+
+def _value_of(text: str) -> object:
+    """The value of a variable, which is TOML, or else plain text."""
+    if not text.startswith(_TOML_BEGINS):
+        return text
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return _parsed(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text
 
 
 def _warn_single_underscore(variable: str) -> None:

@@ -13,6 +13,7 @@ from seawall.config import AgentSettings, Settings, load_settings
 from seawall.errors import ConfigError, InvalidField, Overloaded, Problem
 from seawall.events import Event, TurnFailed
 from seawall.identity import Trusted
+from seawall.intents.cascade import IntentDetector
 from seawall.models import Model
 from seawall.pipeline.context import Observe, Observers
 from seawall.requests import new_request
@@ -57,6 +58,7 @@ class Orchestrator:
         self._models: dict[str, Model] = {}
         self._observers = Observers()
         self._engine = engine
+        self._detector: IntentDetector | None = None  # of an engine that was closed
 
     @classmethod
     def from_config(cls, path: str | Path) -> "Orchestrator":
@@ -127,6 +129,7 @@ class Orchestrator:
                 cold_start=cold_start,
                 concurrency=concurrency,
                 stateless=stateless,
+                detector=self._detector,
             )
         except ConfigError as error:
             if not source or str(error).startswith(source):
@@ -143,6 +146,7 @@ class Orchestrator:
         engine, self._engine = self._engine, None
         if engine is not None:
             await engine.close(self.settings.server.drain_seconds if seconds is None else seconds)
+            self._detector = None if engine.detector.may_wait else engine.detector
 
     async def __aenter__(self) -> Self:
         await self.open()

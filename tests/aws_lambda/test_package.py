@@ -101,7 +101,7 @@ def test_contents_of_the_package(build: Build) -> None:
         assert report["packed_bytes"] == built.path.stat().st_size
         assert [Path(each) for each in names] == sorted(map(Path, names))
         assert {each.date_time for each in entries} == {(1980, 1, 1, 0, 0, 0)}
-        assert {"own.py", STORE} <= set(names)
+        assert {"own.py", STORE, f"{STORE}.parsed.json"} <= set(names)
         assert {"own.py", STORE} <= set(report["own"])
         sizes = {each.filename: each.file_size for each in entries}
         assert report["own"] == {name: sizes[name] for name in report["own"]}

@@ -135,3 +135,33 @@ async def test_what_failed_to_open_can_be_opened_again(tmp_path: Path) -> None:
         await broken.open(cold_start=True)
         assert broken.ready
         await broken.close()
+
+
+async def test_what_was_learned_of_intents_outlives_a_close(tmp_path: Path) -> None:
+    (tmp_path / "seawall.toml").write_text(f"""
+[sessions]
+path = "{tmp_path}/sessions.db"
+
+[identity]
+anonymous = true
+
+[models.default]
+base_url = "http://127.0.0.1:9/v1"
+model = "none"
+
+[intents.order]
+patterns = ["order"]
+
+[agents.helper]
+instructions = "You help."
+""")
+    app = Orchestrator.from_config(tmp_path / "seawall.toml")
+    await app.open(cold_start=True)
+    detector = app.engine.detector
+    await app.close()
+    await app.open(cold_start=True)
+    try:
+        assert app.engine.detector is detector
+        assert detector.detect_locally("my order").intent == "order"
+    finally:
+        await app.close()

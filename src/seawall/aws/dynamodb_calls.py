@@ -109,15 +109,24 @@ Returned = Literal["NONE", "ALL_OLD", "UPDATED_OLD", "ALL_NEW", "UPDATED_NEW"]
 
 
 class Operation(Generic[T_co]):
-    """A call of the API with the decoder of its answer; created once, at import."""
+    """A call of the API with the decoder of its answer; created once, at import.
 
-    __slots__ = ("counted", "decode", "name", "target")
+    The decoder is built when the first answer comes: a cold start makes few of the calls.
+    """
+
+    __slots__ = ("_answer", "counted", "decode", "name", "target")
 
     def __init__(self, name: str, answer: type[T_co]) -> None:
         self.name = name
         self.counted = "Item" in name or name == "Query"  # those that report consumed capacity
         self.target = f"DynamoDB_20120810.{name}"
-        self.decode = msgspec.json.Decoder(answer).decode
+        self._answer = answer
+
+    def __getattr__(self, name: str) -> object:
+        if name != "decode":
+            raise AttributeError(name)
+        self.decode = msgspec.json.Decoder(self._answer).decode
+        return self.decode
 
 
 # Requests.
@@ -418,7 +427,7 @@ class _Document(Struct):
 
 
 _decode = msgspec.json.Decoder(_Document).decode
-_listed = re.compile(r"specific reasons \[([^\]]*)\]")
+_LISTED = r"specific reasons \[([^\]]*)\]"
 
 
 def parse_refusal(status: int, body: bytes) -> Refusal:
@@ -430,7 +439,7 @@ def parse_refusal(status: int, body: bytes) -> Refusal:
     message = (found.message or found.capital_message or f"status {status}")[:2_000]
     code = found.type.rpartition("#")[2]
     reasons = found.reasons
-    if not reasons and (listed := _listed.search(message)):
+    if not reasons and (listed := re.search(_LISTED, message)):
         reasons = tuple([Reason(each.strip()) for each in listed[1].split(",")])
     return Refusal(status, code, message, reasons, found.item)
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
 
 from seawall.errors import ConfigError
@@ -26,11 +26,11 @@ _CUE = re.compile(
 )
 """To be searched in folded text: a pattern that ignores case takes four times as long."""
 _END_OF_SCOPE = re.compile(r"[.!?;](?=\s|$)|\n|\b(?:but|however)\b", re.IGNORECASE)
-_QUOTED = re.compile(
+_QUOTED = (
     r'"[^"]*"|[\u201c\u201e][^\u201c\u201d\u201e]*[\u201c\u201d]|\u00ab[^\u00ab\u00bb]*\u00bb'
     r"|(?<!\w)'[^']*'(?!\w)|(?<!\w)\u2018[^\u2018\u2019]*\u2019(?!\w)"
 )
-_ANY_QUOTE = re.compile("[\"'\u2018\u201c\u201e\u00ab]")
+_QUOTES = "\"'\u2018\u201c\u201e\u00ab"
 _WORD = re.compile(r"\w+")
 _LIGHT_WORD = (
     r"an?|and|any(?:thing)?|are|ask(?:ed|ing)?|at|be|been|being|do|ever|everything|for|going|have|i"
@@ -38,8 +38,8 @@ _LIGHT_WORD = (
     r"|this|to|trying|us|want(?:ed|ing)?|we|wish|yet|your?"
 )
 _STEM = 5
-_ESCAPE = re.compile(r"\\[A-Za-z]")
-_CONTRACTION_IN_PATTERN = re.compile(r"n\W{1,12}t\b")
+_ESCAPE = r"\\[A-Za-z]"
+_CONTRACTION_IN_PATTERN = r"n\W{1,12}t\b"
 
 
 def _folded(text: str) -> str:
@@ -47,10 +47,11 @@ def _folded(text: str) -> str:
     return text.lower() if text.isascii() else text.translate(_FOLDS).lower()
 
 
+@lru_cache(maxsize=256)
 def negates(pattern: str) -> bool:
     """Whether a regular expression contains a negation, so that it may match negated text."""
-    plain = _ESCAPE.sub(" ", pattern)
-    return bool(_CUE.search(_folded(plain)) or _CONTRACTION_IN_PATTERN.search(plain))
+    plain = re.sub(_ESCAPE, " ", pattern)
+    return bool(_CUE.search(_folded(plain)) or re.search(_CONTRACTION_IN_PATTERN, plain))
 
 
 def is_negated(text: str, start: int, end: int) -> bool:
@@ -67,8 +68,8 @@ def is_negated(text: str, start: int, end: int) -> bool:
 
 def is_quoted(text: str, start: int, end: int) -> bool:
     """Whether a part of a text is in quotation marks, within a longer text."""
-    return not _QUOTED.fullmatch(text.strip()) and any(
-        quoted.start() < start and end < quoted.end() for quoted in _QUOTED.finditer(text)
+    return not re.fullmatch(_QUOTED, text.strip()) and any(
+        quoted.start() < start and end < quoted.end() for quoted in re.finditer(_QUOTED, text)
     )
 
 
@@ -136,10 +137,10 @@ def _light_word() -> re.Pattern[str]:
 
 
 def _without_quotes(text: str) -> tuple[str, int]:
-    if not _ANY_QUOTE.search(text):
+    if not any(each in text for each in _QUOTES):
         return text, 0
     whole = text.strip()
-    return (text, 0) if _QUOTED.fullmatch(whole) else _QUOTED.subn(" ", text)
+    return (text, 0) if re.fullmatch(_QUOTED, whole) else re.subn(_QUOTED, " ", text)
 
 
 _MOST_MATCHES = 16
@@ -158,7 +159,7 @@ class Rules:
         Raises:
             ConfigError: One is not a regular expression.
         """
-        self._patterns: list[tuple[str, re.Pattern[str], bool]] = []
+        self._patterns: list[tuple[str, re.Pattern[str]]] = []
         for definition in definitions:
             for pattern in definition.patterns:
                 try:
@@ -167,18 +168,18 @@ class Rules:
                     raise ConfigError(
                         f"intents.{definition.name}.patterns: {pattern!r}: {error}"
                     ) from error
-                self._patterns.append((definition.name, compiled, negates(pattern)))
+                self._patterns.append((definition.name, compiled))
 
     def match(self, text: str) -> str | None:
         """The intent of the first pattern that matches the text, or None."""
         text = text[:MAX_CHARACTERS]
-        for name, pattern, means_negation in self._patterns:
+        for name, pattern in self._patterns:
             if pattern.search(text) is None:
                 continue
             # Only 16 matches of a pattern are examined.
             for found in islice(pattern.finditer(text), _MOST_MATCHES):
                 start, end = found.span()
-                reach = start if means_negation else end
+                reach = start if negates(pattern.pattern) else end
                 if not is_negated(text, start, reach) and not is_quoted(text, start, end):
                     return name
         return None

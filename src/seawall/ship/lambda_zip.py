@@ -27,6 +27,7 @@ from seawall.errors import ConfigError
 from seawall.hosts.aws_lambda.module_archive import archive_name
 from seawall.ship.module_archive import write_archive
 from seawall.ship.package_files import package_files
+from seawall.ship.parsed_toml import parse_ahead
 
 __all__ = ["UNPACKED_LIMIT", "Architecture", "Package", "build_package"]
 
@@ -108,6 +109,9 @@ def build_package(
         _copy(Path(seawall.__file__).parent, tree / "seawall", left_out)
         _write_metadata(tree)
         _copy_files(folder, own, tree)
+        for each in own:
+            if each.endswith(".toml"):
+                parse_ahead(tree / each)
         shutil.copy(tree / "seawall/hosts/aws_lambda/bootstrap", tree / "bootstrap")
         _check_machine(tree, architecture)
         if interpreter:

@@ -43,7 +43,10 @@ _MAX_RESULT_BYTES = 32_768  # a result is part of the prompt of every later mode
 _CLOSE_SECONDS = 3.0
 
 _log = logging.getLogger("seawall.tools")
-_section = re.compile(r"^(Args|Arguments|Returns|Raises|Yields|Example|Examples|Note|Notes):\s*$")
+_SECTIONS = (
+    *("Args:", "Arguments:", "Returns:", "Raises:", "Yields:", "Example:", "Examples:", "Note:"),
+    "Notes:",
+)
 _argument = re.compile(r"^\s+(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
 
 
@@ -410,8 +413,8 @@ def _read_docstring(text: str) -> tuple[str, dict[str, str]]:
     descriptions: dict[str, str] = {}
     current, inside, indent = "", False, 0
     for line in text.splitlines():
-        if heading := _section.match(line):
-            inside, indent = heading[1] in ("Args", "Arguments"), 0
+        if (heading := line.rstrip()) in _SECTIONS:
+            inside, indent = heading in ("Args:", "Arguments:"), 0
         elif inside and line.strip():
             depth = len(line) - len(line.lstrip())
             indent = indent or depth

@@ -44,8 +44,8 @@ _log = logging.getLogger("seawall.lambda")
 _LONGEST_SECONDS = 900.0  # the longest timeout: lambda/latest/dg, gettingstarted-limits
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,255}")
 _TRACE_ID = re.compile(r"[!-~ ]{0,1024}")
-_ROOT = re.compile(r"1-([0-9a-f]{8})-([0-9a-f]{24})")
-_PARENT = re.compile(r"[0-9a-f]{16}")
+_ROOT = r"1-([0-9a-f]{8})-([0-9a-f]{24})"
+_PARENT = r"[0-9a-f]{16}"
 
 
 class InvocationContext(Struct, frozen=True):
@@ -124,9 +124,11 @@ def traceparent_of(header: str) -> bytes:
     decision. https://docs.aws.amazon.com/xray/latest/devguide/xray-concepts.html
     """
     fields = dict(part.strip().partition("=")[::2] for part in header.split(";"))
-    root = _ROOT.fullmatch(fields.get("Root", ""))
+    if fields.get("Sampled") != "1":
+        return b""
+    root = re.fullmatch(_ROOT, fields.get("Root", ""))
     parent = fields.get("Parent", "")
-    if root is None or not _PARENT.fullmatch(parent) or fields.get("Sampled") != "1":
+    if root is None or not re.fullmatch(_PARENT, parent):
         return b""
     return f"00-{root[1]}{root[2]}-{parent}-01".encode()
 

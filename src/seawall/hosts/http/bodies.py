@@ -36,7 +36,7 @@ KEY_PATTERN = "^[\\x21-\\x7E]{1,255}$"
 
 _MAX_NESTING = 128
 _TOO_DEEP = f"The body is nested too deeply: at most {_MAX_NESTING} levels."
-_json_text = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_JSON_TEXT = rb'(?s)"[^"\\]*(?:\\.[^"\\]*)*"'
 _NO_BRACKETS = bytes(set(range(256)).difference(b"[]{}"))
 _STEPS = [(each in b"[{") - (each in b"]}") for each in range(256)]
 
@@ -121,7 +121,7 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
 
 def _is_deep(body: bytes) -> bool:
     """Whether JSON is nested deeper than `_MAX_NESTING`; of other bytes it may say either."""
-    brackets = _json_text.sub(b"", body).translate(None, _NO_BRACKETS)
+    brackets = re.sub(_JSON_TEXT, b"", body).translate(None, _NO_BRACKETS)
     return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0) > _MAX_NESTING
 
 
