@@ -18,7 +18,7 @@ def parse_ahead(path: Path) -> Path | None:
 
     Returns:
         The file that was written; None if it is not TOML, or has something that JSON has not:
-        dates, and numbers that are not finite or too large.
+        dates, and numbers that are not finite.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
