@@ -122,7 +122,9 @@ def test_idempotency_keys(pair: Pair, key: str) -> None:
     assert answer.json()["field"] == "Idempotency-Key"
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=99999", "limit=-1", "cursor=zz"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=x", "limit=", "limit=99999", "limit=-1", "cursor=zz"]
+)
 def test_pages(pair: Pair, query: str) -> None:
     with pair.client() as client:
         answer = client.get(f"/v1/sessions?{query}")

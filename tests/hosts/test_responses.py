@@ -866,9 +866,12 @@ def test_every_field_of_the_client_is_known() -> None:
     [
         ("?starting_after=3", "starting_after"),
         ("?stream=true&starting_after=x", "starting_after"),
+        ("?stream=true&starting_after=", "starting_after"),
         ("?stream=maybe", "stream"),
+        ("?stream=", "stream"),
         ("?include_obfuscation=true", "include_obfuscation"),
         ("/input_items?limit=0", "limit"),
+        ("/input_items?limit=", "limit"),
         ("/input_items?order=up", "order"),
         ("/input_items?after=x", "after"),
     ],

@@ -228,7 +228,7 @@ class ConsoleData:
 
 
 def _search(exchange: Exchange) -> dict[str, str]:
-    query = exchange.query()
+    query = {name: value for name, value in exchange.query().items() if value}
     for name, value in query.items():
         if name not in (*FIELDS, "since", "until", "course"):
             raise InvalidField("There is no such field.", field=name[:64])

@@ -387,7 +387,8 @@ class Exchange:
     def query(self) -> dict[str, str]:
         """The query parameters; the last value of a repeated one."""
         try:
-            return dict(parse_qsl(self.scope["query_string"].decode("ascii"), max_num_fields=32))
+            text = self.scope["query_string"].decode("ascii")
+            return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=32))
         except (UnicodeDecodeError, ValueError) as error:
             raise InvalidRequest("The query string cannot be read.") from error
 

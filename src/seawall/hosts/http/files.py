@@ -73,7 +73,7 @@ async def list_files(orchestrator: "Orchestrator", exchange: Exchange) -> None:
     for name in query.keys() - {"limit", "after"}:
         raise InvalidField("Is not offered; there are limit and after.", field=name[:100])
     page = await attachments.files(
-        owner, limit=min(int(limit), _MAX_PAGE), after=query.get("after")
+        owner, limit=min(int(limit), _MAX_PAGE), after=query.get("after") or None
     )
     shown = [_shown(attachments, each) for each in page.files]
     await exchange.answer(

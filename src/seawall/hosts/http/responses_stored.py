@@ -68,8 +68,10 @@ async def show_response(orchestrator: "Orchestrator", exchange: Exchange, respon
     stream = _flag(query, "stream")
     if _flag(query, "include_obfuscation"):
         raise InvalidField("Obfuscation is not offered.", field="include_obfuscation")
-    after = query.get("starting_after", "")
-    if after and not (stream and after.isdecimal() and len(after) <= _MAX_SEQUENCE_DIGITS):
+    after = query.get("starting_after")
+    if after is not None and not (
+        stream and after.isdecimal() and len(after) <= _MAX_SEQUENCE_DIGITS
+    ):
         raise InvalidField("Must be a sequence number, with stream=true.", field="starting_after")
     owner = await authenticated_owner(orchestrator, exchange)
     await exchange.body(limit=0, seconds=orchestrator.settings.server.body_seconds)
@@ -167,7 +169,7 @@ def read_item_page(exchange: Exchange, items: list[dict[str, Any]]) -> dict[str,
     if order not in ("asc", "desc"):
         raise InvalidField("Must be asc or desc.", field="order")
     listed = items if order == "asc" else items[::-1]
-    if (after := query.get("after")) is not None:
+    if after := query.get("after"):
         places = [index for index, each in enumerate(listed) if each["id"] == after]
         if not places:
             raise InvalidField("Must be the id of an item of this list.", field="after")

@@ -180,7 +180,7 @@ def read_page(exchange: Exchange) -> tuple[int, str | None]:
     limit = query.get("limit", str(_PAGE))
     if not (limit.isdecimal() and len(limit) <= 4 and 1 <= int(limit) <= _MAX_PAGE):
         raise InvalidField(f"Must be a number from 1 to {_MAX_PAGE}.", field="limit")
-    return int(limit), query.get("cursor")
+    return int(limit), query.get("cursor") or None
 
 
 def shown_turn(turn: TurnRecord) -> SessionTurn:
