@@ -56,16 +56,16 @@ def main() -> None:
         ylabel="MiB",
         ylim=(0, None),
     )
-    if fairness := figures.get("fairness"):
+    if tenants := figures.get("fairness"):
         names = {
             "alone": "100 alone",
-            "beside": f"100 beside\n{fairness['beside_big']['turns']:,}",
-            "beside_big": f"the\n{fairness['beside_big']['turns']:,}",
+            "beside": f"100 beside\n{tenants['beside_big']['turns']:,}",
+            "beside_big": f"the\n{tenants['beside_big']['turns']:,}",
         }
         for shift, quantile in ((-0.2, "p50_ms"), (0.2, "p99_ms")):
             fairness.bar(
                 [index + shift for index in range(3)],
-                [(fairness[name][quantile] or 0) / 1e3 for name in names],
+                [(tenants[name][quantile] or 0) / 1e3 for name in names],
                 width=0.4,
                 label=quantile[:3],
             )
