@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # Locks are complete: --no-deps keeps pip from resolving anew what they have settled.
 INSTALL := $(PIP) install --no-deps --require-hashes
 # Tests wait more than they compute, so more workers than processors finish sooner.
-TEST_WORKERS ?= 6
+TEST_WORKERS ?= 8
 SITE := build/site
 
 # Stamps of what is installed.

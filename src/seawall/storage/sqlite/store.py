@@ -483,10 +483,9 @@ class SqliteStore:
             return False
         path = Path(self._path)
         names = (path, path.with_name(path.name + "-wal"), path.absolute().parent)
+        # Asked twice: meanwhile another process may have created the log, or deleted it.
         return not all(
-            os.access(each, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
-            or not each.exists()  # in this order: the last connection to be closed deletes the log
-            for each in names
+            _is_writable(each) or not each.exists() or _is_writable(each) for each in names
         )
 
     def _purge(self, connection: sqlite3.Connection) -> None:
@@ -606,6 +605,10 @@ def _steady() -> float:
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
+
+
+def _is_writable(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _unknown() -> CommitUnknown:
