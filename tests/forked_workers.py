@@ -5,7 +5,7 @@ One process collects with the arguments of the run, keeps the modules, and forks
 worker, which collects again from what is imported.
 
 execnet starts a worker as a Python that reads what it has to do from its standard input. The Python
-that it is told of gives its standard streams to that process, whose child works with them.
+that it starts here passes its standard streams to that process, whose child works with them.
 """
 
 import gc

@@ -41,7 +41,7 @@ SETTLE_SECONDS = 4.0
 IDLE_SECONDS = 10.0
 DEADLINE_SECONDS = 600.0
 OPTIONS = ("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking")
-LEFT_OUT = (  # options with which Playwright would keep a page busy that nobody sees
+LEFT_OUT = (  # with these, Playwright would keep a hidden page busy
     "--disable-background-timer-throttling",
     "--disable-backgrounding-occluded-windows",
     "--disable-renderer-backgrounding",

@@ -72,7 +72,7 @@ async def test_measuring_ends_after_a_second_and_begins_again_with_a_piece() -> 
     assert not pacer.rest(Stream())
     assert pacer.measuring
     async with asyncio.timeout(10):
-        while pacer.measuring:  # noqa: ASYNC110 - nothing tells of it
+        while pacer.measuring:  # noqa: ASYNC110 - there is no event of it
             await asyncio.sleep(0.02)
     work.change(1.0)
     assert not pacer.rest(Stream())
