@@ -1,7 +1,7 @@
 """A model and clients in lock-step: a piece of text is sent when every client has the one before.
 
 So what a server does for a turn does not depend on how fast it is: pieces never arrive together. If
-the turn has a tool call, the results of all are waited for in the same way.
+the turn has tool calls, the results of all are waited for in the same way.
 """
 
 import asyncio
@@ -40,23 +40,24 @@ class Lockstep:
             self.port = server.sockets[0].getsockname()[1]
             yield
 
-    async def run(self, port: int, tokens: list[str], tool: str = "") -> None:
+    async def run(self, port: int, tokens: list[str], tool: str = "", steps: int = 0) -> None:
         """Run one turn for each token, all at once.
 
         Args:
             port: Of the server.
             tokens: Of the clients.
-            tool: What the model calls first, with an order; empty for an answer at once.
+            tool: What the model calls in each step but the last, with an order.
+            steps: With a call, one after the other; 0 for an answer at once.
         """
         self._streams, self._read = [], 0
         async with asyncio.timeout(_PATIENCE), asyncio.TaskGroup() as group:
             for token in tokens:
                 group.create_task(self._ask(port, token))
             await self._until(lambda: len(self._streams) == len(tokens))
-            if tool:
+            for step in range(steps):
                 asked, self._streams = self._streams, []
                 for stream in asked:
-                    stream.write(_call(tool))
+                    stream.write(_call(tool, step))
                     await stream.drain()
                 await self._until(lambda: len(self._streams) == len(tokens))
             for number in range(self._pieces):
@@ -136,9 +137,9 @@ def _piece(number: int) -> bytes:
     return _chunk({"content": f" word{number}"})
 
 
-def _call(tool: str) -> bytes:
-    function = {"name": tool, "arguments": '{"order": "#W1005754"}'}
-    call = {"index": 0, "id": "call_1", "type": "function", "function": function}
+def _call(tool: str, step: int) -> bytes:
+    function = {"name": tool, "arguments": json.dumps({"order": f"#W100575{step}"})}
+    call = {"index": 0, "id": f"call_{step}", "type": "function", "function": function}
     return _chunk({"tool_calls": [call]}) + _chunk({}, "tool_calls", usage=_USED) + _LAST
 
 
