@@ -25,7 +25,8 @@ from typing import Any, NoReturn
 import pytest
 
 from tests.fork_server import end_process
-from tests.servers import ROOT, RUN_FOLDER
+from tests.once import RUN_FOLDER
+from tests.servers import ROOT
 
 __all__ = ["fork_workers"]
 

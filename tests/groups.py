@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.servers import RUN_FOLDER
+from tests.once import RUN_FOLDER
 
 __all__ = ["GroupScheduling", "group_of", "write_groups"]
 
