@@ -121,7 +121,8 @@ def start(
     """Start `seawall` with these arguments; its output is read from `stdout`.
 
     Args:
-        arguments: Those of the command line, without its name; or -c and a program in Python.
+        arguments: Those of the command line, without its name; or -c, a program in Python and its
+            arguments.
         environment: The whole environment.
         folder: Working directory.
         errors: Descriptor of its standard error.
@@ -185,23 +186,24 @@ def _start(
     return ForkedProcess(os.fdopen(reader, "rb", buffering=0))
 
 
-def shell_command(folder: Path, *, planner: bool) -> int:
-    """Write the command `seawall` for a shell.
+def shell_command(
+    folder: Path, *, name: str = "seawall", arguments: Sequence[str] = (), planner: bool = False
+) -> Path:
+    """Write a command for a shell, or for a program that starts one; its file.
 
     Args:
-        folder: That the shell searches for commands.
+        folder: That a shell searches for commands.
+        name: Of the command.
+        arguments: Of `seawall`, as for `start`, before those that the command is given.
         planner: Whether to start the commands with the planner loaded.
-
-    Returns:
-        A descriptor that the shell has to inherit.
     """
-    program = folder / "seawall"
-    server = _server(planner).fileno()
+    program = folder / name
     source = Path(__file__).with_name("forked_command.py").read_text(encoding="utf-8")
-    source = source.replace("SERVER = -1", f"SERVER = {server}")
+    source = source.replace('ADDRESS = ""', f"ADDRESS = {_address(planner)!r}")
+    source = source.replace("ARGUMENTS = []", f"ARGUMENTS = {list(arguments)!r}")
     program.write_text(f"#!{sys.executable} -ISE\n{source}", encoding="utf-8")
     program.chmod(0o755)
-    return server
+    return program
 
 
 @cache
@@ -213,15 +215,20 @@ def forking() -> ForkServerContext:
 
 
 @cache
-def _server(planner: bool) -> socket.socket:
+def _address(planner: bool) -> str:
+    """Of a server's socket, in hexadecimal digits."""
+
     def start() -> str:
         return _start_server(planner)
 
-    shared = RUN_FOLDER in os.environ
-    address = once(f"fork-server-{planner:d}", start) if shared else start()
+    return once(f"fork-server-{planner:d}", start) if RUN_FOLDER in os.environ else start()
+
+
+@cache
+def _server(planner: bool) -> socket.socket:
     requests = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     requests.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_BYTES)
-    requests.connect(bytes.fromhex(address))
+    requests.connect(bytes.fromhex(_address(planner)))
     return requests
 
 
@@ -419,13 +426,13 @@ def _text(descriptor: int, errors: str, buffering: int) -> TextIO:
     return os.fdopen(descriptor, "w", buffering, encoding="utf-8", errors=errors, closefd=False)
 
 
-def _run_program(text: str) -> NoReturn:
-    """As `python -W error -c TEXT`."""
+def _run_program(text: str, *arguments: str) -> NoReturn:
+    """As `python -W error -c TEXT ARGUMENTS`."""
     warnings.simplefilter("error")
-    sys.argv = ["-c"]
+    sys.argv = ["-c", *arguments]
     program = sys.modules["__main__"] = ModuleType("__main__")
     exec(compile(text, "<string>", "exec"), vars(program))
-    raise SystemExit
+    raise SystemExit(0)
 
 
 def end_process(status: int) -> NoReturn:
@@ -465,11 +472,11 @@ def _run(owner: int, *, planner: bool) -> NoReturn:
     print(requests.getsockname().hex(), flush=True)
     os.dup2(2, 1)
     arguments = _serve(requests, owner)
-    if arguments[0] == "-c":
-        _run_program(arguments[1])
     from seawall.cli.main import main  # noqa: PLC0415 - imported above
 
     try:
+        if arguments[0] == "-c":
+            _run_program(*arguments[1:])
         status = main(arguments)
     except SystemExit as end:
         if not isinstance(end.code, int):
