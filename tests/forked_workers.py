@@ -68,12 +68,13 @@ class _Collection:
             return
         nodes = {node for item in self._items for node in item.listchain()}
         fixtures = session._fixturemanager
+        configured: list[Any] = [*nodes, session, fixtures]
 
         def begin(config: pytest.Config) -> pytest.Session:
             session.testsfailed = 0
             session.stash = pytest.Stash()
             session.trace = config.trace.root.get("collection")
-            for each in (*nodes, session, fixtures):
+            for each in configured:
                 each.config = config
             config.pluginmanager.register(session, name="session")
             return session
