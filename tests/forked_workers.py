@@ -3,7 +3,8 @@
 Most of what a worker costs before its first test is imports, of 366 files and of all they import,
 and making an item of each of 8,000 tests. One process collects with the arguments of the run, and
 forks a child for each worker, which runs what was collected, and reports what could not be. It does
-not collect anew: a file whose import failed would pass for imported.
+not collect anew: a file whose import failed would pass for imported. Eight workers that run no test
+take 15 s of CPU time, with 44 s for those that collect (2 processors, 20 processes that want them).
 
 execnet starts a worker as a Python that reads what it has to do from its standard input. The Python
 that it starts here passes its standard streams to that process, whose child works with them.
