@@ -55,9 +55,9 @@ from tests.cpu_time import CpuTimes
 from tests.dynamodb_local import require_dynamodb, shared_dynamodb
 from tests.forked_workers import fork_workers
 from tests.groups import GroupScheduling, write_groups
+from tests.once import RUN_FOLDER, owner_of_the_run
 from tests.parts import DATA
 from tests.properties import number_of_examples
-from tests.servers import RUN_FOLDER
 
 # How long an example takes says nothing: machines that test are busy. `--hypothesis-profile=long`
 # (`make test-long`) is for a night; `tests.properties` has what heavy properties take of each.
@@ -410,9 +410,7 @@ def anyio_backend() -> str:
 def dynamodb() -> str:
     """The URL of one DynamoDB Local for the whole run; every test makes its own table."""
     require_dynamodb()
-    # Workers of pytest-xdist are children of a process that ends with the run.
-    owner = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-    return shared_dynamodb(owner)
+    return shared_dynamodb(owner_of_the_run())
 
 
 @pytest.fixture(autouse=True)

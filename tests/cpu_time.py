@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.fork_server import commands_of
+
 __all__ = ["CpuTimes"]
 
 _PROPERTY = "cpu_seconds"
@@ -62,9 +64,11 @@ class CpuTimes:
 
 
 def _seconds() -> float:
-    """Of this process and of all below it, also of those that have ended and were waited for."""
+    """Of this process, all below it and its commands; also of those that were waited for."""
     own = os.times()
-    return time.process_time() + own.children_user + own.children_system + _below(os.getpid())
+    took, running = commands_of(os.environ.get("PYTEST_XDIST_WORKER", ""))
+    children = own.children_user + own.children_system + _below(os.getpid())
+    return time.process_time() + children + took + sum(map(_whole, running))
 
 
 def _below(pid: int) -> float:
@@ -72,8 +76,12 @@ def _below(pid: int) -> float:
     with suppress(OSError):  # it has ended meanwhile
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
-                total += _ticks(int(child)) / os.sysconf("SC_CLK_TCK") + _below(int(child))
+                total += _whole(int(child))
     return total
+
+
+def _whole(pid: int) -> float:
+    return _ticks(pid) / os.sysconf("SC_CLK_TCK") + _below(pid)
 
 
 def _ticks(pid: int) -> int:

@@ -5,9 +5,10 @@ child for each command: an ordinary process, with its own arguments, environment
 Commands whose start is the subject, and the interpreter's own options, need a `subprocess.Popen`.
 The workers of such a server are forks, too: of the server, in a state like that of a new process.
 
-One serves each process that runs tests. It has one thread, and ends when that process does. A
-second one has the planner and its compiled loops, for commands that need them. A shell finds either
-as the command `seawall` (`shell_command`).
+One serves all processes of a test run: the first that needs it starts it. It has one thread, and
+ends with the run. A second one has the planner and its compiled loops, for commands that need them.
+A shell finds either as the command `seawall` (`shell_command`). What the commands of each worker of
+pytest-xdist take is written beside (`commands_of`): they are no children of the worker.
 """
 
 import atexit
@@ -30,6 +31,7 @@ import time
 import traceback
 import warnings
 import weakref
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
@@ -39,7 +41,18 @@ from tempfile import TemporaryFile
 from types import ModuleType
 from typing import IO, NoReturn, TextIO
 
-__all__ = ["WORKER", "ForkedProcess", "end_process", "forking", "run", "shell_command", "start"]
+from tests.once import RUN_FOLDER, once, owner_of_the_run
+
+__all__ = [
+    "WORKER",
+    "ForkedProcess",
+    "commands_of",
+    "end_process",
+    "forking",
+    "run",
+    "shell_command",
+    "start",
+]
 
 WORKER = "seawall-worker"  # the name of a server's worker, in /proc
 _ROOT = Path(__file__).resolve().parents[1]
@@ -47,6 +60,8 @@ _ROOT = Path(__file__).resolve().parents[1]
 _LEFT_OUT = {"__main__", "plan", "ship"}
 _RUN_BY_MULTIPROCESSING = ("tests.attack.test_linearizability", "tests.storage.test_sqlite")
 _MOST_BYTES = 1 << 20
+_WORKER_NAME = "PYTEST_XDIST_WORKER"
+_kept: list["subprocess.Popen[str]"] = []  # servers outlive the process that started them
 
 
 class ForkedProcess:
@@ -106,7 +121,8 @@ def start(
     """Start `seawall` with these arguments; its output is read from `stdout`.
 
     Args:
-        arguments: Those of the command line, without its name; or -c and a program in Python.
+        arguments: Those of the command line, without its name; or -c, a program in Python and its
+            arguments.
         environment: The whole environment.
         folder: Working directory.
         errors: Descriptor of its standard error.
@@ -170,23 +186,24 @@ def _start(
     return ForkedProcess(os.fdopen(reader, "rb", buffering=0))
 
 
-def shell_command(folder: Path, *, planner: bool) -> int:
-    """Write the command `seawall` for a shell.
+def shell_command(
+    folder: Path, *, name: str = "seawall", arguments: Sequence[str] = (), planner: bool = False
+) -> Path:
+    """Write a command for a shell, or for a program that starts one; its file.
 
     Args:
-        folder: That the shell searches for commands.
+        folder: That a shell searches for commands.
+        name: Of the command.
+        arguments: Of `seawall`, as for `start`, before those that the command is given.
         planner: Whether to start the commands with the planner loaded.
-
-    Returns:
-        A descriptor that the shell has to inherit.
     """
-    program = folder / "seawall"
-    server = _server(planner).fileno()
+    program = folder / name
     source = Path(__file__).with_name("forked_command.py").read_text(encoding="utf-8")
-    source = source.replace("SERVER = -1", f"SERVER = {server}")
+    source = source.replace('ADDRESS = ""', f"ADDRESS = {_address(planner)!r}")
+    source = source.replace("ARGUMENTS = []", f"ARGUMENTS = {list(arguments)!r}")
     program.write_text(f"#!{sys.executable} -ISE\n{source}", encoding="utf-8")
     program.chmod(0o755)
-    return server
+    return program
 
 
 @cache
@@ -198,45 +215,61 @@ def forking() -> ForkServerContext:
 
 
 @cache
+def _address(planner: bool) -> str:
+    """Of a server's socket, in hexadecimal digits."""
+
+    def start() -> str:
+        return _start_server(planner)
+
+    return once(f"fork-server-{planner:d}", start) if RUN_FOLDER in os.environ else start()
+
+
+@cache
 def _server(planner: bool) -> socket.socket:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    for each in (ours, theirs):
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_BYTES)
+    requests = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    requests.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_BYTES)
+    requests.connect(bytes.fromhex(_address(planner)))
+    return requests
+
+
+def _start_server(planner: bool) -> str:
+    owner = owner_of_the_run()
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.fork_server", str(theirs.fileno()), str(int(planner))],
+        [sys.executable, "-m", "tests.fork_server", str(owner), str(int(planner))],
         cwd=_ROOT,
         stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         env=os.environ | {"OPENBLAS_NUM_THREADS": "1"},  # with more it has threads
-        pass_fds=[theirs.fileno()],
+        text=True,
     )
-    theirs.close()
+    _kept.append(process)
+    assert process.stdout is not None
+    with process.stdout as printed:
+        address = printed.readline().strip()
+    if not address:
+        raise RuntimeError(f"the fork server ended with status {process.wait()}")
+    return address
 
-    def stop() -> None:
-        ours.close()
-        process.wait()
 
-    atexit.register(stop)
-    return ours
-
-
-def _serve(requests: socket.socket) -> list[str]:
-    """Serve requests until there are none; in a child, return its arguments."""
+def _serve(requests: socket.socket, owner: int) -> list[str]:
+    """Serve requests until the owner ends; in a child, return its arguments."""
     reader, writer = os.pipe()
     for each in (reader, writer):
         os.set_blocking(each, False)
     signal.set_wakeup_fd(writer)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    statuses: dict[int, int] = {}
+    commands = _Commands()
+    ended = os.pidfd_open(owner)
     while True:
-        ready, _, _ = select.select([requests.fileno(), reader], [], [])
+        ready, _, _ = select.select([requests.fileno(), reader, ended], [], [])
+        if ended in ready:
+            os._exit(0)
         if reader in ready:
             os.read(reader, 4_096)
-            _reap(statuses)
+            commands.reap()
         if requests.fileno() not in ready:
             continue
         message, descriptors, _, _ = socket.recv_fds(requests, _MOST_BYTES, 4)
-        if not message:
-            os._exit(0)
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
@@ -245,20 +278,60 @@ def _serve(requests: socket.socket) -> list[str]:
         *streams, status = descriptors
         for each in streams:
             os.close(each)
-        statuses[pid] = status
+        commands.add(pid, status, json.loads(message)[1].get(_WORKER_NAME, ""))
         with suppress(BrokenPipeError):
             os.write(status, b"%d\n" % pid)
 
 
-def _reap(statuses: dict[int, int]) -> None:
-    """Report what has ended to those who wait."""
-    while statuses:
-        pid, ended = os.waitpid(-1, os.WNOHANG)
-        if pid == 0:
+class _Commands:
+    """Commands that run, and what those of each worker of pytest-xdist have taken."""
+
+    def __init__(self) -> None:
+        self._running: dict[int, tuple[int, str]] = {}
+        self._took: defaultdict[str, float] = defaultdict(float)
+
+    def add(self, pid: int, status: int, worker: str) -> None:
+        """Report its end to the descriptor `status`."""
+        self._running[pid] = status, worker
+        self._write(worker)
+
+    def reap(self) -> None:
+        """Report what has ended to those who wait."""
+        while self._running:
+            pid, ended, usage = os.wait4(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            status, worker = self._running.pop(pid)
+            self._took[worker] += usage.ru_utime + usage.ru_stime
+            self._write(worker)
+            with suppress(BrokenPipeError):
+                os.write(status, b"%d" % os.waitstatus_to_exitcode(ended))
+            os.close(status)
+
+    def _write(self, worker: str) -> None:
+        if RUN_FOLDER not in os.environ:
             return
-        with suppress(BrokenPipeError):
-            os.write(statuses[pid], b"%d" % os.waitstatus_to_exitcode(ended))
-        os.close(statuses.pop(pid))
+        running = [pid for pid, (_, each) in self._running.items() if each == worker]
+        path = _commands_file(os.getpid(), worker)
+        part = path.with_suffix(".part")
+        with suppress(FileNotFoundError):  # the run has ended, its folder is gone
+            part.write_text(json.dumps([self._took[worker], running]), encoding="utf-8")
+            part.replace(path)
+
+
+def _commands_file(server: int | str, worker: str) -> Path:
+    return Path(os.environ[RUN_FOLDER]) / f"commands-{worker}-{server}.json"
+
+
+def commands_of(worker: str) -> tuple[float, list[int]]:
+    """CPU seconds of a worker's commands that have ended, and the numbers of those that run."""
+    seconds, running = 0.0, []
+    pattern = _commands_file("*", worker)
+    for path in pattern.parent.glob(pattern.name):
+        took, pids = json.loads(path.read_text(encoding="utf-8"))
+        seconds += took
+        running += pids
+    return seconds, running
 
 
 def _become(message: bytes, descriptors: Sequence[int]) -> list[str]:
@@ -353,13 +426,13 @@ def _text(descriptor: int, errors: str, buffering: int) -> TextIO:
     return os.fdopen(descriptor, "w", buffering, encoding="utf-8", errors=errors, closefd=False)
 
 
-def _run_program(text: str) -> NoReturn:
-    """As `python -W error -c TEXT`."""
+def _run_program(text: str, *arguments: str) -> NoReturn:
+    """As `python -W error -c TEXT ARGUMENTS`."""
     warnings.simplefilter("error")
-    sys.argv = ["-c"]
+    sys.argv = ["-c", *arguments]
     program = sys.modules["__main__"] = ModuleType("__main__")
     exec(compile(text, "<string>", "exec"), vars(program))
-    raise SystemExit
+    raise SystemExit(0)
 
 
 def end_process(status: int) -> NoReturn:
@@ -382,7 +455,7 @@ def _import_all() -> None:
                 importlib.import_module(each.name)
 
 
-def _run(descriptor: int, *, planner: bool) -> NoReturn:
+def _run(owner: int, *, planner: bool) -> NoReturn:
     gc.disable()  # or it looks again and again at what stays
     _import_all()
     if planner:
@@ -394,12 +467,16 @@ def _run(descriptor: int, *, planner: bool) -> NoReturn:
     gc.collect()
     gc.freeze()
     gc.enable()
-    arguments = _serve(socket.socket(fileno=descriptor))
-    if arguments[0] == "-c":
-        _run_program(arguments[1])
+    requests = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    requests.bind("")  # the system chooses a name
+    print(requests.getsockname().hex(), flush=True)
+    os.dup2(2, 1)
+    arguments = _serve(requests, owner)
     from seawall.cli.main import main  # noqa: PLC0415 - imported above
 
     try:
+        if arguments[0] == "-c":
+            _run_program(*arguments[1:])
         status = main(arguments)
     except SystemExit as end:
         if not isinstance(end.code, int):

@@ -9,14 +9,19 @@ import signal
 import socket
 import sys
 
-SERVER = -1  # replaced by the descriptor
+# Replaced: of the server's socket, in hexadecimal digits, and what precedes the arguments.
+ADDRESS = ""
+ARGUMENTS = []  # type: ignore[var-annotated]
 
 
 def main() -> int:
     reader, writer = os.pipe()
     folder = os.getcwd()  # noqa: PTH109 - pathlib takes as long to import as all others
-    request = json.dumps([sys.argv[1:], dict(os.environ), folder]).encode()
-    socket.send_fds(socket.socket(fileno=SERVER), [request], [0, 1, 2, writer])
+    request = json.dumps([ARGUMENTS + sys.argv[1:], dict(os.environ), folder]).encode()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        server.connect(bytes.fromhex(ADDRESS))
+        socket.send_fds(server, [request], [0, 1, 2, writer])
     os.close(writer)
     with open(reader, "rb", buffering=0) as status:  # noqa: PTH123 - a descriptor
         pid = int(status.readline())

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.servers import RUN_FOLDER
+from tests.once import RUN_FOLDER
 
 __all__ = ["GroupScheduling", "group_of", "write_groups"]
 
@@ -30,10 +30,34 @@ class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # it has no t
             return
         path = Path(os.environ[RUN_FOLDER]) / _FILE
         self._groups: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-        collected = set(next(iter(self.registered_collections.values())))
-        if lost := sorted(self._groups.keys() - collected):
+        if lost := sorted(self._groups.keys() - set(self._collected())):
             raise RuntimeError(f"groups have tests that the scheduler does not know: {lost[:3]}")
+        self._indices = {nodeid: index for index, nodeid in enumerate(self._collected())}
         super().schedule()
+
+    def mark_test_complete(self, node: Any, item_index: int, duration: float = 0) -> None:
+        """Forget a group that is done: xdist counts what is left among all that a worker ever got.
+
+        With that, and a search among all tests for each one, 8,000 took 2.3 s of CPU time.
+        """
+        del duration
+        nodeid = self.registered_collections[node][item_index]
+        groups = self.assigned_work[node]
+        group = groups[self._split_scope(nodeid)]
+        group[nodeid] = True
+        if all(group.values()):
+            del groups[self._split_scope(nodeid)]
+        self._reschedule(node)
+
+    def _assign_work_unit(self, node: Any) -> None:
+        name, group = self.workqueue.popitem(last=False)
+        self.assigned_work[node][name] = group
+        node.send_runtest_some([self._indices[nodeid] for nodeid in group if not group[nodeid]])
+
+    def _collected(self) -> list[str]:
+        """The tests: every worker has collected the same."""
+        found: list[str] = next(iter(self.registered_collections.values()))
+        return found
 
     def _split_scope(self, nodeid: str) -> str:
         return self._groups.get(nodeid, nodeid)

@@ -5,9 +5,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.servers import RUN_FOLDER
+__all__ = ["RUN_FOLDER", "once", "owner_of_the_run"]
 
-__all__ = ["once"]
+# The variable that names a folder for what all processes of one test run share.
+RUN_FOLDER = "TEST_RUN_FOLDER"
 
 
 def once(name: str, make: Callable[[], str]) -> str:
@@ -25,3 +26,8 @@ def once(name: str, make: Callable[[], str]) -> str:
             text = make()
             made.write_text(text, encoding="utf-8")
         return made.read_text(encoding="utf-8")
+
+
+def owner_of_the_run() -> int:
+    """The process with which ends what is shared: the workers of pytest-xdist are its children."""
+    return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()

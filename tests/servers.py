@@ -10,11 +10,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from tests.fork_server import ForkedProcess, run, start
+from tests.once import RUN_FOLDER
 
 ROOT = Path(__file__).resolve().parents[1]
 STORE = "examples/store/seawall.toml"
-# The variable that names a folder for what all servers of one test run can share.
-RUN_FOLDER = "TEST_RUN_FOLDER"
 
 
 class ServerProcess:

@@ -81,7 +81,7 @@ def blocks_of(path: Path) -> list[Block]:
 class Shell:
     """One bash that is given a piece of script at a time."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], inherited: int) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         script, self._script = os.pipe()
         self._process = subprocess.Popen(
             ["bash", f"/dev/fd/{script}"],
@@ -90,7 +90,7 @@ class Shell:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=[script, inherited],
+            pass_fds=[script],
         )
         os.close(script)
         os.write(self._script, _PROLOGUE.encode())
@@ -136,11 +136,11 @@ class Reader:
         self._model = ""
         self._stack = ExitStack()
         commands = self._stack.enter_context(TemporaryDirectory())
-        inherited = shell_command(Path(commands), planner=planner)
+        shell_command(Path(commands), planner=planner)
         path = os.pathsep.join([commands, str(Path(sys.executable).parent), os.environ["PATH"]])
         self._environment = os.environ | _PYTEST | {"PATH": path, "COLUMNS": "80"} | environment
         self._planner = planner
-        self._shell = Shell(folder, self._environment, inherited)
+        self._shell = Shell(folder, self._environment)
         self._stack.callback(self._shell.close)
 
     def __enter__(self) -> Self:

@@ -1,9 +1,9 @@
 """The chart, rendered by Helm itself; values from nothing at all to everything."""
 
+from importlib import import_module
 from typing import Any
 
 import yaml
-from helm_python.chart import Chart
 
 from tests.servers import ROOT
 
@@ -83,9 +83,17 @@ INGRESS: dict[str, Any] = {
 VALUES = {"default": {}, "small": SMALL, "large": LARGE, "ingress": INGRESS}
 
 
+def helm() -> Any:
+    """Helm's library: not imported before a test needs it, as it has threads, in Go.
+
+    A worker of pytest-xdist, a fork of what has imported this file, would not have them.
+    """
+    return import_module("helm_python")
+
+
 def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
     """The objects."""
-    with Chart.load(CHART) as chart:
+    with helm().Chart.load(CHART) as chart:
         chart.validate_schema(values)
         texts = chart.render(values, name="shop", namespace="ai")
     return [

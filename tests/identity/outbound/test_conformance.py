@@ -3,14 +3,18 @@
 import asyncio
 import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.fork_server import shell_command
 from tests.parts import mcp_clients, mcp_parts, require
 
 ROOT = Path(__file__).resolve().parents[3]
+CLIENT = (
+    "import runpy;"
+    "runpy.run_module('tests.identity.outbound.conformance_client', run_name='__main__')"
+)
 # Not among them, and why:
 # - 2025-03-26-oauth-metadata-backcompat: that version lets a client believe metadata that names
 #   another issuer; later ones forbid it.
@@ -90,7 +94,7 @@ async def test_a_scenario_of_the_stateless_version(scenario: str, tmp_path: Path
 
 async def _run(suite: tuple[str, ...], folder: Path, *options: str) -> str:
     """What the suite's program prints."""
-    program = f"{sys.executable} -m tests.identity.outbound.conformance_client"
+    program = str(shell_command(folder, name="client", arguments=["-c", CLIENT]))
     process = await asyncio.create_subprocess_exec(
         *(*suite, "client", "--command", program, *options, "--timeout", "120000"),
         stdout=asyncio.subprocess.PIPE,

@@ -2,17 +2,16 @@
 
 import asyncio
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.fork_server import shell_command
 from tests.parts import mcp_clients, mcp_parts, require
 
-CLIENT = Path(__file__).parent / "conformance_client.py"
-ROOT = CLIENT.parents[3]
-
+ROOT = Path(__file__).resolve().parents[3]
+CLIENT = "import runpy; runpy.run_module('tests.tools.mcp.conformance_client', run_name='__main__')"
 
 # The scenarios of authorization are in tests/identity.
 RELEASED = ("initialize", "tools_call", "sse-retry")
@@ -56,7 +55,7 @@ async def _run(suite: Callable[[], tuple[str, ...]], folder: Path, *options: str
 
 async def _output(suite: Callable[[], tuple[str, ...]], folder: Path, *options: str) -> str:
     require(mcp_clients.missing())
-    command = f"{sys.executable} {CLIENT}"
+    command = str(shell_command(folder, name="client", arguments=["-c", CLIENT]))
     process = await asyncio.create_subprocess_exec(
         *suite(),
         *("client", "--command", command, *options),
