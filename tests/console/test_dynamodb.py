@@ -50,7 +50,7 @@ def test_now_turns_and_a_conversation(browser: Browser, server: ServerProcess) -
     answer = ask(server, "A tide is the sea's rise and fall.")
     with page_of(browser, server, "meg", "now") as page:
         expect(page.get_by_role("heading", name="Now")).to_contain_text("live")
-        expect(page.get_by_text("Processor, 2 workers")).to_be_visible()
+        expect(page.locator(".figure", has_text="2 workers")).to_be_visible()
         page.get_by_role("link", name="Turns").click()
         page.get_by_label("Session").fill(answer["session"])
         page.get_by_role("button", name="Find").click()
