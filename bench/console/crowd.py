@@ -89,7 +89,7 @@ class Rig:
             loaded = await self._use()
             await asyncio.sleep(SETTLE_SECONDS)
             settled = await self._use()
-            start, since = Start(self._use), time.time()
+            start, since, machine = Start(self._use), time.time(), machine_seconds()
             steps.append(time.monotonic())
             async with asyncio.timeout(CROWD_SECONDS):
                 result, used = await drive_watched(
@@ -97,6 +97,7 @@ class Rig:
                 )
             steps.append(time.monotonic())
             began = start.began
+            machine = {kind: each - machine[kind] for kind, each in machine_seconds().items()}
             at_start, at_end = await start.used(), await self._use()
             seen = await watcher.seen(began, began + result.seconds)
         finally:
@@ -114,6 +115,7 @@ class Rig:
             "total_p99": result.total.p99,
             "server_cpu_seconds": round(used.cpu_seconds, 4),
             "turns_by_worker": await self._turns_by_worker(since),
+            "machine_seconds": {kind: round(each, 2) for kind, each in machine.items()},
             "driver_share": result.driver.cpu_share,
             "driver_warnings": result.driver.saturated,
             "steps": [round(two - one, 2) for one, two in pairwise(steps)],
@@ -189,6 +191,16 @@ async def rig(arms: tuple[str, ...], turns: int) -> AsyncGenerator[Rig, None]:
         with suppress(Failed):
             await started.crowd("page" if "page" in arms else "none")  # is not counted
         yield started
+
+
+def machine_seconds() -> dict[str, float]:
+    """What all processors have done so far, and what others on the host have taken of them."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:9]
+    user, nice, system, idle, disk, interrupts, soft, stolen = (
+        int(each) / os.sysconf("SC_CLK_TCK") for each in fields
+    )
+    busy = user + nice + system + interrupts + soft
+    return {"busy": busy, "idle": idle, "disk": disk, "stolen": stolen}
 
 
 class Record:
