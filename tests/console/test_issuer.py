@@ -277,9 +277,9 @@ def test_an_operator_ends_a_login_with_the_issuer_before_its_time(
 ) -> None:
     provider, server = both
     assert client.get(begin(client)).status_code == 200
-    claims = {"iss": provider.url, "aud": "the api", "tenant": "ops", "roles": ["operator"]}
+    claims: dict[str, Any] = {"iss": provider.url, "aud": "the api", "tenant": "ops"}
     with httpx2.Client(base_url=server.url, timeout=20) as olga:
-        credential = provider.keys.token("olga", **claims)
+        credential = provider.keys.token("olga", roles=["operator"], **claims)
         assert olga.post("/console/api/login", json={"credential": credential}).status_code == 204
         olga.headers["x-console-token"] = olga.get("/console/api/me").json()["token"]
         (own,) = (
