@@ -140,6 +140,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Provider, S
             IDENTITY__JWT__JWKS_URL=f"{provider.url}/jwks",
             CONSOLE__ENABLED="true",
             CONSOLE__LOOK='["watch"]',
+            CONSOLE__OPERATE='["operator"]',
             CONSOLE__LOGIN__CLIENT_ID="the console",
             CONSOLE__LOGIN__CLIENT_SECRET_ENV="SEAWALL_TEST_SECRET",
             CONSOLE__LOGIN__URL="http://127.0.0.1:1/console",  # of the load balancer, say
@@ -269,3 +270,28 @@ def test_a_token_of_the_api_may_be_exchanged_as_well(
     assert answered.status_code == 204
     cookie = dict(each.partition("=")[::2] for each in answered.headers["set-cookie"].split("; "))
     assert int(cookie["Max-Age"]) <= 600, "not longer than the token"
+
+
+def test_an_operator_ends_a_login_with_the_issuer_before_its_time(
+    both: tuple[Provider, ServerProcess], client: httpx2.Client
+) -> None:
+    provider, server = both
+    assert client.get(begin(client)).status_code == 200
+    claims: dict[str, Any] = {"iss": provider.url, "aud": "the api", "tenant": "ops"}
+    with httpx2.Client(base_url=server.url, timeout=20) as olga:
+        credential = provider.keys.token("olga", roles=["operator"], **claims)
+        assert olga.post("/console/api/login", json={"credential": credential}).status_code == 204
+        olga.headers["x-console-token"] = olga.get("/console/api/me").json()["token"]
+        (own,) = (
+            each
+            for each in client.get("/console/api/logins").json()["logins"]
+            if each["this"] and each["subject"] == "leo"
+        )
+        copied = dict(client.cookies)
+        assert olga.post(f"/console/api/logins/{own['id']}/end").status_code == 204
+    assert client.get("/console/api/turns").status_code == 401
+    with httpx2.Client(base_url=server.url, cookies=copied, timeout=20) as thief:
+        assert thief.get("/console/api/turns").status_code == 401
+    assert client.get(begin(client)).status_code == 200, "the issuer knows of no end"
+    assert client.get("/console/api/turns").status_code == 200
+    assert client.get("/console/api/me").json()["subject"] == "leo"

@@ -6,7 +6,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -28,7 +28,9 @@ __all__ = [
     "Demo",
     "DemoIssuer",
     "DemoResult",
+    "RunningDemo",
     "run_demo",
+    "running_demo",
     "server_environment",
     "show_event",
     "stream_turn",
@@ -103,8 +105,39 @@ class Demo(Struct, frozen=True, kw_only=True):
     keep: Callable[["DemoResult"], Awaitable[None]] | None = None
 
 
+class RunningDemo(Struct, frozen=True):
+    """The demo before its surge.
+
+    Attributes:
+        server: Of the store example.
+        folder: Of its data.
+        surge: What is sent to it.
+    """
+
+    server: Service
+    folder: Path
+    surge: Scenario
+
+
 async def run_demo(demo: Demo) -> DemoResult:
     """Start the simulated model and the server, show the conversation, run the surge.
+
+    Raises:
+        SeawallError: Something did not start, or a turn failed.
+    """
+    async with running_demo(demo) as running:
+        demo.write_line(f"{demo.turns} turns are sent at once.\n")
+        result, use = await drive_watched(running.surge, [running.server.pid], demo.progress)
+        durable = _count_durable(running.folder / "sessions.db", result)
+        figures = _result(result, use, durable)
+        if demo.keep is not None:
+            await demo.keep(figures)
+    return figures
+
+
+@asynccontextmanager
+async def running_demo(demo: Demo) -> AsyncGenerator[RunningDemo, None]:
+    """Start the simulated model and the server, show the conversation, sign the surge's tokens.
 
     Raises:
         SeawallError: Something did not start, or a turn failed.
@@ -139,19 +172,13 @@ async def run_demo(demo: Demo) -> DemoResult:
             ]
         )
         (folder / _TOKENS).write_text("\n".join(tokens), encoding="ascii")  # for the console
-        scenario = Scenario(
+        surge = Scenario(
             url=server.url,
             load=Open([Crowd(shapes=[Instant(demo.turns)], tokens=tokens)]),
             simulated=Simulated(demo.seed),
             patience=75.0,
         )
-        demo.write_line(f"{demo.turns} turns are sent at once.\n")
-        result, use = await drive_watched(scenario, [server.pid], demo.progress)
-        durable = _count_durable(folder / "sessions.db", result)
-        figures = _result(result, use, durable)
-        if demo.keep is not None:
-            await demo.keep(figures)
-    return figures
+        yield RunningDemo(server, folder, surge)
 
 
 def _console_environment(folder: Path, seed: int) -> dict[str, str]:

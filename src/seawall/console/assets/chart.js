@@ -1,5 +1,5 @@
-// A chart of the last minutes. It moves on between two samples, by at most a pixel of the screen at a
-// time, and what is new comes in from the right; its height follows the values.
+// A chart of the last minutes. What is new comes in from the right, at most two pixels of the screen at
+// a time; its height follows the values.
 import uPlot from "./vendor/uplot.js";
 import { animate, hasten } from "./clock.js";
 import { html, useEffect, useLayoutEffect, useRef } from "./view.js";
@@ -9,6 +9,8 @@ const BEHIND = 1.5; // seconds that the right edge is behind, so that what is ne
 const SECOND = 1100; // milliseconds to the next sample, if it is a little late
 const GROWS = 100; // milliseconds between two draws while the height changes
 const STEPS = 3; // in which it changes
+const MOVES = 2; // pixels at a time: every frame has a cost beside what it draws
+const WIDTH = 1; // of lines, in pixels: wider ones take a browser without a GPU three times as long
 const DASHES = { long: [6, 4], short: [2, 3] }; // pixels
 const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000, 100000]; // of axes
 const TOPS = [1, 2, 3, 5, 7.5, 10]; // heights, and ten times, a hundred times them
@@ -41,7 +43,7 @@ function options(series, width, unit, height) {
     } } },
     axes: [{ ...axis, space: 80, size: 28, values: (_, ticks) => ticks.map((tick) => clock.format(tick * 1000)) }, { ...axis, size: 58, ...(unit === "turns" && { incrs: WHOLE }), values: (_, ticks) => ticks.map((tick) => (tick >= 10000 ? `${tick / 1000}k` : String(Math.round(tick * 100) / 100))) }],
     series: [{}, ...series.map((each) => ({
-      label: each.label, stroke: color(each.color), width: 1.6, points: { show: false },
+      label: each.label, stroke: color(each.color), width: WIDTH, points: { show: false },
       fill: each.fill ? `${color(each.color)}22` : undefined, dash: DASHES[each.dash], spanGaps: true,
     }))],
   };
@@ -69,7 +71,7 @@ export function Chart({ title, unit, series, columns, offset }) {
       });
       if (height.current.steps) return GROWS;
       const pixels = (plot.current.bbox.width / SHOWN) * (SECOND / 1000);
-      return still.matches ? SECOND : SECOND / Math.ceil(pixels);
+      return still.matches ? SECOND : SECOND / Math.ceil(pixels / MOVES);
     };
     const build = () => { // once more when the colours change
       plot.current?.destroy();

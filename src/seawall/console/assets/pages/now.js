@@ -86,7 +86,7 @@ export default function Now() {
       <${Figure} name="Refused a second" value=${count(last("refused"))} />
       <${Figure} name="First text p50" value=${duration(last("p50"))} />
       <${Figure} name="First text p99" value=${duration(last("p99"))} />
-      <${Figure} name=${`Processor, ${names.length} ${names.length === 1 ? "worker" : "workers"}`} value=${share(last("cpu"))} />
+      <${Figure} name="Processor" value=${share(last("cpu"))} note=${`${names.length} ${names.length === 1 ? "worker" : "workers"}`} />
       <${Figure} name="Memory" value=${memory(last("memory"))} />
     </dl>
     <div class="grid">
