@@ -71,6 +71,7 @@ async def judged(kind: type[Connection], parts: list[bytes]) -> tuple[Outcome, C
     ended: list[PendingTurn] = []
 
     def end(turn: PendingTurn, _: Connection, *, keep: bool) -> None:
+        assert not (keep and turn.outcome.error)
         ended.append(turn)
 
     connection = kind("turns", end, lambda _: None)

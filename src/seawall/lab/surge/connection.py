@@ -64,9 +64,9 @@ class TurnEnded(Protocol):
 class Connection(asyncio.Protocol):
     """A connection: sends a turn, reads and validates its stream, then is free for the next one.
 
-    Most of what it reads are pieces of text between the first and the last. Those are validated with
-    one expression for chunk and event; whatever it does not match goes through the parsers of HTTP,
-    of server-sent events and of JSON, like all the rest.
+    Most of what it reads are pieces of text after the first. Those are validated with one
+    expression for chunk and event; whatever it does not match goes through the parsers of HTTP, of
+    server-sent events and of JSON, like all the rest.
     """
 
     __slots__ = (
