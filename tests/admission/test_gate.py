@@ -241,6 +241,34 @@ async def test_turns_that_start_within_a_second_are_not_reported() -> None:
         assert all(seconds >= 1.0 for _, seconds in reports)
 
 
+async def test_no_token_is_read_while_every_turn_may_wait() -> None:
+    gate = _gate(1, 2)
+    asked = []
+
+    def claimed() -> str:
+        asked.append(1)
+        return "acme"
+
+    async with (
+        asyncio.TaskGroup() as group,
+        gate.slot("acme", background=False, deadline=_now() + 5.0),
+    ):
+        for waiting in range(2):
+            assert gate.queued == waiting
+            gate.check(claimed)
+            group.create_task(_pass_through(gate))
+            await asyncio.sleep(0)
+        assert not asked
+        with pytest.raises(Overloaded):
+            gate.check(claimed)
+        assert asked  # another tenant could have displaced one
+
+
+async def _pass_through(gate: AdmissionGate) -> None:
+    async with gate.slot("acme", background=False, deadline=_now() + 5.0):
+        pass
+
+
 class _Reporting(AdmissionGate):
     """Counts the rounds of reports."""
 
@@ -258,10 +286,10 @@ async def test_reports_are_made_once_a_second_however_often_turns_begin_to_wait(
         return
 
     async def wait(seconds: float) -> None:
+        slot = gate.slot("a", background=False, deadline=_now() + 90, report=report)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                async with gate.slot("a", background=False, deadline=_now() + 90, report=report):
-                    raise AssertionError("the slot is taken")
+            async with asyncio.timeout(seconds), slot:
+                raise AssertionError("the slot is taken")
 
     async with gate.slot("a", background=False, deadline=_now() + 90):
         for _ in range(4):
