@@ -40,6 +40,7 @@ class Counted(Connection):
     """Counts the bytes that went the short way."""
 
     __slots__ = ("short",)
+    short: int
 
     def _take_text(self, data: bytes) -> bytes:
         rest = super()._take_text(data)
@@ -67,37 +68,39 @@ def answer(pieces: list[str]) -> list[bytes]:
     return [*parts, chunk(end) + b"0\r\n\r\n"]
 
 
-async def judged(kind: type[Connection], parts: list[bytes]) -> tuple[Outcome, Connection]:
+async def judged(kind: type[Connection], parts: list[bytes]) -> tuple[PendingTurn, Connection]:
     ended: list[PendingTurn] = []
 
-    def end(turn: PendingTurn, _: Connection, *, keep: bool) -> None:
-        assert not (keep and turn.outcome.error)
+    def end(turn: PendingTurn, connection: Connection, *, keep: bool) -> None:
+        assert connection is judging
+        turn.retry_after = float(keep)  # to be compared as well
         ended.append(turn)
 
-    connection = kind("turns", end, lambda _: None)
-    connection.connection_made(Transport())
-    if isinstance(connection, Counted):
-        connection.short = 0
+    judging = kind("turns", end, lambda _: None)
+    judging.connection_made(Transport())
+    if isinstance(judging, Counted):
+        judging.short = 0
     turn = PendingTurn(Outcome(0), b"", "".join(PIECES), 0.0)
-    connection.ask(turn)
+    judging.ask(turn)
     for part in parts:
-        connection.data_received(part)
-    connection.connection_lost(None)
+        judging.data_received(part)
+    judging.connection_lost(None)
     assert ended == [turn]
     turn.outcome.total = 0.0
     turn.outcome.first_text = None if turn.outcome.first_text is None else 0.0
-    return turn.outcome, connection
+    return turn, judging
 
 
 async def test_pieces_of_text_take_the_short_way() -> None:
     parts = answer(PIECES)
-    outcome, connection = await judged(Counted, parts)
+    turn, connection = await judged(Counted, parts)
+    outcome = turn.outcome
     assert isinstance(connection, Counted)
     assert (outcome.error, outcome.turn, outcome.session) == ("", "t", "s")
     plain = [part for part in parts[2:-1] if not re.search(rb"\\", part)]
     assert connection.short == sum(map(len, plain))
     joined = [b"".join(parts[:4]), b"".join(parts[4:])]
-    assert (await judged(Counted, joined))[0] == outcome
+    assert (await judged(Counted, joined))[0] == turn
 
 
 CHANGES = st.lists(
