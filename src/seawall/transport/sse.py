@@ -154,7 +154,8 @@ class SseParser:
             match = _numbered.match(chunk, at)
             if match is None:
                 return None
-            found.append(match.groups())
+            name, position, data = match.groups()
+            found.append((name, position, data))
             at = match.end()
         if size > self._max_event_bytes:
             return None

@@ -149,8 +149,8 @@ class Connection(asyncio.Protocol):
         elif self._received > _LARGEST_ANSWER:
             self.fail(f"an answer of more than {_LARGEST_ANSWER} bytes")
         self._within_text = (
-            self._chunk_ended
-            and self._turn is not None
+            self._turn is not None  # type: ignore[redundant-expr]  # it may have ended meanwhile
+            and self._chunk_ended
             and self._answer.within_text
             and self._sse.between_events
             and bool(self._sse.last_id)
