@@ -1,6 +1,7 @@
 """Admission gate with real tasks."""
 
 import asyncio
+import contextlib
 
 import pytest
 
@@ -215,6 +216,87 @@ async def test_waiting_turns_report_their_position_and_no_slot_is_lost_meanwhile
         await asyncio.gather(*tasks[:4])
     assert done == [0, 1, 2, 3]
     assert (gate.in_flight, gate.queued) == (0, 0)
+
+
+async def test_turns_that_start_within_a_second_are_not_reported() -> None:
+    """Hundreds start in a second: of those that wait, only the last hear of it."""
+    gate = _gate(1, 1_000, wait_seconds=60.0)
+    heard: dict[int, list[tuple[int, float]]] = {}
+
+    async def turn(number: int) -> None:
+        async def report(position: int, seconds: float) -> None:
+            heard.setdefault(number, []).append((position, seconds))
+
+        async with gate.slot("a", background=False, deadline=_now() + 90, report=report):
+            await asyncio.sleep(0.005)
+
+    async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        for number in range(500):
+            group.create_task(turn(number))
+    assert 499 in heard
+    assert min(heard) > 40  # 20 and more started in a second, and 20 and more were left alone
+    for reports in heard.values():
+        positions = [position for position, _ in reports]
+        assert positions == sorted(positions, reverse=True)
+        assert all(seconds >= 1.0 for _, seconds in reports)
+
+
+async def test_no_token_is_read_while_every_turn_may_wait() -> None:
+    gate = _gate(1, 2)
+    asked = []
+
+    def claimed() -> str:
+        asked.append(1)
+        return "acme"
+
+    async with (
+        asyncio.TaskGroup() as group,
+        gate.slot("acme", background=False, deadline=_now() + 5.0),
+    ):
+        for waiting in range(2):
+            assert gate.queued == waiting
+            gate.check(claimed)
+            group.create_task(_pass_through(gate))
+            await asyncio.sleep(0)
+        assert not asked
+        with pytest.raises(Overloaded):
+            gate.check(claimed)
+        assert asked  # another tenant could have displaced one
+
+
+async def _pass_through(gate: AdmissionGate) -> None:
+    async with gate.slot("acme", background=False, deadline=_now() + 5.0):
+        pass
+
+
+class _Reporting(AdmissionGate):
+    """Counts the rounds of reports."""
+
+    rounds = 0
+
+    def _wake_to_report(self) -> None:
+        self.rounds += 1
+        super()._wake_to_report()
+
+
+async def test_reports_are_made_once_a_second_however_often_turns_begin_to_wait() -> None:
+    gate = _Reporting(AdmissionSettings(in_flight=1, queued=10, wait_seconds=60.0))
+
+    async def report(_position: int, _seconds: float) -> None:
+        return
+
+    async def wait(seconds: float) -> None:
+        slot = gate.slot("a", background=False, deadline=_now() + 90, report=report)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds), slot:
+                raise AssertionError("the slot is taken")
+
+    async with gate.slot("a", background=False, deadline=_now() + 90):
+        for _ in range(4):
+            await wait(0.1)
+        assert not gate.queued
+        await wait(2.2)
+    assert 1 <= gate.rounds <= 3
 
 
 class _Sampled(AdmissionGate):

@@ -321,6 +321,9 @@ def test_every_turn_ends_once_and_no_slot_is_idle_while_a_turn_waits(  # noqa: C
         assert (queue.in_flight, queue.queued) == (len(active), len(waiting))
         assert all(queue.is_waiting(each) for each in waiting)
         assert queue.queued <= queued
+        if queue.has_room_for_all(at=at):
+            names = ("0", "1", "2", "3", "new", None)
+            assert not any(queue.refusal(tenant, at=at) for tenant in names)
     at += 100.0
     for each in active:
         ends[id(each)] += 1

@@ -64,6 +64,8 @@ async def test_the_conversation_pauses_for_an_approval_and_goes_on() -> None:
         position = text.index(each, position) + len(each)
     assert text.count("waits for approval") == 1
     assert (result.turns, result.completed, result.durable) == (3, 3, 3)
+    processes = (result.server_cpu_ms_a_turn, result.model_cpu_ms_a_turn)
+    assert min(*processes, result.driver_cpu_ms_a_turn) > 0
     (surge,) = surges
     assert surge["figures"]["good"] is True, surge
     assert surge["figures"]["headline"].startswith("4 of 4 turns completed")

@@ -1,7 +1,9 @@
 """Each fault on the wire, and the counters of the simulated model."""
 
 import asyncio
+import gc
 import re
+import sys
 from collections import Counter
 from typing import Any
 
@@ -45,6 +47,24 @@ async def test_without_rules_replies_are_complete() -> None:
         stats = await sim.stats_when_idle()
         assert balanced(stats)
         assert (stats["completed"], stats["peak_streams"], stats["faults"]) == (2, 1, {})
+
+
+async def test_a_reply_that_has_ended_leaves_nothing_for_the_garbage_collector() -> None:
+    """The model runs without one."""
+    async with simulating() as sim:
+        await sim.ask()
+        [connection] = sim.model.connections
+        gc.collect()
+        gc.disable()
+        try:
+            before = sys.getrefcount(connection)
+            for _ in range(3):
+                await sim.ask()
+            await sim.stats_when_idle()
+            assert [connection] == list(sim.model.connections)  # which was used again
+            assert sys.getrefcount(connection) == before
+        finally:
+            gc.enable()
 
 
 async def test_a_rule_that_does_not_apply_changes_nothing() -> None:

@@ -73,6 +73,31 @@ def test_the_fast_path_gives_the_same_result() -> None:
         ServerSentEvent(b"message", b"a", b""),
         ServerSentEvent(b"message", b"b", b""),
     ]
+    assert parser.feed(b"event: e\nid: 3\ndata: c\n\nevent: f\nid: 4\ndata: \n\n") == [
+        ServerSentEvent(b"e", b"c", b"3"),
+        ServerSentEvent(b"f", b"", b"4"),
+    ]
+    assert parser.feed(b"data: d\n\n") == [ServerSentEvent(b"message", b"d", b"4")]
+
+
+_frame = st.tuples(
+    st.sampled_from([b"event: e\n", b"event: e\n", b"event: \n", b"event:e\n", b""]),
+    st.sampled_from([b"id: 7\n", b"id: 8\n", b"id: \n", b"id: \0\n", b"id: 7\r\n", b""]),
+    st.sampled_from(
+        [b"data: x\n\n", b"data: x\n\n", b"data: \n\n", b"data:  y\ndata: z\n\n", b"\n"]
+    ),
+)
+
+
+@given(st.lists(_frame.map(b"".join), max_size=5))
+def test_named_and_numbered_events_are_read_as_byte_by_byte(frames: list[bytes]) -> None:
+    stream = b"".join(frames)
+    one_by_one, last = SseParser(), SseParser()
+    expected = [event for each in stream for event in one_by_one.feed(bytes([each]))]
+    parser = SseParser()
+    assert [event for each in frames for event in parser.feed(each)] == expected
+    assert last.feed(stream) == expected
+    assert parser.last_id == last.last_id == one_by_one.last_id
 
 
 def test_what_a_stream_says_of_its_resumption() -> None:

@@ -28,6 +28,7 @@ _SAMPLE_SECONDS = 0.1
 _IDLE_SECONDS = 0.9  # before the next sample, while there are no turns
 _IDLE_LAG = 0.1  # of the target; more than that is watched until it has passed
 _REPORT_SECONDS = 1.0
+_BRISK = 20.0  # starts in a second, from which on it is foreseeable who starts in the next one
 
 _log = logging.getLogger("seawall.admission")
 
@@ -64,6 +65,8 @@ class AdmissionGate:
         self._waiters: dict[Ticket, asyncio.Future[_Decision]] = {}
         self._reporting: dict[Ticket, None] = {}
         self._standings: dict[Ticket, tuple[int, float]] = {}
+        self._reported_at: float | None = None  # None while no reports are to be made
+        self._granted = 0  # slots, to turns that waited, since then
         self._wheel = TimingWheel(_TICK_SECONDS)
         self._pacer = StartPacer(settings.loop_target_seconds)
         self._queue.allowance = self._allowed = self._pacer.allowance
@@ -125,9 +128,11 @@ class AdmissionGate:
         if not self._queue.busy:
             return None
         self._queue.rate = self._pacer.rate(at=time.monotonic())
+        at = asyncio.get_running_loop().time()
+        if self._queue.has_room_for_all(at=at):
+            return None
         refusal = self._queue.refusal_for_all()
         if refusal is None:
-            at = asyncio.get_running_loop().time()
             refusal = self._queue.refusal(claimed(), at=at)
         return None if refusal is None else self._count(refusal)
 
@@ -287,8 +292,10 @@ class AdmissionGate:
 
     async def _wait_reporting(self, ticket: Ticket, report: Report) -> _Decision:
         """Wait for a decision; report meanwhile, at once if the wait will be long."""
-        if not self._reporting:
-            asyncio.get_running_loop().call_later(_REPORT_SECONDS, self._wake_to_report)
+        if self._reported_at is None:
+            loop = asyncio.get_running_loop()
+            self._reported_at, self._granted = loop.time(), 0
+            loop.call_later(_REPORT_SECONDS, self._wake_to_report)
         self._reporting[ticket] = None
         shown = 0
         try:
@@ -306,13 +313,26 @@ class AdmissionGate:
             del self._reporting[ticket]
 
     def _wake_to_report(self) -> None:
-        """Wake the turns that have been waiting for a while; again in a second, while any wait."""
-        if not self._reporting:
-            self._standings = {}
+        """Wake the turns that have been waiting for a while; again in a second, while any wait.
+
+        While many start in a second, those that are next are left alone: they would hear of a
+        wait that is over, and in a crowd they are most of all.
+        """
+        if not self._reporting or self._reported_at is None:
+            self._reported_at, self._standings = None, {}
             return
         loop = asyncio.get_running_loop()
+        now = loop.time()
+        pace = self._granted / max(_REPORT_SECONDS, now - self._reported_at)
+        self._reported_at, self._granted = now, 0
         self._standings = self._queue.standings()
-        since = loop.time() - _REPORT_SECONDS
+        if pace >= _BRISK:
+            self._standings = {
+                ticket: (position, max(seconds, position / pace))
+                for ticket, (position, seconds) in self._standings.items()
+                if position > pace * _REPORT_SECONDS
+            }
+        since = now - _REPORT_SECONDS
         for ticket in self._reporting:
             waiter = self._waiters[ticket]
             if ticket in self._standings and ticket.at <= since and not waiter.done():
@@ -324,8 +344,11 @@ class AdmissionGate:
         """Notify the waiting turns that have been admitted or refused."""
         while (decided := self._queue.next(at=at)) is not None:
             ticket, refusal = decided
-            if not self._notify(ticket, refusal) and refusal is None:
-                self._queue.forfeit(ticket)
+            if not self._notify(ticket, refusal):
+                if refusal is None:
+                    self._queue.forfeit(ticket)
+            elif refusal is None:
+                self._granted += 1
         self._start_pass()
 
     def _notify(self, ticket: Ticket, refusal: Refusal | None) -> bool:

@@ -387,6 +387,13 @@ class AdmissionQueue:
             return self._refuse("full")
         return None
 
+    def has_room_for_all(self, *, at: float) -> bool:
+        """Whether any interactive turn without a deadline may wait or start, whatever its tenant.
+
+        None waits for longer than behind all that wait now.
+        """
+        return not self._full and self._wait(self._fair.waiting + 1.0) <= self._allowed_wait(at)
+
     def refusal(self, tenant: str | None, *, at: float) -> Refusal | None:
         """The refusal that an interactive turn without a deadline would get now, if any.
 

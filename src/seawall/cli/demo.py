@@ -159,6 +159,8 @@ def _table(result: "DemoResult") -> str:
         "",
         f"server CPU a turn              {result.server_cpu_ms_a_turn:.2f} ms",
         f"server memory a turn in flight {result.server_kb_a_turn:.1f} KB",
+        f"model's CPU a turn             {result.model_cpu_ms_a_turn:.2f} ms",
+        f"driver CPU a turn              {result.driver_cpu_ms_a_turn:.2f} ms",
         f"driver CPU                     {result.driver_cpu_share:.0%} of a processor",
     ]
     lines += [f"error: {count} x {error}" for error, count in result.errors.items()]

@@ -17,7 +17,7 @@ from msgspec import Struct
 from seawall.errors import SeawallError
 from seawall.identity.local_issuer import LocalIssuer
 from seawall.identity.settings import JwtSettings
-from seawall.lab.processes import Service, run_service
+from seawall.lab.processes import Service, consumption, run_service
 from seawall.lab.surge.outcome import Progress, SurgeResult
 from seawall.lab.surge.process import ProcessUsage, drive_watched
 from seawall.lab.surge.scenario import Crowd, Instant, Open, Scenario, Simulated
@@ -61,6 +61,8 @@ class DemoResult(Struct, frozen=True, kw_only=True):
         added_first_text: Added to the first text by the server.
         server_cpu_ms_a_turn: Of all server processes.
         server_kb_a_turn: Peak growth of their memory over peak turns in flight.
+        driver_cpu_ms_a_turn: Of the driver, which shares the processors with the server.
+        model_cpu_ms_a_turn: Of the simulated model, which does so too.
         driver_cpu_share: Of one processor.
         seconds: Length of the surge.
     """
@@ -77,6 +79,8 @@ class DemoResult(Struct, frozen=True, kw_only=True):
     added_first_text: dict[str, float | None]
     server_cpu_ms_a_turn: float
     server_kb_a_turn: float
+    driver_cpu_ms_a_turn: float
+    model_cpu_ms_a_turn: float
     driver_cpu_share: float
     seconds: float
 
@@ -109,11 +113,13 @@ class RunningDemo(Struct, frozen=True):
     """The demo before its surge.
 
     Attributes:
+        model: Simulated.
         server: Of the store example.
         folder: Of its data.
         surge: What is sent to it.
     """
 
+    model: Service
     server: Service
     folder: Path
     surge: Scenario
@@ -127,9 +133,11 @@ async def run_demo(demo: Demo) -> DemoResult:
     """
     async with running_demo(demo) as running:
         demo.write_line(f"{demo.turns} turns are sent at once.\n")
+        model_before = consumption(running.model.pid).cpu_seconds
         result, use = await drive_watched(running.surge, [running.server.pid], demo.progress)
+        model_cpu = consumption(running.model.pid).cpu_seconds - model_before
         durable = _count_durable(running.folder / "sessions.db", result)
-        figures = _result(result, use, durable)
+        figures = _result(result, use, durable, model_cpu)
         if demo.keep is not None:
             await demo.keep(figures)
     return figures
@@ -178,7 +186,7 @@ async def running_demo(demo: Demo) -> AsyncGenerator[RunningDemo, None]:
             simulated=Simulated(demo.seed),
             patience=75.0,
         )
-        yield RunningDemo(server, folder, surge)
+        yield RunningDemo(model, server, folder, surge)
 
 
 def _console_environment(folder: Path, seed: int) -> dict[str, str]:
@@ -409,8 +417,8 @@ def _count_durable(path: Path, result: SurgeResult) -> int:
     return sum(each in stored for each in seen)
 
 
-def _result(result: SurgeResult, use: ProcessUsage, durable: int) -> DemoResult:
-    cpu = use.cpu_seconds / max(1, result.turns)
+def _result(result: SurgeResult, use: ProcessUsage, durable: int, model_cpu: float) -> DemoResult:
+    each = 1e3 / max(1, result.turns)
     memory = max(0, use.grown_bytes) / max(1, result.peak_in_flight)
     tables = {
         name: msgspec.to_builtins(getattr(result, name))
@@ -422,8 +430,10 @@ def _result(result: SurgeResult, use: ProcessUsage, durable: int) -> DemoResult:
         failed=result.turns - result.completed,
         durable=durable,
         errors=result.errors,
-        server_cpu_ms_a_turn=round(cpu * 1e3, 2),
+        server_cpu_ms_a_turn=round(use.cpu_seconds * each, 2),
         server_kb_a_turn=round(memory / 1_024, 1),
+        driver_cpu_ms_a_turn=round(result.driver.cpu_seconds * each, 2),
+        model_cpu_ms_a_turn=round(model_cpu * each, 2),
         driver_cpu_share=result.driver.cpu_share,
         seconds=result.seconds,
         **tables,

@@ -17,6 +17,7 @@ _SHORT = 4_096  # up to this length a partial line is re-joined with each chunk
 
 _line_end = re.compile(rb"\r\n|\n|\r")
 _digits = re.compile(rb"[0-9]{1,9}")
+_numbered = re.compile(rb"event: ([^\r\n]++)\nid: ([^\r\n\0]++)\ndata: ([^\r\n]*+)\n\n")
 
 
 class ServerSentEvent(Struct, frozen=True):
@@ -130,7 +131,12 @@ class SseParser:
             raise ProtocolError(f"an event exceeds {self._max_event_bytes} bytes")
 
     def _feed_complete_events(self, chunk: bytes) -> list[ServerSentEvent] | None:
-        """Fast path: a chunk of complete events, each with one data line and nothing else."""
+        """Fast path: a chunk of complete events, each with one data line and nothing else.
+
+        Or each with a name, an id and one data line, as our own server sends them.
+        """
+        if chunk.startswith(b"event: ") and not self._name:
+            return self._feed_numbered_events(chunk)
         if not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")) or b"\r" in chunk:
             return None
         if self._name or len(chunk) > self._max_event_bytes:
@@ -140,6 +146,21 @@ class SseParser:
             if b"\n" in piece:
                 return None
         return [ServerSentEvent(b"message", piece, self._id) for piece in pieces]
+
+    def _feed_numbered_events(self, chunk: bytes) -> list[ServerSentEvent] | None:
+        found: list[tuple[bytes, bytes, bytes]] = []
+        at, size = 0, len(chunk)
+        while at < size:
+            match = _numbered.match(chunk, at)
+            if match is None:
+                return None
+            name, position, data = match.groups()
+            found.append((name, position, data))
+            at = match.end()
+        if size > self._max_event_bytes:
+            return None
+        self._id = found[-1][1]
+        return [ServerSentEvent(name, data, position) for name, position, data in found]
 
     def _feed_lines(self, buffer: bytes, events: list[ServerSentEvent]) -> int:
         start = 0

@@ -238,21 +238,23 @@ class Connection(asyncio.Protocol):
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n"
             b"transfer-encoding: chunked\r\n\r\n"
         )
-        self._pending = pending = reply.chunks
+        self._pending = reply.chunks
+        stream = _Stream(self, reply, due)
+        self._model.wheel.call_at(due, stream.send)
 
-        def send(due: float, left: int) -> None:
-            if self._pending is not pending:
-                return  # the client has disconnected
-            chunk = next(pending)
-            if left == 1:
-                self._transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(chunk), chunk))
-                self._end("complete")
-                return
-            self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
-            following = due + reply.interval
-            self._model.wheel.call_at(following, lambda: send(following, left - 1))
-
-        self._model.wheel.call_at(due, lambda: send(due, reply.count))
+    def send_chunk(self, stream: "_Stream") -> None:
+        """Send the next chunk of a reply without faults, and have the one after it sent."""
+        if self._pending is not stream.chunks:
+            return  # the client has disconnected
+        chunk = next(stream.chunks)
+        stream.left -= 1
+        if not stream.left:
+            self._transport.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(chunk), chunk))
+            self._end("complete")
+            return
+        self._transport.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        stream.due += stream.interval
+        self._model.wheel.call_at(stream.due, stream.send)
 
     def _send_whole(self, pending: Iterator[bytes]) -> None:
         if self._pending is pending:
@@ -316,3 +318,27 @@ class Connection(asyncio.Protocol):
 
 def _stretch(limits: Limits | None) -> float:
     return 1.0 if limits is None else limits.stretch()
+
+
+class _Stream:
+    """What is left of a reply without faults. No closure: that would be a cycle, and never freed.
+
+    Attributes:
+        chunks: The data events that follow.
+        interval: Seconds between them.
+        left: Their number.
+        due: When the next one is.
+    """
+
+    __slots__ = ("_connection", "chunks", "due", "interval", "left")
+
+    def __init__(self, connection: Connection, reply: Reply, due: float) -> None:
+        self._connection = connection
+        self.chunks = reply.chunks
+        self.interval = reply.interval
+        self.left = reply.count
+        self.due = due
+
+    def send(self) -> None:
+        """The next chunk is due."""
+        self._connection.send_chunk(self)

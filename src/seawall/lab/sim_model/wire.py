@@ -147,11 +147,12 @@ def _chunks(
             reason,
         )
 
+    before, _, after = choices(b'{"content":"the piece"}').rpartition(b'"the piece"')
     last = b""  # sent when it is known whether another one follows
     for piece in pieces:
         if last:
             yield last
-        last = choices(b'{"content":%b}' % _encode(piece))
+        last = before + _encode(piece) + after
     for index, call in enumerate(calls):
         for part in _parts(index, call):
             if last:

@@ -128,6 +128,31 @@ class Answer:
         else:
             self._take_event(event)
 
+    @property
+    def within_text(self) -> bool:
+        """Whether `take_text` may be called: it has text, no error, no end, and numbered events."""
+        return self._api == "turns" and bool(self._text) and not (self.error or self._finished)
+
+    def take_text(self, position: int, text: bytes) -> bool:
+        """Process a piece of text whose event is otherwise known to be valid.
+
+        Args:
+            position: Its id.
+            text: UTF-8.
+
+        Returns:
+            Whether it was valid; if not, nothing has changed, and `take` says why.
+        """
+        try:
+            piece = text.decode()
+        except UnicodeDecodeError:
+            return False
+        if position != self._position + len(piece):
+            return False
+        self._position = position
+        self._text.append(piece)
+        return True
+
     def close(self, expected: str | None) -> None:
         """Process the end of the stream; `expected`: the expected text, if it is known."""
         if self.error:

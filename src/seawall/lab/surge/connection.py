@@ -1,6 +1,7 @@
 """A connection of the driver: sends one turn at a time, times and validates its stream."""
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -25,6 +26,12 @@ _AFTER_END_SECONDS = 1.0  # for the end of the body after the end of the answer
 _LARGEST_HEAD = 1 << 17
 _LARGEST_ANSWER = 1 << 24  # head, framing and body; a token takes some 200 bytes of it
 _DELIMITING = (b"content-length", b"transfer-encoding")
+# A chunk of the body that is one piece of text, in Seawall's own events. The string has no escapes.
+_text_chunk = re.compile(
+    rb"([0-9a-f]{1,8})\r\n"
+    rb'(event: text\.delta\nid: ([1-9][0-9]{0,8})\ndata: \{"type":"text\.delta","text":'
+    rb'"([^\x00-\x1f"\\]*+)"\}\n\n)\r\n'
+)
 
 
 class PendingTurn(Struct):
@@ -55,11 +62,17 @@ class TurnEnded(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """A connection: sends a turn, reads and validates its stream, then is free for the next one."""
+    """A connection: sends a turn, reads and validates its stream, then is free for the next one.
+
+    Most of what it reads are pieces of text after the first. Those are validated with one
+    expression for chunk and event; whatever it does not match goes through the parsers of HTTP, of
+    server-sent events and of JSON, like all the rest.
+    """
 
     __slots__ = (
         "_answer",
         "_api",
+        "_chunk_ended",
         "_clock",
         "_delimited",
         "_ended",
@@ -73,6 +86,7 @@ class Connection(asyncio.Protocol):
         "_sse",
         "_transport",
         "_turn",
+        "_within_text",
     )
 
     def __init__(self, api: Api, ended: TurnEnded, lost: Callable[["Connection"], None]) -> None:
@@ -107,6 +121,8 @@ class Connection(asyncio.Protocol):
         self._received = 0
         self._headed = False  # whether the response head is complete
         self._delimited = False  # whether the head delimits the body
+        self._chunk_ended = False  # whether the last bytes of the body were the last of a chunk
+        self._within_text = False  # whether the next byte begins a chunk, in the midst of text
         if self._transport.is_closing():
             self.fail("connection closed")
         else:
@@ -120,6 +136,10 @@ class Connection(asyncio.Protocol):
             self.close()  # unsolicited data
             return
         self._received += len(data)
+        if self._within_text and self._received <= _LARGEST_ANSWER:
+            data = self._take_text(data)
+            if not data:
+                return
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
@@ -128,6 +148,25 @@ class Connection(asyncio.Protocol):
             self.fail(f"a head of more than {_LARGEST_HEAD} bytes")
         elif self._received > _LARGEST_ANSWER:
             self.fail(f"an answer of more than {_LARGEST_ANSWER} bytes")
+        self._within_text = (
+            self._turn is not None  # type: ignore[redundant-expr]  # it may have ended meanwhile
+            and self._chunk_ended
+            and self._answer.within_text
+            and self._sse.between_events
+            and bool(self._sse.last_id)
+            and data.endswith(b"\n\n\r\n")  # not within the line before a chunk
+        )
+
+    def _take_text(self, data: bytes) -> bytes:
+        """Process chunks that are pieces of text; return the rest."""
+        at, answer = 0, self._answer
+        while (match := _text_chunk.match(data, at)) is not None:
+            size, position, text = match.group(1, 3, 4)
+            begin, end = match.span(2)
+            if int(size, 16) != end - begin or not answer.take_text(int(position), text):
+                break
+            at = match.end()
+        return data[at:]
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
@@ -158,6 +197,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         """See httptools."""
+        self._chunk_ended = False
         turn = self._turn
         if turn is None:
             return
@@ -185,6 +225,10 @@ class Connection(asyncio.Protocol):
             self._finished_at = self._clock()
             loop = asyncio.get_running_loop()
             loop.call_later(_AFTER_END_SECONDS, self._complete_open, turn)
+
+    def on_chunk_complete(self) -> None:
+        """See httptools."""
+        self._chunk_ended = True
 
     def on_message_complete(self) -> None:
         """See httptools."""

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from seawall.lab.surge.connection import Connection
+from seawall.timers import Deadline, TimingWheel
 from seawall.transport.http_client import Origin
 
 __all__ = ["Connector", "NoConnection"]
@@ -32,9 +33,10 @@ class Connector:
         limits: Limits of the driver itself, with the number of turns that failed by each.
     """
 
-    def __init__(self, origin: Origin, make: Callable[[], Connection]) -> None:
+    def __init__(self, origin: Origin, make: Callable[[], Connection], wheel: TimingWheel) -> None:
         self._origin = origin
         self._make = make
+        self._wheel = wheel
         self._tls = ssl.create_default_context() if origin.secure else None
         self._addresses: list[str] = []
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -64,7 +66,7 @@ class Connector:
         """
         queued = True
         try:
-            async with asyncio.timeout_at(deadline), self._slots:
+            async with Deadline(self._wheel, deadline), self._slots:
                 queued = False
                 reached()
                 connection = await self._connect(number)

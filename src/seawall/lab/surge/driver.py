@@ -87,10 +87,12 @@ class _Driver:
         self._sign = token
         self._on_outcome = on_outcome
         self._endpoint = Endpoint.parse(scenario.url + _PATHS[scenario.api])
-        self._connector = Connector(
-            self._endpoint.origin, lambda: Connection(scenario.api, self._end, self._forget)
-        )
         self._wheel = TimingWheel(0.05)
+        self._connector = Connector(
+            self._endpoint.origin,
+            lambda: Connection(scenario.api, self._end, self._forget),
+            self._wheel,
+        )
         self._free: dict[Connection, None] = {}
         self._done: list[Outcome] = []
         self._ended: dict[int, asyncio.Future[None]] = {}
