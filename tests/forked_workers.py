@@ -36,8 +36,6 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
     socket.send_fds(server, [b"worker"], [0, 1, 2])
 """
 _WORK = "import sys;exec(eval(sys.stdin.readline()))"  # what execnet starts a Python with
-# They load a library that has threads, Helm's in Go, which a fork would not have.
-_WITH_THREADS = ("tests/ship",)
 
 
 def fork_workers(config: pytest.Config, specifications: Iterable[Any]) -> None:
@@ -102,9 +100,8 @@ def _become_worker(streams: Iterable[int]) -> NoReturn:
 
 def _run(descriptor: int, folder: str, arguments: Iterable[str]) -> NoReturn:
     os.chdir(folder)
-    left_out = [f"--ignore={ROOT / each}" for each in _WITH_THREADS]
     # What cannot be collected, the workers report.
-    pytest.main([*arguments, "-n0", "--collect-only", "-q", *left_out])
+    pytest.main([*arguments, "-n0", "--collect-only", "-q"])
     threads = os.listdir("/proc/self/task")  # noqa: PTH208
     assert len(threads) == 1, f"{len(threads)} threads: a fork has only one"
     gc.freeze()

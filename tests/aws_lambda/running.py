@@ -54,7 +54,7 @@ async def running(handler: str, **changed: Any) -> AsyncIterator[Site]:
     async with (
         LocalFunction(settings_of(handler, **changed), log=lines.append) as function,
         front(function) as url,
-        httpx2.AsyncClient(base_url=url, timeout=20) as client,
+        httpx2.AsyncClient(base_url=url, timeout=60) as client,
     ):
         site = Site(function, client)
         site.lines = lines

@@ -1,9 +1,10 @@
 """The chart, rendered by Helm itself; values from nothing at all to everything."""
 
+import importlib
+from pathlib import Path
 from typing import Any
 
 import yaml
-from helm_python.chart import Chart
 
 from tests.servers import ROOT
 
@@ -83,9 +84,19 @@ INGRESS: dict[str, Any] = {
 VALUES = {"default": {}, "small": SMALL, "large": LARGE, "ingress": INGRESS}
 
 
+def helm(name: str) -> Any:
+    """A module of Helm's library, which starts threads: not before the workers are forked."""
+    return importlib.import_module(f"helm_python.{name}")
+
+
+def loaded(path: Path = CHART) -> Any:
+    """The chart; to be closed."""
+    return helm("chart").Chart.load(path)
+
+
 def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
     """The objects."""
-    with Chart.load(CHART) as chart:
+    with loaded() as chart:
         chart.validate_schema(values)
         texts = chart.render(values, name="shop", namespace="ai")
     return [

@@ -10,14 +10,12 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from helm_python.chart import Chart, lint
-from helm_python.errors import HelmError
 
 from seawall.config import parse_settings
 from tests.parts import require
 from tests.parts.tools import CRDS, missing_crds
 from tests.servers import ROOT
-from tests.ship.chart import CHART, LARGE, VALUES, only, rendered
+from tests.ship.chart import CHART, LARGE, VALUES, helm, loaded, only, rendered
 
 each_size = pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
 KUBERNETES = "1.34"
@@ -25,7 +23,7 @@ KUBERNETES = "1.34"
 
 @each_size
 def test_helm_lint(values: dict[str, Any]) -> None:
-    report = lint(CHART, values, strict=True)
+    report = helm("chart").lint(CHART, values, strict=True)
     assert report["errors"] == []
     # One remark of the lowest severity: a chart of ours has no icon.
     assert [each["error"] for each in report["messages"]] == ["icon is recommended"]
@@ -120,7 +118,7 @@ def test_a_configuration_is_passed_on_unchanged() -> None:
     ],
 )
 def test_wrong_values_are_named(wrong: dict[str, Any], named: str) -> None:
-    with Chart.load(CHART) as chart, pytest.raises(HelmError, match=named):
+    with loaded() as chart, pytest.raises(helm("errors").HelmError, match=named):
         chart.validate_schema(wrong)
 
 
@@ -178,21 +176,21 @@ ONE = {"sessions": {"store": "sqlite", "claim": "data"}}
     ],
 )
 def test_sqlite_is_for_one_pod(many: dict[str, Any], tmp_path: Path) -> None:
-    with Chart.load(CHART) as chart, pytest.raises(HelmError, match="replicas=1") as refused:
+    with loaded() as chart, pytest.raises(helm("errors").HelmError, match="replicas=1") as refused:
         chart.validate_schema({**ONE, **many})
     assert "/sessions/store" in str(refused.value)
     # Also where the schema is not asked: helm --skip-schema-validation.
     shutil.copytree(CHART, tmp_path / "chart")
     (tmp_path / "chart/values.schema.json").unlink()
     with (
-        Chart.load(tmp_path / "chart") as chart,
-        pytest.raises(HelmError, match="sqlite is for one pod"),
+        loaded(tmp_path / "chart") as chart,
+        pytest.raises(helm("errors").HelmError, match="sqlite is for one pod"),
     ):
         chart.render({**ONE, **many}, name="shop", namespace="ai")
 
 
 def test_the_store_is_named_in_one_place() -> None:
-    with Chart.load(CHART) as chart, pytest.raises(HelmError, match="STORE"):
+    with loaded() as chart, pytest.raises(helm("errors").HelmError, match="STORE"):
         chart.validate_schema({"env": {"SEAWALL_SESSIONS__STORE": "sqlite"}})
 
 
@@ -207,7 +205,7 @@ def test_the_database_of_one_pod_is_on_its_volume() -> None:
     assert not env["SEAWALL_SESSIONS__PATH"].startswith("/tmp")
     (volume,) = [each for each in pod["volumes"] if each["name"] == "data"]
     assert volume["persistentVolumeClaim"] == {"claimName": "shop-data"}
-    with pytest.raises(HelmError, match=r"sessions\.claim"):
+    with pytest.raises(helm("errors").HelmError, match=r"sessions\.claim"):
         rendered({**VALUES["small"], "sessions": {"store": "sqlite"}})
 
 
