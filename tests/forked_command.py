@@ -15,7 +15,7 @@ SERVER = -1  # replaced by the descriptor
 def main() -> int:
     reader, writer = os.pipe()
     folder = os.getcwd()  # noqa: PTH109 - pathlib takes as long to import as all others
-    request = json.dumps([sys.argv[1:], dict(os.environ), folder]).encode()
+    request = json.dumps([sys.argv[1:], dict(os.environ), folder, False]).encode()
     socket.send_fds(socket.socket(fileno=SERVER), [request], [0, 1, 2, writer])
     os.close(writer)
     with open(reader, "rb", buffering=0) as status:  # noqa: PTH123 - a descriptor
