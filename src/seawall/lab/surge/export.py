@@ -105,8 +105,9 @@ _LOCUST = '''\
 
 Run: SURGE_TOKEN=... locust -f this_file.py --headless -u %(users)d -r %(users)d -t %(time)s
 In an open loop each turn has a user, which sleeps until the turn is due; when all have had theirs,
-the run ends, -t or not. With workers (--processes, or --master and --worker) the master assigns the
-arrivals to them; add one user (-u, -r) per worker, because Locust does not distribute users evenly.
+the run ends; -t is its longest time. With workers (--processes, or --master and --worker) the
+master assigns the arrivals to them; add one user (-u, -r) per worker, because Locust does not
+distribute users evenly.
 """
 
 import itertools
