@@ -95,7 +95,8 @@ _FIRST = {
 # whose tests take two seconds of CPU time and more on a machine that does nothing else.
 _STARTS_PROCESSES = re.compile(
     r"\b(subprocess|multiprocessing|pty|running_\w+|LocalFunction|bench\.effects\.servers"
-    r"|tests\.(servers|fork_server|attack|aws_lambda\.running|hosts\.conftest|lab\.conftest|plan\.browser|parts\.(browser|tabs)))\b"
+    r"|tests\.(servers|fork_server|attack|aws_lambda\.(running|forked_runtime)|hosts\.conftest"
+    r"|lab\.conftest|plan\.browser|parts\.(browser|tabs)))\b"
 )
 _STARTING = {  # by fixtures and commands, which their text does not show
     "attachments/test_checker.py",

@@ -79,6 +79,10 @@ class ForkedProcess:
         self.returncode: int | None = None
         self._status = status
 
+    def fileno(self) -> int:
+        """A descriptor that can be read from when it has ended, until it was waited for."""
+        return self._status.fileno()
+
     def poll(self) -> int | None:
         """Its status if it has ended."""
         with suppress(subprocess.TimeoutExpired):
@@ -116,7 +120,12 @@ class ForkedProcess:
 
 
 def start(
-    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, errors: int = 2
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    errors: int | None = 2,
+    *,
+    group: bool = False,
 ) -> ForkedProcess:
     """Start `seawall` with these arguments; its output is read from `stdout`.
 
@@ -125,11 +134,13 @@ def start(
             arguments.
         environment: The whole environment.
         folder: Working directory.
-        errors: Descriptor of its standard error.
+        errors: Descriptor of its standard error; None: errors are part of its output.
+        group: Whether it has a process group of its own.
     """
     reader, writer = os.pipe()
     with Path(os.devnull).open("rb") as nothing:
-        process = _start(arguments, environment, folder, (nothing.fileno(), writer, errors))
+        streams = (nothing.fileno(), writer, writer if errors is None else errors)
+        process = _start(arguments, environment, folder, streams, group=group)
     os.close(writer)
     process.stdout = os.fdopen(reader, "rb")
     return process
@@ -177,8 +188,9 @@ def _start(
     streams: tuple[int, int, int],
     *,
     planner: bool = False,
+    group: bool = False,
 ) -> ForkedProcess:
-    request = json.dumps([list(arguments), dict(environment), str(folder)]).encode()
+    request = json.dumps([list(arguments), dict(environment), str(folder), group]).encode()
     reader, writer = os.pipe()
     socket.send_fds(_server(planner), [request], [*streams, writer])
     os.close(writer)
@@ -270,15 +282,18 @@ def _serve(requests: socket.socket, owner: int) -> list[str]:
         if requests.fileno() not in ready:
             continue
         message, descriptors, _, _ = socket.recv_fds(requests, _MOST_BYTES, 4)
+        arguments, environment, folder, group = json.loads(message)
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            return _become(message, descriptors)
+            return _become(arguments, environment, folder, descriptors)
+        if group:
+            os.setpgid(pid, pid)  # before anybody has its number
         *streams, status = descriptors
         for each in streams:
             os.close(each)
-        commands.add(pid, status, json.loads(message)[1].get(_WORKER_NAME, ""))
+        commands.add(pid, status, environment.get(_WORKER_NAME, ""))
         with suppress(BrokenPipeError):
             os.write(status, b"%d\n" % pid)
 
@@ -334,9 +349,10 @@ def commands_of(worker: str) -> tuple[float, list[int]]:
     return seconds, running
 
 
-def _become(message: bytes, descriptors: Sequence[int]) -> list[str]:
+def _become(
+    arguments: list[str], environment: dict[str, str], folder: str, descriptors: Sequence[int]
+) -> list[str]:
     """Make this process the one that was asked for; its arguments."""
-    arguments, environment, folder = json.loads(message)
     for standard in range(3):
         os.dup2(descriptors[standard], standard)
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
@@ -353,7 +369,7 @@ def _become(message: bytes, descriptors: Sequence[int]) -> list[str]:
     # What multiprocessing starts is to import what it would without the fork server: nothing.
     sys.modules["__main__"].__spec__ = importlib.util.find_spec("seawall.__main__")
     multiprocessing.util.spawnv_passfds = partial(_fork_instead, frozenset(sys.modules))
-    return list(arguments)
+    return arguments
 
 
 def _fork_instead(

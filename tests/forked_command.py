@@ -17,7 +17,7 @@ ARGUMENTS = []  # type: ignore[var-annotated]
 def main() -> int:
     reader, writer = os.pipe()
     folder = os.getcwd()  # noqa: PTH109 - pathlib takes as long to import as all others
-    request = json.dumps([ARGUMENTS + sys.argv[1:], dict(os.environ), folder]).encode()
+    request = json.dumps([ARGUMENTS + sys.argv[1:], dict(os.environ), folder, False]).encode()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         server.connect(bytes.fromhex(ADDRESS))

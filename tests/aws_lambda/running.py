@@ -9,10 +9,12 @@ from typing import Any
 import httpx2
 import pytest
 
+from seawall.lab.local_lambda import environment
 from seawall.lab.local_lambda.function import LocalFunction
 from seawall.lab.local_lambda.invocation import FunctionError
 from seawall.lab.local_lambda.server import front
 from seawall.lab.local_lambda.settings import FunctionSettings
+from tests.aws_lambda.forked_runtime import start_process
 from tests.servers import ROOT
 
 
@@ -49,12 +51,22 @@ class Site:
 
 
 @asynccontextmanager
-async def running(handler: str, **changed: Any) -> AsyncIterator[Site]:
+async def running(handler: str, *, forked: bool = True, **changed: Any) -> AsyncIterator[Site]:
+    """A function that serves a handler, with its URL. forked: from the fork server."""
     lines: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        if forked:
+            patch.setattr(environment, "create_subprocess_exec", start_process)
+        async with _site(handler, lines, **changed) as site:
+            yield site
+
+
+@asynccontextmanager
+async def _site(handler: str, lines: list[str], **changed: Any) -> AsyncIterator[Site]:
     async with (
         LocalFunction(settings_of(handler, **changed), log=lines.append) as function,
         front(function) as url,
-        httpx2.AsyncClient(base_url=url, timeout=20) as client,
+        httpx2.AsyncClient(base_url=url, timeout=60) as client,
     ):
         site = Site(function, client)
         site.lines = lines

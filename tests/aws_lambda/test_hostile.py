@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from msgspec import Struct
 
+from tests.aws_lambda.forked_runtime import ForkedRuntime, start_runtime
 from tests.servers import ROOT
 
 ACCEPTED = b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\n\r\n"
@@ -176,35 +176,28 @@ async def running(
     *,
     handler: str = "awaited",
     environment: Mapping[str, str] | None = None,
-) -> AsyncIterator[tuple[HostileApi, asyncio.subprocess.Process]]:
+) -> AsyncIterator[tuple[HostileApi, ForkedRuntime]]:
     api = HostileApi(nexts, answers)
     server = await asyncio.start_server(api.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "seawall.hosts.aws_lambda"),
+    process = await start_runtime(
         handler if "." in handler else f"tests.aws_lambda.hostile_handlers.{handler}",
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
-            **(environment or {}),
-        },
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
+        {**os.environ, "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}", **(environment or {})},
+        ROOT,
     )
+    reading = asyncio.create_task(process.stdout.read())
     try:
         yield api, process
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
+        await reading
         server.close()
         await api.close()
 
 
-async def goes_on(
-    api: HostileApi, process: asyncio.subprocess.Process, *, ends: bool = True
-) -> None:
+async def goes_on(api: HostileApi, process: ForkedRuntime, *, ends: bool = True) -> None:
     """It answers the invocation that is in order, and then ends when it is asked to."""
     async with asyncio.timeout(20):
         await api.last.wait()

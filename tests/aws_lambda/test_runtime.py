@@ -23,7 +23,7 @@ SCRIPTS = Path(seawall.hosts.aws_lambda.__file__).parent
 
 
 async def test_a_request_and_its_response() -> None:
-    async with running(APP) as site:
+    async with running(APP, forked=False) as site:
         answer = await site.client.post(
             "/echo/a%20b/ü?x=1&x=2&y=",
             content=b"\x00\xff",

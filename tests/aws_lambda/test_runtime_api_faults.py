@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from seawall.lab.local_lambda.http_server import Request, ResponseWriter, serve
+from tests.aws_lambda.forked_runtime import ForkedRuntime, start_runtime
 from tests.servers import ROOT
 
 Next = Callable[[int], int | str]
@@ -81,31 +82,25 @@ async def runtime(
     *,
     slots: int = 1,
     handler: str = "awaited",
-) -> AsyncIterator[tuple[FaultyApi, asyncio.subprocess.Process]]:
+) -> AsyncIterator[tuple[FaultyApi, ForkedRuntime]]:
     api = FaultyApi(nexts, responses, reports)
     serving = await serve(api.handle, "127.0.0.1", 0)
     variables = {"AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{serving.port}"}
     if slots > 1:
         variables["AWS_LAMBDA_MAX_CONCURRENCY"] = str(slots)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "seawall.hosts.aws_lambda",
-        f"tests.aws_lambda.apps.{handler}",
-        cwd=ROOT,
-        env=os.environ | variables,
-        stdout=asyncio.subprocess.DEVNULL,
-    )
+    process = await start_runtime(f"tests.aws_lambda.apps.{handler}", os.environ | variables, ROOT)
+    reading = asyncio.create_task(process.stdout.read())
     try:
         yield api, process
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
+        await reading
         await serving.close()
 
 
-async def ended(process: asyncio.subprocess.Process) -> int:
+async def ended(process: ForkedRuntime | asyncio.subprocess.Process) -> int:
     async with asyncio.timeout(10):
         return await process.wait()
 

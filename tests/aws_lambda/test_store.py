@@ -315,13 +315,18 @@ async def test_a_stream_says_that_the_turn_waits_for_the_models_quota(
         "SEAWALL_QUOTAS__ACCOUNT__REQUESTS_PER_MINUTE": "8",
         "SEAWALL_QUOTAS__ACCOUNT__WINDOW_SECONDS": "0.1",  # one at a time, every 7.5 s
     }
-    async with store(tmp_path, model, issuer, variables=quota) as site:
+    at_once = {"max_concurrency": 16, "provisioned": 1}  # both in one environment
+    async with store(tmp_path, model, issuer, variables=quota, **at_once) as site:
         headers = {"authorization": f"Bearer {issuer.token('ada')}"}
         asked = {"text": "Hello there", "agent": "concierge", "stream": True}
-        found = ""
-        for _ in range(2):
-            answer = await site.client.post("/v1/turns", json=asked, headers=headers)
-            found = answer.text
-        kinds = [line[7:] for line in found.splitlines() if line.startswith("event: ")]
-        assert kinds[-1] == "turn.completed"
-        assert kinds.index("turn.started") < kinds.index("turn.queued") < kinds.index("text.delta")
+        answers = await asyncio.gather(
+            *(site.client.post("/v1/turns", json=asked, headers=headers) for _ in range(2))
+        )
+        streams = [
+            [line[7:] for line in answer.text.splitlines() if line.startswith("event: ")]
+            for answer in answers
+        ]
+        assert [kinds[-1] for kinds in streams] == ["turn.completed"] * 2
+        (waited,) = [kinds for kinds in streams if "turn.queued" in kinds]
+        at = [waited.index(kind) for kind in ("turn.started", "turn.queued", "text.delta")]
+        assert at == sorted(at)

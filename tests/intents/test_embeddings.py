@@ -17,7 +17,9 @@ from seawall.errors import ConfigError
 from seawall.intents import Detection, IntentDefinition
 from seawall.intents.blend import BatchWorker, LinearHead
 from seawall.intents.cascade import IntentDetector, build_detector
+from seawall.intents.classifier import train
 from seawall.intents.embedder import Embedder, find_model
+from seawall.intents.evaluation import evaluate, few_shot, read_labelled
 from seawall.intents.rules import Rules
 from seawall.intents.wordpiece import WordPiece
 from tests.parts import data_file, require
@@ -203,7 +205,8 @@ def test_ten_examples_of_banking77(
 ) -> None:
     """On every third of the intents, and on every fifth message or on all of them.
 
-    For speed; bench/intents has the whole: 85.3 %.
+    For speed; bench/intents has the whole: 85.3 %. The n-grams alone are not calibrated, which
+    takes five more trainings and changes no answer.
     """
     for part in ("train", "test"):
         with data_file(f"banking77_{part}.csv").open(newline="", encoding="utf-8") as file:
@@ -212,12 +215,14 @@ def test_ten_examples_of_banking77(
         with (tmp_path / f"{part}.csv").open("w", newline="", encoding="utf-8") as file:
             kept = [row for row in rows if row[1] in chosen]
             csv.writer(file).writerows([header, *kept[:: every if part == "test" else 1]])
+    few = few_shot(read_labelled(tmp_path / "train.csv"), 10, seed=0)
+    testing = read_labelled(tmp_path / "test.csv")
+    alone = evaluate(train(few.texts, few.labels), testing, threshold=1.0)
     files = [str(tmp_path / "train.csv"), "--test", str(tmp_path / "test.csv")]
-    scores = {}
-    for how in ((), ("--embeddings",)):
-        assert main(["intents", "eval", *files, "--shots", "10", "--json", *how]) == 0
-        scores[how] = json.loads(capsys.readouterr().out)
-    assert scores["--embeddings",]["accuracy"] > scores[()]["accuracy"] + better_by
-    assert scores["--embeddings",]["accuracy"] > 0.9
-    assert scores["--embeddings",]["precision"] >= 0.97
-    assert scores["--embeddings",]["coverage"] > 0.5
+    assert main(["intents", "eval", *files, "--shots", "10", "--json", "--embeddings"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["messages"] == alone.messages
+    assert found["accuracy"] > alone.accuracy + better_by
+    assert found["accuracy"] > 0.9
+    assert found["precision"] >= 0.97
+    assert found["coverage"] > 0.5

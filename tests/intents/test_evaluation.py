@@ -5,6 +5,7 @@ import pytest
 
 from seawall.cli.main import main
 from seawall.errors import ConfigError
+from seawall.intents.classifier import train
 from seawall.intents.evaluation import Labelled, auroc, evaluate, few_shot, read_labelled, split
 from tests.parts import data_file
 
@@ -86,9 +87,15 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "cannot be read" in capsys.readouterr().err
 
 
-def test_few_examples_of_banking77_beat_the_linear_svm(capsys: pytest.CaptureFixture[str]) -> None:
-    """The field's few-shot benchmark: TF-IDF and a linear SVM reach 73.0 %."""
-    train, test = (str(data_file(f"banking77_{part}.csv")) for part in ("train", "test"))
-    files = [train, "--test", test]
-    assert main(["intents", "eval", *files, "--shots", "10", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["accuracy"] > 0.73
+def test_few_examples_of_banking77_beat_the_linear_svm() -> None:
+    """The field's few-shot benchmark: TF-IDF and a linear SVM reach 73.0 %.
+
+    Without calibration, which takes five more trainings and changes no answer.
+    """
+    training, testing = (
+        read_labelled(data_file(f"banking77_{part}.csv")) for part in ("train", "test")
+    )
+    few = few_shot(training, 10, seed=0)
+    result = evaluate(train(few.texts, few.labels), testing, threshold=1.0)
+    assert result.messages == 3_080
+    assert result.accuracy > 0.73

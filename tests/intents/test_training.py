@@ -10,6 +10,7 @@ import pytest
 
 from seawall.cli.main import main
 from seawall.intents.calibration import calibrate
+from seawall.intents.classifier import softmax, train
 from seawall.intents.features import digest
 from seawall.intents.saved import read
 from seawall.intents.training import load_or_train, train_calibrated
@@ -164,3 +165,24 @@ def test_evidence_lowers_the_threshold_and_noise_raises_it() -> None:
     assert clear.threshold < 0.9
     noisy = [random.choice(animals) if random.random() < 0.2 else label for label in labels]
     assert calibrate(texts, noisy, seed=0).threshold >= 0.9
+
+
+def test_a_step_is_that_of_stochastic_gradient_descent() -> None:
+    """Example by example, as the formula has it; "" has no feature."""
+    texts, labels = [*TEXTS[::4], "", *TEXTS[-3:], ""], [*LABELS[::4], "status", *LABELS[-3:], "x"]
+    found = train(texts, labels, seed=3, rate=2.0, dropped=0.4)
+    vectors = [found.vectorise(text) for text in texts]
+    targets = found.positions(labels)
+    weights = np.zeros_like(found.weights)
+    random = np.random.default_rng(3)
+    for epoch in range(30):
+        for index in random.permutation(len(texts)):
+            positions, values = vectors[index]
+            kept = random.random(len(positions)) >= 0.4
+            positions, values = positions[kept], values[kept] / 0.6
+            error = softmax(values @ weights[positions])
+            error[targets[index]] -= 1
+            weights[positions] -= np.outer(values * 2.0 * (1 - epoch / 30), error)
+    assert np.abs(weights).max() > 1
+    assert found.weights == pytest.approx(weights, abs=1e-3)
+    assert train([], []).labels == ()

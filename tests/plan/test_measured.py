@@ -240,8 +240,8 @@ def test_a_bill_comes_back_from_the_plan(
 ) -> None:
     """Logs and requests of the answer cost what they cost on the bill, for as many requests."""
     path = write(tmp_path, "cur.csv", report(HEAD_1))
-    flags = ["plan", "--daily", str(1e7 * 24 / 730), "--duration", "1s", "--json"]
-    assert main([*flags, "--measured", str(path)]) == 0
+    flags = ["plan", "--daily", str(1e7 * 24 / 730), "--duration", "1s", "--platforms", "lambda"]
+    assert main([*flags, "--json", "--measured", str(path)]) == 0
     answer = json.loads(capsys.readouterr().out)
     items = {each["name"]: each["monthly"] for each in answer["platforms"]["lambda"]["items"]}
     logs = sum(cost for name, cost in items.items() if name.startswith("logs."))
@@ -263,7 +263,8 @@ def test_a_plan_file_names_its_measurements(
         '[arrivals]\ndaily = "100"\n[measured]\nfiles = ["tuning.json"]\n'
         '[deployed]\nplatform = "lambda"\nmemory_mb = "1GB"\n',
     )
-    assert main(["plan", "--workload", str(plan), "--json"]) == 0
+    flags = ["--platforms", "lambda", "--json"]
+    assert main(["plan", "--workload", str(plan), *flags]) == 0
     inputs = {each["name"]: each for each in json.loads(capsys.readouterr().out)["inputs"]}
     assert "Power Tuning" in inputs["service.stages.cpu_ms"]["source"]
     assert main(["plan", "--check", str(plan), "--measured", str(tmp_path / "tuning.json")]) == 2

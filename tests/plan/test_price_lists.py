@@ -12,14 +12,18 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from seawall.cli.main import main
 from seawall.errors import ConfigError
+from seawall.plan import from_flags
+from seawall.plan.decision.advice import advise
 from seawall.plan.decision.notes import stale_notes
 from seawall.plan.inputs.prices import load_prices, needed, read_prices, stale_days
 from seawall.plan.inputs.prices.importing import import_prices, price_file
 from seawall.plan.inputs.prices.json_stream import JsonStream
 from seawall.plan.inputs.prices.price_list import read_offer
+from seawall.plan.inputs.question import Question
 
 # Products of us-east-1 as AWS's lists of 2026-09 have them: usage type, family, other attributes,
 # tiers (begin, price). Usage types and prices: github.com/ocelhq/ocel, research on the price list;
@@ -264,19 +268,17 @@ def test_a_plan_with_imported_prices(tmp_path: Path, capsys: pytest.CaptureFixtu
     out = tmp_path / "prices.toml"
     imported = import_prices(write_lists(tmp_path, "json"))
     out.write_text(price_file(imported), encoding="utf-8")
-    flags = ["plan", "--daily", "100", "--duration", "2s", "--json"]
+    flags = ["plan", "--daily", "100", "--duration", "2s", "--platforms", "lambda"]
     old = price_file(imported).replace("2026-09-11", "2024-09-11")
     (tmp_path / "old.toml").write_text(old, encoding="utf-8")
-    assert main([*flags[:-1], "--prices", str(tmp_path / "old.toml")]) == 0
+    assert main([*flags, "--prices", str(tmp_path / "old.toml")]) == 0
     assert "\nPrices of us-east-1 are of 2024-09-11, " in capsys.readouterr().out
-    assert main(flags) == 0
-    shipped = json.loads(capsys.readouterr().out)
-    assert main([*flags, "--prices", str(out)]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["prices_date"] == "2026-09-11"
+    shipped = Question(workload=from_flags(daily="100", duration="2s"))
+    found = structs.replace(shipped, prices=read_prices(out))
+    answers = [advise(each, vary=False) for each in (shipped, found)]
+    assert answers[1].prices_date == "2026-09-11"
     costs = [
-        {name: each["monthly_cost"] for name, each in answer["platforms"].items()}
-        for answer in (shipped, found)
+        {name: each.monthly_cost for name, each in answer.platforms.items()} for answer in answers
     ]
     assert costs[0] == pytest.approx(costs[1])
 

@@ -338,7 +338,8 @@ def test_the_span_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     path = tmp_path / "trace.csv"
     rows = [f"{START + 30 * at}.5" for at in range(21)]
     path.write_text("\n".join(["timestamp", *rows]))
-    assert main(["plan", "--trace", str(path), "--duration", "1s"]) == 0
+    flags = ["--duration", "1s", "--platforms", "lambda"]
+    assert main(["plan", "--trace", str(path), *flags]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert (
         "trace: trace.csv, arrivals: 21 requests in 10.5 minutes, 2025-11-25 10:00:00 to "

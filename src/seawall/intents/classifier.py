@@ -107,17 +107,31 @@ def train(
     vectors = [vectorise(text) for text in texts]
     weights = np.zeros((len(vectorise), len(names)), np.float32)
     random = np.random.default_rng(seed)
-    epochs = min(max(_UPDATES // max(len(texts), 1), _EPOCHS[0]), _EPOCHS[1])
+    epochs = min(max(_UPDATES // len(texts), _EPOCHS[0]), _EPOCHS[1]) if texts else 0
     for epoch in range(epochs):
         progress(epoch, epochs)
-        step = rate * (1 - epoch / epochs)
-        for index in random.permutation(len(vectors)):
-            positions, values = vectors[index]
-            kept = random.random(len(positions)) >= dropped
-            positions, values = positions[kept], values[kept] / np.float32(1 - dropped)
-            error = softmax(values @ weights[positions])
+        order = random.permutation(len(vectors)).tolist()
+        # All of an epoch at once, since each call of numpy costs as much as its work here.
+        positions, values = (
+            np.concatenate([vectors[index][part] for index in order]) for part in (0, 1)
+        )
+        kept = random.random(len(positions)) >= dropped
+        ends = np.cumsum([len(vectors[index][0]) for index in order])
+        ends = np.append(0, np.cumsum(kept))[ends]
+        positions, values = positions[kept], values[kept] / np.float32(1 - dropped)
+        steps = values * np.float32(rate * (1 - epoch / epochs))
+        begin = 0
+        for index, end in zip(order, ends.tolist(), strict=True):
+            here = positions[begin:end]
+            rows = weights.take(here, 0)
+            error = values[begin:end].dot(rows)
+            error -= error.max()
+            np.exp(error, out=error)
+            error /= error.sum()
             error[targets[index]] -= 1
-            weights[positions] -= np.outer(values * np.float32(step), error)
+            rows -= np.multiply.outer(steps[begin:end], error)
+            weights[here] = rows
+            begin = end
     progress(epochs, epochs)
     return NgramClassifier(names, vectorise, weights)
 

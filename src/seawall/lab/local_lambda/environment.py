@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process, create_subprocess_exec
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -145,11 +145,11 @@ class Environment:
         self._serving = await serve(self._api.handle, "127.0.0.1", 0)
         self.started_at = asyncio.get_running_loop().time()
         try:
-            self._process = await asyncio.create_subprocess_exec(
+            self._process = await create_subprocess_exec(
                 *self._settings.command,
                 stdin=DEVNULL,
                 stdout=PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stderr=STDOUT,
                 cwd=self._settings.folder,
                 env=self._variables(f"127.0.0.1:{self._serving.port}"),
                 process_group=0,

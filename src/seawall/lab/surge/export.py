@@ -104,9 +104,10 @@ _LOCUST = '''\
 """Written by `seawall surge --export-locust`.
 
 Run: SURGE_TOKEN=... locust -f this_file.py --headless -u %(users)d -r %(users)d -t %(time)s
-In an open loop each turn has a user, which sleeps until the turn is due. With workers (--processes,
-or --master and --worker) the master assigns the arrivals to them; add one user (-u, -r) per worker,
-because Locust does not distribute users evenly.
+In an open loop each turn has a user, which sleeps until the turn is due; when all have had theirs,
+the run ends; -t is its longest time. With workers (--processes, or --master and --worker) the
+master assigns the arrivals to them; add one user (-u, -r) per worker, because Locust does not
+distribute users evenly.
 """
 
 import itertools
@@ -119,7 +120,7 @@ import time
 import gevent
 from locust import HttpUser, events, task
 from locust.exception import StopUser
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import STATE_RUNNING, MasterRunner, WorkerRunner
 
 URL = os.environ.get("SURGE_URL", %(url)s)
 TOKEN = os.environ.get("SURGE_TOKEN", "")
@@ -155,6 +156,20 @@ def start(environment, **_):
         numbers = itertools.count()
     elif numbers is None:
         logging.error("this worker joined too late and has no turns; start again")
+    if DUE and not isinstance(runner, WorkerRunner):
+        gevent.spawn(end, environment)
+
+
+def end(environment):
+    """End the run when all users, and those of all workers, have started and have no turn left."""
+    runner = environment.runner
+    workers = runner.clients.all if isinstance(runner, MasterRunner) else ()
+    while runner.user_count or any(each.state != STATE_RUNNING for each in (runner, *workers)):
+        gevent.sleep(0.2)
+    if environment.web_ui:
+        runner.stop()
+    else:
+        runner.quit()
 
 
 def take_share(environment, msg, **_):
