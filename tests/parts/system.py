@@ -28,8 +28,12 @@ _SBIN = "/usr/sbin:/usr/local/sbin"  # where Debian has servers; not on everybod
 
 
 def browser() -> str | None:
-    """The browser's program, where there is one."""
-    return shutil.which("chromium") or shutil.which("google-chrome")
+    """The browser's program, where there is one: best the one without windows.
+
+    It is Chromium's engine alone, and takes half the processor time for a page and a start.
+    """
+    names = ("chromium-headless-shell", "chromium", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 def missing_balancer(kind: str = "haproxy") -> str:
