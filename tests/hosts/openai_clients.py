@@ -23,7 +23,7 @@ from pydantic import BaseModel
 URL, KEY = sys.argv[1:3]
 MODEL = "shop"
 # Each client of each library would read the machine's certificates, which none needs here.
-ssl.create_default_context = functools.cache(ssl.create_default_context)
+ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it fetches prices when it is imported
 
 
