@@ -66,6 +66,8 @@ hypothesis.settings.register_profile("long", deadline=None, max_examples=1_000)
 hypothesis.settings.load_profile("short")
 # Of each HTTP client that a test makes, 30 of 31 ms would be reading the machine's certificates.
 httpcore2.default_ssl_context = functools.cache(httpcore2.default_ssl_context)
+# What Node.js compiles of Playwright and other parts is kept from run to run, as Python's bytecode.
+os.environ.setdefault("NODE_COMPILE_CACHE", str(Path(__file__).parents[1] / ".cache/node"))
 
 # Tests, or files of tests, that are marked `alone`.
 _ALONE = {

@@ -115,12 +115,15 @@ def test_charts_are_drawn_together_and_seldom_and_not_while_they_are_hidden(
         open_page(page, local, "now")
         page.wait_for_function("draws.length > 12", polling=100)  # until all are there
         before, began = page.evaluate("draws.splice(0) && [asked, performance.now()]")
-        page.wait_for_function("new Set(draws).size >= 5", polling=100)
+        page.wait_for_function(
+            f"new Set(draws).size >= 5 && performance.now() > {began + 4_000}", polling=100
+        )
         drawn, after, ended = page.evaluate("[draws, asked, performance.now()]")
         seconds = (ended - began) / 1e3
         assert max(Counter(drawn).values()) == 6, "in one frame"
-        assert len(set(drawn)) <= most * seconds + 2
-        assert after - before <= (most + 2) * seconds + 4, "and no others are asked for"
+        grown = 3  # frames in which the height of a chart changes once, beside the others
+        assert len(set(drawn)) <= most * seconds + 2 + grown
+        assert after - before <= (most + 2) * seconds + 4 + grown, "and no others are asked for"
         page.evaluate("hide(true)")
         page.wait_for_timeout(200)
         page.evaluate("draws.splice(0) && watch()")

@@ -71,9 +71,11 @@ def stop(console: Console, surge: str) -> int:
 
 
 def shown(console: Console) -> dict[str, Any]:
-    """The surge as a worker shows it, whichever the connection reaches."""
+    """The surge as a worker shows it, whichever the connection reaches, once it has started."""
     with console.client("sw_looks") as client:
-        answered = client.get("/console/api/surge")
+        while (answered := client.get("/console/api/surge")).status_code == 503:
+            assert "not open yet" in answered.json()["detail"]
+            time.sleep(0.05)
     assert answered.status_code == 200, answered.text
     found: dict[str, Any] = answered.json()["surge"]
     return found

@@ -6,10 +6,12 @@ client and feature, as JSON. What failed is the text of its error.
 
 import asyncio
 import base64
+import functools
 import gc
 import inspect
 import json
 import os
+import ssl
 import sys
 import traceback
 from collections.abc import Callable
@@ -20,6 +22,8 @@ from pydantic import BaseModel
 
 URL, KEY = sys.argv[1:3]
 MODEL = "shop"
+# Each client of each library would read the machine's certificates, which none needs here.
+ssl.create_default_context = functools.cache(ssl.create_default_context)  # type: ignore[assignment]
 os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # or it fetches prices when it is imported
 
 
@@ -729,3 +733,5 @@ async def _all(names: list[str]) -> dict[str, Any]:
 if __name__ == "__main__":
     gc.disable()  # or it looks again and again at what the clients import
     sys.stdout.write(json.dumps(asyncio.run(_all(sys.argv[3:] or list(CLIENTS)))))
+    sys.stdout.flush()
+    os._exit(0)  # to free, object by object, what the clients have imported takes a second

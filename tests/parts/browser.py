@@ -48,6 +48,7 @@ OPTIONS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
+    "--renderer-process-limit=1",  # else each page starts a process of its own
     "--no-first-run",
     "--disable-background-networking",
     "--disable-component-update",

@@ -44,6 +44,7 @@ _AFTER_SECONDS = 90.0  # for what the driver does before and after: start, read 
 _STOP_SECONDS = 20.0  # in which a driver that was stopped reports what it has seen
 _MAX_LINE_BYTES = 1 << 17
 _LOCK = "console-surge.lock"
+_NOTE = "console-surge.json"
 _MODULE = "seawall.lab.surge.from_console"
 _ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
 
@@ -177,16 +178,15 @@ class Surges:
 
     def newest(self) -> ShownSurge | None:
         """The newest of all workers, as it began or ended; broken if its worker has ended."""
-        if self._shared is None:
-            return self._surge
-        try:
-            surge = _decode_surge((self._shared / _LOCK).read_bytes())
-        except (OSError, msgspec.MsgspecError):  # there is none, or it is being written
-            return None
-        if surge.over or (lock := self._lock()) is None:
+        surge = self._noted()
+        if surge is None or surge.over or (lock := self._lock()) is None:
             return surge
-        lock.close()
-        return structs.replace(surge, state="broken")
+        with lock:  # nobody runs one now, so what is noted is final
+            surge = self._noted()
+            if surge is not None and not surge.over:
+                surge = structs.replace(surge, state="broken")
+                self._note(surge)
+        return surge
 
     async def start(self, url: str, people: int, seconds: float, by: str) -> ShownSurge:
         """Start a surge.
@@ -216,7 +216,7 @@ class Surges:
             report=str(self._reports / f"console-surge-{name}.html"),
         )
         self._surge = ShownSurge(id=name, by=by, began_at=now, people=people, seconds=seconds)
-        self._note(lock)
+        self._note(self._surge)
         self._task = asyncio.create_task(self._run(order, lock))
         return self._surge
 
@@ -249,7 +249,7 @@ class Surges:
                 ended = self._surge.figures is not None or self._stopped_early()
                 self._surge = structs.replace(self._surge, state="ended" if ended else "broken")
                 self._process = None
-                self._note(lock)
+                self._note(self._surge)
 
     async def _drive(self, order: SurgeOrder) -> None:
         process = self._process = await asyncio.create_subprocess_exec(
@@ -317,10 +317,21 @@ class Surges:
             return None
         return lock
 
-    def _note(self, lock: BinaryIO) -> None:
-        """Write into the locked file what runs, or has ended, should this worker end."""
+    def _note(self, surge: ShownSurge) -> None:
+        """Note what runs, or has ended, should this worker end; who holds the lock may.
+
+        Others read it meanwhile: the note is replaced as a whole.
+        """
         if self._shared is not None:
+            part = self._shared / f"{_NOTE}.part"
             with suppress(OSError):
-                lock.truncate(0)
-                lock.write(msgspec.json.encode(self._surge))
-                lock.flush()
+                part.write_bytes(msgspec.json.encode(surge))
+                part.replace(self._shared / _NOTE)
+
+    def _noted(self) -> ShownSurge | None:
+        if self._shared is None:
+            return self._surge
+        try:
+            return _decode_surge((self._shared / _NOTE).read_bytes())
+        except (OSError, msgspec.MsgspecError):  # there is none, or not all could be written
+            return None

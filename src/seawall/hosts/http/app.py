@@ -51,7 +51,7 @@ class HttpApplication:
     """The ASGI 3 application of an orchestrator: turns, OpenAI-compatible API, health, metrics.
 
     Attributes:
-        console_service: What the console shows; set by a worker that is one of several.
+        console_service: What the console shows; set by a worker of the server, once it is open.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class HttpApplication:
         manage_lifespan: bool = True,
         shutdown: Shutdown | None = None,
         warming_up: bool = False,
+        in_worker: bool = False,
     ) -> None:
         """Create the application.
 
@@ -74,6 +75,7 @@ class HttpApplication:
             manage_lifespan: Open and close the orchestrator by the ASGI lifespan.
             shutdown: State of the server's shutdown, if it has one.
             warming_up: Requests are warm-up turns and do not appear in the access log.
+            in_worker: A worker of the server sets `console_service`: there is no console before.
         """
         self._orchestrator = orchestrator
         self._all_ready = all_ready or (lambda: orchestrator.ready)
@@ -82,6 +84,7 @@ class HttpApplication:
         self._shutdown = shutdown or Shutdown()
         self._wheel = TimingWheel(_DEADLINE_TICK)
         self._openapi = b""
+        self._in_worker = in_worker
         self.console_service: ConsoleService | None = None
         self._console: ConsoleEndpoints | None = None
         settings = orchestrator.settings.server
@@ -214,7 +217,7 @@ class HttpApplication:
         if path.startswith(_MCP_PATHS):
             self._import_mcp()
             return self._routes.get(path)
-        if path.startswith(_CONSOLE) and self._has_console:
+        if path.startswith(_CONSOLE) and self._has_console_once_open:
             return self._console_endpoints(path.removeprefix(_CONSOLE))
         if (path + "/").startswith(_REFERENCE) and self._has_console:
             return _reference_endpoints(path)
@@ -234,7 +237,17 @@ class HttpApplication:
     @property
     def _has_console(self) -> bool:
         """Whether it is on; it is not in a process that may be frozen between requests."""
-        return self._orchestrator.ready and self._orchestrator.engine.recorder is not None
+        return self._orchestrator.ready and self._has_console_once_open
+
+    @property
+    def _has_console_once_open(self) -> bool:
+        """The same.
+
+        Raises:
+            Overloaded: That is not known yet: the orchestrator is not open.
+        """
+        orchestrator = self._orchestrator
+        return orchestrator.settings.has_console and orchestrator.engine.recorder is not None
 
     def _console_endpoints(self, path: str) -> "dict[str, Endpoint] | None":
         """The endpoints of the console; pages of other origins may not read their answers."""
@@ -256,7 +269,11 @@ class HttpApplication:
             from seawall.console.service import open_service  # noqa: PLC0415 - as above
             from seawall.hosts.http.console import ConsoleEndpoints  # noqa: PLC0415 - as above
 
-            service = self.console_service or open_service(self._orchestrator)
+            service = self.console_service
+            if service is None:
+                if self._in_worker:
+                    raise Overloaded("The console is not open yet.", retry_after=1.0)
+                service = open_service(self._orchestrator)
             self._console = ConsoleEndpoints(self._orchestrator, service, self._endpoints)
         return self._console
 

@@ -289,6 +289,7 @@ class _Worker:
             scrape=self._scrape,
             manage_lifespan=False,
             shutdown=self._shutdown,
+            in_worker=True,
         )
         config = uvicorn.Config(
             self._application.answer,
