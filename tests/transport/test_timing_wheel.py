@@ -29,7 +29,7 @@ class Loop(asyncio.SelectorEventLoop):
             if timeout:
                 self.wakes += 1
                 # As in uvloop: whole milliseconds, and up to half of one too early.
-                self.now += round(timeout, 3) + self.blocked
+                self.now += (round(timeout, 3) or 0.001) + self.blocked
                 self.blocked = 0.0
             found: list[Any] = select(0)
             return found
