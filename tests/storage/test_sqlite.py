@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from seawall.errors import ConfigError, SessionConflict, StoreUnavailable
 from seawall.storage.sqlite.store import SqliteStore
+from seawall.storage.sqlite.thread import BatchThread
 from seawall.turn import SessionKey, UserMessage
 from tests.fork_server import forking
 from tests.storage.calls import KEY, NOW, commit
@@ -158,3 +160,28 @@ async def test_commits_at_once_are_each_applied_repeated_or_refused(
             assert [each.messages[0] for each in found.turns] == [UserMessage(stored)]
     finally:
         await store.close()
+
+
+async def test_what_a_pass_of_the_loop_gives_is_one_batch_after_it() -> None:
+    """And what was given in the pass that stops the thread is done before it ends."""
+    batches: list[list[int]] = []
+
+    def work(_: sqlite3.Connection, batch: Sequence[int]) -> Sequence[int]:
+        batches.append(list(batch))
+        return batch
+
+    thread: BatchThread[int, int] = BatchThread(
+        "test", connect=lambda: sqlite3.connect(":memory:"), work=work, max_queued=10, max_batch=10
+    )
+    await thread.start()
+    tasks = [asyncio.create_task(thread.submit(number)) for number in range(3)]
+    await asyncio.sleep(0)  # they have given their requests
+    time.sleep(0.05)  # noqa: ASYNC251 - a pass that takes long, with the lock free
+    assert batches == []
+    assert await asyncio.gather(*tasks) == [0, 1, 2]
+    assert batches == [[0, 1, 2]]
+    last = asyncio.create_task(thread.submit(3))
+    await asyncio.sleep(0)
+    await thread.stop()
+    assert await last == 3
+    assert batches == [[0, 1, 2], [3]]

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from itertools import pairwise
 
 from seawall.timers import TimingWheel
 from seawall.transport.connection import Connection
@@ -62,6 +63,23 @@ async def test_nothing_rests_while_the_loop_has_time() -> None:
     await until(lambda: time.monotonic() > measured, pacer)
     assert pacer.delay == 0.0
     assert not rests(pacer, Stream())
+
+
+async def test_a_loop_with_much_time_is_measured_ten_times_a_second() -> None:
+    measured: list[float] = []
+
+    def work() -> float:
+        measured.append(time.monotonic())
+        return 0.3 * measured[-1]
+
+    pacer = ReadPacer(MAX, work=work)
+    pacer.rest(Stream())
+    async with asyncio.timeout(10):
+        while len(measured) < 8:  # noqa: ASYNC110 - there is no event of it
+            await asyncio.sleep(0.02)
+    between = [after - before for before, after in pairwise(measured)][2:]
+    assert min(between) > 0.05
+    assert sum(between) > 0.07 * len(between)
 
 
 async def test_measuring_ends_after_a_second_and_begins_again_with_a_piece() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from seawall.admission.gate import AdmissionGate, sample_load
+from seawall.settings import AdmissionSettings
 from seawall.timers import Timer, TimingWheel
 
 TICK = 0.05
@@ -29,7 +31,7 @@ class Loop(asyncio.SelectorEventLoop):
             if timeout:
                 self.wakes += 1
                 # As in uvloop: whole milliseconds, and up to half of one too early.
-                self.now += round(timeout, 3) + self.blocked
+                self.now += (round(timeout, 3) or 0.001) + self.blocked
                 self.blocked = 0.0
             found: list[Any] = select(0)
             return found
@@ -142,6 +144,24 @@ def test_lag_is_measured_while_any_timer_is_pending() -> None:
         assert wheel.lag == 0.0  # not the one of then
 
     run(scenario)
+
+
+def test_measurements_wake_the_loop_ten_times_a_second_together() -> None:
+    async def scenario(loop: Loop) -> None:
+        wheel = TimingWheel(TICK, measures_lag=True)
+        wheel.call_at(loop.now + 600, nothing)
+        sampling = asyncio.create_task(sample_load(Busy(AdmissionSettings())))
+        await asyncio.sleep(60)
+        sampling.cancel()
+        assert 600 <= loop.wakes < 605
+
+    run(scenario)
+
+
+class Busy(AdmissionGate):
+    """A gate with turns in flight."""
+
+    idle = False
 
 
 async def test_the_owner_of_a_cancelled_timer_is_no_garbage_for_the_collector() -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from seawall.admission.queue import CLASSES, AdmissionQueue, Reason, Refusal, StartPacer, Ticket
 from seawall.errors import Overloaded
 from seawall.settings import AdmissionSettings
-from seawall.timers import Deadline, TimingWheel
+from seawall.timers import Deadline, TimingWheel, next_measurement
 
 if TYPE_CHECKING:
     from seawall.admission.limit import AdaptiveLimit
@@ -24,7 +24,6 @@ __all__ = ["OVERLOADED_DETAIL", "AdmissionGate", "open_gate", "sample_load"]
 OVERLOADED_DETAIL = "There is no room for another turn now; nothing was done for this one."
 _TICK_SECONDS = 0.05
 _LOG_SECONDS = 1.0
-_SAMPLE_SECONDS = 0.1
 _IDLE_SECONDS = 0.9  # before the next sample, while there are no turns
 _IDLE_LAG = 0.1  # of the target; more than that is watched until it has passed
 _REPORT_SECONDS = 1.0
@@ -445,7 +444,7 @@ async def sample_load(gate: AdmissionGate) -> None:
     while True:
         if gate.idle:
             await gate.wait_arrival(_IDLE_SECONDS)
-        due = clock() + _SAMPLE_SECONDS
-        await asyncio.sleep(_SAMPLE_SECONDS)
+        due = next_measurement(clock())
+        await asyncio.sleep(due - clock())
         now = clock()
         gate.sample(at=now, lag=max(0.0, now - due), memory=resident_bytes())

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from seawall.timers import next_measurement
+
 __all__ = ["PacedStream", "ReadPacer"]
 
 _TARGET = 0.9  # share of the time in which the event loop has work
@@ -18,8 +20,9 @@ _WAITED_SECONDS = 0.5  # by a turn for its start, from which on it does not
 _STEP_SECONDS = 0.05  # of the delay in an overload, per window
 _RELIEF = 1.0  # seconds by which it shrinks, per window and by which the share is less
 _WINDOW_SECONDS = 0.05
+_CALM = 0.5  # share up to which windows end with the other measurements, ten times a second
 _TICK_SECONDS = 0.01
-_MOST_WINDOWS = 20  # without a delay, before the next piece begins measuring again
+_MOST_WINDOWS = 10  # without a delay, before the next piece begins measuring again
 
 
 class PacedStream(Protocol):
@@ -75,6 +78,7 @@ class ReadPacer:
         self._now = 0.0  # of the last tick: a piece costs no look at the clock
         self._measured_at = 0.0
         self._worked = 0.0
+        self._calm = False
         self.delay = 0.0
 
     def rest(self, stream: PacedStream) -> bool:
@@ -120,10 +124,13 @@ class ReadPacer:
         if not (resting or self.delay or self._windows < _MOST_WINDOWS):
             self.measuring = False
             return
-        # First, so that nothing rests for ever if one of them cannot be resumed.
-        tick = _TICK_SECONDS if self.delay else _WINDOW_SECONDS
-        asyncio.get_running_loop().call_later(tick, self._tick)
+        loop = asyncio.get_running_loop()
         now = self._now = time.monotonic()
+        # First, so that nothing rests for ever if one of them cannot be resumed.
+        if self._calm:
+            loop.call_at(next_measurement(loop.time()), self._tick)
+        else:
+            loop.call_later(_TICK_SECONDS if self.delay else _WINDOW_SECONDS, self._tick)
         if now - self._measured_at >= _WINDOW_SECONDS:
             self._adapt(now)
         due = now - self.delay
@@ -136,6 +143,7 @@ class ReadPacer:
         worked = self._work()
         share = (worked - self._worked) / (now - self._measured_at)
         self._measured_at, self._worked = now, worked
+        self._calm = share <= _CALM and not self.delay
         self.delay = self._adapted(share)
         self._windows += 1
 

@@ -1,4 +1,9 @@
-"""A thread that serves the event loop in batches: all requests that are queued are done at once."""
+"""A thread that serves the event loop in batches: all requests that are queued are done at once.
+
+It gets what a pass of the event loop has to give when that pass is over. A thread that is woken in
+the middle of one competes with it for the interpreter lock: each system call and each statement
+gives the lock up, and waits for it again.
+"""
 
 import asyncio
 import logging
@@ -114,6 +119,7 @@ class BatchThread(Generic[Request, Result]):
         self._queued = 0
         self._queued_bytes = 0
         self._serving = False
+        self._given: list[_Queued[Request, Result]] = []  # in this pass of the event loop
         self._queue: queue.SimpleQueue[_Queued[Request, Result] | None] = queue.SimpleQueue()
         self._opened: asyncio.Future[None]
         self._loop: asyncio.AbstractEventLoop
@@ -133,6 +139,7 @@ class BatchThread(Generic[Request, Result]):
     async def stop(self) -> None:
         """Finish what was accepted, then end."""
         if self._thread.is_alive():
+            self._hand_over()
             self._queue.put(None)
             await asyncio.to_thread(self._thread.join)
 
@@ -154,12 +161,19 @@ class BatchThread(Generic[Request, Result]):
         self._queued += 1
         self._queued_bytes += weight
         future: asyncio.Future[Result] = self._loop.create_future()
-        self._queue.put((request, future, weight))
+        if not self._given:
+            self._loop.call_soon(self._hand_over)
+        self._given.append((request, future, weight))
         try:
             return await future
         finally:
             self._queued -= 1
             self._queued_bytes -= weight
+
+    def _hand_over(self) -> None:
+        for each in self._given:
+            self._queue.put(each)
+        self._given.clear()
 
     def _run(self) -> None:
         try:
