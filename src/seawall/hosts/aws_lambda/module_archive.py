@@ -28,7 +28,7 @@ from importlib.machinery import (
     SourceFileLoader,
     SourcelessFileLoader,
 )
-from importlib.util import MAGIC_NUMBER, spec_from_file_location
+from importlib.util import MAGIC_NUMBER
 from types import CodeType, ModuleType
 
 __all__ = ["HEAD_BYTES", "archive_name", "use_archive"]
@@ -50,8 +50,9 @@ def archive_name(tag: str) -> str:
 class _Archive:
     """An open archive of the modules in the folder `root`."""
 
-    def __init__(self, root: str, file: int, start: int, index: dict[str, tuple[int, int]]) -> None:
-        self.inside = f"{root}/"
+    def __init__(self, path: str, file: int, start: int, index: dict[str, tuple[int, int]]) -> None:
+        self.path = path
+        self.inside = f"{path.rpartition('/')[0]}/"
         self.index = index
         self._file = file
         self._start = start
@@ -63,6 +64,21 @@ class _Archive:
         # As importlib does: the package may be in any folder.
         _imp._fix_co_filename(code, path)  # type: ignore[attr-defined] # noqa: SLF001
         return code
+
+    def spec(self, fullname: str, name: str, *, is_package: bool) -> ModuleSpec:
+        """The specification of a module; `name` is the one in the index.
+
+        As `importlib.util.spec_from_file_location` makes it, which takes paths apart for what is
+        known here: whether it is a package, and where its bytecode is.
+        """
+        path = f"{self.inside}{name}.py"
+        loader = _Loader(fullname, path, self)
+        spec = ModuleSpec(fullname, loader, origin=path, is_package=is_package)
+        spec.has_location = True
+        spec.cached = self.path
+        if is_package:
+            spec.submodule_search_locations = [path.rpartition("/")[0]]
+        return spec
 
     def finder(self, path: str) -> "_Finder":
         """A hook of `sys.path_hooks`."""
@@ -94,9 +110,7 @@ class _Finder(FileFinder):
         archive, name = self._archive, self._prefix + fullname.rpartition(".")[2]
         for each in (name, f"{name}/__init__"):
             if each in archive.index:
-                path = f"{archive.inside}{each}.py"
-                loader = _Loader(fullname, path, archive)
-                return spec_from_file_location(fullname, path, loader=loader)
+                return archive.spec(fullname, each, is_package=each is not name)
         return super().find_spec(fullname, target)
 
 
@@ -111,8 +125,9 @@ def use_archive(root: str) -> bool:
     """
     if sys.flags.optimize:
         return False
+    path = f"{root}/{archive_name(sys.implementation.cache_tag)}"
     try:
-        file = os.open(f"{root}/{archive_name(sys.implementation.cache_tag)}", os.O_RDONLY)
+        file = os.open(path, os.O_RDONLY)
     except OSError:
         _warn_of_others(root)
         return False
@@ -122,10 +137,10 @@ def use_archive(root: str) -> bool:
         return False
     length = int.from_bytes(head[_LENGTH_AT], "little")
     index = marshal.loads(os.read(file, length))  # noqa: S302 - trusted as bytecode is
-    archive = _Archive(root, file, HEAD_BYTES + length, index)
+    archive = _Archive(path, file, HEAD_BYTES + length, index)
     sys.path_hooks.insert(0, archive.finder)
-    for path in [each for each in sys.path_importer_cache if f"{each}/".startswith(archive.inside)]:
-        del sys.path_importer_cache[path]
+    for each in [each for each in sys.path_importer_cache if f"{each}/".startswith(archive.inside)]:
+        del sys.path_importer_cache[each]
     return True
 
 
