@@ -51,7 +51,7 @@ class _Recorder:
         return made
 
 
-def _bytes(value: object) -> bytes:
+def _bytes(value: Any) -> bytes:  # noqa: ANN401 - what marshal takes
     """Marshal without references to objects seen before, which depend on who else has them."""
     return marshal.dumps(value, 2)
 
