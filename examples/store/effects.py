@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from examples.store.catalogue import Catalogue
@@ -12,8 +12,12 @@ from seawall import ToolContext
 __all__ = ["once"]
 
 
-def once(catalogue: Catalogue, change: Callable[..., Any]) -> Callable[..., Any]:
-    """Make a tool idempotent: it runs `change` only the first time that a call arrives.
+class _OnCatalogue(Protocol):
+    catalogue: Catalogue
+
+
+def once(change: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a method idempotent: it runs `change` only the first time that a call arrives.
 
     A call whose outcome was lost is repeated with the same key (`ToolContext.idempotency_key`),
     which is what `retry="key"` declares. The answer is recorded in the transaction that makes the
@@ -21,14 +25,14 @@ def once(catalogue: Catalogue, change: Callable[..., Any]) -> Callable[..., Any]
     """
 
     @functools.wraps(change)
-    def done_once(*, context: ToolContext, **arguments: object) -> str:
+    def done_once(self: _OnCatalogue, *, context: ToolContext, **arguments: object) -> str:
         call = f"{change.__name__} {msgspec.json.encode(arguments).decode()}"
-        with catalogue.change():
-            answer = catalogue.effect(context.idempotency_key, call)
+        with self.catalogue.change():
+            answer = self.catalogue.effect(context.idempotency_key, call)
             if answer is None:
-                result = change(**arguments, context=context)
+                result = change(self, **arguments, context=context)
                 answer = msgspec.json.encode(result).decode()
-                catalogue.record(context.idempotency_key, call, answer)
+                self.catalogue.record(context.idempotency_key, call, answer)
         return answer
 
     return done_once

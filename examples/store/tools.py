@@ -71,7 +71,7 @@ def open_store(
             for name in _CATALOGUE
         )
         + tuple(
-            tool(once(opened, getattr(store, name)), mutating=True, retry="key", approve=approval)
+            tool(getattr(store, name), mutating=True, retry="key", approve=approval)
             for name, approval in approvals.items()
         ),
         opened.close,
@@ -82,7 +82,7 @@ class Store:
     """The tools, one a method."""
 
     def __init__(self, catalogue: Catalogue, *, staff_above: float, as_reference: bool) -> None:
-        self._catalogue = catalogue
+        self.catalogue = catalogue
         self._staff_above = staff_above
         self._as_reference = as_reference
 
@@ -92,9 +92,9 @@ class Store:
         Args:
             email: The customer's email address.
         """
-        with self._catalogue.view():
+        with self.catalogue.view():
             wanted = email.strip().lower()
-            user = self._catalogue.find(User, lambda each: each.email.lower() == wanted)
+            user = self.catalogue.find(User, lambda each: each.email.lower() == wanted)
         return _located(user, context)
 
     def find_user_id_by_name_zip(
@@ -108,8 +108,8 @@ class Store:
             zip: The zip code of the customer's address.
         """
         wanted = (first_name.strip().lower(), last_name.strip().lower(), zip.strip())
-        with self._catalogue.view():
-            user = self._catalogue.find(
+        with self.catalogue.view():
+            user = self.catalogue.find(
                 User,
                 lambda each: (
                     (each.name.first_name.lower(), each.name.last_name.lower(), each.address.zip)
@@ -124,8 +124,8 @@ class Store:
         Args:
             user_id: The customer's id, such as sara_doe_496.
         """
-        with self._catalogue.view():
-            user = customer(self._catalogue, context)
+        with self.catalogue.view():
+            user = customer(self.catalogue, context)
         if user.user_id != user_id:
             raise ToolError("User not found")
         return user
@@ -136,8 +136,8 @@ class Store:
         Args:
             order_id: The order's id, such as #W0000000, with the # in front.
         """
-        with self._catalogue.view():
-            return own_order(self._catalogue, context, order_id)[1]
+        with self.catalogue.view():
+            return own_order(self.catalogue, context, order_id)[1]
 
     def get_product_details(self, product_id: str) -> Product:
         """A product with its variants: options, prices, availability.
@@ -145,8 +145,8 @@ class Store:
         Args:
             product_id: The product's id, which is not that of an item.
         """
-        with self._catalogue.view():
-            product = self._catalogue.get(Product, product_id)
+        with self.catalogue.view():
+            product = self.catalogue.get(Product, product_id)
         if product is None:
             raise ToolError("Product not found")
         return product
@@ -157,16 +157,16 @@ class Store:
         Args:
             item_id: The item's id, which is not that of a product.
         """
-        with self._catalogue.view():
-            product = self._catalogue.find(Product, lambda each: item_id in each.variants)
+        with self.catalogue.view():
+            product = self.catalogue.find(Product, lambda each: item_id in each.variants)
         if product is None:
             raise ToolError("Item not found")
         return product.variants[item_id]
 
     def list_all_product_types(self) -> dict[str, str]:
         """The names of all products with their ids."""
-        with self._catalogue.view():
-            products = self._catalogue.all(Product)
+        with self.catalogue.view():
+            products = self.catalogue.all(Product)
         return {product.name: product.product_id for product in products}
 
     def calculate(self, expression: str) -> str:
@@ -187,6 +187,7 @@ class Store:
             raise ToolError("The person needs a summary.")
         return "Transfer successful"
 
+    @once
     def cancel_pending_order(
         self,
         order_id: str,
@@ -199,16 +200,16 @@ class Store:
             order_id: The order's id, such as #W0000000.
             reason: One of the two reasons that are accepted.
         """
-        with self._catalogue.change():
-            user, order = own_order(self._catalogue, context, order_id)
+        with self.catalogue.change():
+            user, order = own_order(self.catalogue, context, order_id)
             must_be(order, "pending")
             for paid in list(order.payment_history):
                 order.payment_history.append(_moved("refund", paid.amount, paid.payment_method_id))
                 move_money(payment_method(user, paid.payment_method_id), -paid.amount)
             order.status = "cancelled"
             order.cancel_reason = reason
-            self._catalogue.put(user)
-            self._catalogue.put(order)
+            self.catalogue.put(user)
+            self.catalogue.put(order)
         return order
 
     def can_cancel(
@@ -239,17 +240,18 @@ class Store:
         order = self._own_order(order_id, context)
         if order is None:
             return True
-        with self._catalogue.view():
-            amount = paid_back(self._catalogue, order, item_ids, new_item_ids)
+        with self.catalogue.view():
+            amount = paid_back(self.catalogue, order, item_ids, new_item_ids)
         return amount > self._staff_above
 
     def _own_order(self, order_id: str, context: ToolContext) -> Order | None:
         try:
-            with self._catalogue.view():
-                return own_order(self._catalogue, context, order_id)[1]
+            with self.catalogue.view():
+                return own_order(self.catalogue, context, order_id)[1]
         except ToolError:
             return None
 
+    @once
     def modify_pending_order_address(
         self,
         order_id: str,
@@ -272,13 +274,14 @@ class Store:
             country: Country, such as USA.
             zip: Zip code.
         """
-        with self._catalogue.change():
-            _, order = own_order(self._catalogue, context, order_id)
+        with self.catalogue.change():
+            _, order = own_order(self.catalogue, context, order_id)
             must_be(order, "pending")
             order.address = _address(address1, address2, city, state, country, zip)
-            self._catalogue.put(order)
+            self.catalogue.put(order)
         return order
 
+    @once
     def modify_pending_order_items(
         self,
         order_id: str,
@@ -298,11 +301,11 @@ class Store:
             new_item_ids: What they become, in the same order.
             payment_method_id: What pays, or gets back, the difference in price.
         """
-        with self._catalogue.change():
-            user, order = own_order(self._catalogue, context, order_id)
+        with self.catalogue.change():
+            user, order = own_order(self.catalogue, context, order_id)
             must_be(order, "pending")
             old = chosen_items(order, item_ids)
-            new = replacements(self._catalogue, old, new_item_ids)
+            new = replacements(self.catalogue, old, new_item_ids)
             amount = difference(old, new)
             method = payment_method(user, payment_method_id)
             must_cover(method, amount)
@@ -316,10 +319,11 @@ class Store:
                 index = next(at for at, item in enumerate(order.items) if item is before)
                 order.items[index] = after
             order.status = "pending (item modified)"
-            self._catalogue.put(user)
-            self._catalogue.put(order)
+            self.catalogue.put(user)
+            self.catalogue.put(order)
         return order
 
+    @once
     def modify_pending_order_payment(
         self, order_id: str, payment_method_id: str, context: ToolContext
     ) -> Order:
@@ -329,8 +333,8 @@ class Store:
             order_id: The order's id, such as #W0000000.
             payment_method_id: The other method.
         """
-        with self._catalogue.change():
-            user, order = own_order(self._catalogue, context, order_id)
+        with self.catalogue.change():
+            user, order = own_order(self.catalogue, context, order_id)
             must_be(order, "pending")
             if len(order.payment_history) != 1:
                 raise ToolError("There should be exactly one payment for a pending order")
@@ -343,10 +347,11 @@ class Store:
             order.payment_history.append(_moved("refund", paid.amount, paid.payment_method_id))
             move_money(method, paid.amount)
             move_money(payment_method(user, paid.payment_method_id), -paid.amount)
-            self._catalogue.put(user)
-            self._catalogue.put(order)
+            self.catalogue.put(user)
+            self.catalogue.put(order)
         return order
 
+    @once
     def modify_user_address(
         self,
         user_id: str,
@@ -369,14 +374,15 @@ class Store:
             country: Country, such as USA.
             zip: Zip code.
         """
-        with self._catalogue.change():
-            user = customer(self._catalogue, context)
+        with self.catalogue.change():
+            user = customer(self.catalogue, context)
             if user.user_id != user_id:
                 raise ToolError("User not found")
             user.address = _address(address1, address2, city, state, country, zip)
-            self._catalogue.put(user)
+            self.catalogue.put(user)
         return user
 
+    @once
     def return_delivered_order_items(
         self, order_id: str, item_ids: list[str], payment_method_id: str, context: ToolContext
     ) -> Order:
@@ -387,8 +393,8 @@ class Store:
             item_ids: The items to return.
             payment_method_id: Gets the refund: the original method, or a gift card.
         """
-        with self._catalogue.change():
-            user, order = own_order(self._catalogue, context, order_id)
+        with self.catalogue.change():
+            user, order = own_order(self.catalogue, context, order_id)
             must_be(order, "delivered")
             method = payment_method(user, payment_method_id)
             original = order.payment_history[0].payment_method_id
@@ -398,9 +404,10 @@ class Store:
             order.status = "return requested"
             order.return_items = sorted(item_ids)
             order.return_payment_method_id = payment_method_id
-            self._catalogue.put(order)
+            self.catalogue.put(order)
         return order
 
+    @once
     def exchange_delivered_order_items(
         self,
         order_id: str,
@@ -419,11 +426,11 @@ class Store:
             new_item_ids: What they are exchanged for, in the same order.
             payment_method_id: What pays, or gets back, the difference in price.
         """
-        with self._catalogue.change():
-            user, order = own_order(self._catalogue, context, order_id)
+        with self.catalogue.change():
+            user, order = own_order(self.catalogue, context, order_id)
             must_be(order, "delivered")
             old = chosen_items(order, item_ids)
-            new = replacements(self._catalogue, old, new_item_ids)
+            new = replacements(self.catalogue, old, new_item_ids)
             amount = difference(old, new)
             must_cover(payment_method(user, payment_method_id), amount)
             order.status = "exchange requested"
@@ -431,7 +438,7 @@ class Store:
             order.exchange_new_items = sorted(new_item_ids)
             order.exchange_payment_method_id = payment_method_id
             order.exchange_price_difference = amount
-            self._catalogue.put(order)
+            self.catalogue.put(order)
         return order
 
 

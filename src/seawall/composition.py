@@ -976,7 +976,7 @@ async def _open_first(
         async with asyncio.TaskGroup() as group:
             opening = group.create_task(open_sessions())
             await _let_others_run()
-            authenticator = build_authenticator(settings.identity, _fetcher(client))
+            authenticator = build_authenticator(settings.identity, _fetcher(client), light=light)
             group.create_task(authenticator.warm())
             await _let_others_run()
             toolsets: tuple[Toolset, ...] = ()

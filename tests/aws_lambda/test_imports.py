@@ -178,9 +178,9 @@ create_table = true
     check(found, NEVER | OF_SQLITE | OF_TOKENS, OTHERS)
 
 
-def test_with_tokens(tmp_path: Path, trained: tuple[str, Path]) -> None:
+def with_tokens(tmp_path: Path, trained: tuple[str, Path], algorithms: dict[str, str]) -> set[str]:
     issuer = Issuer()
-    for kid, algorithm in (("one", "RS256"), ("two", "ES256"), ("three", "EdDSA")):
+    for kid, algorithm in algorithms.items():
         issuer.add(kid, algorithm)
     (tmp_path / "jwks.json").write_bytes(issuer.key_set())
     tables = f"""
@@ -191,8 +191,18 @@ jwks_file = "{tmp_path}/jwks.json"
 [sessions]
 path = "{tmp_path}/sessions.db"
 """
-    found = imported(tmp_path, trained, tables, authorization=f"Bearer {issuer.token()}")
+    return imported(tmp_path, trained, tables, authorization=f"Bearer {issuer.token()}")
+
+
+def test_with_tokens(tmp_path: Path, trained: tuple[str, Path]) -> None:
+    algorithms = {"one": "RS256", "two": "ES256", "three": "EdDSA"}
+    found = with_tokens(tmp_path, trained, algorithms)
     check(found, NEVER | OF_DYNAMODB | NEVER_OF_TOKENS, OTHERS | OTHERS_OF_TOKENS)
+
+
+def test_with_tokens_of_rs256_alone(tmp_path: Path, trained: tuple[str, Path]) -> None:
+    found = with_tokens(tmp_path, trained, {"one": "RS256"})
+    check(found, NEVER | OF_DYNAMODB | {"cryptography"}, OTHERS)
 
 
 def test_the_runtime_alone_needs_little(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Modules from one archive: what is imported is as without it."""
 
 import compileall
+import marshal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from py_compile import PycInvalidationMode
 import pytest
 
 from seawall.hosts.aws_lambda.module_archive import archive_name
+from seawall.ship.compiled_patterns import compile_patterns
 from seawall.ship.module_archive import write_archive
 from tests.servers import ROOT
 
@@ -183,3 +185,75 @@ def test_without_bytecode_there_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "single.py").write_text("name = 'single'")
     assert not write_archive(tmp_path, TAG)
     assert run(tmp_path, "import single\nprint(single.name)") == ["False", "single"]
+
+
+PATTERNS = {
+    "seawall/named.py": """
+import re
+WORDS = re.compile("(?P<first>words?)" r"\\s+", re.IGNORECASE | re.ASCII)
+BYTES = re.compile(b"words?", flags) if flags else re.compile(b"bytes?")
+MADE = re.compile(WORDS.pattern + "made")
+BROKEN = re.compile("(")
+""",
+    "own.toml": "[intents.one]\npatterns = ['cancel (it|that)']",
+    "broken.py": "re.compile('x'",
+}
+WITHOUT_A_COMPILER = """
+import re, re._parser
+def parse(*_): raise AssertionError("compiled")
+usual, re._parser.parse = re._parser.parse, parse
+"""
+
+
+@pytest.fixture
+def with_patterns(tree: Path) -> Path:
+    for name, text in PATTERNS.items():
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_text(text)
+    assert compileall.compile_file(tree / "single.py", quiet=1)
+    made = compile_patterns(tree, ["own.toml", "broken.py"], sys.executable)
+    assert write_archive(tree, TAG, made)
+    return tree
+
+
+def test_patterns_are_compiled_with_the_package(with_patterns: Path) -> None:
+    script = """
+found = re.compile("(?P<first>words?)" r"\\s+", re.I | re.A)
+print(found.fullmatch("WORDS  ").groupdict(), found.flags == re.I | re.A)
+print(re.compile(b"bytes?").fullmatch(b"byte") is not None)
+print(re.search("cancel (it|that)", "Cancel THAT", re.I)[1])
+import asyncio, platform, textwrap, urllib.parse, uuid
+print(textwrap.wrap("one two", 4))
+"""
+    ahead = run(with_patterns, WITHOUT_A_COMPILER + script)
+    assert ahead == ["True", "{'first': 'WORDS'} True", "True", "THAT", "['one', 'two']"]
+
+
+def test_other_patterns_are_compiled_as_usual(with_patterns: Path) -> None:
+    script = """
+import re
+for pattern, flags in (("bytes?", 0), (b"bytes?", re.I), ("cancel (it|that)", 0), ("(", 0)):
+    try:
+        re._parser.parse = parse
+        re.compile(pattern, flags)
+        print("ahead")
+    except AssertionError:
+        re._parser.parse = usual
+        try:
+            print(re.compile(pattern, flags).pattern == pattern)
+        except re.error:
+            print("wrong")
+"""
+    found = run(with_patterns, WITHOUT_A_COMPILER + script)
+    assert found == ["True", "True", "True", "True", "wrong"]
+
+
+def test_patterns_of_another_compiler_are_not_used(with_patterns: Path) -> None:
+    made = marshal.dumps((0, {(True, "a", 0): b"nonsense"}))
+    assert write_archive(with_patterns, TAG, made)
+    script = "import re\nprint(re.compile('a').fullmatch('a')[0])"
+    assert run(with_patterns, script) == ["True", "a"]
+
+
+def test_an_interpreter_that_cannot_compile_ahead_has_no_patterns(tree: Path) -> None:
+    assert compile_patterns(tree, [], "false") == b""

@@ -7,6 +7,7 @@ import time
 import tracemalloc
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from joserfc import jwk, jws
@@ -371,8 +372,67 @@ def test_signature_checks_agree_with_joserfc(algorithm: str, data: st.DataObject
         theirs = True
     except (JoseError, ValueError):
         theirs = False
-    check = parse_key_set(issuer.key_set())["one"].check
-    assert check(bytes(raw), f"{header}.{payload}".encode()) is theirs
+    for light in (False, True):
+        check = parse_key_set(issuer.key_set(), light=light)["one"].check
+        assert check(bytes(raw), f"{header}.{payload}".encode()) is theirs
+
+
+INFO = "3031300d060960864801650304020105000420"
+
+
+@pytest.mark.parametrize(
+    ("valid", "head", "info", "tail"),
+    [
+        (True, "0001", INFO, ""),
+        (False, "0002", INFO, ""),
+        (False, "0101", INFO, ""),
+        (False, "0001", "302f300b0609608648016503040201" + "0420", ""),  # no parameters
+        (False, "0001", "3021300906052b0e03021a05000414", ""),  # another algorithm
+        (False, "0001", "", ""),
+        (False, "0001", INFO, "00" * 40),  # Bleichenbacher's of 2006: less padding, more behind
+    ],
+)
+def test_only_one_encoding_of_a_digest_is_a_signature(
+    valid: bool, head: str, info: str, tail: str
+) -> None:
+    issuer = Issuer()
+    issuer.add("one")
+    secret = issuer.keys["one"][0].as_dict(private=True)
+    modulus, exponent = (
+        int.from_bytes(base64.urlsafe_b64decode(str(secret[each]) + "==")) for each in "nd"
+    )
+    end = bytes.fromhex(info) + hashlib.sha256(b"text").digest() + bytes.fromhex(tail)
+    padded = bytes.fromhex(head) + b"\xff" * (256 - 3 - len(end)) + b"\0" + end
+    signature = pow(int.from_bytes(padded), exponent, modulus).to_bytes(256)
+    beyond = (int.from_bytes(signature) + modulus).to_bytes(257)[-256:]
+    for light in (False, True):
+        check = parse_key_set(issuer.key_set(), light=light)["one"].check
+        assert check(signature, b"text") is valid
+        assert not check(signature, b"texts")
+        assert not check(beyond, b"text")
+        assert not check(b"\0" + signature, b"text")
+
+
+def test_unusual_rsa_keys_are_the_librarys_after_a_cold_start() -> None:
+    for bits, at_once in ((2_048, True), (4_096, False)):
+        made = rsa.generate_private_key(65_537, bits).public_key().public_numbers()
+        assert parse_key_set(_rsa_set(made.n, made.e), light=True)[""].at_once is at_once
+        assert not parse_key_set(_rsa_set(made.n, made.e))[""].at_once
+    made = rsa.generate_private_key(65_537, 2_048).public_key().public_numbers()
+    assert not parse_key_set(_rsa_set(made.n, 3), light=True)[""].at_once
+    for number, exponent in ((made.n + 1, 65_537), (made.n, 2), (made.n, 1)):
+        keys = _rsa_set(number, exponent)
+        found = parse_key_set(keys, light=True)
+        assert found.keys() == parse_key_set(keys).keys()
+        assert not any(each.at_once for each in found.values())
+
+
+def _rsa_set(modulus: int, exponent: int) -> bytes:
+    members = {
+        name: base64.urlsafe_b64encode(number.to_bytes(1_024).lstrip(b"\0")).decode()
+        for name, number in (("n", modulus), ("e", exponent))
+    }
+    return json.dumps({"keys": [{"kty": "RSA", **members}]}).encode()
 
 
 def test_weak_rsa_keys_are_left_out() -> None:

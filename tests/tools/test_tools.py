@@ -1,7 +1,9 @@
 """Tools: schema from the signature, validated arguments, failures reported to the model."""
 
 import asyncio
+import gc
 import time
+import weakref
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -234,3 +236,54 @@ def test_sources_are_bounded_and_addresses_are_pages() -> None:
     assert shown_sources([script]) == (Source("Page", path="page.md"),)
     media_type = Source("Page", media_type="x" * 40_000)
     assert shown_sources([media_type]) == ()
+
+
+class _Shop:
+    def find(self, order: int) -> str:
+        """Find an order.
+
+        Args:
+            order: Its number.
+        """
+        return f"{id(self)} {order}"
+
+    def other(self, order: int) -> None:
+        """Other."""
+
+
+class _Branch(_Shop):
+    def other(self, order: int) -> None: ...
+
+
+class _Office(_Shop):
+    """Without its own methods."""
+
+
+def test_the_signature_of_a_method_is_read_once() -> None:
+    first, second = tool(_Shop().find), tool(_Office().find, name="search")
+    assert first.arguments is second.arguments
+    assert first.spec.parameters is second.spec.parameters
+    assert (first.spec.name, second.spec.name) == ("find", "search")
+    assert first.function != second.function
+    assert tool(_Branch().other).arguments is not tool(_Shop().other).arguments
+    assert tool(_Branch().other).spec.description == "Other."
+
+
+def test_a_changed_docstring_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    shop = _Shop()
+    assert tool(shop.find).spec.description == "Find an order."
+    monkeypatch.setattr(_Shop.find, "__doc__", "Search.")
+    assert tool(shop.find).spec.description == "Search."
+    assert "description" not in str(tool(shop.find).spec.parameters)
+
+
+def test_a_signature_is_forgotten_with_its_method() -> None:
+    class Local:
+        def find(self, order: int) -> None:
+            """Find."""
+
+    tool(Local().find)
+    gone = weakref.ref(Local.find)
+    del Local
+    gc.collect()
+    assert gone() is None

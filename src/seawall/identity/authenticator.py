@@ -40,6 +40,7 @@ def build_authenticator(
     settings: IdentitySettings,
     fetch: "Fetch",
     *,
+    light: bool = False,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Authenticator:
@@ -48,6 +49,7 @@ def build_authenticator(
     Args:
         settings: The section `[identity]`.
         fetch: Gets the key set of `jwks_url`.
+        light: For a cold start; see `jwks.parse_key_set`.
         clock: Unix seconds, for the times in tokens.
         monotonic: Seconds, for the age of keys.
 
@@ -56,7 +58,7 @@ def build_authenticator(
     """
     verifier = None
     if settings.jwt is not None:
-        verifier = _build_verifier(settings.jwt, fetch, clock, monotonic)
+        verifier = _build_verifier(settings.jwt, fetch, clock, monotonic, light=light)
     return _Authenticator(settings.anonymous, verifier, ApiKeys(settings.api_keys))
 
 
@@ -65,13 +67,15 @@ def _build_verifier(
     fetch: "Fetch",
     clock: Callable[[], float],
     monotonic: Callable[[], float],
+    *,
+    light: bool,
 ) -> "JwtVerifier":
     from seawall.identity.jwks import CachedKeySet, file_fetcher  # noqa: PLC0415 - likewise
     from seawall.identity.jwt import JwtVerifier  # noqa: PLC0415 - see TYPE_CHECKING above
 
     max_age = settings.max_age_seconds
     if settings.jwks_file:
-        _check_file(settings.jwks_file)
+        _check_file(settings.jwks_file, light=light)
         fetch = file_fetcher(settings.jwks_file)
         max_age = min(max_age, settings.cooldown_seconds)  # reading a file is cheap
     keys = CachedKeySet(
@@ -81,16 +85,17 @@ def _build_verifier(
         max_stale=settings.stale_seconds,
         cooldown=settings.cooldown_seconds,
         clock=monotonic,
+        light=light,
     )
     return JwtVerifier(settings, keys, clock=clock)
 
 
-def _check_file(path: str) -> None:
+def _check_file(path: str, *, light: bool) -> None:
     """Read the key set's file once, to find a mistake before the first request."""
     from seawall.identity.jwks import parse_key_set  # noqa: PLC0415 - see TYPE_CHECKING above
 
     try:
-        usable = parse_key_set(Path(path).read_bytes())
+        usable = parse_key_set(Path(path).read_bytes(), light=light)
     except (OSError, ValueError) as error:
         raise ConfigError(f"identity.jwt.jwks_file: {path}: {error}") from error
     if not usable:

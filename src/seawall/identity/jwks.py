@@ -1,11 +1,13 @@
 """JSON Web Key Sets (RFC 7517) and their cache; signatures by their keys (RFC 7518, RFC 8037).
 
 On the cryptographic library itself: the libraries for tokens above it import X.509, SSH and
-encryption as well, and a cold start would wait for them (docs/decisions/007-tokens.md). The cache
+encryption as well, and a cold start would wait for them. It is imported with the first key that
+needs it; one of RS256 does not after a cold start (docs/decisions/007-tokens.md). The cache
 has single flight and refresh, and uses stale keys in an outage.
 """
 
 import asyncio
+import hashlib
 import logging
 import time
 from binascii import a2b_base64
@@ -13,10 +15,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 import msgspec
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
-from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 
 __all__ = [
@@ -50,10 +48,14 @@ _log = logging.getLogger("seawall.identity")
 
 
 class SigningKey(Struct, frozen=True):
-    """A public key: its check of signatures, and the names of its only algorithm in headers."""
+    """A public key: its check of signatures, and the names of its only algorithm in headers.
+
+    The first use of most keys takes longer; `at_once` says that this one's does not.
+    """
 
     check: SignatureCheck
     algorithms: frozenset[str]
+    at_once: bool = False
 
 
 class _JsonWebKey(Struct):
@@ -75,8 +77,13 @@ class _KeySet(Struct):
     keys: list[msgspec.Raw]
 
 
-def parse_key_set(document: bytes) -> dict[str, SigningKey]:
+def parse_key_set(document: bytes, *, light: bool = False) -> dict[str, SigningKey]:
     """Parse a key set into its usable signing keys, by their id.
+
+    Args:
+        document: The key set.
+        light: For a cold start: RS256 is checked without the cryptographic library, whose import
+            takes longer than the first eight such checks.
 
     The algorithm follows from the key, never from a token: RSA of 2,048 to 8,192 bits is for
     RS256, P-256 for ES256, Ed25519 for EdDSA (also called Ed25519 since RFC 9864). Everything
@@ -96,17 +103,17 @@ def parse_key_set(document: bytes) -> dict[str, SigningKey]:
         raise ValueError(f"the key set has {len(parsed)} keys; at most {_MAX_KEYS} are read")
     usable: dict[str, SigningKey] = {}
     for each in parsed:
-        _add(usable, each)
+        _add(usable, each, light)
     if len(usable) == 1:
         usable[""] = next(iter(usable.values()))
     return usable
 
 
-def _add(usable: dict[str, SigningKey], raw: msgspec.Raw) -> None:
+def _add(usable: dict[str, SigningKey], raw: msgspec.Raw, light: bool) -> None:
     """Add the key if it is usable; one that is not does not affect the others."""
     try:
         parsed = msgspec.json.decode(raw, type=_JsonWebKey)
-        signing = _signing_key(parsed)
+        signing = _signing_key(parsed, light)
     except (msgspec.DecodeError, KeyError, ValueError, TypeError) as error:
         _log.warning("ignored a key of the key set: %s", error)
         return
@@ -118,7 +125,7 @@ def _add(usable: dict[str, SigningKey], raw: msgspec.Raw) -> None:
     usable[parsed.kid] = signing
 
 
-def _signing_key(parsed: _JsonWebKey) -> SigningKey | None:
+def _signing_key(parsed: _JsonWebKey, light: bool) -> SigningKey | None:
     """Return the key, or None if it has another purpose.
 
     Raises:
@@ -136,6 +143,10 @@ def _signing_key(parsed: _JsonWebKey) -> SigningKey | None:
         for name in ("kty", "crv", "n", "e", "x", "y")
         if (value := getattr(parsed, name)) is not None
     }
+    if light and parsed.kty == "RSA":
+        modulus, exponent = _number(public, "n"), _number(public, "e")
+        if _is_usual_rsa(modulus, exponent):
+            return SigningKey(_rsa_in_python(modulus), algorithms, at_once=True)
     return SigningKey(signature_check(public), algorithms)
 
 
@@ -162,7 +173,7 @@ def signature_check(key: Mapping[str, str]) -> SignatureCheck:
     """
     match key["kty"]:
         case "RSA":
-            return _rsa(RSAPublicNumbers(_number(key, "e"), _number(key, "n")).public_key())
+            return _rsa(_number(key, "n"), _number(key, "e"))
         case "EC":
             return _ec(_number(key, "x"), _number(key, "y"))
         case "OKP":
@@ -171,8 +182,14 @@ def signature_check(key: Mapping[str, str]) -> SignatureCheck:
             raise ValueError(f"keys of type {kind!r} are not supported")
 
 
-def _rsa(key: RSAPublicKey) -> SignatureCheck:
+def _rsa(modulus: int, exponent: int) -> SignatureCheck:
     """RSASSA-PKCS1-v1_5 with SHA-256: RS256, RFC 7518 §3.3."""
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicNumbers  # noqa: PLC0415
+    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
+
+    key = RSAPublicNumbers(exponent, modulus).public_key()
     if key.key_size not in _RSA_BITS:
         raise ValueError(f"an RSA key of {key.key_size} bits; 2048 to 8192 are accepted")
     padding, digest = PKCS1v15(), SHA256()
@@ -187,9 +204,39 @@ def _rsa(key: RSAPublicKey) -> SignatureCheck:
     return check
 
 
+_USUAL_EXPONENT = 65_537
+_USUAL_BITS = range(2_048, 3_072 + 1)
+_SHA256_INFO = bytes.fromhex("3031300d060960864801650304020105000420")
+"""What precedes a SHA-256 digest in a signature (RFC 8017 §9.2, note 1)."""
+
+
+def _is_usual_rsa(modulus: int, exponent: int) -> bool:
+    """Whether `_rsa_in_python` checks signatures by such a key; all others are the library's."""
+    return exponent == _USUAL_EXPONENT and modulus % 2 == 1 and modulus.bit_length() in _USUAL_BITS
+
+
+def _rsa_in_python(modulus: int) -> SignatureCheck:
+    """RS256 by the steps of RFC 8017 §8.2.2, for keys with the exponent that all issuers use.
+
+    The signature's power must equal, in each byte, what the signer encodes: nothing is parsed, and
+    there is nothing secret in it. A check takes ten times as long as the library's.
+    """
+    size = (modulus.bit_length() + 7) // 8
+
+    def check(signature: bytes, signed: bytes) -> bool:
+        number = int.from_bytes(signature)
+        if len(signature) != size or number >= modulus:
+            return False
+        info = _SHA256_INFO + hashlib.sha256(signed).digest()
+        expected = b"\0\1" + b"\xff" * (size - len(info) - 3) + b"\0" + info
+        return pow(number, _USUAL_EXPONENT, modulus).to_bytes(size) == expected
+
+    return check
+
+
 def _ec(x: int, y: int) -> SignatureCheck:
     """ECDSA with P-256 and SHA-256, both numbers in 32 bytes: ES256, RFC 7518 §3.4."""
-    # Only for such keys: most issuers have RSA keys, and a cold start imports what it needs.
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
     from cryptography.hazmat.primitives.asymmetric.ec import (  # noqa: PLC0415
         ECDSA,
         SECP256R1,
@@ -198,6 +245,7 @@ def _ec(x: int, y: int) -> SignatureCheck:
     from cryptography.hazmat.primitives.asymmetric.utils import (  # noqa: PLC0415
         encode_dss_signature,
     )
+    from cryptography.hazmat.primitives.hashes import SHA256  # noqa: PLC0415
 
     key = EllipticCurvePublicNumbers(x, y, SECP256R1()).public_key()
     algorithm = ECDSA(SHA256())
@@ -218,7 +266,8 @@ def _ec(x: int, y: int) -> SignatureCheck:
 
 def _okp(public: bytes) -> SignatureCheck:
     """Ed25519: EdDSA, RFC 8037 §3.1."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415 - see `_ec`
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (  # noqa: PLC0415
         Ed25519PublicKey,
     )
 
@@ -282,6 +331,7 @@ class CachedKeySet:
         max_stale: float,
         cooldown: float,
         clock: Callable[[], float] = time.monotonic,
+        light: bool = False,
     ) -> None:
         """Create an empty cache.
 
@@ -292,8 +342,10 @@ class CachedKeySet:
             max_stale: How long they may be used beyond that, in seconds.
             cooldown: Seconds between the starts of two fetches.
             clock: Monotonic seconds.
+            light: See `parse_key_set`.
         """
         self._fetch = fetch
+        self._light = light
         self._url = url
         self._max_age = max_age
         self._usable_age = max_age + max_stale
@@ -365,7 +417,7 @@ class CachedKeySet:
 
     def _accept(self, document: bytes) -> None:
         if document != self._document:
-            self._keys = parse_key_set(document)
+            self._keys = parse_key_set(document, light=self._light)
             self._document = document
             if not self._keys:
                 _log.warning("the key set has no key for RS256, ES256 or EdDSA")

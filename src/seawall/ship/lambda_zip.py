@@ -25,6 +25,7 @@ from msgspec import Struct
 import seawall
 from seawall.errors import ConfigError
 from seawall.hosts.aws_lambda.module_archive import archive_name
+from seawall.ship.compiled_patterns import compile_patterns
 from seawall.ship.module_archive import write_archive
 from seawall.ship.package_files import package_files
 from seawall.ship.parsed_toml import parse_ahead
@@ -116,7 +117,7 @@ def build_package(
         _check_machine(tree, architecture)
         if interpreter:
             report("compiling bytecode ...")
-        compiled = bool(interpreter) and _compile(tree, interpreter, python)
+        compiled = bool(interpreter) and _compile(tree, own, interpreter, python)
         files = _fitting(tree, archive_name(_tag(python)))
         report("writing the zip file ...")
         _zip(tree, files, out)
@@ -243,7 +244,7 @@ def _interpreter(python: str, wanted: str) -> str:
     return ""
 
 
-def _compile(tree: Path, interpreter: str, python: str) -> bool:
+def _compile(tree: Path, own: Sequence[str], interpreter: str, python: str) -> bool:
     """Compile bytecode: Lambda's file system is read-only, so every cold start would compile.
 
     Returns:
@@ -257,7 +258,7 @@ def _compile(tree: Path, interpreter: str, python: str) -> bool:
         check=False,  # files that cannot be compiled are not of this version
         capture_output=True,
     )
-    return write_archive(tree, _tag(python))
+    return write_archive(tree, _tag(python), compile_patterns(tree, own, interpreter))
 
 
 def _tag(python: str) -> str:

@@ -3,7 +3,7 @@
 import marshal
 from pathlib import Path
 
-from seawall.hosts.aws_lambda.module_archive import HEAD_BYTES, archive_name
+from seawall.hosts.aws_lambda.module_archive import HEAD_BYTES, PATTERNS, archive_name
 
 __all__ = ["write_archive"]
 
@@ -11,7 +11,7 @@ _PYC_HEAD_BYTES = 16
 _MAGIC = slice(0, 4)
 
 
-def write_archive(tree: Path, tag: str) -> bool:
+def write_archive(tree: Path, tag: str, patterns: bytes = b"") -> bool:
     """Write the archive of all modules of a package that have bytecode.
 
     The files of the bytecode stay, for processes that are started without the archive. A module is
@@ -21,6 +21,7 @@ def write_archive(tree: Path, tag: str) -> bool:
     Args:
         tree: The folder of the package, with bytecode in folders `__pycache__`.
         tag: Of the version of Python that compiled it, such as "cpython-313".
+        patterns: Compiled regular expressions (`seawall.ship.compiled_patterns`).
 
     Returns:
         Whether there was any bytecode.
@@ -40,6 +41,9 @@ def write_archive(tree: Path, tag: str) -> bool:
         at += len(code)
     if not parts:
         return False
+    if patterns:
+        index[PATTERNS] = (at, len(patterns))
+        parts.append(patterns)
     listed = marshal.dumps(index)
     head = magic + len(listed).to_bytes(HEAD_BYTES - len(magic), "little")
     (tree / archive_name(tag)).write_bytes(b"".join((head, listed, *parts)))

@@ -12,6 +12,7 @@ import typing
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
+from weakref import WeakKeyDictionary
 
 import msgspec
 from msgspec import Struct, field
@@ -333,6 +334,81 @@ def tool(
             redact=redact,
         )
     tool_name = name or function.__name__
+    signature = _signature(function, tool_name)
+    arguments, context_parameter = signature.arguments, signature.context_parameter
+    if (cache_seconds is not None and (mutating or cache_seconds <= 0)) or (
+        shared and (cache_seconds is None or context_parameter is not None)
+    ):
+        raise TypeError(
+            f"tool {tool_name}: only a tool that reads can be cacheable, for more than 0 s; only a "
+            "cacheable tool without ToolContext can be shared"
+        )
+    declared = retry or check or duplicates or independent or approve is not None or redact
+    policy = None
+    if mutating or declared:
+        from seawall.tools.policy import make_policy  # noqa: PLC0415 - only for effects
+
+        policy = make_policy(
+            tool_name,
+            arguments.__struct_fields__,
+            partial(_has_member, arguments),
+            mutating=mutating,
+            retry=retry,
+            check=check,
+            duplicates=duplicates,
+            independent=independent,
+            approve=approve,
+            redact=redact,
+        )
+    return FunctionTool(
+        spec=ToolSpec(tool_name, signature.description, signature.schema),
+        policy=policy,
+        function=function,
+        arguments=arguments,
+        context_parameter=context_parameter,
+        is_async=inspect.iscoroutinefunction(function),
+        cache_seconds=cache_seconds,
+        shared=shared,
+    )
+
+
+def _has_member(arguments: type[Struct], path: Sequence[str]) -> bool:
+    from seawall.tools.members import has_member  # noqa: PLC0415 - only where it is declared
+
+    return has_member(arguments, list(path))
+
+
+class _Signature(Struct, frozen=True):
+    """What a function's signature and docstring say of a tool; see `FunctionTool`."""
+
+    docstring: str | None
+    description: str
+    schema: dict[str, object]
+    arguments: type[Struct]
+    context_parameter: str | None
+
+
+_of_methods: WeakKeyDictionary[Callable[..., Any], _Signature] = WeakKeyDictionary()
+"""Of methods, by their functions: a toolset that is opened again, as after a snapshot, has them."""
+
+
+def _signature(function: Callable[..., Any], tool_name: str) -> _Signature:
+    """Read a function's signature, or take it from the last time.
+
+    Raises:
+        TypeError: See `tool`.
+    """
+    own = function.__func__ if inspect.ismethod(function) else None
+    # A method without a docstring has the one of the class that it overrides.
+    if not inspect.isfunction(own) or own.__doc__ is None:
+        return _read_signature(function, tool_name)
+    known = _of_methods.get(own)
+    if known is None or known.docstring is not own.__doc__:
+        known = _of_methods[own] = _read_signature(function, tool_name)
+    return known
+
+
+def _read_signature(function: Callable[..., Any], tool_name: str) -> _Signature:
     description, descriptions = _read_docstring(inspect.getdoc(function) or "")
     hints = typing.get_type_hints(function, include_extras=True)
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
@@ -352,47 +428,9 @@ def tool(
             fields.append((parameter.name, hint))
         else:
             fields.append((parameter.name, hint, parameter.default))
-    if (cache_seconds is not None and (mutating or cache_seconds <= 0)) or (
-        shared and (cache_seconds is None or context_parameter is not None)
-    ):
-        raise TypeError(
-            f"tool {tool_name}: only a tool that reads can be cacheable, for more than 0 s; only a "
-            "cacheable tool without ToolContext can be shared"
-        )
     arguments = msgspec.defstruct("Arguments", fields, forbid_unknown_fields=True, kw_only=True)
-    declared = retry or check or duplicates or independent or approve is not None or redact
-    policy = None
-    if mutating or declared:
-        from seawall.tools.policy import make_policy  # noqa: PLC0415 - only for effects
-
-        policy = make_policy(
-            tool_name,
-            arguments.__struct_fields__,
-            partial(_has_member, arguments),
-            mutating=mutating,
-            retry=retry,
-            check=check,
-            duplicates=duplicates,
-            independent=independent,
-            approve=approve,
-            redact=redact,
-        )
-    return FunctionTool(
-        spec=ToolSpec(tool_name, description, _schema(tool_name, arguments)),
-        policy=policy,
-        function=function,
-        arguments=arguments,
-        context_parameter=context_parameter,
-        is_async=inspect.iscoroutinefunction(function),
-        cache_seconds=cache_seconds,
-        shared=shared,
-    )
-
-
-def _has_member(arguments: type[Struct], path: Sequence[str]) -> bool:
-    from seawall.tools.members import has_member  # noqa: PLC0415 - only where it is declared
-
-    return has_member(arguments, list(path))
+    schema = _schema(tool_name, arguments)
+    return _Signature(function.__doc__, description, schema, arguments, context_parameter)
 
 
 def _schema(tool_name: str, arguments: type[Struct]) -> dict[str, object]:
