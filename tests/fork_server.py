@@ -289,7 +289,7 @@ def _serve(requests: socket.socket, owner: int) -> list[str]:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             return _become(arguments, environment, folder, descriptors)
         if group:
-            os.setpgid(pid, pid)  # before anybody has its number
+            os.setpgid(pid, pid)  # before its number is known
         *streams, status = descriptors
         for each in streams:
             os.close(each)

@@ -103,7 +103,7 @@ const scenarios = {
   },
   async resume(id) {
     const first = chat(id, {}, { background: true });
-    const sending = first.made.sendMessage(steps([['wait', { seconds: 1 }]], 'done'));
+    const sending = first.made.sendMessage(steps([['wait', { seconds: 4 }]], 'done'));
     await until(() => first.made.messages.at(-1)?.parts?.some(part => part.type === 'dynamic-tool'));
     await first.made.stop();
     await sending;

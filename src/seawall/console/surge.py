@@ -181,7 +181,7 @@ class Surges:
         surge = self._noted()
         if surge is None or surge.over or (lock := self._lock()) is None:
             return surge
-        with lock:  # nobody runs one now, so what is noted is final
+        with lock:  # no worker runs one now, so what is noted is final
             surge = self._noted()
             if surge is not None and not surge.over:
                 surge = structs.replace(surge, state="broken")
@@ -318,7 +318,7 @@ class Surges:
         return lock
 
     def _note(self, surge: ShownSurge) -> None:
-        """Note what runs, or has ended, should this worker end; who holds the lock may.
+        """Note what runs, or has ended, should this worker end. The lock must be held.
 
         Others read it meanwhile: the note is replaced as a whole.
         """
