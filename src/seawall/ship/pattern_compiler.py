@@ -64,7 +64,7 @@ def main() -> None:
         with suppress(ImportError):  # a part that this interpreter is built without
             importlib.import_module(name)
     for pattern, flags in ast.literal_eval(sys.stdin.read()):
-        with suppress(re.error, OverflowError, RecursionError):  # compiled, and refused, when it is used
+        with suppress(re.error, OverflowError, RecursionError):  # refused where it is used
             re.compile(pattern, flags)
     sys.stdout.buffer.write(_bytes((_sre.MAGIC, recorder.table)))
 
