@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seawall.lab.surge.connection import Connection, PendingTurn
@@ -117,6 +117,7 @@ CHANGES = st.lists(
 
 @settings(max_examples=400, deadline=None)
 @given(changes=CHANGES, splits=st.lists(st.integers(0, 2_000), max_size=8), whole=st.booleans())
+@example(changes=[("byte", 5_489, b"\xff")], splits=[], whole=False)  # an event without an id
 async def test_whatever_is_sent_is_judged_alike(
     changes: list[tuple[str, int, bytes]], splits: list[int], whole: bool
 ) -> None:

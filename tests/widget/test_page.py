@@ -128,7 +128,7 @@ def test_it_is_used_with_the_keyboard_only(
         keys.press("Space")
         chat.expect_answer("Then not.")
         expect(chat.input).to_be_focused()
-        keys.type("words 400")
+        keys.type("words 2000")  # it goes on until it is stopped
         keys.press("Enter")
         stop = page.get_by_role("button", name="Stop")
         expect(stop).to_be_visible()

@@ -70,6 +70,11 @@ class SseParser:
         """The last event id of the stream, also of an event without data."""
         return self._id
 
+    @last_id.setter
+    def last_id(self, value: bytes) -> None:
+        """Of events that were read without the parser."""
+        self._id = value
+
     @property
     def beginning(self) -> bytes:
         """How the data of an event begins that is not complete yet."""

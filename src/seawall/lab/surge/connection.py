@@ -166,6 +166,7 @@ class Connection(asyncio.Protocol):
             if int(size, 16) != end - begin or not answer.take_text(int(position), text):
                 break
             at = match.end()
+            self._sse.last_id = position
         return data[at:]
 
     def connection_lost(self, exc: Exception | None) -> None:
