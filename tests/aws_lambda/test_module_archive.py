@@ -1,7 +1,10 @@
 """Modules from one archive: what is imported is as without it."""
 
+import _sre  # type: ignore[import-not-found]
+import ast
 import compileall
 import marshal
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -249,10 +252,44 @@ for pattern, flags in (("bytes?", 0), (b"bytes?", re.I), ("cancel (it|that)", 0)
 
 
 def test_patterns_of_another_compiler_are_not_used(with_patterns: Path) -> None:
-    made = marshal.dumps((0, {(True, "a", 0): b"nonsense"}))
-    assert write_archive(with_patterns, TAG, made)
-    script = "import re\nprint(re.compile('a').fullmatch('a')[0])"
-    assert run(with_patterns, script) == ["True", "a"]
+    other = "big" if sys.byteorder == "little" else "little"
+    for magic, order in ((0, sys.byteorder), (_sre.MAGIC, other)):
+        made = marshal.dumps((magic, order, {(True, "a", 0): b"nonsense"}))
+        assert write_archive(with_patterns, TAG, made)
+        script = "import re\nprint(re.compile('a').fullmatch('a')[0])"
+        assert run(with_patterns, script) == ["True", "a"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import regex as re\nre.compile(r'\\p{L}', re.V1)",  # not a flag of Python's
+        "re.compile('x', re.LOCALE)",
+        "re.compile('(?u)x', re.ASCII)",
+        "re.compile('(?P<x>')",
+        f"re.compile({'x' * 9_000!r}, re.DEBUG)",  # prints what it makes of each
+        f"re.compile('x')\ny = {'-' * 50_000}1",
+    ],
+)
+def test_a_pattern_that_cannot_be_compiled_ahead_leaves_the_others(
+    with_patterns: Path, source: str
+) -> None:
+    (with_patterns / "odd.py").write_text(source)
+    made = compile_patterns(with_patterns, ["odd.py"], sys.executable)
+    magic, _, table = marshal.loads(made)
+    assert magic == _sre.MAGIC
+    assert (False, b"bytes?", 0) in table
+    assert not any(pattern[:1] == "x" for _, pattern, _ in table)
+
+
+def test_patterns_reach_an_interpreter_of_any_locale(with_patterns: Path) -> None:
+    (with_patterns / "own.toml").write_text("[intents.one]\npatterns = ['größe']", encoding="utf-8")
+    echo = with_patterns / "echo"
+    echo.write_text("#!/bin/sh\ncat")
+    echo.chmod(0o755)
+    passed = compile_patterns(with_patterns, ["own.toml"], str(echo))
+    assert passed.isascii()
+    assert ("größe", int(re.IGNORECASE)) in ast.literal_eval(passed.decode())
 
 
 def test_an_interpreter_that_cannot_compile_ahead_has_no_patterns(tree: Path) -> None:

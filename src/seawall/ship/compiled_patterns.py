@@ -37,7 +37,7 @@ def compile_patterns(tree: Path, own: Sequence[str], interpreter: str) -> bytes:
     found = sorted(set(_patterns(sources)), key=repr)
     done = subprocess.run(  # noqa: S603
         [interpreter, "-I", str(_SCRIPT)],
-        input=repr(found).encode(),
+        input=ascii(found).encode(),
         check=False,
         capture_output=True,
     )
@@ -45,8 +45,9 @@ def compile_patterns(tree: Path, own: Sequence[str], interpreter: str) -> bytes:
 
 
 def _patterns(files: Iterable[Path]) -> Iterator[Pattern]:
+    broken = (ValueError, SyntaxError, RecursionError, MemoryError)
     for path in files:
-        with suppress(ValueError, SyntaxError, RecursionError):  # a broken file is left to its user
+        with suppress(*broken):  # left to its user
             if path.suffix == ".py":
                 text = path.read_text(encoding="utf-8")
                 if "re.compile(" in text or "pattern=" in text:
@@ -63,7 +64,7 @@ def _of_source(tree: ast.Module) -> Iterator[Pattern]:
                 func=ast.Attribute(value=ast.Name(id="re"), attr="compile"),
                 args=[ast.Constant(value=str() | bytes() as pattern), *flags],
             ):
-                with suppress(ValueError):
+                with suppress(ValueError, LookupError):
                     yield pattern, _flags(flags[0]) if flags else 0
             case ast.keyword(arg="pattern", value=ast.Constant(value=str() as pattern)):
                 yield pattern, 0

@@ -64,9 +64,11 @@ def main() -> None:
         with suppress(ImportError):  # a part that this interpreter is built without
             importlib.import_module(name)
     for pattern, flags in ast.literal_eval(sys.stdin.read()):
-        with suppress(re.error, OverflowError, RecursionError):  # refused where it is used
+        if flags & re.DEBUG:  # would print
+            continue
+        with suppress(re.error, ValueError, OverflowError, RecursionError):  # refused where used
             re.compile(pattern, flags)
-    sys.stdout.buffer.write(_bytes((_sre.MAGIC, recorder.table)))
+    sys.stdout.buffer.write(_bytes((_sre.MAGIC, sys.byteorder, recorder.table)))
 
 
 if __name__ == "__main__":

@@ -157,8 +157,8 @@ def use_archive(root: str) -> bool:
     for each in [each for each in sys.path_importer_cache if f"{each}/".startswith(archive.inside)]:
         del sys.path_importer_cache[each]
     if PATTERNS in index:
-        magic, table = marshal.loads(archive.read(PATTERNS))  # noqa: S302 - as above
-        if magic == _sre.MAGIC:
+        magic, order, table = marshal.loads(archive.read(PATTERNS))  # noqa: S302 - as above
+        if (magic, order) == (_sre.MAGIC, sys.byteorder):
             _use_patterns(table)
     return True
 
