@@ -3,6 +3,7 @@ import base64
 import hashlib
 import hmac
 import json
+import string
 import time
 import tracemalloc
 
@@ -261,7 +262,10 @@ async def test_an_altered_token_is_not_the_one_that_was_accepted(provider: Provi
     authenticator = provider.authenticator()
     token = provider.issuer.token()
     assert (await verify(authenticator, token)).subject == "ada"
-    for altered in (token + "A", token[:-5] + "AAAAA", f"{token} "):
+    # The last digit has two bits of the signature, and four that are not used.
+    digits = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+    others = [token[:-1] + each for each in digits if each != token[-1]]
+    for altered in (token + "A", token[:-5] + "AAAAA", f"{token} ", f"{token}=", *others):
         with pytest.raises(Unauthenticated):
             await verify(authenticator, altered)
 
@@ -411,6 +415,44 @@ def test_only_one_encoding_of_a_digest_is_a_signature(
         assert not check(signature, b"texts")
         assert not check(beyond, b"text")
         assert not check(b"\0" + signature, b"text")
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None)
+def test_without_the_library_the_same_encodings_are_signatures(data: st.DataObject) -> None:
+    """Whatever the signer encodes, and whatever number is sent as the signature."""
+    issuer = _SIGNERS.setdefault("RS256", Issuer())
+    if not issuer.keys:
+        issuer.add("one")
+    secret = issuer.keys["one"][0].as_dict(private=True)
+    modulus, p, q, dp, dq, inverse = (
+        int.from_bytes(base64.urlsafe_b64decode(str(secret[each]) + "=="))
+        for each in ("n", "p", "q", "dp", "dq", "qi")
+    )
+    end = bytearray(b"\0" + bytes.fromhex(INFO) + hashlib.sha256(b"text").digest())
+    encoding = bytearray(b"\0\1" + b"\xff" * (254 - len(end)) + end)
+    for _ in range(data.draw(st.integers(0, 3))):
+        # Mostly at the begin, and in what stands before the digest.
+        at = data.draw(st.sampled_from([0, 1, 2, 9, 10, *range(203, 226), 255]))
+        match data.draw(st.sampled_from(["replace", "insert", "remove"])):
+            case "replace":
+                encoding[at] = data.draw(st.integers(0, 255))
+            case "insert":
+                encoding.insert(at, data.draw(st.sampled_from([0, 1, 5, 0x80, 0x81, 0xFF])))
+                del encoding[data.draw(st.sampled_from([2, 256]))]
+            case "remove":
+                del encoding[at]
+                encoding.insert(data.draw(st.sampled_from([2, 255])), 0xFF)
+    by_q = pow(int.from_bytes(encoding), dq, q)
+    number = by_q + (pow(int.from_bytes(encoding), dp, p) - by_q) * inverse % p * q
+    number = data.draw(st.sampled_from([number] * 5 + [number + modulus, modulus - number, 0, 1]))
+    size = data.draw(st.sampled_from([256] * 5 + [255, 257, 512]))
+    signature = number.to_bytes(512)[-size:]
+    usual, light = (
+        parse_key_set(issuer.key_set(), light=light)["one"].check(signature, b"text")
+        for light in (False, True)
+    )
+    assert light is usual
 
 
 def test_unusual_rsa_keys_are_the_librarys_after_a_cold_start() -> None:

@@ -4,11 +4,12 @@ import asyncio
 import json
 import re
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seawall.lab.surge.connection import Connection, PendingTurn
 from seawall.lab.surge.outcome import Outcome
+from tests.properties import examples
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 PIECES = ["Hello", ", ", "wörld ", "of", " ", "straße", "🐟", ' "quoted"', "a\\b", "\n", "end"]
@@ -108,14 +109,29 @@ CHANGES = st.lists(
         st.sampled_from(["cut", "drop", "twice", "swap", "byte", "insert"]),
         st.integers(0, 10_000),
         st.sampled_from(
-            [b"\xff", b"0", b"9", b"\n", b"\r\n", b'"', b"\\", b"a", b"\0", b"id: 5\n"]
+            [
+                *(b"\xff", b"\xc3", b"\x80", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\xc2\x85"),
+                *(b"0", b"9", b"A", b"a", b"-", b"+", b" ", b"\t", b";x=1", b"\x7f"),
+                *(b"\r", b"\n", b"\n\n", b"\r\n", b"\n\n\r\n", b"0\r\n\r\n", b"1\r\n\n\r\n"),
+                *(
+                    b'"',
+                    b"\\",
+                    b"}",
+                    b"\0",
+                    b"id: 5\n",
+                    b"id\n",
+                    b"data:\n",
+                    b"event: error\n",
+                    b":\n",
+                ),
+            ]
         ),
     ),
     max_size=3,
 )
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400, 20_000)
 @given(changes=CHANGES, splits=st.lists(st.integers(0, 2_000), max_size=8), whole=st.booleans())
 @example(changes=[("byte", 5_489, b"\xff")], splits=[], whole=False)  # an event without an id
 async def test_whatever_is_sent_is_judged_alike(

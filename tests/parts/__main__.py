@@ -13,6 +13,7 @@ from tests.parts import (
     mcp_clients,
     mcp_parts,
     seaweedfs,
+    signature_vectors,
     system,
     tools,
     ui_clients,
@@ -32,6 +33,7 @@ _MISSING = (
     mcp_clients.missing,
     ui_clients.missing,
     seaweedfs.missing,
+    signature_vectors.missing,
     browser.missing,
 )
 
@@ -44,7 +46,8 @@ def main() -> int:
         return 0
     system.install_packages()
     sys.stdout.write("Checking DynamoDB, SeaweedFS, SAM, validators, clients ... under .venv ...\n")
-    failures = [dynamodb_local.install(), seaweedfs.install()]
+    installed = (dynamodb_local, seaweedfs, signature_vectors)
+    failures = [part.install() for part in installed]
     tools.install()
     mcp_parts.install()
     mcp_clients.install()

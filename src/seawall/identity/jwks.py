@@ -37,6 +37,9 @@ _COORDINATE_BYTES = 32
 # The alphabet of base64url (RFC 4648 §5) onto that of base64; what only the latter has, and
 # padding, onto something that neither has.
 _alphabet = bytes.maketrans(b"-_+/=", b"+/!!!")
+# What may come last, by the length modulo 4: bits that are not used are zero, so that each text has
+# one encoding (RFC 4648 §3.5).
+_endings = {2: b"AQgw", 3: b"AEIMQUYcgkosw048"}
 
 _ALGORITHMS = {
     ("RSA", None): frozenset({"RS256"}),
@@ -154,9 +157,12 @@ def decode_base64url(segment: bytes) -> bytes:
     """Decode base64url without padding.
 
     Raises:
-        ValueError: It is not valid.
+        ValueError: It is not what an encoder makes.
     """
-    padding = b"=" * (-len(segment) % 4)
+    remainder = len(segment) % 4
+    if remainder in _endings and segment[-1] not in _endings[remainder]:
+        raise ValueError("unused bits are set")
+    padding = b"=" * (-remainder % 4)
     return a2b_base64(segment.translate(_alphabet) + padding, strict_mode=True)
 
 
