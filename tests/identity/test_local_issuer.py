@@ -1,17 +1,21 @@
 """Tokens for tests: `seawall keys token`."""
 
 import json
+import time
 import tomllib
 from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from seawall.cli.main import main
 from seawall.errors import Unauthenticated
 from seawall.identity import Bearer
 from seawall.identity.authenticator import build_authenticator
-from seawall.identity.settings import IdentitySettings
+from seawall.identity.local_issuer import LocalIssuer
+from seawall.identity.settings import IdentitySettings, JwtSettings
 from seawall.turn import Principal
 
 WORDS = ("keys", "token", "--tenant", "shop", "--subject", "ada")
@@ -48,6 +52,17 @@ async def test_a_token_is_accepted_by_the_printed_configuration(
     assert main([*WORDS, "--audience", "tests", "--folder", "others"]) == 0
     with pytest.raises(Unauthenticated, match="signature"):
         await verified(settings, capsys.readouterr().out.strip())
+
+
+async def test_a_key_of_ones_own_is_published_as_it_is(folder: Path) -> None:
+    key = rsa.generate_private_key(3, 2_048)  # not the usual exponent
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "private-key.pem").write_bytes(pem)
+    token = LocalIssuer.open(folder).token(
+        issuer="https://a.example", subject="ada", tenant="shop", issued_at=int(time.time())
+    )
+    jwt = JwtSettings(issuer="https://a.example", jwks_file=str(folder / "jwks.json"))
+    assert await verified(IdentitySettings(jwt=jwt), token) == Principal("shop", "ada")
 
 
 def test_a_token_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -66,15 +66,9 @@ class LocalIssuer:
     def key_set(self) -> bytes:
         """The public key as a JSON Web Key Set."""
         numbers = self._key.public_key().public_numbers()
-        size = (self._key.key_size + 7) // 8
-        public = {
-            "kty": "RSA",
-            "kid": _KID,
-            "use": "sig",
-            "alg": "RS256",
-            "e": "AQAB",
-            "n": _encoded(numbers.n.to_bytes(size)),
-        }
+        public = {"kty": "RSA", "kid": _KID, "use": "sig", "alg": "RS256"}
+        for name, number in (("e", numbers.e), ("n", numbers.n)):
+            public[name] = _encoded(number.to_bytes((number.bit_length() + 7) // 8))
         return msgspec.json.encode({"keys": [public]})
 
     def token(
