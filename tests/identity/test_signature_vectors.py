@@ -22,7 +22,7 @@ def accepted(key: dict[str, str], signature: bytes, signed: bytes) -> bool | Non
     found = set()
     for light in (False, True):
         usable = parse_key_set(document, light=light).get("")
-        found.add(usable and usable.check(signature, signed))
+        found.add(None if usable is None else usable.check(signature, signed))
     (only,) = found
     return only
 
