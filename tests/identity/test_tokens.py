@@ -469,12 +469,26 @@ def test_unusual_rsa_keys_are_the_librarys_after_a_cold_start() -> None:
         assert not any(each.at_once for each in found.values())
 
 
-def _rsa_set(modulus: int, exponent: int) -> bytes:
+@pytest.mark.parametrize(
+    "members",
+    [
+        *({"use": "enc"}, {"alg": "RS512"}, {"alg": "PS256"}, {"crv": "P-256"}, {"kty": "oct"}),
+        *({"key_ops": []}, {"key_ops": ["sign", "encrypt"]}),
+    ],
+)
+def test_rsa_keys_for_other_purposes_are_left_out(members: dict[str, object]) -> None:
+    made = rsa.generate_private_key(65_537, 2_048).public_key().public_numbers()
+    for light in (False, True):
+        assert parse_key_set(_rsa_set(made.n, made.e), light=light)
+        assert not parse_key_set(_rsa_set(made.n, made.e, **members), light=light)
+
+
+def _rsa_set(modulus: int, exponent: int, **others: object) -> bytes:
     members = {
         name: base64.urlsafe_b64encode(number.to_bytes(1_024).lstrip(b"\0")).decode()
         for name, number in (("n", modulus), ("e", exponent))
     }
-    return json.dumps({"keys": [{"kty": "RSA", **members}]}).encode()
+    return json.dumps({"keys": [{"kty": "RSA", **members, **others}]}).encode()
 
 
 def test_weak_rsa_keys_are_left_out() -> None:
