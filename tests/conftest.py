@@ -388,6 +388,29 @@ def _without_leftovers(
 
 
 @pytest.fixture(scope="session", autouse=True)
+def closed_loops() -> Iterator[None]:
+    """A test fails if its event loop ends with open connections.
+
+    Otherwise the warning comes when they are collected, and blames another test.
+    """
+    close = asyncio.SelectorEventLoop.close
+
+    def checked(loop: Any) -> None:
+        transports = [each for each in getattr(loop, "_transports", {}).values() if each._sock]
+        if transports and not loop.is_closed() and not loop.is_running():
+            loop.run_until_complete(asyncio.sleep(0))  # those that are closing close
+            transports = [each for each in transports if each._sock]
+        close(loop)
+        for each in transports:
+            each._sock.close()
+        assert not transports, f"connections left open: {transports}"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(asyncio.SelectorEventLoop, "close", checked)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_processes(request: pytest.FixtureRequest) -> Iterator[None]:
     """With --fast, tests cannot start processes."""
     if not request.config.getoption("--fast"):

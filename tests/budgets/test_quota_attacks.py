@@ -161,7 +161,7 @@ async def test_a_crowd_that_comes_at_once_is_not_sorted_for_each_who_comes() -> 
         heard.append(position)
 
     with patch.object(FairQueue, "order", counted):
-        began = time.process_time()
+        began = time.monotonic()
         tasks = [
             asyncio.create_task(
                 quota.acquire(SMALL, soon(900), tenant=f"t{number % 7}", report=report)
@@ -169,7 +169,7 @@ async def test_a_crowd_that_comes_at_once_is_not_sorted_for_each_who_comes() -> 
             for number in range(600)
         ]
         await until(lambda: len(heard) >= 600)
-        assert sorts <= 2 + (time.process_time() - began) / 0.4
+        assert sorts <= 2 + (time.monotonic() - began) / 0.4
     assert 590 <= max(heard) <= 600
     for task in tasks:
         task.cancel()
