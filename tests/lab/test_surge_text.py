@@ -4,11 +4,12 @@ import asyncio
 import json
 import re
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from seawall.lab.surge.connection import Connection, PendingTurn
 from seawall.lab.surge.outcome import Outcome
+from tests.properties import examples
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 PIECES = ["Hello", ", ", "wörld ", "of", " ", "straße", "🐟", ' "quoted"', "a\\b", "\n", "end"]
@@ -115,7 +116,7 @@ CHANGES = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@examples(short=100, long=1_000)
 @given(changes=CHANGES, splits=st.lists(st.integers(0, 2_000), max_size=8), whole=st.booleans())
 @example(changes=[("byte", 5_489, b"\xff")], splits=[], whole=False)  # an event without an id
 async def test_whatever_is_sent_is_judged_alike(

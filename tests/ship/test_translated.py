@@ -13,7 +13,7 @@ import pytest
 
 from tests.parts import require
 from tests.parts.tools import missing_sam, sam
-from tests.properties import sampled
+from tests.properties import number_of_examples, sampled
 from tests.servers import ROOT
 from tests.ship.test_sized import plan, seawall
 from tests.ship.test_templates import ALL, FUNCTIONS, check_permissions, load
@@ -231,10 +231,14 @@ def test_another_plan_of_the_same_code_publishes_a_version(
 
 
 def test_all_templates_pass_the_checks_of_aws(planned: Path, tmp_path: Path) -> None:
-    """Ours, those that are written, and what is made of them: none suppressed in one of ours."""
-    templates = [*ALL]
-    for kind in KINDS:
-        path = shipped(planned, tmp_path / kind, kind, *EVERYTHING)
+    """Ours, those that are written, and what is made of them: none suppressed in one of ours.
+
+    The linter translates, too; the results of SAM itself are of two kinds in the short form.
+    """
+    written = {kind: shipped(planned, tmp_path / kind, kind, *EVERYTHING) for kind in KINDS}
+    templates = [*ALL, *written.values()]
+    for kind in KINDS[-number_of_examples(2, len(KINDS)) :]:
+        path = written[kind]
         made = path.with_name("translated.json")
         document = {
             "Parameters": load(path)["Parameters"],  # the translator has filled them in
@@ -242,7 +246,7 @@ def test_all_templates_pass_the_checks_of_aws(planned: Path, tmp_path: Path) -> 
             "Resources": translated(path),
         }
         made.write_text(json.dumps(document))
-        templates += [path, made]
+        templates.append(made)
     lint = str(Path(sys.executable).parent / "cfn-lint")
     done = subprocess.run(
         [
