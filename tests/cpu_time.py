@@ -7,7 +7,7 @@ What an earlier test started and still works, as a shared server, counts for the
 import os
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -66,17 +66,18 @@ class CpuTimes:
 def _seconds() -> float:
     """Of this process, all below it and its commands; also of those that were waited for."""
     own = os.times()
-    took, running = commands_of(os.environ.get("PYTEST_XDIST_WORKER", ""))
-    children = own.children_user + own.children_system + _below(os.getpid())
+    took, running, servers = commands_of(os.environ.get("PYTEST_XDIST_WORKER", ""))
+    children = own.children_user + own.children_system + _below(os.getpid(), servers)
     return time.process_time() + children + took + sum(map(_whole, running))
 
 
-def _below(pid: int) -> float:
+def _below(pid: int, left_out: Container[int] = ()) -> float:
+    """Of a process's children; left out are fork servers, or commands would count twice."""
     total = 0.0
     with suppress(OSError):  # it has ended meanwhile
         for task in Path(f"/proc/{pid}/task").iterdir():
-            for child in (task / "children").read_text().split():
-                total += _whole(int(child))
+            for child in map(int, (task / "children").read_text().split()):
+                total += _whole(child) if child not in left_out else 0.0
     return total
 
 

@@ -338,15 +338,19 @@ def _commands_file(server: int | str, worker: str) -> Path:
     return Path(os.environ[RUN_FOLDER]) / f"commands-{worker}-{server}.json"
 
 
-def commands_of(worker: str) -> tuple[float, list[int]]:
-    """CPU seconds of a worker's commands that have ended, and the numbers of those that run."""
+def commands_of(worker: str) -> tuple[float, list[int], set[int]]:
+    """CPU seconds of a worker's commands that have ended, and the numbers of those that run.
+
+    Last the numbers of the servers, whose children the commands of all workers are.
+    """
     seconds, running = 0.0, []
     pattern = _commands_file("*", worker)
     for path in pattern.parent.glob(pattern.name):
         took, pids = json.loads(path.read_text(encoding="utf-8"))
         seconds += took
         running += pids
-    return seconds, running
+    every = pattern.parent.glob(_commands_file("*", "*").name)
+    return seconds, running, {int(path.stem.rpartition("-")[2]) for path in every}
 
 
 def _become(

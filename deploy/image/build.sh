@@ -16,7 +16,7 @@ lock="$source/requirements.lock"
 [ -f "$source/seawall.zip" ] || lock="$source/deploy/image/requirements.lock"
 install() {
     "$python" -m pip install --quiet --disable-pip-version-check --no-compile --target "$site" \
-        --only-binary :all: "$@"
+        --no-warn-conflicts --only-binary :all: "$@"
 }
 
 # Exactly the files that the project is tested with, by hash.

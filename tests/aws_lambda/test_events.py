@@ -7,7 +7,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -19,6 +19,7 @@ from seawall.hosts.aws_lambda.http_events import (
     source_of,
     stream_prelude,
 )
+from tests.properties import examples
 
 PATH = st.text(
     st.characters(exclude_categories=("Cs", "Cc"), exclude_characters="?#%"), max_size=20
@@ -179,7 +180,7 @@ def build_event(sent: Sent, kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=50)
+@examples(short=20, long=1_000)
 @given(sent=requests())
 def test_the_scope_is_the_request(kind: str, sent: Sent) -> None:
     event = json.loads(json.dumps(build_event(sent, kind)))
@@ -245,6 +246,7 @@ def test_other_events_are_not_http_requests(event: object) -> None:
     assert source_of(event) is None
 
 
+@examples(short=40, long=1_000)
 @given(st.sampled_from(KINDS), st.data())
 def test_a_corrupted_event_is_rejected_or_read_but_never_a_crash(
     kind: str, data: st.DataObject

@@ -65,7 +65,7 @@ class HostileApi:
     """
 
     def __init__(self, nexts: Sequence[Act], answers: Sequence[Act]) -> None:
-        self._nexts = [*nexts, invocation(number="last")]
+        self._nexts = [*nexts, due(b'{"do": ""}', 10, number="last")]
         self._answers = list(answers)
         self.given: list[Given] = []
         self.last = asyncio.Event()
@@ -197,9 +197,11 @@ async def running(
         await api.close()
 
 
-async def goes_on(api: HostileApi, process: ForkedRuntime, *, ends: bool = True) -> None:
+async def goes_on(
+    api: HostileApi, process: ForkedRuntime, *, ends: bool = True, seconds: float = 20
+) -> None:
     """It answers the invocation that is in order, and then ends when it is asked to."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(seconds):
         await api.last.wait()
     assert api.given[-1].target.endswith("/last/response")
     assert process.returncode is None
@@ -246,25 +248,33 @@ NEXTS: dict[str, list[Act]] = {
 }
 
 
-@pytest.mark.parametrize("nexts", NEXTS.values(), ids=NEXTS)
-async def test_a_hostile_next(nexts: list[Act]) -> None:
+async def test_hostile_nexts() -> None:
+    """One process goes on after each of them, and answers the invocation that comes next."""
+    nexts: list[Act] = []
+    for number, acts in enumerate(NEXTS.values()):
+        nexts += [*acts, due(b'{"do": ""}', 60, number=f"after-{number}")]
+    async with running(nexts) as (api, process):
+        await goes_on(api, process, seconds=60)
+        after = [each.target.split("/")[-2:] for each in api.given if "/after-" in each.target]
+        assert after == [[f"after-{number}", "response"] for number in range(len(NEXTS))]
+
+
+async def test_hostile_deadlines() -> None:
+    """Over, it is an error of the invocation; unreadable, the latest that there can be."""
+    over, unreadable = ["-1", "0", "1"], ["", "soon", "1e99", "9" * 400, "²", "\xe9", "nan"]
+    nexts = [
+        invocation(deadline=deadline, number=str(number))
+        for number, deadline in enumerate(over + unreadable)
+    ]
     async with running(nexts) as (api, process):
         await goes_on(api, process)
-
-
-@pytest.mark.parametrize(
-    "deadline", ["", "soon", "-1", "0", "1e99", "9" * 400, "²", "1", "\xe9", "nan"]
-)
-async def test_a_hostile_deadline(deadline: str) -> None:
-    """Over, it is an error of the invocation; unreadable, the latest that there can be."""
-    async with running([invocation(deadline=deadline)]) as (api, process):
-        await goes_on(api, process)
-        first = api.given[0]
-        if deadline.lstrip("-").isascii() and deadline.lstrip("-").isdigit() and len(deadline) < 9:
-            assert first.target.endswith("/1/error")
-            assert first.kind == "Seawall.DeadlineExceeded"
-        else:
-            assert first.target.endswith("/1/response")
+        found = [(*each.target.split("/")[-2:], each.kind) for each in api.given[:-1]]
+        assert found == [
+            (str(number), "error", "Seawall.DeadlineExceeded")
+            if number < len(over)
+            else (str(number), "response", "")
+            for number in range(len(nexts))
+        ]
 
 
 async def test_endless_responses_end_the_runtime_with_a_status() -> None:
@@ -387,12 +397,14 @@ async def test_a_task_of_a_handler_that_raises_system_exit() -> None:
         assert {each.target.split("/")[-2]: each.kind for each in api.given[:-1]} == wanted
 
 
-@pytest.mark.parametrize("what", ["exit", "hang", "ignore", "surrogate", "mute"])
-async def test_hostile_streams(what: str) -> None:
-    payload = json.dumps({"do": what}).encode()
-    async with running([due(payload, 1.5)], handler="streamed") as found:
-        await goes_on(*found)
-        assert found[0].given[0].body == b"begun "
+async def test_hostile_streams() -> None:
+    """What each has said before is there, and the process goes on."""
+    kinds = ["exit", "hang", "ignore", "surrogate", "mute"]
+    nexts = [due(json.dumps({"do": kind}).encode(), 1.5, number=kind) for kind in kinds]
+    async with running(nexts, handler="streamed") as (api, process):
+        await goes_on(api, process)
+        said = [(each.target.split("/")[-2], each.body) for each in api.given[:-1]]
+        assert said == [(kind, b"begun ") for kind in kinds]
 
 
 async def test_an_environment_in_which_everything_hangs_is_ended() -> None:
@@ -448,21 +460,26 @@ EVENTS: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("event", EVENTS.values(), ids=EVENTS)
-async def test_hostile_events(event: bytes) -> None:
+async def test_hostile_events() -> None:
     """An application of ASGI: it is asked for requests only; all else is refused by a name."""
+    deadline = int((time.time() + 100) * 1e3)
+    nexts = [
+        invocation(event, number=str(number), deadline=deadline)
+        for number, event in enumerate(EVENTS.values())
+    ]
     last = {
         "version": "2.0",
         "rawPath": "/echo",
         "headers": {},
         "requestContext": {"http": {"method": "GET"}},
     }
-    api_last = invocation(json.dumps(last).encode(), number="last")
-    async with running([invocation(event), api_last], handler="tests.aws_lambda.apps.app") as found:
-        api, process = found
-        await goes_on(api, process)
-        first = api.given[0]
-        if first.target.endswith("/error"):
-            assert first.kind == "Seawall.UnknownEvent"
-        else:
-            assert 400 <= json.loads(first.body)["statusCode"] < 500
+    nexts.append(invocation(json.dumps(last).encode(), number="last", deadline=deadline))
+    async with running(nexts, handler="tests.aws_lambda.apps.app") as (api, process):
+        await goes_on(api, process, seconds=60)
+        numbers = [each.target.split("/")[-2] for each in api.given[:-1]]
+        assert numbers == [str(number) for number in range(len(EVENTS))]
+        for name, given in zip(EVENTS, api.given, strict=False):
+            if given.target.endswith("/error"):
+                assert given.kind == "Seawall.UnknownEvent", name
+            else:
+                assert 400 <= json.loads(given.body)["statusCode"] < 500, name

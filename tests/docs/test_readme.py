@@ -4,13 +4,13 @@ import hashlib
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.servers import ROOT, ServerProcess, running_model, running_server
+from tests.fork_server import run
+from tests.servers import ROOT, ServerProcess, running, running_model, running_server
 
 BLOCKS = re.findall(
     r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL
@@ -54,17 +54,10 @@ def test_commands_that_the_reader_starts_do_start(line: str, tmp_path: Path) -> 
     environment = {"SEAWALL_SESSIONS__PATH": str(tmp_path / "s.db")}
     environment["SEAWALL_TOOLS__STORE__DATABASE"] = str(tmp_path / "t.db")
     extra = ["--json"] if command == "serve" else []
-    process = subprocess.Popen(
-        [sys.executable, "-m", "seawall", command, *arguments[0].split(), "--port", "0", *extra],
-        cwd=ROOT,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert b'"url"' in process.stdout.readline()
-    process.terminate()
-    assert process.wait(20) == 0
-    process.stdout.close()
+    words = (command, *arguments[0].split(), "--port", "0", *extra)
+    with running(*words, environment=environment) as started:
+        assert started.url
+        assert started.stop() == 0
 
 
 @pytest.mark.parametrize("block", CURLED)
@@ -81,20 +74,12 @@ def test_curl(server: ServerProcess, block: str) -> None:
 @pytest.mark.parametrize("block", PYTHON)
 def test_python(server: ServerProcess, block: str, tmp_path: Path) -> None:
     with running_model("--first-token", "0.01", "--duration", "0.1") as model:
-        done = subprocess.run(
-            [sys.executable, "-c", block.replace("http://127.0.0.1:8080", server.url)],
-            cwd=ROOT,
-            env=os.environ
-            | {
-                "SEAWALL_KEY": KEY,
-                "SEAWALL_MODELS__DEFAULT__BASE_URL": model.url,
-                "SEAWALL_SESSIONS__PATH": str(tmp_path / "s.db"),
-                "SEAWALL_TOOLS__STORE__DATABASE": str(tmp_path / "t.db"),
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        environment = os.environ | {
+            "SEAWALL_KEY": KEY,
+            "SEAWALL_MODELS__DEFAULT__BASE_URL": model.url,
+            "SEAWALL_SESSIONS__PATH": str(tmp_path / "s.db"),
+            "SEAWALL_TOOLS__STORE__DATABASE": str(tmp_path / "t.db"),
+        }
+        done = run(["-c", block.replace("http://127.0.0.1:8080", server.url)], environment, ROOT)
     assert done.returncode == 0, done.stderr
     assert ("TurnCompleted" if "asyncio.run" in block else "[") in done.stdout

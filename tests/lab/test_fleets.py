@@ -15,6 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec import structs
 
 from seawall.errors import ConfigError
 from seawall.lab.control_groups import ControlGroups, ControlGroupsUnavailable
@@ -27,7 +28,7 @@ from seawall.lab.surge.scenario import Crowd, Instant, Open, Scenario, Simulated
 from seawall.settings import SessionSettings
 from seawall.storage.open import open_store
 from tests.attack.balancer import require_balancer
-from tests.dynamodb_local import ENVIRONMENT, require_dynamodb, running_dynamodb
+from tests.dynamodb_local import ENVIRONMENT
 from tests.lab.test_fleet_settings import PRODUCTION
 from tests.parts import require
 from tests.servers import command, running_model, running_server
@@ -120,33 +121,35 @@ def test_an_invalid_configuration_is_reported_before_the_start(tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
-async def test_a_table_is_deleted_with_its_fleet(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_table_is_deleted_with_its_fleet(
+    dynamodb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     require_balancer()
-    require_dynamodb()
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
 
     async def open_and_close(settings: SessionSettings) -> None:
         await (await open_store(settings)).close()
 
-    with running_dynamodb() as url:
-        fleet, state = up("pods=1", f"store={url}")
-        assert state.region == ENVIRONMENT["AWS_REGION"]
-        assert surge(fleet, "--at-once", "3")["durability"]["found"] == 3
-        settings = SessionSettings(
-            store="dynamodb", endpoint=url, table=state.mark, region=state.region
-        )
-        await open_and_close(settings)
-        done = lab("down")
-        assert (done.returncode, done.stderr) == (0, "")
-        with pytest.raises(ConfigError, match="there is no table"):
-            await open_and_close(settings)
-        _, state = up("pods=1", f"store={url}")
-        os.kill(state.pid, signal.SIGKILL)
-        until(lambda: not state.alive)
-    done = lab("down")
+    fleet, state = up("pods=1", f"store={dynamodb}")
+    assert (state.endpoint, state.region) == (dynamodb, ENVIRONMENT["AWS_REGION"])
+    assert surge(fleet, "--at-once", "3")["durability"]["found"] == 3
+    settings = SessionSettings(
+        store="dynamodb", endpoint=dynamodb, table=state.mark, region=state.region
+    )
+    await open_and_close(settings)
+    # Crashed, and its DynamoDB is gone: nobody listens at that port.
+    gone = "http://127.0.0.1:9"
+    crashed = FleetState(name="old", mark="seawall-none", pid=1, born=-1, folder="", endpoint=gone)
+    save_state(structs.replace(crashed, region=state.region))
+    done = lab("down", "old")
     assert done.returncode == 0
-    assert f"the table {state.mark} at {url} could not be deleted" in done.stderr
+    assert f"the table seawall-none at {gone} could not be deleted" in done.stderr
+    assert load_state("old") is None
+    done = lab("down")
+    assert (done.returncode, done.stderr) == (0, "")
+    with pytest.raises(ConfigError, match="there is no table"):
+        await open_and_close(settings)
 
 
 def test_notes_of_a_fleet_are_listed() -> None:

@@ -131,7 +131,7 @@ CHANGES = st.lists(
 )
 
 
-@examples(400, 4_000)
+@examples(short=100, long=4_000)
 @given(changes=CHANGES, splits=st.lists(st.integers(0, 2_000), max_size=8), whole=st.booleans())
 @example(changes=[("byte", 5_489, b"\xff")], splits=[], whole=False)  # an event without an id
 async def test_whatever_is_sent_is_judged_alike(

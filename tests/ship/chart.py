@@ -100,7 +100,7 @@ def rendered(values: dict[str, Any]) -> list[dict[str, Any]]:
         document
         for path, text in sorted(texts.items())
         if not path.endswith("NOTES.txt")
-        for document in yaml.safe_load_all(text)
+        for document in yaml.load_all(text, yaml.CSafeLoader)
         if document
     ]
 

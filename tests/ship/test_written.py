@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.cli.main import main
 from seawall.errors import ConfigError
 from seawall.ship.lambda_template import FunctionOptions, fill_template, function_sections
 from seawall.ship.output import RECORD, write_files
+from tests.properties import examples
 from tests.ship.chart import only, rendered
 from tests.ship.test_sized import plan, seawall
 from tests.ship.test_templates import FUNCTIONS
@@ -65,7 +66,7 @@ CONTENT = st.binary(max_size=4)
 FILES = st.dictionaries(st.sampled_from(["a", "b", "c/d"]), CONTENT, max_size=3)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(short=40, long=1_000)
 @given(first=FILES, second=FILES, edits=FILES)
 def test_no_edit_of_the_user_is_lost(
     first: dict[str, bytes],

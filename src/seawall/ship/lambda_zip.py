@@ -155,6 +155,7 @@ def _install(
     command = [
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
         *("--target", str(tree), "--constraint", str(constraints), "--no-compile"),
+        "--no-warn-conflicts",  # with what is installed here, where they do not go
         *("--implementation", "cp", "--python-version", python, "--only-binary", ":all:"),
         *(part for platform in platforms for part in ("--platform", platform)),
         *wanted,
