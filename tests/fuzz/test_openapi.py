@@ -14,10 +14,11 @@ from tests.properties import number_of_examples
 from tests.servers import ROOT, ServerProcess, running_model, running_server
 
 KEY = "sw_a-key-for-tests"
-# Values at and beyond each bound of the schema, and calls one after the other; random ones too in
-# the long form.
+# Values at and beyond each bound of the schema, and calls one after the other; in the long form
+# random ones too, and all values of a wrong type.
 _PHASES = ("coverage,stateful", "coverage,fuzzing,stateful")[number_of_examples(0, 1)]
 _EXAMPLES = number_of_examples(3, 100)
+_HOOKS = ("tests.fuzz.openapi_short", "tests.fuzz.openapi_checks")[number_of_examples(0, 1)]
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_no_check_fails(server: ServerProcess, tmp_path: Path) -> None:
         # No more: all variables are read for each request, to find proxies.
         env={
             "PATH": os.environ["PATH"],
-            "SCHEMATHESIS_HOOKS": "tests.fuzz.openapi_checks",
+            "SCHEMATHESIS_HOOKS": _HOOKS,
             "PYTHONPATH": str(ROOT),
         },
         timeout=3_600,

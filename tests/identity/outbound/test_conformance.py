@@ -1,16 +1,15 @@
 """MCP's own conformance suite, the scenarios of authorization, against a source of tools."""
 
-import asyncio
-import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fork_server import shell_command
 from tests.parts import mcp_clients, mcp_parts, require
+from tests.parts.mcp_suite import Suites, running_suites
 
-ROOT = Path(__file__).resolve().parents[3]
 CLIENT = (
     "import runpy;"
     "runpy.run_module('tests.identity.outbound.conformance_client', run_name='__main__')"
@@ -59,11 +58,17 @@ PREVIEW = (
 
 
 @pytest.fixture(scope="module")
-def summary(tmp_path_factory: pytest.TempPathFactory) -> str:
+def suites() -> Iterator[Suites]:
+    require(mcp_clients.missing())
+    with running_suites() as suites:
+        yield suites
+
+
+@pytest.fixture(scope="module")
+def summary(suites: Suites, tmp_path_factory: pytest.TempPathFactory) -> str:
     """What the suite prints of all its scenarios."""
-    require(mcp_parts.missing())
     folder = tmp_path_factory.mktemp("suite")
-    return asyncio.run(_run(mcp_parts.conformance(), folder, "--suite", "auth"))
+    return _run(suites, mcp_parts.conformance(), folder, "--suite", "auth")
 
 
 def test_the_suite_has_these_scenarios(summary: str) -> None:
@@ -79,29 +84,21 @@ def test_a_scenario_of_the_suite(scenario: str, summary: str) -> None:
 
 
 @pytest.mark.parametrize("scenario", NOT_IN_SUITE)
-async def test_another_scenario_of_authorization(scenario: str, tmp_path: Path) -> None:
-    require(mcp_parts.missing())
-    output = await _run(mcp_parts.conformance(), tmp_path, "--scenario", f"auth/{scenario}")
-    assert "OVERALL: PASSED" in output
+def test_another_scenario_of_authorization(scenario: str, suites: Suites, tmp_path: Path) -> None:
+    options = ("--scenario", f"auth/{scenario}")
+    assert "OVERALL: PASSED" in _run(suites, mcp_parts.conformance(), tmp_path, *options)
 
 
 @pytest.mark.parametrize("scenario", PREVIEW)
-async def test_a_scenario_of_the_stateless_version(scenario: str, tmp_path: Path) -> None:
-    require(mcp_clients.missing())
+def test_a_scenario_of_the_stateless_version(scenario: str, suites: Suites, tmp_path: Path) -> None:
     options = ("--scenario", f"auth/{scenario}", "--spec-version", "2026-07-28")
-    assert "OVERALL: PASSED" in await _run(mcp_clients.preview(), tmp_path, *options)
+    assert "OVERALL: PASSED" in _run(suites, mcp_clients.preview(), tmp_path, *options)
 
 
-async def _run(suite: tuple[str, ...], folder: Path, *options: str) -> str:
+def _run(suites: Suites, suite: tuple[str, ...], folder: Path, *options: str) -> str:
     """What the suite's program prints."""
     program = str(shell_command(folder, name="client", arguments=["-c", CLIENT]))
-    process = await asyncio.create_subprocess_exec(
-        *(*suite, "client", "--command", program, *options, "--timeout", "120000"),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}/src:{ROOT}"},
-        cwd=folder,
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode()
-    return output.decode()
+    options = ("client", "--command", program, *options, "--timeout", "120000")
+    status, output = suites.run(suite, folder, *options)
+    assert status == 0, output
+    return output

@@ -1,7 +1,12 @@
-"""A server made with the official SDK: `stdio`, or `http PORT [json]`."""
+"""A server made with the official SDK: `stdio`, or `http PORT PORT`.
+
+At the second port another process serves the same, which answers as JSON: a fork, since importing
+the SDK takes longer than all that the server is asked for.
+"""
 
 import asyncio
 import base64
+import os
 import sys
 from typing import Any
 
@@ -108,4 +113,6 @@ if __name__ == "__main__":
     if sys.argv[1] == "stdio":
         server.run("stdio")
     else:
-        server.run("streamable-http", port=int(sys.argv[2]), json_response="json" in sys.argv[3:])
+        as_json = os.fork() == 0
+        port = int(sys.argv[3 if as_json else 2])
+        server.run("streamable-http", port=port, json_response=as_json)

@@ -1,11 +1,14 @@
 """A server made with the official SDK, over HTTP and over standard streams."""
 
 import asyncio
+import os
 import re
+import signal
 import socket
+import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -24,37 +27,44 @@ MORE: dict[str, Any] = {
 }
 
 
-@asynccontextmanager
-async def sdk_server(way: str) -> AsyncIterator[McpSettings]:
-    if way == "stdio":
-        yield McpSettings(command=python_server("sdk_server.py", "stdio"), **MORE)
-        return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    program = str(HERE / "sdk_server.py")
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, program, "http", str(port), *way.split()[1:]),
-        stderr=asyncio.subprocess.DEVNULL,
+@pytest.fixture(scope="module")
+def addresses() -> Iterator[dict[str, str]]:
+    """Of the servers over HTTP, by how they answer."""
+    with socket.socket() as first, socket.socket() as second:
+        for free in (first, second):
+            free.bind(("127.0.0.1", 0))
+        ports = [free.getsockname()[1] for free in (first, second)]
+    process = subprocess.Popen(
+        [sys.executable, str(HERE / "sdk_server.py"), "http", *map(str, ports)],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     try:
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.05)
-            else:
-                writer.close()
-                break
-        yield McpSettings(mcp=f"http://127.0.0.1:{port}/mcp", **MORE)
+        for port in ports:
+            while True:
+                try:
+                    socket.create_connection(("127.0.0.1", port)).close()
+                except ConnectionRefusedError:
+                    assert process.poll() is None
+                    time.sleep(0.05)
+                else:
+                    break
+        yield {
+            way: f"http://127.0.0.1:{port}/mcp"
+            for way, port in zip(("http", "http json"), ports, strict=True)
+        }
     finally:
-        process.kill()
-        await process.wait()
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.mark.parametrize("way", ["stdio", "http", "http json"])
-async def test_everything_that_it_offers(way: str) -> None:
-    async with sdk_server(way) as settings, opened(settings) as catalog:
+async def test_everything_that_it_offers(way: str, addresses: dict[str, str]) -> None:
+    if way == "stdio":
+        settings = McpSettings(command=python_server("sdk_server.py", "stdio"), **MORE)
+    else:
+        settings = McpSettings(mcp=addresses[way], **MORE)
+    async with opened(settings) as catalog:
         await _calls(catalog)
         await _resources_and_prompts(catalog)
         if way != "http json":  # answered as JSON, a call does not notice that it is cancelled
