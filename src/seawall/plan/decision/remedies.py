@@ -61,14 +61,14 @@ def remedies_of(
 
 def _remedy(limit: _Limit, found: All, runs: SimulationRunner, seeds: int) -> Remedy | None:
     low, high = -1, len(limit.grid) - 1
-    if high < 0 or _best(limit.with_value(limit.grid[high]), found, runs) is None:
+    if high < 0 or not _is_met(limit.with_value(limit.grid[high]), found, runs):
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        if _best(limit.with_value(limit.grid[middle]), found, runs) is None:
-            low = middle
-        else:
+        if _is_met(limit.with_value(limit.grid[middle]), found, runs):
             high = middle
+        else:
+            low = middle
     for at in range(high, len(limit.grid)):
         value = limit.grid[at]
         best = _best(limit.with_value(value), found, runs, seeds)
@@ -90,8 +90,16 @@ def _remedy(limit: _Limit, found: All, runs: SimulationRunner, seeds: int) -> Re
     return None
 
 
+def _is_met(question: Question, near: All, runs: SimulationRunner) -> bool:
+    """Whether any platform meets the objective, in one replication."""
+    finder = CandidateSearch(question, month_of(question), runs, within=_WITHIN)
+    return finder.excess_of_model <= 0.0 and any(
+        finder.find(name, near[name].candidate).met for name in ranked(near)
+    )
+
+
 def _best(
-    question: Question, near: All, runs: SimulationRunner, seeds: int = 0
+    question: Question, near: All, runs: SimulationRunner, seeds: int
 ) -> tuple[PlatformName, Evaluation] | None:
     """The cheapest platform that meets the objective, confirmed by so many replications."""
     finder = CandidateSearch(question, month_of(question), runs, within=_WITHIN)
@@ -100,7 +108,7 @@ def _best(
         return None
     for name in ranked(near):
         sized = finder.find(name, near[name].candidate)
-        if seeds and sized.met:
+        if sized.met:
             sized = finder.confirm(sized, seeds)
             if finder.surely(finder.replications(sized.candidate, seeds)) > 0.0:
                 continue
