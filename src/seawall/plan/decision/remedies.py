@@ -24,6 +24,7 @@ from seawall.plan.inputs.question import Question, with_model, with_quota
 
 __all__ = ["remedies_of"]
 
+_REACH = "objective.first_token_p99"
 _STEP = 1.12  # between values of the grid
 _WITHIN = 0.1  # precision of sizes
 _MOST_ERRORS = 0.1  # that are proposed, or twice the limit: more is no service
@@ -54,9 +55,19 @@ def remedies_of(
         seeds: Replications that confirm a value.
     """
     limits = _limits(question, month, found)
+    if _is_out_of_reach(question):
+        limits = [each for each in limits if each.name == _REACH]
     results = runs.each(lambda limit: _remedy(limit, found, runs, seeds), limits)
     known = [each for each in results if each is not None]
     return tuple(sorted(known, key=lambda each: each.monthly_cost))
+
+
+def _is_out_of_reach(question: Question) -> bool:
+    """Whether the service alone is surely later than the first token may be: nothing else helps."""
+    workload = question.workload
+    most = 1.1 * question.objective.first_token_p99
+    # A quota may have endpoints that are quicker.
+    return not workload.model.limited and workload.service.first_token_p99 > most
 
 
 def _remedy(limit: _Limit, found: All, runs: SimulationRunner, seeds: int) -> Remedy | None:
@@ -128,7 +139,7 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
 
     limits = [
         _Limit(
-            "objective.first_token_p99", "a first token p99 within",
+            _REACH, "a first token p99 within",
             seconds(objective.first_token_p99), of_objective("first_token_p99"),
             _grid(objective.first_token_p99, _longest(objective.first_token_p99, [
                 each.outcome.figures.first_token_p99 for each in found.values()
