@@ -69,7 +69,7 @@ def test_the_default_answer_fits_one_screen(capsys: pytest.CaptureFixture[str]) 
     [
         QUIET,
         ["--spike", "300@5s+10s", "--announced", "--duration", "3s", "--init", "200ms"],
-        ["--daily", "2k", "--account-limit", "1", "--latency", "3s"],
+        ["--daily", "20k", "--account-limit", "5", "--latency", "3s"],
     ],
 )
 def test_every_screen_fits(capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
