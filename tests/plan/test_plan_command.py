@@ -264,7 +264,7 @@ def test_a_calibration_replaces_defaults_only(
 
 def test_progress_on_a_terminal(tmp_path: Path) -> None:
     leader, follower = pty.openpty()
-    command = [shell_command(tmp_path, planner=True), "plan", *QUIET, *FEW]
+    command = [str(shell_command(tmp_path, planner=True)), "plan", *QUIET, *FEW]
     written, output = tmp_path / "out", b""
     with (
         written.open("wb") as out,
