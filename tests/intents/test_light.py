@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.intents.classifier import NgramClassifier
@@ -14,6 +14,7 @@ from seawall.intents.light import LightClassifier, load_light, read_light
 from seawall.intents.saved import TrainedClassifier
 from seawall.intents.training import load_or_train
 from seawall.intents.training_process import train_apart
+from tests.properties import examples
 from tests.servers import ROOT
 
 STORE = tomllib.loads((ROOT / "examples/store/seawall.toml").read_text())["intents"]
@@ -36,7 +37,7 @@ def pair(kept: tuple[Path, TrainedClassifier]) -> tuple[LightClassifier, NgramCl
     return light, kept[1].ngrams
 
 
-@settings(max_examples=300)
+@examples(100, 1_000)
 @given(
     st.one_of(
         st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join),
@@ -86,7 +87,7 @@ def test_a_file_of_other_examples_is_not_loaded(
         assert load_light(tmp_path / "damaged.npz", TEXTS, LABELS) is None
 
 
-@settings(max_examples=200)
+@examples(70, 1_000)
 @given(st.integers(0, 1 << 20), st.integers(0, 255))
 def test_a_damaged_file_is_left_alone(
     kept: tuple[Path, TrainedClassifier],

@@ -37,6 +37,7 @@ def content(settings: KnowledgeSettings) -> bytes:
 
 
 @given(TEXTS, TEXTS)
+@examples(40, 1_000)
 def test_an_index_after_changes_is_the_one_that_a_full_build_makes(
     tmp_path_factory: pytest.TempPathFactory,
     before: dict[str, str | bytes],
@@ -330,7 +331,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> tuple[KnowledgeSettings, 
 
 
 @given(st.randoms(use_true_random=False))
-@examples(40, 1_000)
+@examples(20, 1_000)
 def test_a_damaged_index_is_said_and_can_be_built(
     sound: tuple[KnowledgeSettings, bytes], chance: Random
 ) -> None:

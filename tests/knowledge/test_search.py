@@ -16,6 +16,7 @@ from seawall.errors import ConfigError
 from seawall.knowledge.search import IndexSearch, SearchTooSlow, match_expression
 from seawall.knowledge.settings import KnowledgeSettings
 from tests.knowledge.folders import build, built, found, write
+from tests.properties import examples
 
 SHOP: dict[str, str | bytes] = {
     "returns.md": "# Returns\n\nGoods come back within 30 days.\n\n## Costs\n\nSending is free.",
@@ -47,6 +48,7 @@ words = st.integers(0, 25**4 - 1).map(
     st.lists(st.lists(words, min_size=1, max_size=60), min_size=1, max_size=5),
     st.sampled_from(["unicode", "porter", "trigram"]),
 )
+@examples(40, 1_000)
 def test_every_passage_is_found_by_a_word_that_only_it_has(
     tmp_path_factory: pytest.TempPathFactory, texts: list[list[str]], tokenizer: str
 ) -> None:

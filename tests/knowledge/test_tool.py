@@ -19,6 +19,7 @@ from seawall.tools.port import ToolContext, ToolOutcome
 from seawall.tools.toolset import Toolset
 from seawall.turn import Principal, Source
 from tests.knowledge.folders import build, built, write
+from tests.properties import examples
 
 FILES: dict[str, str | bytes] = {
     "guide/returns.md": "# Returns\n\nGoods come back.\n\n## Costs\n\nSending is free.",
@@ -144,6 +145,7 @@ founds = st.builds(
 
 
 @given(st.lists(founds, max_size=20), st.integers(1_024, 8_192))
+@examples(40, 1_000)
 def test_a_result_is_bounded_and_whole_json(found: list[Found], size: int) -> None:
     found = [structs.replace(each, path=f"{each.path}.md") for each in found]
     settings = KnowledgeSettings(folder="x", max_result_bytes=size)

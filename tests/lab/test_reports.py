@@ -7,7 +7,7 @@ from seawall.lab.surge.health import DriverHealth
 from seawall.lab.surge.outcome import Outcome, summarise
 from seawall.lab.surge.report import as_html
 from seawall.lab.surge.scenario import Open, Scenario
-from tests.plan.browser import visit
+from tests.plan.browser import Visit, visit
 
 OVERFLOW = "found.overflow = document.documentElement.scrollWidth - window.innerWidth;"
 
@@ -42,6 +42,6 @@ def test_rows_have_unique_names_and_rounded_figures() -> None:
 
 
 def test_the_page_fits_any_width(tmp_path: Path) -> None:
-    narrow, wide = visit(page(), [(OVERFLOW, 360), (OVERFLOW, 1_280)], tmp_path)
+    narrow, wide = visit([Visit(page(), OVERFLOW, width) for width in (360, 1_280)], tmp_path)
     assert narrow["overflow"] <= 0
     assert wide["overflow"] <= 0

@@ -252,7 +252,7 @@ def _answers(draw: st.DrawFn) -> tuple[Wire, list[bytes]]:
     return wire, events
 
 
-@examples(60, 3_000)
+@examples(30, 3_000)
 @given(_answers(), _courses, st.floats(0, 1))
 async def test_an_answer_is_the_same_with_a_sink(
     answer: tuple[Wire, list[bytes]], course: _Course, whole: float
@@ -296,7 +296,7 @@ async def test_what_follows_a_complete_answer_does_not_matter(rest: bytes, *, si
     assert outcome.finish is not None
 
 
-@examples(60, 3_000)
+@examples(30, 3_000)
 @given(_wires, _courses, st.floats(0, 1))
 async def test_an_answer_that_breaks_off_is_resumed_behind_what_the_sink_took(
     wire: Wire, course: _Course, broken: float

@@ -23,7 +23,7 @@ LONG = msgspec.structs.replace(
 
 
 async def ask(model: LocalModel, request: ModelRequest = ASKED) -> list[ModelEvent]:
-    deadline = asyncio.get_running_loop().time() + 60
+    deadline = asyncio.get_running_loop().time() + 120
     async with aclosing(model.stream(request, deadline=deadline)) as stream:
         return [event async for event in stream]
 
@@ -32,9 +32,8 @@ async def test_a_real_conversation(caplog: pytest.LogCaptureFixture) -> None:
     """All scenarios with one load, which takes seconds."""
     require(missing_local_model())
     checks: list[Callable[[LocalModel], Awaitable[None]]] = [
-        answers,
+        answers_beside_the_event_loop,
         keeps_to_a_schema,
-        keeps_the_event_loop_free,
         ends_without_a_reader,
         waits_for_a_slot_until_the_deadline,
     ]
@@ -50,8 +49,17 @@ async def test_a_real_conversation(caplog: pytest.LogCaptureFixture) -> None:
         await model.close()
 
 
-async def answers(model: LocalModel) -> None:
-    *texts, finish = await ask(model)
+async def answers_beside_the_event_loop(model: LocalModel) -> None:
+    """The event loop runs during generation."""
+
+    async def turn_often() -> None:
+        for _ in range(100):
+            await asyncio.sleep(0)
+
+    answering = asyncio.create_task(ask(model))
+    await turn_often()
+    assert not answering.done()
+    *texts, finish = await answering
     said = "".join(event.text for event in texts if isinstance(event, Text))
     assert said
     assert said == said.lstrip()
@@ -62,35 +70,22 @@ async def answers(model: LocalModel) -> None:
 
 
 async def keeps_to_a_schema(model: LocalModel) -> None:
+    """The examples, without which it fills its answer with blanks, have another key."""
     schema: dict[str, object] = {
         "type": "object",
-        "properties": {"colour": {"enum": ["red", "blue"]}},
-        "required": ["colour"],
+        "properties": {"shade": {"enum": ["red", "blue"]}},
+        "required": ["shade"],
         "additionalProperties": False,
     }
-    prompt = Prompt("Answer in JSON.", output=OutputFormat("answer", schema))
-    request = ModelRequest(prompt, (UserMessage("Which colour has the sea?"),), 60, 0.0)
+    examples = (
+        'Answer in JSON.\n\nCustomer: Which colour has grass?\nAssistant: {"colour": "green"}'
+        '\n\nCustomer: Which colour has snow?\nAssistant: {"colour": "white"}'
+    )
+    prompt = Prompt(examples, output=OutputFormat("answer", schema))
+    request = ModelRequest(prompt, (UserMessage("Which colour has a leaf?"),), 30, 0.0)
     texts = [event.text for event in await ask(model, request) if isinstance(event, Text)]
-    answer = "".join(texts).strip()  # a small model may fill what is left with blanks
-    assert answer.startswith("{")
-    if answer.endswith("}"):
-        assert msgspec.json.decode(answer)["colour"] in ("red", "blue")
-
-
-async def keeps_the_event_loop_free(model: LocalModel) -> None:
-    """The event loop runs during generation."""
-    turns = 0
-
-    async def turn() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await asyncio.sleep(0)
-
-    turning = asyncio.create_task(turn())
-    await ask(model)
-    turning.cancel()
-    assert turns > 100
+    answer = msgspec.json.decode("".join(texts))
+    assert answer["shade"] in ("red", "blue")
 
 
 async def ends_without_a_reader(model: LocalModel) -> None:

@@ -1,6 +1,7 @@
 """The providers' own clients as oracles: they read our recordings and check our requests."""
 
 import asyncio
+import base64
 import importlib
 import json
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ from seawall.transport.http_client import HttpClient
 from seawall.turn import AssistantMessage, Image, Message, ToolCall, ToolMessage, UserMessage
 from tests.faulty_server import Request
 from tests.models.player import Player, Recording, playing
+from tests.models.test_attachments import ALL, asking
 from tests.models.test_contract import CALLS, TEXTS, each_wire, with_model
 from tests.models.wire import CREDENTIALS, WIRES, Spent, Wire
 
@@ -102,10 +104,11 @@ async def test_requests_match_the_documented_format(wire: Wire) -> None:
         for cache in ("off", "prefix", "conversation")
         for each in requests
     ]
+    attached = await sent(wire, asking(*ALL), vision=True, documents=True)
     if wire is BEDROCK:
         model = botocore.session.get_session().get_service_model("bedrock-runtime")
         shape = model.operation_model("ConverseStream").input_shape
-        for document in documents:
+        for document in (*documents, _with_bytes(attached.document)):
             report = ParamValidator().validate({"modelId": "m", **document}, shape)
             assert not report.has_errors(), report.generate_report()
         return
@@ -114,9 +117,19 @@ async def test_requests_match_the_documented_format(wire: Wire) -> None:
     # Models before Claude 4.7 take it, and ours sends it only if an agent has one; the maker's
     # client has dropped it.
     known = {"temperature"} if wire is ANTHROPIC else set()
-    for document in documents:
+    for document in (*documents, attached.document):
         validator.validate_python(document)
         assert set(document) <= set(kind.__annotations__) | known, document
+
+
+def _with_bytes(document: Any) -> Any:
+    """As botocore takes it: bytes, which it encodes itself."""
+    if isinstance(document, dict):
+        return {
+            key: base64.b64decode(value, validate=True) if key == "bytes" else _with_bytes(value)
+            for key, value in document.items()
+        }
+    return [_with_bytes(each) for each in document] if isinstance(document, list) else document
 
 
 @each_wire

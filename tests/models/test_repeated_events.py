@@ -157,7 +157,7 @@ def streams(shapes: list[Event]) -> st.SearchStrategy[list[bytes]]:
     ],
     ids=["openai", "anthropic"],
 )
-@examples(150, 20_000)
+@examples(75, 20_000)
 @hypothesis.given(st.data())
 def test_every_stream_is_read_as_without_the_shortcut(
     quick: type[SseReader],

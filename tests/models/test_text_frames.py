@@ -65,7 +65,7 @@ def _outcome(reader: Reader, parts: Sequence[bytes]) -> tuple[object, ...]:
     return text, thought, failure, end
 
 
-@examples(120, 20_000)
+@examples(60, 20_000)
 @given(_streams(), st.lists(st.integers(1, 4), min_size=1, max_size=6))
 def test_events_are_read_as_if_they_came_byte_by_byte(
     stream: tuple[Wire, list[bytes]], together: list[int]

@@ -1,12 +1,15 @@
 """Pages with charts: complete without a network, escaped, and alive in a browser."""
 
+import json
 import math
 import re
-from pathlib import Path
 from typing import Any
 
+import pytest
+
+from seawall.plan.decision.numbers import amount, money, seconds, share
 from seawall.plan.output.charts import Series, chart, page, table
-from tests.plan.browser import open_page, visit
+from tests.plan.browser import Visit, visit
 
 EVIL = "<script>alert(1)</script>\"'&amp;-->"
 
@@ -72,20 +75,46 @@ def test_each_chart_has_its_figures_in_a_table() -> None:
     assert cells == {"a": ["2", "2", "3", "4", "2"], "b": ["0", "-", "-", "-", "-"]}
 
 
-def test_a_browser_opens_it_without_messages(tmp_path: Path) -> None:
-    file = tmp_path / "page.html"
-    file.write_text(example(), encoding="utf-8")
-    document, messages = open_page(file, tmp_path)
-    assert messages == ""
-    assert document.count('class="frame"') == 3
-
-
+VALUES = (
+    0.0, 1e-9, 0.00123, 0.0333, 0.1, 0.12345, 0.4999, 0.5, 0.9, 0.9994, 0.9995, 1.0, 1.005, 3.364,
+    9.994, 9.996, 10.4, 11.74, 59.95, 99.94, 99.96, 100.4, 123.5, 599.9, 600.0, 6_001.0, 12_345.6,
+    1_234_567.8, 0.717, 0.99949, 0.9996, 0.00005,
+)  # fmt: skip
+NUMBERS = f"""
+const values = {json.dumps(VALUES)};
+found.amount = values.map(count);
+found.seconds = values.map(seconds);
+found.share = values.filter((each) => each <= 1).map(percent);
+found.money = values.map((each) => moneyIn("USD", each));
+found.euros = values.map((each) => moneyIn("EUR", -each));
+"""
 WIDTHS = (1_200, 360)
 
 
-def test_charts_are_drawn_at_any_width(tmp_path: Path) -> None:
-    visits = visit(example(), [(SCRIPT, width) for width in WIDTHS], tmp_path)
-    for width, found in zip(WIDTHS, visits, strict=True):
+@pytest.fixture(scope="module")
+def visits(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What was found on the page as it is, on an empty one, and at each width."""
+    text = example()
+    narrow = [Visit(text, SCRIPT, width) for width in WIDTHS]
+    empty = Visit(page("Numbers", "", []), NUMBERS)
+    return visit([Visit(text), empty, *narrow], tmp_path_factory.mktemp("visits"))
+
+
+def test_a_browser_opens_it_without_messages(visits: list[dict[str, Any]]) -> None:
+    assert visits[0]["document"].count('class="frame"') == 3
+
+
+def test_the_page_writes_numbers_as_python_does(visits: list[dict[str, Any]]) -> None:
+    found = visits[1]
+    assert found["amount"] == [amount(each) for each in VALUES]
+    assert found["seconds"] == [seconds(each) for each in VALUES]
+    assert found["share"] == [share(each) for each in VALUES if each <= 1]
+    assert found["money"] == [money(each) for each in VALUES]
+    assert found["euros"] == [money(-each, "EUR") for each in VALUES]
+
+
+def test_charts_are_drawn_at_any_width(visits: list[dict[str, Any]]) -> None:
+    for width, found in zip(WIDTHS, visits[2:], strict=True):
         check_drawn(found, width)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -15,6 +15,7 @@ from seawall.plan.decision.check import CheckResult
 from seawall.plan.inputs.question import Objective
 from seawall.plan.output.comment import MARK, format_comment
 from seawall.plan.output.terminal import format_check
+from tests.properties import examples
 
 FILE = """
 [arrivals]
@@ -25,6 +26,8 @@ duration = "2s..4s"
 start = "1s"
 [objective]
 first_token_p99 = {first}
+[options]
+platforms = ["lambda", "ecs-ec2", "eks"]
 [deployed]
 platform = "eks"
 pods = {pods}
@@ -133,7 +136,7 @@ def test_a_baseline_that_is_something_else(
     words=st.text(max_size=30), miss=st.text(max_size=30),
     cost=st.floats(0, 1e9), old=st.floats(0, 1e9), first=st.none() | st.floats(1e-3, 1e3),
 )  # fmt: skip
-@settings(max_examples=150, deadline=None)
+@examples(40, 1_000)
 def test_a_comment_is_a_table_whatever_is_in_it(
     words: str, miss: str, cost: float, old: float, first: float | None
 ) -> None:

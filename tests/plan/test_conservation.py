@@ -106,7 +106,7 @@ servers = st.builds(
 
 
 @given(workload=workloads, platform=st.one_of(lambdas, clusters, managed, servers))
-@examples(100, 2_500)
+@examples(50, 2_500)
 def test_every_request_ends_once(workload: Workload, platform: Platform) -> None:
     result = simulate(workload, platform, seed=7, keep=True)
     ended = result.served + result.refused + result.timed_out + result.failed

@@ -21,6 +21,7 @@ from seawall.plan.inputs.exports.metrics import (
     read_prometheus,
 )
 from seawall.plan.inputs.exports.trace import spread
+from tests.properties import examples
 
 START = 1_764_064_800  # 2025-11-25T10:00:00Z
 COUNTS = st.lists(st.integers(0, 50), min_size=2, max_size=40).filter(any)
@@ -37,6 +38,7 @@ def per_period(times: NDArray[np.float64], periods: int, width: float) -> list[i
     return [int(count) for count in counts]
 
 
+@examples(40, 1_000)
 @given(counts=COUNTS, period=st.sampled_from([1, 15, 60, 300]), seed=st.integers(0, 9))
 def test_spread_times_have_the_same_counts(counts: list[int], period: int, seed: int) -> None:
     starts = np.arange(len(counts), dtype=np.float64) * period
@@ -48,6 +50,7 @@ def test_spread_times_have_the_same_counts(counts: list[int], period: int, seed:
     assert times.tolist() == again.tolist()
 
 
+@examples(40, 1_000)
 @given(rates=st.lists(st.floats(0, 30), min_size=1, max_size=60))
 def test_fractions_of_requests_are_carried_over(rates: list[float]) -> None:
     width = np.ones(len(rates))
@@ -55,6 +58,7 @@ def test_fractions_of_requests_are_carried_over(rates: list[float]) -> None:
     assert abs(len(times) - sum(rates)) <= 0.5 + 1e-6
 
 
+@examples(40, 1_000)
 @given(counts=COUNTS, resets=st.sets(st.integers(1, 39)))
 def test_a_counter_with_restarts(counts: list[int], resets: set[int]) -> None:
     """A counter restarts at 0; growth beyond the old value hides the restart."""
@@ -68,6 +72,7 @@ def test_a_counter_with_restarts(counts: list[int], resets: set[int]) -> None:
     assert trace.horizon == 15.0 * len(counts)
 
 
+@examples(40, 1_000)
 @given(one=COUNTS, other=COUNTS)
 def test_rates_of_several_series_are_added(one: list[int], other: list[int]) -> None:
     size = min(len(one), len(other))
@@ -82,6 +87,7 @@ def test_rates_of_several_series_are_added(one: list[int], other: list[int]) -> 
     assert trace.horizon == 60.0 * size
 
 
+@examples(40, 1_000)
 @given(counts=COUNTS, order=st.randoms())
 def test_cloudwatch_in_any_order_and_without_the_empty_periods(
     counts: list[int], order: Any

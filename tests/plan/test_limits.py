@@ -1,7 +1,6 @@
 """Limits of platforms: what cannot run there is no candidate, with the reason in the answer."""
 
 import math
-from pathlib import Path
 
 import pytest
 from msgspec import structs
@@ -17,7 +16,6 @@ from seawall.plan import (
     advise,
     from_flags,
     simulate,
-    write_report,
 )
 from seawall.plan.decision.answer import EksConfiguration, LambdaConfiguration, ManagedConfiguration
 from seawall.plan.decision.check import check
@@ -25,8 +23,7 @@ from seawall.plan.decision.places.lambda_function import memories
 from seawall.plan.decision.places.lambda_managed import environment_of, fitting, share_of
 from seawall.plan.decision.places.limits import slowest
 from seawall.plan.inputs.question_file import Deployed, QuestionFile
-from seawall.plan.output.terminal import format_answer, format_check
-from tests.plan.browser import open_page
+from seawall.plan.output.terminal import format_check
 
 FIVE = ("lambda", "lambda-provisioned", "lambda-snapstart", "lambda-managed", "eks")
 
@@ -63,20 +60,6 @@ def test_a_process_of_15_gb_does_not_fit_into_a_function() -> None:
     row = next(each for each in answer.sensitivity if each.input == "service.memory_mb")
     assert (row.low.choice, row.high.choice) == ("lambda", "eks")
     assert "lambda" not in row.high.costs
-
-
-def test_a_case_in_which_nothing_can_run_is_shown(tmp_path: Path) -> None:
-    """Two hundred gigabytes fit nowhere: in the terminal, in the report, without messages."""
-    answer = advise(question(memory_mb=40_000.0))
-    row = next(each for each in answer.sensitivity if each.input == "service.memory_mb")
-    assert (row.high.choice, row.high.costs, row.changes_choice) == (None, {}, True)
-    assert "none can run it" in format_answer(answer)
-    file = tmp_path / "report.html"
-    write_report(answer, file)
-    page, complaints = open_page(file, tmp_path)
-    assert complaints == ""
-    assert "it has 32,768 MB at most" in page
-    assert "none can run it" in page
 
 
 def test_where_nothing_fits_the_error_says_why() -> None:

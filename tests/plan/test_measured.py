@@ -29,6 +29,7 @@ from seawall.plan.inputs.calibration import Measured, calibrated
 from seawall.plan.inputs.prices import load_prices, parse_discounts
 from seawall.plan.inputs.question import Options
 from seawall.plan.inputs.workload import Workload
+from tests.properties import examples
 
 # Published: all prime numbers up to a million on Lambda, mean of 1,000 invocations (J. Conning,
 # 2017, github.com/jconning/lambda-cpu-cost): memory in MB, seconds.
@@ -65,6 +66,7 @@ def write(folder: Path, name: str, content: Any) -> Path:
     return path
 
 
+@examples(40, 1_000)
 @given(
     wait=st.floats(0.0, 20.0),
     cpu=st.floats(0.01, 5.0),

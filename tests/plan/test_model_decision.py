@@ -170,8 +170,9 @@ def test_a_quota_is_a_limit_on_every_platform() -> None:
     assert answer.model is not None
     remedy = next(each for each in answer.remedies if each.name == "model.tokens_a_minute")
     assert remedy.value == pytest.approx(answer.model.tokens_a_minute, rel=0.15)
-    enough = Question(workload=from_flags(**flags, model_tpm=str(remedy.value)))  # type: ignore[arg-type]
-    assert advise(enough, vary=False).met
+    enough = from_flags(**flags, model_tpm=str(remedy.value))  # type: ignore[arg-type]
+    there = Options(platforms=(remedy.platform,))
+    assert advise(Question(workload=enough, options=there), vary=False).met
     varied = advise(structs.replace(question, options=Options(platforms=("lambda",))))
     assert any(each.input == "model.tokens_a_minute" for each in varied.sensitivity)
 

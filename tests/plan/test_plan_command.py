@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from seawall.plan.decision.answer import (
     ServiceConfiguration,
     SessionConfiguration,
 )
+from tests.fork_server import shell_command
 from tests.parts import data_file
 from tests.servers import ROOT
 
@@ -32,6 +32,8 @@ CHECKED = """
 [arrivals]
 daily = "1200000"
 spikes = ["5000@20s"]
+[options]
+platforms = ["lambda", "lambda-provisioned", "lambda-managed", "ecs-ec2", "eks"]
 [deployed]
 platform = "{platform}"
 {size}
@@ -79,7 +81,7 @@ def test_every_screen_fits(capsys: pytest.CaptureFixture[str], flags: list[str])
 
 def test_json_is_the_whole_answer(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run_plan(
-        capsys, *QUIET, "--json", "--region", "eu-central-1", "--discount", "ec2=28%"
+        capsys, *QUIET, *FEW, "--json", "--region", "eu-central-1", "--discount", "ec2=28%"
     )
     assert status == 0
     answer = msgspec.json.decode(out, type=Answer)
@@ -262,7 +264,7 @@ def test_a_calibration_replaces_defaults_only(
 
 def test_progress_on_a_terminal(tmp_path: Path) -> None:
     leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "seawall", "plan", *QUIET, *FEW]
+    command = [str(shell_command(tmp_path, planner=True)), "plan", *QUIET, *FEW]
     written, output = tmp_path / "out", b""
     with (
         written.open("wb") as out,

@@ -24,6 +24,7 @@ from seawall.plan.inputs.prices.importing import import_prices, price_file
 from seawall.plan.inputs.prices.json_stream import JsonStream
 from seawall.plan.inputs.prices.price_list import read_offer
 from seawall.plan.inputs.question import Question
+from tests.properties import examples
 
 # Products of us-east-1 as AWS's lists of 2026-09 have them: usage type, family, other attributes,
 # tiers (begin, price). Usage types and prices: github.com/ocelhq/ocel, research on the price list;
@@ -375,6 +376,7 @@ JSON = st.recursive(
 )
 
 
+@examples(40, 1_000)
 @given(document=st.dictionaries(st.text(), JSON, max_size=6), chunk=st.integers(1, 40),
        indent=st.sampled_from([None, 2]))  # fmt: skip
 def test_a_stream_reads_what_the_whole_document_has(

@@ -16,7 +16,9 @@ from seawall.plan.decision.answer import Answer, Figure, Input
 from seawall.plan.decision.numbers import money, seconds, share
 from seawall.plan.inputs.question import Question
 from seawall.plan.output.report import render_report, write_report
-from tests.plan.browser import open_page, visit
+from seawall.plan.output.terminal import format_answer
+from tests.plan.browser import Visit, visit
+from tests.plan.test_limits import question
 
 EVIL = "<script>alert(1)</script>\"'&amp;</textarea>--></script>"
 VOID = {"meta", "input", "br", "img", "link", "hr"}
@@ -209,27 +211,46 @@ found.texts = $$(".axis text").filter((each) => {
 """
 
 
-@pytest.mark.parametrize("whole", [True, False])
-def test_a_browser_opens_it_without_messages(answer: Answer, tmp_path: Path, whole: bool) -> None:
-    page = tmp_path / "report.html"
-    write_report(answer if whole else nothing_served(answer), page)
-    document, complaints = open_page(page, tmp_path)
-    assert complaints == ""
-    assert document.count('class="frame"') == 13
+@pytest.fixture(scope="module")
+def nowhere() -> Answer:
+    """Forty gigabytes; with two hundred nothing can run it."""
+    return advise(question(memory_mb=40_000.0))
 
 
 @pytest.fixture(scope="module")
-def visits(answer: Answer, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What each visit has found; by "actions" and the width, "compared", "tables"."""
+def visits(
+    answer: Answer, nowhere: Answer, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
+    """What each visit has found; by "actions" and the width, and so on."""
+    page = render_report(answer)
     visitors = {
-        "actions-1200": (VISIT, 1_200),
-        "actions-360": (VISIT, 360),
-        "compared": (COMPARE, 1_000),
-        "tables": (TABLES, 390),
+        "whole": Visit(page),
+        "nothing served": Visit(render_report(nothing_served(answer))),
+        "nowhere": Visit(render_report(nowhere)),
+        "actions-1200": Visit(page, VISIT, 1_200),
+        "actions-360": Visit(page, VISIT, 360),
+        "compared": Visit(page, COMPARE, 1_000),
+        "tables": Visit(page, TABLES, 390),
     }
-    folder = tmp_path_factory.mktemp("visits")
-    found = visit(render_report(answer), list(visitors.values()), folder)
+    found = visit(list(visitors.values()), tmp_path_factory.mktemp("visits"))
     return dict(zip(visitors, found, strict=True))
+
+
+@pytest.mark.parametrize("name", ["whole", "nothing served"])
+def test_a_browser_opens_it_without_messages(visits: dict[str, dict[str, Any]], name: str) -> None:
+    assert visits[name]["document"].count('class="frame"') == 13
+
+
+def test_a_case_in_which_nothing_can_run_is_shown(
+    nowhere: Answer, visits: dict[str, dict[str, Any]]
+) -> None:
+    """Two hundred gigabytes fit nowhere: in the terminal, in the report, without messages."""
+    row = next(each for each in nowhere.sensitivity if each.input == "service.memory_mb")
+    assert (row.high.choice, row.high.costs, row.changes_choice) == (None, {}, True)
+    assert "none can run it" in format_answer(nowhere)
+    page = visits["nowhere"]["document"]
+    assert "it has 32,768 MB at most" in page
+    assert "none can run it" in page
 
 
 @pytest.mark.parametrize("width", [1200, 360])

@@ -15,6 +15,7 @@ import pytest
 from seawall.plan import Result, exponential, simulate
 from seawall.plan.simulator.replications import interval
 from tests.plan.models import measured, unlimited, work
+from tests.properties import number_of_examples
 
 COLD = (1249 / 899228, 1229 / 898902, 1174 / 897979, 1237 / 900853, 1193 / 899258)
 SERVERS = (7.7034, 7.7040, 7.7006, 7.6988, 7.6723)
@@ -31,8 +32,11 @@ EXAMPLE: tuple[tuple[tuple[float, ...], Callable[[Result], float], float], ...] 
 )
 
 
+SECONDS = number_of_examples(400_000, 1_000_000)  # of a run
+
+
 def test_the_published_example() -> None:
-    workload = work(0.9, exponential(1.991), 1e6, cold=exponential(2.244))
+    workload = work(0.9, exponential(1.991), SECONDS, cold=exponential(2.244))
     platform = unlimited(idle_seconds=600.0, reuse="newest")
     for theirs, ours, published in EXAMPLE:
         found, recorded = measured(workload, platform, ours, 8), interval(theirs)
@@ -84,7 +88,7 @@ def test_the_measurements_on_aws_lambda() -> None:
     """
     off: dict[str, list[float]] = {"instances": [], "idle": [], "cold": []}
     for number, rate, warm, cold, instances, idle, share, error in AWS:
-        workload = work(rate, exponential(warm), max(1e6, 2e4 / rate), cold=exponential(cold))
+        workload = work(rate, exponential(warm), max(SECONDS, 2e4 / rate), cold=exponential(cold))
         platform = unlimited(idle_seconds=600.0, reuse="newest")
         runs = [simulate(workload, platform, seed=seed) for seed in (1, 2, 3)]
         found = interval([run.cold_share for run in runs])
@@ -106,7 +110,7 @@ def test_the_predictions_of_simfaas() -> None:
     cold = exponential(fmean(row[3] for row in rows.values()))
     ratios = []
     for number, share in THEIRS.items():
-        workload = work(rows[number][1], warm, 1e6, cold=cold)
+        workload = work(rows[number][1], warm, SECONDS, cold=cold)
         found = measured(
             workload, unlimited(idle_seconds=600.0, reuse="newest"), lambda r: r.cold_share, 3
         )

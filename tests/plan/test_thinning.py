@@ -35,19 +35,19 @@ def crowd(size: int, rate: float, model: ModelUse = FREE) -> Workload:
     return Workload(arrivals=arrivals, model=model)
 
 
-SCALER = HpaSettings(minimum=170, maximum=260, metric="in-flight", target=500.0)
-QUOTA = ModelUse(limits=ModelLimits(tokens_a_minute=60e6, requests_a_minute=60e3))
+SCALER = HpaSettings(minimum=85, maximum=130, metric="in-flight", target=500.0)
+QUOTA = ModelUse(limits=ModelLimits(tokens_a_minute=40e6, requests_a_minute=40e3))
 CASES: dict[str, tuple[Workload, Platform]] = {
     "crowd on pods": (
-        crowd(150_000, 300.0),
-        Eks(pods=170, cores=0.85, concurrency=1_000, queue=1_000, scaler=SCALER),
+        crowd(75_000, 150.0),
+        Eks(pods=85, cores=0.85, concurrency=1_000, queue=1_000, scaler=SCALER),
     ),
     "crowd on too few pods": (
         crowd(150_000, 300.0), Eks(pods=64, cores=0.6, concurrency=1_000, queue=1_000),
     ),
-    "crowd on functions": (crowd(150_000, 1_000.0), Lambda(account_limit=200_000, warm=6_000)),
+    "crowd on functions": (crowd(75_000, 500.0), Lambda(account_limit=100_000, warm=3_000)),
     "crowd on provisioned functions": (
-        crowd(150_000, 1_000.0), Lambda(account_limit=200_000, provisioned=120_000),
+        crowd(75_000, 500.0), Lambda(account_limit=100_000, provisioned=60_000),
     ),
     "load near the limit": (
         Workload(arrivals=Arrivals(horizon=120.0, rate=2_000.0)),
@@ -55,7 +55,7 @@ CASES: dict[str, tuple[Workload, Platform]] = {
     ),
     "crowd on instances": (crowd(60_000, 1_000.0), Managed(minimum=900, maximum=1_200)),
     "crowd at a quota": (
-        crowd(60_000, 500.0, QUOTA), Eks(pods=80, concurrency=1_000, queue=1_000),
+        crowd(40_000, 300.0, QUOTA), Eks(pods=50, concurrency=1_000, queue=1_000),
     ),
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ from seawall.plan import from_flags, from_trace, read_workload
 from seawall.plan.inputs.exports.reading import read_trace
 from seawall.plan.inputs.exports.trace import Trace
 from tests.parts import data_file
+from tests.properties import examples
 
 START = 1_764_064_800  # 2025-11-25T10:00:00Z
 CLOCKS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -28,6 +29,7 @@ def read(folder: Path, text: str) -> Trace:
     return read_trace(path)
 
 
+@examples(30, 1_000)
 @given(
     microseconds=st.lists(st.integers(0, 86_400 * 10**6), min_size=2, max_size=30, unique=True),
     order=st.randoms(),
@@ -54,6 +56,7 @@ def test_times_are_the_same_in_every_unit_of_a_clock_and_in_any_order(
         assert trace.start == pytest.approx(START + min(microseconds) / 1e6, abs=2e-6)
 
 
+@examples(40, 1_000)
 @given(seconds=st.lists(st.floats(0, 1e6), min_size=2, max_size=9, unique=True))
 def test_relative_times_are_seconds_unless_the_column_says_otherwise(
     seconds: list[float], tmp_path_factory: Any
@@ -291,6 +294,7 @@ def test_what_has_no_arrivals_is_refused_by_name(text: str, words: str, tmp_path
     assert str(raised.value).removeprefix(str(tmp_path / "recorded")).startswith(words)
 
 
+@examples(40, 1_000)
 @given(
     gaps=st.lists(st.floats(0.001, 900.0), min_size=2, max_size=40),
     ratio=st.floats(0.3, 20.0),

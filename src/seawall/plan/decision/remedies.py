@@ -24,6 +24,7 @@ from seawall.plan.inputs.question import Question, with_model, with_quota
 
 __all__ = ["remedies_of"]
 
+_REACH = "objective.first_token_p99"
 _STEP = 1.12  # between values of the grid
 _WITHIN = 0.1  # precision of sizes
 _MOST_ERRORS = 0.1  # that are proposed, or twice the limit: more is no service
@@ -54,21 +55,31 @@ def remedies_of(
         seeds: Replications that confirm a value.
     """
     limits = _limits(question, month, found)
+    if _is_out_of_reach(question):
+        limits = [each for each in limits if each.name == _REACH]
     results = runs.each(lambda limit: _remedy(limit, found, runs, seeds), limits)
     known = [each for each in results if each is not None]
     return tuple(sorted(known, key=lambda each: each.monthly_cost))
 
 
+def _is_out_of_reach(question: Question) -> bool:
+    """Whether the service alone is surely later than the first token may be: nothing else helps."""
+    workload = question.workload
+    most = 1.1 * question.objective.first_token_p99
+    # A quota may have endpoints that are quicker.
+    return not workload.model.limited and workload.service.first_token_p99 > most
+
+
 def _remedy(limit: _Limit, found: All, runs: SimulationRunner, seeds: int) -> Remedy | None:
     low, high = -1, len(limit.grid) - 1
-    if high < 0 or _best(limit.with_value(limit.grid[high]), found, runs) is None:
+    if high < 0 or not _is_met(limit.with_value(limit.grid[high]), found, runs):
         return None
     while high - low > 1:
         middle = (low + high) // 2
-        if _best(limit.with_value(limit.grid[middle]), found, runs) is None:
-            low = middle
-        else:
+        if _is_met(limit.with_value(limit.grid[middle]), found, runs):
             high = middle
+        else:
+            low = middle
     for at in range(high, len(limit.grid)):
         value = limit.grid[at]
         best = _best(limit.with_value(value), found, runs, seeds)
@@ -90,8 +101,16 @@ def _remedy(limit: _Limit, found: All, runs: SimulationRunner, seeds: int) -> Re
     return None
 
 
+def _is_met(question: Question, near: All, runs: SimulationRunner) -> bool:
+    """Whether any platform meets the objective, in one replication."""
+    finder = CandidateSearch(question, month_of(question), runs, within=_WITHIN)
+    return finder.excess_of_model <= 0.0 and any(
+        finder.find(name, near[name].candidate).met for name in ranked(near)
+    )
+
+
 def _best(
-    question: Question, near: All, runs: SimulationRunner, seeds: int = 0
+    question: Question, near: All, runs: SimulationRunner, seeds: int
 ) -> tuple[PlatformName, Evaluation] | None:
     """The cheapest platform that meets the objective, confirmed by so many replications."""
     finder = CandidateSearch(question, month_of(question), runs, within=_WITHIN)
@@ -100,7 +119,7 @@ def _best(
         return None
     for name in ranked(near):
         sized = finder.find(name, near[name].candidate)
-        if seeds and sized.met:
+        if sized.met:
             sized = finder.confirm(sized, seeds)
             if finder.surely(finder.replications(sized.candidate, seeds)) > 0.0:
                 continue
@@ -120,7 +139,7 @@ def _limits(question: Question, month: Month, found: All) -> list[_Limit]:
 
     limits = [
         _Limit(
-            "objective.first_token_p99", "a first token p99 within",
+            _REACH, "a first token p99 within",
             seconds(objective.first_token_p99), of_objective("first_token_p99"),
             _grid(objective.first_token_p99, _longest(objective.first_token_p99, [
                 each.outcome.figures.first_token_p99 for each in found.values()

@@ -3,7 +3,7 @@
 import math
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from seawall.errors import ConfigError
 from seawall.plan.inputs.distributions import Distribution, constant, uniform
@@ -476,10 +476,10 @@ class Servers(Struct, frozen=True, kw_only=True):
 
 
 Platform = Lambda | Managed | Eks | Servers
+_NUMBERS = (int, float)  # a union takes twice as long, and a search asks thousands of times
 
 
 def _not_negative(where: str, platform: Struct) -> None:
-    for name in platform.__struct_fields__:
-        value = getattr(platform, name)
-        if isinstance(value, int | float) and not value >= 0:
+    for name, value in zip(platform.__struct_fields__, structs.astuple(platform), strict=True):
+        if isinstance(value, _NUMBERS) and not value >= 0:
             raise ConfigError(f"{where}.{name}: {value:g} is not a positive number")

@@ -15,6 +15,8 @@ def offered_load(workload: Workload, platform: Platform) -> float:
     The rate is that of the Poisson process, with its strongest campaign. Functions with one request
     at a time refuse what is too much at once, and their processors are their own.
     """
+    if not isinstance(platform, Eks | Managed):
+        return 0.0
     arrivals, service = workload.arrivals, workload.service
     rate = arrivals.rate * max([1.0, *(each.factor for each in arrivals.campaigns)])
     cpu = rate * sum(stage.cpu_ms for stage in service.stages) / 1e3
@@ -25,8 +27,6 @@ def offered_load(workload: Workload, platform: Platform) -> float:
             return max(cpu / platform.cores, slots) / pods if pods else 0.0
         case Managed():
             return cpu / cores_of(platform) / platform.minimum
-        case _:
-            return 0.0
 
 
 def overload(workload: Workload, platform: Platform) -> float:
