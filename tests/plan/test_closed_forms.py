@@ -23,6 +23,7 @@ from seawall.plan import (
 )
 from tests.plan import closed_forms as exact
 from tests.plan.models import PATIENT, agrees, measured, unlimited, work
+from tests.properties import number_of_examples
 
 
 def test_erlang_b_and_c_are_the_published_values() -> None:
@@ -36,7 +37,8 @@ def test_erlang_b_and_c_are_the_published_values() -> None:
 @pytest.mark.parametrize(("servers", "load"), [(1, 0.7), (4, 0.8), (50, 0.95)])
 def test_waits_of_mmc(servers: int, load: float) -> None:
     rate = servers * load
-    workload = work(rate, exponential(1.0), (1_000_000.0 if load > 0.9 else 200_000.0) / rate)
+    requests = number_of_examples(1_000_000, 2_000_000) if load > 0.9 else 200_000
+    workload = work(rate, exponential(1.0), requests / rate)
     found = measured(workload, Servers(slots=servers), lambda r: r.wait.mean)
     agrees(found, exact.mmc_wait(servers, rate, 1.0))
 
@@ -96,7 +98,8 @@ def test_littles_law() -> None:
 
 @pytest.mark.parametrize(("rate", "idle"), [(5.0, 10.0), (0.9, 60.0), (0.02, 30.0)])
 def test_cold_starts_and_idle_environments(rate: float, idle: float) -> None:
-    workload = work(rate, exponential(1.0), 100_000.0 if rate > 1.0 else 300_000.0)
+    seconds = number_of_examples(100_000, 300_000) if rate > 1.0 else 300_000
+    workload = work(rate, exponential(1.0), float(seconds))
     platform = unlimited(idle_seconds=idle)
     cold = measured(workload, platform, lambda r: r.cold_share)
     agrees(cold, exact.cold_start_share(rate, 1.0, idle))

@@ -35,7 +35,7 @@ from seawall.plan.simulator.result import ModelCalls
 from tests.plan.closed_forms import erlang_b
 from tests.plan.models import PATIENT, agrees, measured, unlimited
 from tests.plan.test_conservation import clusters, lambdas, managed, workloads
-from tests.properties import examples
+from tests.properties import examples, number_of_examples
 
 ROOMY = Eks(pods=4, cores=8.0, concurrency=20_000, queue=0)
 
@@ -162,7 +162,8 @@ def test_a_bucket_admits_no_more_than_it_had_and_got(
 @pytest.mark.parametrize("platform", [unlimited(), ROOMY], ids=["environments", "pods"])
 def test_calls_in_progress_are_an_erlang_loss_system(platform: Platform) -> None:
     model = limited(concurrent=20)
-    workload = calling(Arrivals(horizon=10_000.0, rate=8.0), exponential(2.0), model)
+    horizon = float(number_of_examples(10_000, 20_000))
+    workload = calling(Arrivals(horizon=horizon, rate=8.0), exponential(2.0), model)
     found = measured(workload, platform, lambda r: 1.0 - r.served / r.requests)
     agrees(found, erlang_b(20, 16.0))
 
