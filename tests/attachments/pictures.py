@@ -77,6 +77,16 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
+def _compressed_zeros(size: int) -> bytes:
+    """So many zeros, compressed; made of one piece again and again, which costs little."""
+    packer = zlib.compressobj(9, wbits=-15)
+    piece = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    whole, rest = divmod(size, 1 << 20)
+    end = packer.compress(bytes(rest)) + packer.flush()
+    checksum = size % 65_521 << 16 | 1  # Adler-32 of zeros
+    return b"\x78\xda" + piece * whole + end + struct.pack(">I", checksum)
+
+
 def png_of_size(width: int, height: int, *, rows: int | None = None) -> bytes:
     """A black PNG of one bit a pixel; its size in bytes is that of zeros, compressed.
 
@@ -86,10 +96,8 @@ def png_of_size(width: int, height: int, *, rows: int | None = None) -> bytes:
         rows: How many there are; None for all.
     """
     head = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    packer = zlib.compressobj(9)
-    line = bytes(1 + -(-width // 8))
     count = height if rows is None else rows
-    data = b"".join(packer.compress(line) for _ in range(count)) + packer.flush()
+    data = _compressed_zeros(count * (1 + -(-width // 8)))
     return (
         b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
     )
@@ -98,7 +106,7 @@ def png_of_size(width: int, height: int, *, rows: int | None = None) -> bytes:
 def chunked_png(text_bytes: int) -> bytes:
     """A small PNG with a text that is so long when it is decompressed."""
     head = struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0)
-    text = b"Comment\0\0" + zlib.compress(bytes(text_bytes), 9)
+    text = b"Comment\0\0" + _compressed_zeros(text_bytes)
     rows = zlib.compress(bytes(9 * 8))
     return (
         b"\x89PNG\r\n\x1a\n"
@@ -111,10 +119,12 @@ def chunked_png(text_bytes: int) -> bytes:
 
 def gif_of_frames(frames: int, size: tuple[int, int] = (64, 64)) -> bytes:
     """An animation."""
-    shown = [Image.new("RGB", size, (index % 256, index // 256, 7)) for index in range(frames)]
     target = BytesIO()
-    shown[0].save(target, "GIF", save_all=True, append_images=shown[1:], duration=20)
-    return target.getvalue()
+    Image.new("P", size, 7).save(target, "GIF", duration=20)
+    one = target.getvalue()
+    colours = 3 * 2 ** ((one[10] & 7) + 1)
+    begins = 13 + colours  # after the head: a frame, then the end, a semicolon
+    return one[:begins] + one[begins:-1] * frames + one[-1:]
 
 
 def pdf(pages: int = 1, *, password: str = "", algorithm: str = "RC4-128") -> bytes:
@@ -153,9 +163,7 @@ def nested_pdf(depth: int) -> bytes:
 
 def bomb_pdf(size: int) -> bytes:
     """A document whose table of objects is so many bytes when it is decompressed."""
-    packer = zlib.compressobj(9)
-    zeros = bytes(1 << 20)
-    data = b"".join(packer.compress(zeros) for _ in range(size >> 20)) + packer.flush()
+    data = _compressed_zeros(size)
     head = b"<< /Type /XRef /Size 9 /W [1 2 1] /Root 2 0 R /Filter /FlateDecode /Length %d >>"
     table = b"1 0 obj\n" + head % len(data) + b"\nstream\n" + data + b"\nendstream\nendobj\n"
     return b"%PDF-1.7\n" + table + b"startxref\n9\n%%EOF\n"

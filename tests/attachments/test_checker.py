@@ -123,7 +123,8 @@ async def test_the_largest_that_is_accepted_is_read_within_bounds() -> None:
 
 def _noise(width: int, height: int) -> bytes:
     target = BytesIO()
-    Image.effect_noise((width, height), 90).convert("RGB").save(target, "JPEG", quality=60)
+    noise = Image.frombytes("L", (width, height), random.Random(5).randbytes(width * height))
+    noise.convert("RGB").save(target, "JPEG", quality=60)
     return target.getvalue()
 
 
@@ -160,7 +161,7 @@ async def test_what_needs_too_much_memory_is_refused() -> None:
 
 def _large_gif() -> bytes:
     target = BytesIO()
-    Image.new("P", (12_000, 12_000)).save(target, "GIF")
+    Image.new("P", (8_000, 8_000)).save(target, "GIF")
     return target.getvalue()
 
 
@@ -211,7 +212,7 @@ async def test_a_text_is_cut_nowhere() -> None:
 async def test_a_cancelled_check_leaves_no_answer_for_the_next() -> None:
     async with checking() as checker:
         await checker.check(photo(), "f")
-        running = asyncio.create_task(checker.check(_noise(2_500, 2_500), "f"))
+        running = asyncio.create_task(checker.check(_noise(1_600, 1_600), "f"))
         await asyncio.sleep(0.02)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -270,17 +271,21 @@ async def test_photos_of_several_pictures_and_documents_are_read() -> None:
                 await checker.check(pdf(password="x", algorithm=algorithm), "f")
 
 
-@pytest.mark.parametrize(
-    "identifier",
-    ["4f0050d85c640e037074462d91b4b947", "feff0041" * 4, "fffe4100" * 4, "8d9e" * 8, "00ff" * 8],
-)
-async def test_an_encrypted_document_is_refused_whatever_its_identifier(identifier: str) -> None:
+async def test_an_encrypted_document_is_refused_whatever_its_identifier() -> None:
     """A codec that was loaded late could not be, and a document without a trailer was accepted."""
-    content = re.sub(rb"/ID \[ .* \]", b"/ID [ <%b> ]" % identifier.encode(), pdf(password="x"))
-    assert identifier.encode() in content
+    encrypted = pdf(password="x")
     async with checking() as checker:
-        with pytest.raises(InvalidField, match="encrypted"):
-            await checker.check(content, "f")
+        for identifier in (
+            b"4f0050d85c640e037074462d91b4b947",
+            b"feff0041" * 4,
+            b"fffe4100" * 4,
+            b"8d9e" * 8,
+            b"00ff" * 8,
+        ):
+            content = re.sub(rb"/ID \[ .* \]", b"/ID [ <%b> ]" % identifier, encrypted)
+            assert identifier in content
+            with pytest.raises(InvalidField, match="encrypted"):
+                await checker.check(content, "f")
 
 
 def test_a_file_is_refused_if_its_decoder_is_denied_a_module() -> None:
@@ -313,19 +318,18 @@ def test_a_file_is_refused_if_its_decoder_is_denied_a_module() -> None:
     )
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])
-async def test_every_mode_of_pixels_is_read(mode: str) -> None:
-    target = BytesIO()
-    kind = "JPEG" if mode == "CMYK" else "PNG"
-    Image.new(mode, (30, 20)).save(target, kind)
+async def test_every_mode_of_pixels_is_read() -> None:
     async with checking() as checker:
-        checked = await checker.check(target.getvalue(), "f")
-    assert Image.open(BytesIO(checked.content)).size == (30, 20)
+        for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"):
+            target = BytesIO()
+            Image.new(mode, (30, 20)).save(target, "JPEG" if mode == "CMYK" else "PNG")
+            checked = await checker.check(target.getvalue(), "f")
+            assert Image.open(BytesIO(checked.content)).size == (30, 20), mode
 
 
 async def test_nobodys_many_files_hold_up_the_others() -> None:
     """Six large files of one owner, then a small one of another: that is read second."""
-    large, small = _noise(2_000, 2_000), photo()
+    large, small = _noise(900, 900), photo()
     order: list[str] = []
     async with checking() as checker:
         await checker.check(small, "f")

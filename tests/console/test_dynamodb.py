@@ -6,11 +6,10 @@ from collections.abc import Iterator
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from tests.console.people import CONSOLE, page_of
+from tests.console.people import CONSOLE, People, people_of
 from tests.dynamodb_local import ENVIRONMENT
-from tests.parts import browser as chromium
 from tests.servers import ServerProcess
 from tests.widget.conftest import caller, serving
 
@@ -34,9 +33,9 @@ def server(dynamodb: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium.started() as browser:
-        yield browser
+def people(server: ServerProcess) -> Iterator[People]:
+    with people_of(server) as people:
+        yield people
 
 
 def ask(server: ServerProcess, *steps: object) -> dict[str, str]:
@@ -46,9 +45,9 @@ def ask(server: ServerProcess, *steps: object) -> dict[str, str]:
     return answer
 
 
-def test_now_turns_and_a_conversation(browser: Browser, server: ServerProcess) -> None:
+def test_now_turns_and_a_conversation(people: People, server: ServerProcess) -> None:
     answer = ask(server, "A tide is the sea's rise and fall.")
-    with page_of(browser, server, "meg", "now") as page:
+    with people.page("meg", "now") as page:
         expect(page.get_by_role("heading", name="Now")).to_contain_text("live")
         expect(page.locator(".figure", has_text="2 workers")).to_be_visible()
         page.get_by_role("link", name="Turns").click()
@@ -68,14 +67,14 @@ def test_now_turns_and_a_conversation(browser: Browser, server: ServerProcess) -
         expect(page.locator(".said.assistant")).to_contain_text("A tide is")
 
 
-def test_a_call_and_an_effect_are_decided(browser: Browser, server: ServerProcess) -> None:
+def test_a_call_and_an_effect_are_decided(people: People, server: ServerProcess) -> None:
     paused = ask(server, [["grant", {"order": "y-1"}]], "ok")
     assert ask(server, [["lose", {"order": "y-2"}]], "ok")["code"] == "effect-unknown"
-    with page_of(browser, server, "meg", "decide") as page:
+    with people.page("meg", "decide") as page:
         call = page.get_by_role("article").filter(has_text="y-1")
         call.get_by_role("button", name="Approve").click()
         expect(call).to_contain_text("Decided: approve.")
-    with page_of(browser, server, "olga", "decide") as page:
+    with people.page("olga", "decide") as page:
         effect = page.get_by_role("article").filter(has_text="y-2")
         effect.get_by_label("yes, it is done").check()
         effect.get_by_label("Result for the model").fill("It arrived.")

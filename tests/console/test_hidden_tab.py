@@ -1,4 +1,4 @@
-"""The page Now in a tab behind another one: it draws nothing, and catches up when it is shown."""
+"""The page Now in a window that is minimized: it draws nothing, and catches up when it is shown."""
 
 import time
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_it_draws_nothing_and_catches_up(local: Console, tmp_path: Path) -> None
         now.until("document.querySelectorAll('.plot canvas').length === 6")
         now.evaluate(COUNT)
         now.until("draws > 0 && changed > 0")
-        browser.open("about:blank")
+        now.hide()
         now.until("document.hidden")
         now.evaluate("draws = changed = 0")
         local.turn(key="")

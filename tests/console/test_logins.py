@@ -147,7 +147,9 @@ def test_a_stream_ends_with_its_login(shared: Console) -> None:
         assert len(list(lines)) < 200, "the server ends it"
 
 
-@pytest.mark.parametrize("look", [("desktop", False), ("phone", True)])
+@pytest.mark.parametrize(
+    "look", [("desktop", False), pytest.param(("phone", True), marks=pytest.mark.long)]
+)
 def test_the_page_by_keyboard(browser: Browser, shared: Console, look: tuple[str, bool]) -> None:
     size, dark = look
     width = chromium.PHONE if size == "phone" else chromium.DESKTOP
@@ -162,8 +164,7 @@ def test_the_page_by_keyboard(browser: Browser, shared: Console, look: tuple[str
         page.goto(f"{shared.url}/console/#/logins")
         row = page.locator("tbody tr", has_text="leo of ops").first
         expect(row).to_contain_text("Browser of sw_looks")
-        assert chromium.serious(page) == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= width[0]
+        assert chromium.wrong(page) == []
         row.get_by_role("button").focus()
         page.keyboard.press("Enter")
         expect(page.get_by_role("status")).to_contain_text("A login of leo has ended.")

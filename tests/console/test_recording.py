@@ -70,8 +70,9 @@ async def test_turns_that_were_asked_for_are_recorded_and_kept_beside_a_crowd() 
         assert shown is not None
         assert shown.events is not None
         assert [event.event["text"] for event in shown.events] == ["mine"]
-    # One that goes on is asked for still.
-    assert recorder.begin(new_request("x"), None) is None
+    # One that goes on is asked for still, when the sample has its share for now.
+    while recorder.begin(new_request("x"), None) is not None:
+        pass
     assert recorder.begin(msgspec.structs.replace(mine[0], recorded=False), None) is not None
 
 

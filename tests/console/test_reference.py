@@ -42,9 +42,10 @@ def test_it_shows_the_api(browser: Browser, server: ServerProcess) -> None:
         expect(operation).to_contain_text("Run a turn")
         operation.locator("button").first.click()
         expect(operation).to_contain_text("Idempotency-Key")
-        for width, height in (DESKTOP, PHONE):
+        for (width, height), seen in ((DESKTOP, ()), (PHONE, ("color-contrast",))):
             page.set_viewport_size({"width": width, "height": height})
-            faults = {each.partition(":")[0] for each in serious(page)}
+            # Colours are the same in any window, and take more time than all other rules.
+            faults = {each.partition(":")[0] for each in serious(page, without=seen)}
             assert faults <= _OF_SWAGGER_UI
             assert page.evaluate("document.scrollingElement.scrollWidth") <= width
     assert said == []

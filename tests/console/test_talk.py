@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.console.people import CONSOLE, page_of
-from tests.parts import browser as chromium
-from tests.parts.browser import DESKTOP, PHONE, serious
+from tests.console.people import CONSOLE, People, people_of
+from tests.parts.browser import DESKTOP, PHONE, serious, wrong
 from tests.servers import ServerProcess
 from tests.widget.conftest import caller, serving
 
@@ -25,9 +24,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium.started() as browser:
-        yield browser
+def people(server: ServerProcess) -> Iterator[People]:
+    with people_of(server) as people:
+        yield people
 
 
 def say(page: Page, text: str) -> None:
@@ -41,10 +40,8 @@ def answers(page: Page) -> list[str]:
     return page.locator(".said.assistant .rich").all_inner_texts()
 
 
-def test_tools_and_approvals_are_shown_as_they_happen(
-    browser: Browser, server: ServerProcess
-) -> None:
-    with page_of(browser, server, "meg", "talk") as page:
+def test_tools_and_approvals_are_shown_as_they_happen(people: People) -> None:
+    with people.page("meg", "talk") as page:
         steps = [
             [["done", {"order": "t-1"}]],
             [["refund", {"order": "t-1", "amount": 50}]],
@@ -72,8 +69,8 @@ def test_tools_and_approvals_are_shown_as_they_happen(
         expect(page.locator(".said.assistant .rich")).to_have_text("It is done.")
 
 
-def test_stop_and_retry(browser: Browser, server: ServerProcess) -> None:
-    with page_of(browser, server, "meg", "talk") as page:
+def test_stop_and_retry(people: People) -> None:
+    with people.page("meg", "talk") as page:
         page.get_by_label("Agent").select_option("other")
         say(page, "words 2000")
         expect(page.locator(".rich")).to_contain_text("answer")
@@ -87,27 +84,27 @@ def test_stop_and_retry(browser: Browser, server: ServerProcess) -> None:
         assert page.locator(".said.user").count() == 1
 
 
-@pytest.mark.parametrize("look", [("desktop", True), ("phone", False)])
-def test_it_is_accessible_and_fits(
-    browser: Browser, server: ServerProcess, look: tuple[str, bool]
-) -> None:
+@pytest.mark.parametrize(
+    "look",
+    [("phone", False), pytest.param(("desktop", True), marks=pytest.mark.long)],
+)
+def test_it_is_accessible_and_fits(people: People, look: tuple[str, bool]) -> None:
     size, dark = look
-    with page_of(browser, server, "meg", "talk", SIZES[size], dark=dark) as page:
+    with people.page("meg", "talk", SIZES[size], dark=dark) as page:
         attack = "<img src=x onerror=window.hacked=1>"
         say(page, f"# Title\n\n- one {attack}\n\n`code` https://shop.example/a")
         expect(page.locator(".rich li")).to_have_text(f"one {attack}")
         say(page, json.dumps([[["lose", {"order": "t-2"}]], "x"]))
         expect(page.get_by_role("alert")).to_contain_text("It is not certain")
-        assert serious(page) == []
+        assert wrong(page) == []
         assert page.evaluate("window.hacked") is None
-        assert page.evaluate("document.scrollingElement.scrollWidth") <= SIZES[size][0]
 
 
 def test_an_image_is_sent_with_a_message(
-    browser: Browser, server: ServerProcess, tmp_path: Path
+    people: People, server: ServerProcess, tmp_path: Path
 ) -> None:
     picture = tmp_path / "box.png"
-    with page_of(browser, server, "meg", "talk") as page:
+    with people.page("meg", "talk") as page:
         page.screenshot(path=picture, clip={"x": 0, "y": 0, "width": 32, "height": 32})
         page.get_by_label("Files").set_input_files(picture)
         say(page, "What is this?")
@@ -120,8 +117,8 @@ def test_an_image_is_sent_with_a_message(
     assert turn["messages"][0]["attachments"][0]["name"] == "box.png"
 
 
-def test_keyboard_only(browser: Browser, server: ServerProcess) -> None:
-    with page_of(browser, server, "meg", "talk") as page:
+def test_keyboard_only(people: People) -> None:
+    with people.page("meg", "talk") as page:
         expect(page.get_by_label("Message")).to_be_visible()
         _tab_to(page, "textarea")
         page.keyboard.type(json.dumps([[["refund", {"order": "t-3", "amount": 50}]], "Then not."]))
@@ -141,10 +138,8 @@ def _tab_to(page: Page, selector: str) -> None:
     pytest.fail(f"{selector} is not reached by the keyboard")
 
 
-def test_who_logs_in_next_does_not_see_the_conversation(
-    browser: Browser, server: ServerProcess
-) -> None:
-    with page_of(browser, server, "meg", "talk") as page:
+def test_who_logs_in_next_does_not_see_the_conversation(people: People) -> None:
+    with people.page("meg", "talk") as page:
         say(page, json.dumps(["A secret of meg"]))
         expect(page.locator(".said.assistant .rich")).to_have_text("A secret of meg")
         page.get_by_role("button", name="Log out").click()

@@ -21,7 +21,7 @@ from tests.parts import (
 
 _MISSING = (
     dynamodb_local.missing,
-    *(package.missing for package in system.PACKAGES),
+    *(package.missing for package in system.PACKAGES if package.needed),
     tools.missing_sam,
     tools.missing_locust,
     tools.missing_mcp_time,

@@ -6,20 +6,32 @@ whose tests are all synchronous.
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.parts import require
 from tests.parts.system import missing_browser, missing_node, require_browser
 
-__all__ = ["DESKTOP", "OPTIONS", "PHONE", "install", "missing", "new_context", "serious", "started"]
+__all__ = [
+    "DESKTOP",
+    "OPTIONS",
+    "PHONE",
+    "install",
+    "kept_context",
+    "missing",
+    "new_context",
+    "new_page",
+    "serious",
+    "started",
+    "wrong",
+]
 
 DESKTOP = (1280, 800)
 PHONE = (390, 844)
+_LOOKS = ((DESKTOP, False), (PHONE, True))  # sizes of the window, and whether it is dark
 
 _FOLDER = Path(__file__).resolve().parents[2] / ".venv/.browser"
 _AXE = _FOLDER / "node_modules/axe-core/axe.min.js"
@@ -55,6 +67,24 @@ OPTIONS = (
     "--disable-sync",
     f"--disable-features={','.join(_DISABLED)}",
 )
+# Once all that depends on the size of the window has it: charts are drawn in the frame after.
+_WIDTH = """() => new Promise((done) => {
+  const after = (frames) => frames ? requestAnimationFrame(() => after(frames - 1))
+    : done(document.documentElement.scrollWidth);
+  after(3);
+})"""
+# Each rule has an impact, which is that of all that it finds: the others need not run.
+_SERIOUS = """async (without) => {
+  const serious = (each) => ["serious", "critical"].includes(each.impact);
+  const others = axe._audit.rules.filter(
+    (each) => !serious(each) || without.includes(each.id));
+  const found = await axe.run(document, {
+    resultTypes: ["violations"],
+    rules: Object.fromEntries(others.map((each) => [each.id, { enabled: false }])),
+  });
+  return found.violations.filter(serious).flatMap((each) => each.nodes.map(
+    (node) => `${each.id}: ${each.help}: ${node.target} ${node.html.slice(0, 200)}`));
+}"""
 
 
 @contextmanager
@@ -93,19 +123,71 @@ def new_context(
         context.close()
 
 
-def serious(page: Page) -> list[str]:
-    """The serious and critical violations that axe-core finds in a page, one a line."""
+@contextmanager
+def kept_context(browser: Browser) -> Iterator[BrowserContext]:
+    """A context for the pages of several tests.
+
+    An empty page of it stays open. With the last page the browser ends the process of a context,
+    and half of what a page takes is the start of one.
+    """
+    with new_context(browser) as context:
+        context.new_page()
+        yield context
+
+
+@contextmanager
+def new_page(
+    context: BrowserContext, size: tuple[int, int] = DESKTOP, *, dark: bool = False
+) -> Iterator[Page]:
+    """A page in a context that was opened for a light desktop.
+
+    Args:
+        context: Where it is opened.
+        size: Of the window, in pixels.
+        dark: Whether the user prefers a dark page.
+    """
+    page = context.new_page()
+    try:
+        if size != DESKTOP:
+            page.set_viewport_size({"width": size[0], "height": size[1]})
+        if dark:
+            page.emulate_media(color_scheme="dark")
+        yield page
+    finally:
+        page.close()
+
+
+def wrong(page: Page) -> list[str]:
+    """What is wrong with a page as it is now, and as it is in a light desktop and a dark phone.
+
+    That is what is wider than the window, and the serious violations of axe-core.
+    """
+    dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+    assert page.viewport_size is not None
+    own = (page.viewport_size["width"], page.viewport_size["height"]), dark
+    found = []
+    for (width, height), dark in (*(each for each in _LOOKS if each != own), own):
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme="dark" if dark else "light")
+        if (taken := page.evaluate(_WIDTH)) > width:
+            found.append(f"{taken} of {width} pixels are wide")
+        found += serious(page)
+    return found
+
+
+def serious(page: Page, *, without: Sequence[str] = ()) -> list[str]:
+    """The serious and critical violations that axe-core finds in a page, one a line.
+
+    Args:
+        page: As it is now.
+        without: Rules that are not applied.
+    """
     require("" if _AXE.exists() else "axe-core is not installed: make parts")
     if not page.evaluate("() => Boolean(window.axe)"):
         # As text of the debugger's, not of the page's: the page's policy does not apply.
         page.evaluate(_AXE.read_text(encoding="utf-8"))
-    found: dict[str, Any] = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
-    return [
-        f"{each['id']}: {each['help']}: {node['target']} {node['html'][:200]}"
-        for each in found["violations"]
-        if each["impact"] in ("serious", "critical")
-        for node in each["nodes"]
-    ]
+    found: list[str] = page.evaluate(_SERIOUS, list(without))
+    return found
 
 
 def missing() -> str:

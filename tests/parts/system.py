@@ -48,6 +48,26 @@ def missing_browser() -> str:
     return "" if browser() else f"no browser is installed: apt install {_BROWSER}"
 
 
+def _missing_shell() -> str:
+    """Why pages take twice the processor time that they could; empty if no package helps."""
+    if shutil.which(_BROWSER):
+        return ""
+    return missing_browser() or (f"{_BROWSER} is not installed" if _is_installable() else "")
+
+
+def _is_installable() -> bool:
+    """Whether we may install the browser and apt has it: not every distribution's does."""
+    asked = ("apt-cache", "show", _BROWSER)
+    return (
+        _may_install() and subprocess.run(asked, check=False, capture_output=True).returncode == 0
+    )
+
+
+def _may_install() -> bool:
+    skipped = os.environ.get("SEAWALL_SYSTEM_PARTS") == "skip"
+    return not skipped and os.geteuid() == 0 and shutil.which("apt-get") is not None
+
+
 def require_browser() -> str:
     """The browser's program; a test without it is skipped, or fails in CI."""
     require(missing_browser())
@@ -76,11 +96,15 @@ def _missing_java() -> str:
 
 
 class Package(Struct, frozen=True):
-    """Packages of Debian and Ubuntu, their use in tests, and what says that they are missing."""
+    """Packages of Debian and Ubuntu, their use in tests, and what says that they are missing.
+
+    Those that are not needed are better than what does without them.
+    """
 
     names: tuple[str, ...]
     purpose: str
     missing: Callable[[], str]
+    needed: bool = True
 
 
 PACKAGES = (
@@ -89,7 +113,7 @@ PACKAGES = (
     Package(("haproxy",), "several servers behind a balancer", missing_balancer),
     Package(("nginx",), "another balancer, and proxies", lambda: missing_balancer("nginx")),
     Package(("prometheus",), "promtool, which checks alert rules", missing_promtool),
-    Package((_BROWSER,), "renders pages and reports", missing_browser),
+    Package((_BROWSER,), "renders pages and reports", _missing_shell, needed=False),
     Package(("valgrind",), "counts the instructions of a turn", missing_valgrind),
 )
 
@@ -114,7 +138,7 @@ def install_packages() -> None:
         _say(f"  {' '.join(package.names):{width}}  {package.purpose}")
     if os.environ.get("SEAWALL_SYSTEM_PARTS") == "skip":
         _say("SEAWALL_SYSTEM_PARTS=skip: nothing is installed; tests that need them are skipped.")
-    elif os.geteuid() != 0 or shutil.which("apt-get") is None:
+    elif not _may_install():
         _say(f"Install them yourself: apt install {' '.join(names)}")
         _say("Until then, tests that need them are skipped.")
     else:

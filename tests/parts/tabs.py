@@ -1,4 +1,4 @@
-"""Tabs of a Chromium, of which only one is visible: Playwright has all of its pages visible.
+"""Windows of a Chromium that can be minimized: Playwright has all of its pages visible.
 
 https://chromedevtools.github.io/devtools-protocol/, over pipes: messages end with a zero byte.
 """
@@ -30,7 +30,7 @@ class Tabs:
         self._read = b""
 
     def open(self, url: str) -> "Tab":
-        """A new tab, which hides the others."""
+        """A new tab."""
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         self.send("Page.navigate", session, url=url)
@@ -67,9 +67,19 @@ class Tab:
         self._target = target
         self._session = session
 
+    def hide(self) -> None:
+        """Minimize its window: without windows, a browser has no tab behind another one."""
+        self._set_window("minimized")
+
     def show(self) -> None:
-        """Make it the visible one."""
+        """Make it visible again."""
+        self._set_window("normal")
         self._tabs.send("Target.activateTarget", targetId=self._target)
+
+    def _set_window(self, state: str) -> None:
+        window = self._tabs.send("Browser.getWindowForTarget", targetId=self._target)["windowId"]
+        bounds = {"windowState": state}
+        self._tabs.send("Browser.setWindowBounds", windowId=window, bounds=bounds)
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
 
 from tests.hosts.test_effects_api import keys_of_callers
 from tests.parts import browser as chromium
@@ -56,6 +56,13 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
+@pytest.fixture(scope="package")
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """For pages of all tests: what the widget keeps, it keeps for a tab."""
+    with chromium.kept_context(browser) as context:
+        yield context
+
+
 class Chat:
     """The widget in a page, as its user sees it."""
 
@@ -97,11 +104,10 @@ class Chat:
 
 
 @pytest.fixture
-def chat(browser: Browser, server: ServerProcess, shop: Shop) -> Iterator[Chat]:
+def chat(context: BrowserContext, server: ServerProcess, shop: Shop) -> Iterator[Chat]:
     shop.who, shop.seconds = "ann", 300
     shop.embed(server.url)
-    with chromium.new_context(browser) as context:
-        page = context.new_page()
+    with chromium.new_page(context) as page:
         page.goto(shop.url)
         chat = Chat(page)
         chat.open()

@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from tests.parts.browser import new_context
+from tests.parts.browser import new_page
 from tests.servers import ServerProcess
 from tests.widget.conftest import Chat, caller, serving
 from tests.widget.shop import Shop
@@ -186,11 +186,12 @@ def test_an_effect_of_unknown_outcome_is_not_repeated(chat: Chat) -> None:
     chat.expect_idle()
 
 
-def test_the_place_in_the_queue_is_shown(browser: Browser, shop: Shop, tmp_path: Path) -> None:
+def test_the_place_in_the_queue_is_shown(
+    context: BrowserContext, shop: Shop, tmp_path: Path
+) -> None:
     limits = {"ADMISSION__IN_FLIGHT": "1", "ADMISSION__QUEUED": "4"}
-    with serving(tmp_path, **limits) as busy, new_context(browser) as context:
+    with serving(tmp_path, **limits) as busy, new_page(context) as page:
         shop.embed(busy.url)
-        page = context.new_page()
         page.goto(shop.url)
         chat = Chat(page)
         chat.open()

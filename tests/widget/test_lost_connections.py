@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import BrowserContext, expect
 
-from tests.parts.browser import new_context
+from tests.parts.browser import new_page
 from tests.servers import ServerProcess
 from tests.widget.conftest import Chat, caller
 from tests.widget.cutting_proxy import CuttingProxy, open_proxy
@@ -23,16 +23,15 @@ def proxy(server: ServerProcess) -> Iterator[CuttingProxy]:
 
 
 @pytest.fixture
-def cut_chat(browser: Browser, proxy: CuttingProxy, shop: Shop) -> Iterator[Chat]:
+def cut_chat(context: BrowserContext, proxy: CuttingProxy, shop: Shop) -> Iterator[Chat]:
     shop.who = "ann"
     shop.embed(proxy.url)
-    with new_context(browser) as context:
+    with new_page(context) as page:
         # Waits between attempts are not what is tested.
-        context.add_init_script(
+        page.add_init_script(
             "Math.random = () => 0; const later = setTimeout;"
             "globalThis.setTimeout = (f, ms) => later(f, ms >= 400 && ms < 9000 ? 20 : ms)"
         )
-        page = context.new_page()
         page.goto(shop.url)
         chat = Chat(page)
         chat.open()

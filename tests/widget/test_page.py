@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import BrowserContext, Route, expect
 
-from tests.parts.browser import DESKTOP, PHONE, new_context, serious
+from tests.parts.browser import DESKTOP, PHONE, new_page, wrong
 from tests.servers import ServerProcess
 from tests.widget.conftest import Chat, caller
 from tests.widget.shop import Shop
@@ -30,10 +30,9 @@ SIZES = {"desktop": DESKTOP, "phone": PHONE}
 
 @contextmanager
 def opened(
-    browser: Browser, shop: Shop, size: tuple[int, int], *, dark: bool = False
+    context: BrowserContext, shop: Shop, size: tuple[int, int], *, dark: bool = False
 ) -> Iterator[Chat]:
-    with new_context(browser, size, dark=dark) as context:
-        page = context.new_page()
+    with new_page(context, size, dark=dark) as page:
         page.goto(shop.url)
         chat = Chat(page)
         chat.open()
@@ -42,10 +41,10 @@ def opened(
 
 @pytest.mark.parametrize("style", HOSTILE)
 def test_a_hostile_style_leaves_it_usable(
-    browser: Browser, server: ServerProcess, shop: Shop, style: str
+    context: BrowserContext, server: ServerProcess, shop: Shop, style: str
 ) -> None:
     shop.embed(server.url, style=style)
-    with opened(browser, shop, DESKTOP) as chat:
+    with opened(context, shop, DESKTOP) as chat:
         chat.say("Can you read this?")
         chat.expect_answer("Can you read this?")
         box = chat.answers().last.bounding_box()
@@ -62,8 +61,8 @@ def test_a_hostile_style_leaves_it_usable(
 
 
 LOOKS = [
-    ("desktop", False),
-    ("phone", True),
+    ("phone", True),  # others are looked at beside it
+    pytest.param(("desktop", False), marks=pytest.mark.long),
     pytest.param(("desktop", True), marks=pytest.mark.long),
     pytest.param(("phone", False), marks=pytest.mark.long),
 ]
@@ -71,11 +70,11 @@ LOOKS = [
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_it_is_accessible(
-    browser: Browser, server: ServerProcess, shop: Shop, look: tuple[str, bool]
+    context: BrowserContext, server: ServerProcess, shop: Shop, look: tuple[str, bool]
 ) -> None:
     size, dark = look
     shop.embed(server.url)
-    with opened(browser, shop, SIZES[size], dark=dark) as chat:
+    with opened(context, shop, SIZES[size], dark=dark) as chat:
         chat.say(
             "# Title\n\nSome `code` and a list:\n\n1. one\n2. two\n\n```\nx = 1\n```\n\nhttps://shop.example/a"
         )
@@ -85,23 +84,20 @@ def test_it_is_accessible(
         expect(chat.log).to_contain_text("It is not certain")
         chat.run([["refund", {"order": "a-2", "amount": 50}]], "Then not.")
         expect(chat.page.get_by_role("button", name="Reject")).to_be_visible()
-        assert serious(chat.page) == []
-        width = chat.page.evaluate("document.scrollingElement.scrollWidth")
-        assert width <= SIZES[size][0]
+        assert wrong(chat.page) == []
         if size == "phone":
             box = chat.page.get_by_role("dialog").bounding_box()
             assert box == {"x": 0, "y": 0, "width": PHONE[0], "height": PHONE[1]}
         chat.page.get_by_role("button", name="Close chat").click()
-        assert serious(chat.page) == []
+        assert wrong(chat.page) == []
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_it_is_used_with_the_keyboard_only(
-    browser: Browser, server: ServerProcess, shop: Shop, size: str
+    context: BrowserContext, server: ServerProcess, shop: Shop, size: str
 ) -> None:
     shop.embed(server.url)
-    with new_context(browser, SIZES[size]) as context:
-        page = context.new_page()
+    with new_page(context, SIZES[size]) as page:
         page.goto(shop.url)
         chat = Chat(page)
         keys = page.keyboard
@@ -147,12 +143,12 @@ def test_it_is_used_with_the_keyboard_only(
 
 
 def test_it_shows_the_session_of_its_own_user_only(
-    browser: Browser, server: ServerProcess, shop: Shop
+    context: BrowserContext, server: ServerProcess, shop: Shop
 ) -> None:
     with caller(server, "bob") as bob:
         other = bob.post("/v1/turns", json={"text": "a secret of bob"}).json()
     shop.embed(server.url)
-    with opened(browser, shop, DESKTOP) as chat:
+    with opened(context, shop, DESKTOP) as chat:
         chat.say("mine")
         chat.expect_answer("mine")
         chat.page.evaluate(
@@ -177,7 +173,7 @@ def test_it_shows_the_session_of_its_own_user_only(
 
 
 def test_a_message_of_one_user_is_not_sent_by_the_next_one_in_the_tab(
-    browser: Browser, server: ServerProcess, shop: Shop
+    context: BrowserContext, server: ServerProcess, shop: Shop
 ) -> None:
     shop.embed(server.url)
     user = "ann"
@@ -191,8 +187,7 @@ def test_a_message_of_one_user_is_not_sent_by_the_next_one_in_the_tab(
         sent.append(route.request.post_data or "")
         route.abort()
 
-    with new_context(browser) as context:
-        page = context.new_page()
+    with new_page(context) as page:
         page.route("**/token", give_token)
         page.route("**/v1/**", lose)
         page.goto(shop.url)
@@ -215,7 +210,7 @@ def test_a_message_of_one_user_is_not_sent_by_the_next_one_in_the_tab(
     assert not any("A secret of ann" in each for each in sent)
 
 
-def test_texts_are_never_markup(browser: Browser, server: ServerProcess, shop: Shop) -> None:
+def test_texts_are_never_markup(context: BrowserContext, server: ServerProcess, shop: Shop) -> None:
     attack = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
     attacks = [
         attack,
@@ -233,7 +228,7 @@ def test_texts_are_never_markup(browser: Browser, server: ServerProcess, shop: S
         options=f"data-title-text='{attack}' data-greeting='{attack}'".replace("'", "&#39;"),
     )
     shop.page = shop.page.replace("&#39;", "'")
-    with opened(browser, shop, DESKTOP) as chat:
+    with opened(context, shop, DESKTOP) as chat:
         chat.say("\n\n".join(attacks))
         chat.expect_idle()
         chat.run([["refund", {"order": attack, "amount": 50, attack: 1}]], attack)
@@ -260,7 +255,7 @@ def test_texts_are_never_markup(browser: Browser, server: ServerProcess, shop: S
 
 
 def test_a_strict_policy_of_the_page_allows_it(
-    browser: Browser, server: ServerProcess, shop: Shop
+    context: BrowserContext, server: ServerProcess, shop: Shop
 ) -> None:
     with caller(server, "ann") as ann:
         tag = ann.get("/seawall-chat.js").headers["etag"].strip('"')
@@ -270,8 +265,7 @@ def test_a_strict_policy_of_the_page_allows_it(
         "<title>", f'<meta http-equiv="Content-Security-Policy" content="{policy}"><title>'
     ).replace("<style></style>", "")
     faults: list[str] = []
-    with new_context(browser) as context:
-        page = context.new_page()
+    with new_page(context) as page:
         page.on("console", lambda each: faults.append(each.text))
         page.goto(shop.url)
         chat = Chat(page)
@@ -282,15 +276,14 @@ def test_a_strict_policy_of_the_page_allows_it(
 
 
 def test_inline_in_the_page_with_its_colours_and_words(
-    browser: Browser, server: ServerProcess, shop: Shop
+    context: BrowserContext, server: ServerProcess, shop: Shop
 ) -> None:
     body = """<div style="width: 500px; --seawall-accent: rgb(120, 0, 80); --seawall-height: 300px">
       <seawall-chat inline token-function="shopToken" agent="other"
         labels='{"send": "Senden", "message": "Ihre Nachricht"}'></seawall-chat></div>
       <script>window.shopToken = async () => "sw_bob";</script>"""
     shop.embed(server.url, body=body)
-    with new_context(browser) as context:
-        page = context.new_page()
+    with new_page(context) as page:
         page.goto(shop.url)
         expect(page.locator("seawall-chat")).to_have_count(1)
         page.get_by_role("textbox", name="Ihre Nachricht").fill("Guten Tag")

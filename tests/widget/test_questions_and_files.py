@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-from playwright.sync_api import Browser, Route, expect
+from playwright.sync_api import BrowserContext, Route, expect
 
 from tests.hosts.test_effects_api import keys_of_callers
-from tests.parts.browser import new_context, serious
+from tests.parts.browser import new_page, serious
 from tests.servers import running
 from tests.widget.conftest import Chat, caller, serving
 from tests.widget.shop import Shop
 
 
-def test_a_question_is_a_form(browser: Browser, shop: Shop, tmp_path: Path) -> None:
+def test_a_question_is_a_form(context: BrowserContext, shop: Shop, tmp_path: Path) -> None:
     environment = {
         "SEAWALL_SESSIONS__PATH": str(tmp_path / "sessions.db"),
         "SEAWALL_SERVER__PORT": "0",
@@ -22,11 +22,10 @@ def test_a_question_is_a_form(browser: Browser, shop: Shop, tmp_path: Path) -> N
     source = "tests.hosts.asking_app:app"
     with (
         running("serve", source, "--json", environment=environment, log=tmp_path / "log") as server,
-        new_context(browser) as context,
+        new_page(context) as page,
     ):
         shop.who = "ann"
         shop.embed(server.url)
-        page = context.new_page()
         page.goto(shop.url)
         chat = Chat(page)
         chat.open()
@@ -48,14 +47,13 @@ def test_a_question_is_a_form(browser: Browser, shop: Shop, tmp_path: Path) -> N
     assert "Main Street" not in results[0]
 
 
-def test_files_go_with_a_message(browser: Browser, shop: Shop, tmp_path: Path) -> None:
+def test_files_go_with_a_message(context: BrowserContext, shop: Shop, tmp_path: Path) -> None:
     blobs = {"BLOBS__STORE": "files", "BLOBS__PATH": str(tmp_path / "files")}
     picture, wrong = tmp_path / "box.png", tmp_path / "box.exe"
     wrong.write_bytes(b"MZ\x00\x01")
-    with serving(tmp_path, **blobs) as server, new_context(browser) as context:
+    with serving(tmp_path, **blobs) as server, new_page(context) as page:
         shop.who = "ann"
         shop.embed(server.url, options="data-files")
-        page = context.new_page()
         page.goto(shop.url)
         page.screenshot(path=picture, clip={"x": 0, "y": 0, "width": 32, "height": 32})
         chat = Chat(page)
