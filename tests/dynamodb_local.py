@@ -4,6 +4,7 @@
 """
 
 import http.client
+import json
 import os
 import select
 import shutil
@@ -22,6 +23,33 @@ from tests.parts.dynamodb_local import FOLDER, missing
 __all__ = ["ENVIRONMENT", "require_dynamodb", "running_dynamodb", "shared_dynamodb"]
 
 START_SECONDS = 60.0
+# What a store asks first. A new server loads its code with these, for seconds on a busy machine.
+_KEY = {"pk": {"S": "a"}}
+_PUT = {"Item": _KEY, "ConditionExpression": "attribute_not_exists(pk)"}
+_FIRST: tuple[tuple[str, dict[str, object]], ...] = (
+    (
+        "CreateTable",
+        {
+            "KeySchema": [{"AttributeName": "pk", "KeyType": "HASH"}],
+            "AttributeDefinitions": [{"AttributeName": "pk", "AttributeType": "S"}],
+            "BillingMode": "PAY_PER_REQUEST",
+        },
+    ),
+    ("TransactWriteItems", {"TransactItems": [{"Put": {"TableName": "first"} | _PUT}]}),
+    (
+        "UpdateItem",
+        {
+            "Key": _KEY,
+            "UpdateExpression": "SET n = :n",
+            "ExpressionAttributeValues": {":n": {"N": "1"}},
+        },
+    ),
+    (
+        "Query",
+        {"KeyConditionExpression": "pk = :k", "ExpressionAttributeValues": {":k": _KEY["pk"]}},
+    ),
+    ("DeleteTable", {}),
+)
 
 # Any credentials do, but the access key must be letters and digits.
 ENVIRONMENT = {
@@ -127,9 +155,29 @@ def _wait_until_it_answers(process: "subprocess.Popen[bytes]", port: int) -> Non
         with closing(connection), suppress(OSError, http.client.HTTPException):
             connection.request("GET", "/")
             connection.getresponse().read()
+            _ask_first(port)
             return
         time.sleep(0.1)
     raise RuntimeError(f"DynamoDB Local did not answer within {START_SECONDS:.0f} seconds")
+
+
+def _ask_first(port: int) -> None:
+    credential = f"Credential=local/20200101/{ENVIRONMENT['AWS_REGION']}/dynamodb/aws4_request"
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
+    with closing(connection):
+        for operation, arguments in _FIRST:
+            named = {} if "TransactItems" in arguments else {"TableName": "first"}
+            headers = {
+                "authorization": f"AWS4-HMAC-SHA256 {credential}, SignedHeaders=host, Signature=0",
+                "content-type": "application/x-amz-json-1.0",
+                "x-amz-date": "20200101T000000Z",
+                "x-amz-target": f"DynamoDB_20120810.{operation}",
+            }
+            connection.request("POST", "/", json.dumps(named | arguments), headers)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            if answer.status != http.client.OK:
+                raise RuntimeError(f"DynamoDB Local answers {operation} with {text}")
 
 
 def main(owner: int) -> None:

@@ -4,13 +4,14 @@ A property takes few or many examples. Of a matrix of cases a sample or all are 
 have the mark `long`, which `tests/conftest.py` leaves out without the profile `long`.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import hypothesis
 import pytest
 
-__all__ = ["examples", "number_of_examples", "rotated", "sampled"]
+__all__ = ["examples", "halved", "number_of_examples", "rotated", "sampled"]
 
 
 def number_of_examples(short: int, long: int) -> int:
@@ -55,3 +56,20 @@ def rotated(cases: Sequence[Any]) -> list[Any]:
     count = len(cases)
     pairs = [(case, (at + more) % count) for at, case in enumerate(cases) for more in range(count)]
     return sampled(pairs, count)
+
+
+def halved(*values: Sequence[Any]) -> list[Any]:
+    """Parameters of a test: all combinations in `make test-long`, half of them in `make test`.
+
+    In that half each two values of different parameters still meet; of four parameters, each three.
+
+    Args:
+        values: Those of each parameter, of three or more; at least two each.
+    """
+    return [
+        pytest.param(
+            *(value for _, value in chosen),
+            marks=[pytest.mark.long] if sum(at for at, _ in chosen) % 2 else [],
+        )
+        for chosen in itertools.product(*(tuple(enumerate(each)) for each in values))
+    ]

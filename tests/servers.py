@@ -64,6 +64,8 @@ def running(
 ) -> Iterator[ServerProcess]:
     """Run a command that announces its URL as a JSON line, until the block ends.
 
+    A server does not warm up, unless the environment says so: that is a third of its start.
+
     Args:
         arguments: Of `seawall`.
         environment: Added to the current environment.
@@ -72,7 +74,7 @@ def running(
         prefix: A program that runs it, with arguments. Without one the fork server starts it, from
             what is imported already.
     """
-    whole = {**os.environ, **(environment or {})}
+    whole = {**os.environ, "SEAWALL_SERVER__WARM_UP": "false", **(environment or {})}
     with log.open("ab") if log is not None else nullcontext() as errors:
         if prefix:
             process: subprocess.Popen[bytes] | ForkedProcess = subprocess.Popen(

@@ -121,7 +121,13 @@ def measure(name: str, connections: int) -> dict[str, object]:
         issuer.add("one")
         model = stack.enter_context(running_model())
         server = stack.enter_context(
-            running_server(folder, model, SERVER__WORKERS="1", **identity(folder, issuer))
+            running_server(
+                folder,
+                model,
+                SERVER__WORKERS="1",
+                SERVER__WARM_UP="true",
+                **identity(folder, issuer),
+            )
         )
         pid = worker_of(server)
         rest, kernel_rest = resident(pid), kernel()

@@ -56,7 +56,7 @@ class Server:
             probe.bind(("127.0.0.1", 0))
             self._port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}"
-        self._environment = environment
+        self._environment = environment | {"SEAWALL_SERVER__WARM_UP": "true"}
         self._stack = ExitStack()
         self._server: ServerProcess | None = None
 

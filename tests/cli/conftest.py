@@ -9,8 +9,9 @@ import pytest
 @pytest.fixture(autouse=True)
 def _modules_of_configurations(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Modules beside a configuration are imported by name: those of other tests are forgotten."""
+    before = sys.modules.copy()
     yield
     folder = str(tmp_path_factory.getbasetemp())
-    for name, module in list(sys.modules.items()):
-        if (getattr(module, "__file__", None) or "").startswith(folder):
+    for name in sys.modules.keys() - before.keys():
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(folder):
             del sys.modules[name]

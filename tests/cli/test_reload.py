@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -40,13 +39,18 @@ def test_a_change_restarts_the_server(tmp_path: Path) -> None:
         text=True,
     )
     assert process.stdout is not None
+    assert process.stderr is not None
     try:
         first = json.loads(process.stdout.readline())
         right = toml.read_text()
         toml.write_text(right + "[nothing]\n")  # the server cannot start from it
         assert json.loads(process.stdout.readline())["stopping"]
         assert json.loads(process.stdout.readline())["stopped"]
-        time.sleep(2.0)
+        errors = ""
+        for line in process.stderr:
+            errors += line
+            if "waiting for a change" in line:
+                break
         toml.write_text(right)
         os.utime(toml)
         second = json.loads(process.stdout.readline())
@@ -54,7 +58,8 @@ def test_a_change_restarts_the_server(tmp_path: Path) -> None:
         assert first["workers"] == second["workers"] == 1
     finally:
         process.send_signal(signal.SIGINT)
-        out, errors = process.communicate(timeout=30)
+        out, rest = process.communicate(timeout=30)
+    errors += rest
     assert process.returncode == 0
     assert "stopped" in out
     assert "Reloading: seawall.toml changed" in errors

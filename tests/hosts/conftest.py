@@ -66,7 +66,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator[P
     quick = ("--first-token", "0.01..0.02", "--duration", "0.1..0.2", "--script", str(script))
     with (
         running_model(*quick) as model,
-        running_server(folder, model, SERVER__WORKERS="2", **identity(folder, issuer)) as server,
+        running_server(
+            folder,
+            model,
+            SERVER__WORKERS="2",
+            SERVER__WARM_UP="true",
+            **identity(folder, issuer),
+        ) as server,
     ):
         yield Pair(server, model, issuer, folder)
 

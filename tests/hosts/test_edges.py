@@ -59,6 +59,7 @@ def logged(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator
             model,
             log=str(folder / "log"),
             SERVER__WORKERS="1",
+            SERVER__WARM_UP="true",
             SERVER__ACCESS_LOG="true",
             SERVER__CORS=f'{{origins = ["{ORIGIN}"]}}',
             SERVER__BODY_SECONDS="0.5",

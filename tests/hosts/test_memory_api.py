@@ -3,14 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
 import pytest
 
+from seawall.cli.main import main
 from tests.dynamodb_local import ENVIRONMENT
-from tests.servers import ServerProcess, command, running
+from tests.servers import ServerProcess, running
 
 CALLERS = {
     "ann": ("acme", "ann"),
@@ -188,56 +189,64 @@ def test_paths_and_methods(ann: httpx2.Client) -> None:
     assert ann.get("/v1/memory", headers={"authorization": "Bearer sw_x"}).status_code == 401
 
 
-def run(server: ServerProcess, *words: str, status: int = 0) -> str:
-    """What the command prints, on the server's store."""
-    done = command(
-        "memory",
-        *words,
-        environment=server.store,  # type: ignore[attr-defined]
-        folder=server.folder,  # type: ignore[attr-defined]
-    )
-    assert done.returncode == status, done.stderr
-    return done.stdout if status == 0 else done.stderr
+Operator = Callable[..., str]
 
 
-def test_an_operator_lists_shows_deletes_and_erases(
-    server: ServerProcess, ann: httpx2.Client
-) -> None:
+@pytest.fixture
+def operator(
+    server: ServerProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Operator:
+    """Runs a command on the server's store; what it prints, errors if it fails."""
+    for name, value in server.store.items():  # type: ignore[attr-defined]
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(server.folder)  # type: ignore[attr-defined]
+
+    def run(*words: str, status: int = 0) -> str:
+        capsys.readouterr()
+        ended = main(list(words))
+        printed = capsys.readouterr()
+        assert ended == status, printed.err
+        return printed.out if status == 0 else printed.err
+
+    return run
+
+
+def test_an_operator_lists_shows_deletes_and_erases(operator: Operator, ann: httpx2.Client) -> None:
     for text in ("remember color red\x1b[2J", "remember size 42", "remember pet a dog"):
         say(ann, text)
     of_ann = ["--tenant", "acme", "--subject", "ann"]
     color = facts_of(ann)["color"]
-    listed = run(server, "list", *of_ann)
+    listed = operator("memory", "list", *of_ann)
     assert color["id"] in listed
     assert "\\x1b[2J" in listed
     assert "\x1b" not in listed
-    shown = json.loads(run(server, "list", *of_ann, "--json"))
+    shown = json.loads(operator("memory", "list", *of_ann, "--json"))
     assert {each["key"]: each for each in shown["facts"]} == facts_of(ann)
-    subjects = json.loads(run(server, "list", "--tenant", "acme", "--json"))
+    subjects = json.loads(operator("memory", "list", "--tenant", "acme", "--json"))
     assert subjects == {
         "subjects": [{"tenant": "acme", "subject": "ann", "facts": 3}],
         "cursor": None,
     }
-    assert "ann" in run(server, "list")
-    assert "anybody" in run(server, "list", "--tenant", "other")
-    assert "the user said so" in run(server, "show", color["id"], *of_ann)
-    assert json.loads(run(server, "show", color["id"], *of_ann, "--json")) == color
-    assert "no such fact" in run(server, "show", "fact_x", *of_ann, status=1)
-    assert "no such fact" in run(
-        server, "delete", color["id"], "--tenant", "acme", "--subject", "bob", "--yes", status=1
+    assert "ann" in operator("memory", "list")
+    assert "anybody" in operator("memory", "list", "--tenant", "other")
+    assert "the user said so" in operator("memory", "show", color["id"], *of_ann)
+    assert json.loads(operator("memory", "show", color["id"], *of_ann, "--json")) == color
+    assert "no such fact" in operator("memory", "show", "fact_x", *of_ann, status=1)
+    assert "no such fact" in operator(
+        "memory", "delete", color["id"], "--tenant", "acme", "--subject", "bob", "--yes", status=1
     )
-    run(server, "delete", color["id"], *of_ann, status=2)  # without a terminal
+    operator("memory", "delete", color["id"], *of_ann, status=2)  # without a terminal
     assert set(facts_of(ann)) == {"color", "size", "pet"}
-    deleted = json.loads(run(server, "delete", color["id"], *of_ann, "--yes", "--json"))
+    deleted = json.loads(operator("memory", "delete", color["id"], *of_ann, "--yes", "--json"))
     assert deleted == {"deleted": color["id"]}
-    erased = json.loads(run(server, "erase", *of_ann, "--yes", "--json", "--by", "meg"))
+    erased = json.loads(operator("memory", "erase", *of_ann, "--yes", "--json", "--by", "meg"))
     assert erased == {"erased": 2}
     assert facts_of(ann) == {}
-    assert run(server, "list", *of_ann) == "Nothing is remembered.\n"
+    assert operator("memory", "list", *of_ann) == "Nothing is remembered.\n"
 
 
 def test_who_changed_what_is_on_record_without_the_text(
-    server: ServerProcess, ann: httpx2.Client
+    operator: Operator, ann: httpx2.Client
 ) -> None:
     say(ann, "remember color secretly-red")
     fact = facts_of(ann)["color"]
@@ -245,15 +254,8 @@ def test_who_changed_what_is_on_record_without_the_text(
     ann.delete(f"/v1/memory/{fact['id']}")
     say(ann, "remember color secretly-red")
     of_ann = ["--tenant", "acme", "--subject", "ann"]
-    run(server, "erase", *of_ann, "--yes", "--by", "meg")
-    exported = command(
-        "effects",
-        "export",
-        "--tenant",
-        "acme",
-        environment=server.store,  # type: ignore[attr-defined]
-        folder=server.folder,  # type: ignore[attr-defined]
-    ).stdout
+    operator("memory", "erase", *of_ann, "--yes", "--by", "meg")
+    exported = operator("effects", "export", "--tenant", "acme")
     assert "secretly" not in exported
     records = [json.loads(each) for each in exported.splitlines()]
     of_people = [each for each in records if each["kind"] == "memory"][-3:]
@@ -264,10 +266,4 @@ def test_who_changed_what_is_on_record_without_the_text(
     ]
     assert [each["effect"] for each in of_people] == [fact["id"], fact["id"], ""]
     assert any(each["tool"] == "remember" and each["turn"] == fact["turn"] for each in records)
-    verified = command(
-        "effects",
-        "verify",
-        environment=server.store,  # type: ignore[attr-defined]
-        folder=server.folder,  # type: ignore[attr-defined]
-    )
-    assert verified.returncode == 0, verified.stdout
+    operator("effects", "verify")

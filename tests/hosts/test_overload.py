@@ -25,6 +25,7 @@ def _pair(folder: Path, issuer: Issuer, duration: str, **settings: str) -> Itera
             folder,
             model,
             SERVER__WORKERS="1",
+            SERVER__WARM_UP="true",
             SERVER__BODY_SECONDS="0.5",
             SERVER__DRAIN_SECONDS="1",
             **settings,

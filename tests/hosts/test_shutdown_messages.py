@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from seawall.hosts.json_lines import JsonFormatter
+from tests.fork_server import ForkedProcess, start
 
 CONFIG = """
 [identity]
@@ -28,29 +31,37 @@ instructions = "Help."
 """
 
 
+@contextmanager
+def started(words: list[str], folder: Path, **environment: str) -> Iterator[ForkedProcess]:
+    """A server that runs in a folder, whose file `errors` has its standard error."""
+    with (folder / "errors").open("wb") as errors:
+        process = start(words, os.environ | environment, folder, errors.fileno())
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_a_shutdown_is_announced_with_counts(workers: str, form: str, tmp_path: Path) -> None:
     (tmp_path / "seawall.toml").write_text(CONFIG)
     words = ["serve", "--port", "0", "--workers", workers, *(["--json"] if form == "json" else [])]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "seawall", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    )
-    assert process.stdout is not None
-    ready = process.stdout.readline()
-    url = json.loads(ready)["url"] if form == "json" else ready.split()[4]
-    request = urllib.request.Request(f"{url}/v1/turns", b'{"text": "Hello"}')
-    with pytest.raises(urllib.error.HTTPError):  # there is no model
-        urllib.request.urlopen(request)
-    time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    out, errors = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert "Traceback" not in errors
+    with started(words, tmp_path) as process:
+        assert process.stdout is not None
+        ready = process.stdout.readline().decode()
+        url = json.loads(ready)["url"] if form == "json" else ready.split()[4]
+        request = urllib.request.Request(f"{url}/v1/turns", b'{"text": "Hello"}')
+        with pytest.raises(urllib.error.HTTPError):  # there is no model
+            urllib.request.urlopen(request)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        status, out = process.wait(30), process.stdout.read().decode()
+    assert status == 0
+    assert "Traceback" not in (tmp_path / "errors").read_text()
     if form == "json":
         first, last = (json.loads(line) for line in out.splitlines())
         assert first == {"stopping": True, "in_flight": 0, "seconds": 30.0}
@@ -75,25 +86,24 @@ def test_a_shutdown_during_the_start(workers: str, signals: int, tmp_path: Path)
                 f'endpoint = "http://127.0.0.1:{hangs.getsockname()[1]}"',
             )
         )
-        process = subprocess.Popen(
-            [sys.executable, "-m", "seawall", "serve", "--port", "0", "--workers", workers],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-            env=os.environ | {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"},
-        )
-        connection, _ = hangs.accept()
-        with connection:
-            time.sleep(0.2)
-            began = time.monotonic()
-            for _ in range(signals):
-                process.send_signal(signal.SIGTERM)
+        credentials = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        words = ["serve", "--port", "0", "--workers", workers]
+        with started(words, tmp_path, **credentials) as process:
+            connection, _ = hangs.accept()
+            with connection:
                 time.sleep(0.2)
-            out, errors = process.communicate(timeout=30)
-    assert process.returncode == 0, errors
+                began = time.monotonic()
+                for _ in range(signals):
+                    process.send_signal(signal.SIGTERM)
+                    time.sleep(0.2)
+                status = process.wait(30)
+            took = time.monotonic() - began
+            assert process.stdout is not None
+            out = process.stdout.read().decode()
+    errors = (tmp_path / "errors").read_text()
+    assert status == 0, errors
     assert "store cannot be used" not in errors
-    assert time.monotonic() - began < 3.0
+    assert took < 3.0
     assert "listening on" not in out
     assert out.splitlines()[-1] == "Seawall has stopped: 0 turns completed, 0 failed"
 

@@ -25,6 +25,7 @@ def test_a_warm_up_leaves_no_trace(tmp_path: Path, issuer: Issuer) -> None:
             model,
             log=str(tmp_path / "log"),
             SERVER__WORKERS="1",
+            SERVER__WARM_UP="true",
             MODELS__DEFAULT__WARM="3",
             ROUTING__INTENT_MODEL="default",
             **identity(tmp_path, issuer),
@@ -50,6 +51,7 @@ def test_an_unreachable_upstream_does_not_prevent_readiness(tmp_path: Path, issu
         gone,
         log=str(tmp_path / "log"),
         SERVER__WORKERS="1",
+        SERVER__WARM_UP="true",
         **identity(tmp_path, issuer)
         | {"IDENTITY__JWT__JWKS_FILE": "", "IDENTITY__JWT__JWKS_URL": "http://127.0.0.1:9/keys"},
     ) as server:

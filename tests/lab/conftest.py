@@ -34,6 +34,6 @@ def issuer() -> Issuer:
 def site(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("surge")
     times = ("--first-token", "0.02..0.05", "--duration", "0.1..0.2", "--chunks", "10")
-    settings = identity(folder, issuer) | {"SERVER__WORKERS": "1"}
+    settings = identity(folder, issuer) | {"SERVER__WORKERS": "1", "SERVER__WARM_UP": "true"}
     with running_model(*times) as model, running_server(folder, model, **settings) as server:
         yield Site(server.url, server.process.pid, issuer)

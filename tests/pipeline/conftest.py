@@ -9,8 +9,10 @@ import pytest
 from seawall.settings import SessionSettings
 from tests.dynamodb_local import ENVIRONMENT
 
+PLACES = ("sqlite", "dynamodb")
 
-@pytest.fixture(params=["sqlite", "dynamodb"])
+
+@pytest.fixture(params=PLACES)
 def place(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[SessionSettings]:

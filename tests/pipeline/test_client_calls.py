@@ -1,7 +1,6 @@
 """Calls that a client runs: continued on any server, whatever dies; none parted from its result."""
 
 import asyncio
-import itertools
 import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -22,7 +21,8 @@ from seawall.requests import new_session_id, new_turn_id
 from seawall.settings import SessionSettings
 from seawall.turn import AssistantMessage, Message, SessionKey, ToolMessage
 from tests.hosts.client_tools import WEATHER, Clients, asking, serving, steps
-from tests.properties import examples
+from tests.pipeline.conftest import PLACES
+from tests.properties import examples, halved
 
 KIEL = ("weather", {"city": "Kiel"})
 ROME = ("weather", {"city": "Rome"})
@@ -117,7 +117,9 @@ class Death:
 
 
 @pytest.mark.parametrize(
-    ("phase", "number"), list(itertools.product(("before", "after"), (0, 1, 2)))
+    ("phase", "number", "place"),
+    halved(("before", "after"), range(3), PLACES),
+    indirect=["place"],
 )
 async def test_a_server_dies_between_the_results_and_the_next_pause(
     place: SessionSettings, phase: str, number: int

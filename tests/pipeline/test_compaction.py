@@ -21,7 +21,9 @@ from seawall.storage.open import open_memory_store
 from seawall.storage.port import Session
 from seawall.telemetry.metrics import Metrics
 from seawall.turn import Message, SessionKey, ToolCall, ToolMessage, TurnReport, UserMessage
+from tests.pipeline.conftest import PLACES
 from tests.pipeline.shop import ANN, Outcome, RefundService, ask, refund
+from tests.properties import halved, sampled
 
 WINDOW = {"history_turns": 8, "history_tokens": 100_000, "lease_seconds": 0.3}
 PRICES = """
@@ -123,6 +125,7 @@ def fact(number: int) -> str:
     return f"Note this. FACT {number} is {number * 7919}. Thank you."
 
 
+@pytest.mark.parametrize("place", sampled(PLACES, 2), indirect=True)
 async def test_fifty_facts_are_in_the_prompt_at_turn_200(place: SessionSettings) -> None:
     """Facts, a refund and a promise, through more than thirty summaries of summaries."""
     texts = [
@@ -272,27 +275,28 @@ class Dying:
         return write
 
 
-POINTS = [*itertools.product(("before", "after"), range(10))]
-
-
-@pytest.mark.parametrize("point", POINTS, ids=lambda each: f"{each[0]}-{each[1]}")
+@pytest.mark.parametrize(
+    ("phase", "number", "place"),
+    halved(("before", "after"), range(10), PLACES),
+    indirect=["place"],
+)
 async def test_nothing_is_lost_when_the_server_dies(
-    place: SessionSettings, point: tuple[str, int]
+    place: SessionSettings, phase: str, number: int
 ) -> None:
     """Around each write of turns that summarise, store the summary, and have an effect."""
-    texts = [fact(number) for number in range(12)]
+    texts = [fact(each) for each in range(12)]
     texts[8] = "Refund o1. FACT 8 is 63352"
     async with desk(place) as (first, _, _), desk(place) as (second, big, _):
         session = await converse(first, texts[:4])
         pipeline = first.engine.pipeline  # which gives up soon when it cannot write
         limits = msgspec.structs.replace(pipeline.ports.limits, commit=0.5)
         pipeline.ports = msgspec.structs.replace(pipeline.ports, limits=limits)
-        dying = Dying(first, *point)
+        dying = Dying(first, phase, number)
         app = first
-        for number, text in enumerate(texts[4:], 4):
+        for at, text in enumerate(texts[4:], 4):
             outcome: Outcome | None = None
             for _ in range(3):
-                outcome = await ask(app, text, session=session, idempotency_key=f"k{number}")
+                outcome = await ask(app, text, session=session, idempotency_key=f"k{at}")
                 if outcome.problem is None:
                     break
                 assert dying.dead
@@ -301,8 +305,8 @@ async def test_nothing_is_lost_when_the_server_dies(
             assert outcome.problem is None
         assert app is (second if dying.dead else first)
         await converse(second, ["a", "b", "What do you know?"], session)
-        for number in range(12):
-            assert f"FACT {number} is {number * 7919}" in big.last
+        for each in range(12):
+            assert f"FACT {each} is {each * 7919}" in big.last
         snapshot = await second.engine.store.load(SessionKey("shop", "ann", session), turns=1)
         assert snapshot.session is not None
         assert snapshot.session.version == len(texts) + 3

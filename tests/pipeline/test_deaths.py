@@ -1,7 +1,6 @@
 """A server dies around every write and every effect; the retry ends the turn, each effect once."""
 
 import asyncio
-import itertools
 import json
 from typing import Any
 
@@ -14,7 +13,9 @@ from seawall.events import Event, TurnResumed
 from seawall.pipeline.replay import advance
 from seawall.settings import SessionSettings
 from seawall.turn import ToolCall
+from tests.pipeline.conftest import PLACES
 from tests.pipeline.shop import RefundService, Script, ask, refund, shop, stored, waits
+from tests.properties import halved
 
 QUICK = {"lease_seconds": 0.3}
 STEPS = (
@@ -69,27 +70,29 @@ class Death:
         await self.reach(phase, "refund", number)
 
 
-POINTS = [
-    *itertools.product(("before", "after"), ("journal",), range(WRITES)),
-    *itertools.product(("before", "after"), ("refund",), range(3)),
-]
+WORK = [*(f"journal-{number}" for number in range(WRITES)), "refund-0", "refund-1", "refund-2"]
 
 
-@pytest.mark.parametrize("point", POINTS, ids=lambda point: "-".join(map(str, point)))
-@pytest.mark.parametrize("keyed", [True, False], ids=["keyed", "unkeyed"])
+@pytest.mark.parametrize(
+    ("phase", "work", "policy", "place"),
+    halved(("before", "after"), WORK, ("keyed", "unkeyed"), PLACES),
+    indirect=["place"],
+)
 async def test_a_turn_survives_the_death_of_its_server(
-    place: SessionSettings, point: tuple[str, str, int], keyed: bool
+    place: SessionSettings, phase: str, work: str, policy: str
 ) -> None:
+    what, _, number = work.partition("-")
+    keyed = policy == "keyed"
     service = _Dying()
-    policy: dict[str, Any] = {"retry": "key"} if keyed else {}
+    retry: dict[str, Any] = {"retry": "key"} if keyed else {}
     async with (
-        shop(place, Script(*STEPS), service, sessions=QUICK, **policy) as first,
-        shop(place, Script(*_reworded()), service, sessions=QUICK, **policy) as second,
+        shop(place, Script(*STEPS), service, sessions=QUICK, **retry) as first,
+        shop(place, Script(*_reworded()), service, sessions=QUICK, **retry) as second,
     ):
         pipeline = first.engine.pipeline  # which gives up soon when it cannot write
         limits = msgspec.structs.replace(pipeline.ports.limits, commit=1.0)
         pipeline.ports = msgspec.structs.replace(pipeline.ports, limits=limits)
-        service.death = death = Death(first, service, point)
+        service.death = death = Death(first, service, (phase, what, int(number)))
         running = asyncio.create_task(ask(first, idempotency_key="k"))
         dying = asyncio.create_task(death.happened.wait())
         await asyncio.wait((running, dying), return_when="FIRST_COMPLETED")

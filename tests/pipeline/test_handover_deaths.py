@@ -14,8 +14,10 @@ from seawall.pipeline.decisions import hand_back
 from seawall.pipeline.handover import add_message
 from seawall.settings import SessionSettings
 from seawall.turn import ToolMessage
+from tests.pipeline.conftest import PLACES
 from tests.pipeline.shop import STAFF, Script, ask, stored, waits
 from tests.pipeline.test_handover import ASK_PERSON, Receiver, desk, settled
+from tests.properties import halved
 
 WRITES = 8  # one that pauses, two messages, the hand-back, its claim, two that end; one never comes
 
@@ -86,12 +88,13 @@ async def converse(app: Orchestrator) -> tuple[str, str]:
     return session, turn
 
 
-POINTS = [(phase, number) for number in range(WRITES) for phase in ("before", "after")]
-
-
-@pytest.mark.parametrize("point", POINTS, ids=lambda point: "-".join(map(str, point)))
+@pytest.mark.parametrize(
+    ("phase", "number", "place"),
+    halved(("before", "after"), range(WRITES), PLACES),
+    indirect=["place"],
+)
 async def test_a_hand_over_survives_the_death_of_its_server(
-    place: SessionSettings, point: tuple[str, int], monkeypatch: pytest.MonkeyPatch
+    place: SessionSettings, phase: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("seawall.pipeline.delivery._FIRST_PAUSE_SECONDS", 0.02)
     monkeypatch.setattr("seawall.pipeline.delivery._SENDING_SECONDS", 0.2)
@@ -105,11 +108,11 @@ async def test_a_hand_over_survives_the_death_of_its_server(
         pipeline = first.engine.pipeline  # which gives up soon when it cannot write
         limits = structs.replace(pipeline.ports.limits, commit=1.0)
         pipeline.ports = structs.replace(pipeline.ports, limits=limits)
-        death = Death(first, point)
+        death = Death(first, (phase, number))
         running = asyncio.create_task(converse(first))
         dying = asyncio.create_task(death.happened.wait())
         await asyncio.wait((running, dying), return_when="FIRST_COMPLETED")
-        assert death.happened.is_set() == (point[1] < WRITES - 1)
+        assert death.happened.is_set() == (number < WRITES - 1)
         session, turn = await converse(second)
         assert second.engine.orphan_recovery is not None
         async with asyncio.timeout(30):

@@ -33,9 +33,11 @@ from seawall.turn import (
     TurnReport,
     UserMessage,
 )
+from tests.pipeline.conftest import PLACES
 from tests.pipeline.remembering import obedient, remember
 from tests.pipeline.shop import RefundService
 from tests.pipeline.test_deaths import Death
+from tests.properties import halved
 
 ANN = Principal("shop", "ann")
 BOB = Principal("shop", "bob")
@@ -286,24 +288,25 @@ async def test_two_sessions_remember_at_once(place: SessionSettings) -> None:
         assert sum(each.version for each in facts) == 8 - len(failed)
 
 
-POINTS = [*itertools.product(("before", "after"), ("journal",), range(3))]
-
-
-@pytest.mark.parametrize("point", POINTS, ids=lambda point: f"{point[0]}-{point[2]}")
+@pytest.mark.parametrize(
+    ("phase", "number", "place"),
+    halved(("before", "after"), range(3), PLACES),
+    indirect=["place"],
+)
 async def test_a_fact_survives_the_death_of_its_server_and_is_written_once(
-    place: SessionSettings, point: tuple[str, str, int]
+    place: SessionSettings, phase: str, number: int
 ) -> None:
     """It dies around each write of the turn; another session writes the fact; the turn goes on."""
     async with desk(place) as (first, _), desk(place) as (second, _):
         limits = msgspec.structs.replace(first.engine.pipeline.ports.limits, commit=1.0)
         pipeline = first.engine.pipeline
         pipeline.ports = msgspec.structs.replace(pipeline.ports, limits=limits)
-        death = Death(first, RefundService(), point)
+        death = Death(first, RefundService(), (phase, "journal", number))
         running = asyncio.create_task(say(first, "remember color red", idempotency_key="k"))
         dying = asyncio.create_task(death.happened.wait())
         await asyncio.wait((running, dying), return_when="FIRST_COMPLETED")
         written = bool((await memory_of(second)).facts)
-        assert written == (point[2] > 0)
+        assert written == (number > 0)
         await converse(second, ["remember color blue"])
         again = await say(second, "remember color red", idempotency_key="k")
         assert again.problem is None

@@ -290,7 +290,7 @@ class _Model(RuleBasedStateMachine):
 def test_any_sequence_of_calls(name: str, request: pytest.FixtureRequest) -> None:
     endpoint = request.getfixturevalue("dynamodb") if name == "dynamodb" else ""
     machine: type[_Model] = type("Machine", (_Model,), {"name": name, "endpoint": endpoint})
-    examples = number_of_examples(*((8, 200) if name == "dynamodb" else (25, 1_000)))
+    examples = number_of_examples(*((4, 200) if name == "dynamodb" else (15, 1_000)))
     # The same examples each time, so that results are reproducible.
     chosen = settings(
         max_examples=examples, stateful_step_count=20, deadline=None, derandomize=True

@@ -31,16 +31,16 @@ NAMES = ["\ud800", "a\0b", "\0", "é" * 900, "x" * 1_001, "\U0001f600" * 251, "#
 async def among_others(store: SessionStore, job: Coroutine[Any, Any, Any]) -> Any:
     """The outcome of a job in one batch with others' jobs, which must all succeed."""
     others = [
-        *(store.load(KEY, turns=2) for _ in range(8)),
-        *(store.turns(KEY, limit=2) for _ in range(3)),
-        *(store.sessions(ADA, limit=2) for _ in range(3)),
+        *(store.load(KEY, turns=2) for _ in range(3)),
+        *(store.turns(KEY, limit=2) for _ in range(2)),
+        *(store.sessions(ADA, limit=2) for _ in range(2)),
         *(
             store.commit(commit(SessionKey("acme", "bob", f"{id(job)}-{number}"), 0))
-            for number in range(8)
+            for number in range(3)
         ),
     ]
-    outcomes = await asyncio.gather(*others[:10], job, *others[10:], return_exceptions=True)
-    outcome = outcomes.pop(10)
+    outcomes = await asyncio.gather(*others[:5], job, *others[5:], return_exceptions=True)
+    outcome = outcomes.pop(5)
     assert [each for each in outcomes if isinstance(each, BaseException)] == []
     return outcome
 

@@ -87,8 +87,7 @@ async def stop_listening(
     another server has the port or the connection is refused. Then the event loop accepts what is
     in the queues, and only then the sockets are closed.
     """
-    for each in listening:
-        _drop_new_connections(each)
+    _drop_new_connections(listening)
     await asyncio.sleep(_HANDSHAKE_SECONDS)  # for handshakes in progress
     waiting = select.poll()
     for each in listening:
@@ -103,12 +102,13 @@ async def stop_listening(
         each.close()
 
 
-def _drop_new_connections(listening: socket.socket) -> None:
+def _drop_new_connections(listening: Sequence[socket.socket]) -> None:
     code = b"".join(struct.pack("HBBI", *each) for each in _DROP_SYN_FILTER)
     buffer = ctypes.create_string_buffer(code)
-    program = _Program(len(_DROP_SYN_FILTER), ctypes.addressof(buffer))
+    program = bytes(_Program(len(_DROP_SYN_FILTER), ctypes.addressof(buffer)))
     try:
-        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, bytes(program))
+        for each in listening:
+            each.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
     except OSError as error:  # not Linux: connections made at this moment are reset
         _log.debug("new connections cannot be dropped: %s", error)
 
