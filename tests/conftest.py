@@ -55,6 +55,7 @@ from tests.cpu_time import CpuTimes
 from tests.dynamodb_local import require_dynamodb, shared_dynamodb
 from tests.forked_workers import fork_workers
 from tests.groups import GroupScheduling, write_groups
+from tests.messages import send_less
 from tests.once import RUN_FOLDER, owner_of_the_run
 from tests.parts import DATA
 from tests.properties import number_of_examples
@@ -203,7 +204,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if fast:
         return True if relative in _SLOW | _STARTING or _STARTS_PROCESSES.search(text) else None
     listed = any(name.partition("::")[0] == relative for name in _ALONE)
-    return None if listed or "alone" in text else True
+    return None if listed or "mark.alone" in text else True
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -255,6 +256,7 @@ def pytest_collection() -> Iterator[None]:
 def pytest_collection_finish(session: pytest.Session) -> None:
     if "PYTEST_XDIST_WORKER" in os.environ:
         write_groups(session.items)
+        send_less(session.config)
 
 
 def _names(item: pytest.Item) -> set[str]:
@@ -314,6 +316,7 @@ def _bounded(what: str) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup() -> Iterator[None]:
+    _unfilter_logs()
     with _bounded("the set-up"):
         return (yield)
 
@@ -439,8 +442,7 @@ def dynamodb() -> str:
     return shared_dynamodb(owner_of_the_run())
 
 
-@pytest.fixture(autouse=True)
-def unfiltered_logs() -> None:
+def _unfilter_logs() -> None:
     """Commands that earlier tests ran in this process have left no filter on what is captured."""
     for handler in logging.getLogger().handlers:
         for each in list(handler.filters):

