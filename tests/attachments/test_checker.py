@@ -19,7 +19,8 @@ import pytest
 from PIL import Image, ImageCms
 from pypdf import PdfWriter
 
-from seawall.attachments.checker import Checked, Checker, Inspected, Inspection
+from seawall.attachments.checker import Checked, Checker
+from seawall.attachments.inspection import Inspected, Inspection
 from seawall.attachments.media import PDF
 from seawall.errors import InvalidField, Overloaded
 from seawall.settings import AttachmentSettings

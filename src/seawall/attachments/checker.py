@@ -16,13 +16,14 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import msgspec
 from msgspec import Struct
 
+from seawall.attachments.inspection import Inspected, Inspection
 from seawall.attachments.media import PDF, TEXT, recognise, text_tokens
 from seawall.attachments.owner_locks import OwnerLocks
 from seawall.errors import InternalError, InvalidField, Overloaded
 from seawall.settings import AttachmentSettings
 from seawall.turn import Principal
 
-__all__ = ["Checked", "Checker", "Inspected", "Inspection"]
+__all__ = ["Checked", "Checker"]
 
 _log = logging.getLogger("seawall.attachments")
 
@@ -48,35 +49,6 @@ class Checked(Struct, frozen=True):
     content: bytes
     media_type: str
     tokens: int
-
-
-class Inspection(Struct, frozen=True):
-    """What the child is asked, before the bytes of the file."""
-
-    media_type: str
-    pixels: int
-    side: int
-    pages: int
-    seconds: float
-    size: int
-
-
-class Inspected(Struct, frozen=True):
-    """What it answers, before the bytes of an image that was encoded anew.
-
-    Attributes:
-        fault: Why the file is refused, for the client; empty if it is accepted.
-        media_type: Of the bytes that follow.
-        tokens: As of `Checked`.
-        size: How many bytes follow; 0 if the file stays as it is.
-        denied: A module or file that the decoder asked for and did not get.
-    """
-
-    fault: str = ""
-    media_type: str = ""
-    tokens: int = 0
-    size: int = 0
-    denied: str = ""
 
 
 class Checker:

@@ -13,9 +13,9 @@ from typing import BinaryIO
 import msgspec
 from PIL import Image
 
-from seawall.attachments.checker import Inspected, Inspection
 from seawall.attachments.documents import inspect_pdf
 from seawall.attachments.images import Refused, reencoded
+from seawall.attachments.inspection import Inspected, Inspection
 from seawall.attachments.media import PDF
 
 __all__ = ["main", "serve"]
