@@ -62,7 +62,7 @@ from tests.properties import number_of_examples
 
 # How long an example takes says nothing: machines that test are busy. `--hypothesis-profile=long`
 # (`make test-long`) is for a night; `tests.properties` has what heavy properties take of each.
-hypothesis.settings.register_profile("short", deadline=None)
+hypothesis.settings.register_profile("short", deadline=None, max_examples=40)
 hypothesis.settings.register_profile("long", deadline=None, max_examples=1_000)
 hypothesis.settings.load_profile("short")
 # Of each HTTP client that a test makes, 30 of 31 ms would be reading the machine's certificates.

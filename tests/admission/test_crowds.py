@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.admission.gate import AdmissionGate
 from seawall.errors import Overloaded
 from seawall.settings import AdmissionSettings
+from tests.properties import examples
 
 Work = Callable[[float], None]
 
@@ -80,7 +81,7 @@ async def test_a_turn_with_a_free_slot_may_wait_for_the_loop(
     assert await scenario() == (0, 1)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(20, 1_000)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["come", "cancel", "end", "round", "limit"]), st.integers(0, 30)),

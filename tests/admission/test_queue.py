@@ -4,11 +4,12 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.admission.queue import AdmissionQueue, Refusal, Ticket
 from seawall.settings import AdmissionSettings, TenantSettings
+from tests.properties import examples
 
 FOREVER = 1e9
 
@@ -267,7 +268,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@examples(66, 1_000)
 @given(STEPS, st.integers(1, 6), st.integers(0, 6))
 def test_every_turn_ends_once_and_no_slot_is_idle_while_a_turn_waits(  # noqa: C901 - a machine
     steps: list[tuple[str, int, bool, float]], in_flight: int, queued: int

@@ -9,10 +9,11 @@ import msgspec
 import pytest
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.aws import Credentials, Signer
+from tests.properties import examples
 
 # AWS's Signature Version 4 test suite, each request with its published signature. Written down
 # here in our own form from the files that AWS distributed as aws-sig-v4-test-suite.
@@ -44,7 +45,7 @@ segments = st.lists(st.text("abcXYZ019-._~:%25 ", max_size=8), max_size=4)
 pairs = st.lists(st.tuples(st.text("abAB12-_.~/: ", min_size=1), visible), max_size=4)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(66, 1_000)
 @given(
     method=st.sampled_from(["GET", "POST", "PUT"]),
     parts=segments,

@@ -5,7 +5,7 @@ import random
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.budgets import Spending
@@ -15,6 +15,7 @@ from seawall.settings import BudgetLimits, BudgetSettings, PriceSettings, cost_o
 from seawall.storage.counters import MemoryCounters
 from seawall.turn import Usage
 from tests.budgets.test_quota import Shaky
+from tests.properties import examples
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()
 HOUR = 3_600.0
@@ -196,7 +197,7 @@ async def test_idle_tenants_return_their_share() -> None:
     await budgets.close()
 
 
-@settings(max_examples=150, deadline=None)
+@examples(50, 1_000)
 @given(
     pods=st.integers(1, 4),
     limit=st.integers(0, 30_000),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.budgets.quota import CallSize, Quota, QuotaPermit
@@ -18,6 +18,7 @@ from seawall.errors import QuotaExhausted, StoreUnavailable, UpstreamRefused
 from seawall.settings import QuotaSettings
 from seawall.storage.counters import Addition, Count, MemoryCounters
 from seawall.turn import Usage
+from tests.properties import examples
 
 NOW = 3_600_000.0
 ONE_MINUTE = QuotaSettings(requests_per_minute=1_000, tokens_per_minute=100_000)
@@ -83,7 +84,7 @@ def settle_in_part(quota: Quota, permit: QuotaPermit, most: int, chance: random.
     return tokens(permit) - usage.prompt_tokens - usage.completion_tokens
 
 
-@settings(max_examples=50, deadline=None)
+@examples(20, 1_000)
 @given(
     pods=st.integers(1, 4),
     requests=st.integers(5, 60),
@@ -356,7 +357,7 @@ async def test_what_cannot_ever_be_admitted_is_refused_for_good() -> None:
     await quota.close()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(20, 1_000)
 @given(
     calls=st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=25),
     seed=st.integers(0, 2**32),

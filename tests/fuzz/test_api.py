@@ -3,10 +3,11 @@
 from types import ModuleType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import chat_body, cursor, jwt
+from tests.properties import examples
 
 TARGETS = (chat_body, cursor, jwt)
 
@@ -29,7 +30,7 @@ def _mutated(seeds: list[bytes]) -> st.SearchStrategy[bytes]:
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.__name__.rpartition(".")[2])
 def test_mutations_and_noise(target: ModuleType) -> None:
-    @settings(max_examples=200, deadline=None)
+    @examples(66, 1_000)
     @given(st.binary(max_size=300) | _mutated(target.SEEDS))
     def run(data: bytes) -> None:
         target.one_input(data)

@@ -3,12 +3,13 @@
 import asyncio
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.transport.connection import ProtocolError
 from seawall.transport.http_client import Endpoint, HttpClient
 from tests.fuzz.targets.http_client import one_input
+from tests.properties import examples
 
 _status = st.sampled_from(
     [b"200 OK", b"100 Continue", b"101 Up", b"204 No", b"304 Same", b"500 x", b"x"]
@@ -50,13 +51,13 @@ def responses(draw: st.DrawFn) -> bytes:
     return b"\r\n".join([first + draw(_status), *fields, b"", draw(_bodies)])
 
 
-@settings(max_examples=300, deadline=None)
+@examples(100, 1_000)
 @given(st.lists(responses(), min_size=1, max_size=3), st.integers(0, 255))
 def test_the_response_is_independent_of_segments(sent: list[bytes], seed: int) -> None:
     one_input(bytes([seed]) + b"".join(sent))
 
 
-@settings(max_examples=150, deadline=None)
+@examples(50, 1_000)
 @given(st.binary(max_size=300), st.integers(0, 255))
 def test_arbitrary_bytes(sent: bytes, seed: int) -> None:
     one_input(bytes([seed]) + sent)

@@ -9,7 +9,7 @@ import tracemalloc
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from joserfc import jwk, jws
 from joserfc.errors import JoseError, SecurityWarning
@@ -21,6 +21,7 @@ from seawall.identity.jwks import parse_key_set
 from seawall.identity.settings import IdentitySettings, JwtSettings
 from seawall.turn import Principal
 from tests.issuer import AUDIENCE, ISSUER, Issuer, encoded, unsigned
+from tests.properties import examples
 
 URL = "https://issuer.example/keys"
 _SIGNERS: dict[str, Issuer] = {}
@@ -351,7 +352,7 @@ def test_weak_and_unsupported_keys_are_left_out() -> None:
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@examples(20, 1_000)
 def test_signature_checks_agree_with_joserfc(algorithm: str, data: st.DataObject) -> None:
     issuer = _SIGNERS.setdefault(algorithm, Issuer())
     if not issuer.keys:
@@ -418,7 +419,7 @@ def test_only_one_encoding_of_a_digest_is_a_signature(
 
 
 @given(data=st.data())
-@settings(max_examples=100, deadline=None)
+@examples(33, 1_000)
 def test_without_the_library_the_same_encodings_are_signatures(data: st.DataObject) -> None:
     """Whatever the signer encodes, and whatever number is sent as the signature."""
     issuer = _SIGNERS.setdefault("RS256", Issuer())

@@ -30,6 +30,7 @@ from seawall.plan.decision.windows import month_of
 from seawall.plan.inputs.question import Objective, Options, Question
 from seawall.plan.simulator.result import SERIES
 from tests.once import once
+from tests.properties import examples
 
 # The article's two, Lambda in all its kinds; the others have tests of their own.
 FIVE = ("lambda", "lambda-provisioned", "lambda-snapstart", "lambda-managed", "eks")
@@ -286,7 +287,7 @@ def test_memory_does_not_grow_with_the_requests_of_a_day() -> None:
 
 
 @given(low=st.integers(1, 5), answer=st.integers(1, 3_000), guess=st.integers(1, 4_000))
-@settings(max_examples=200, deadline=None)
+@examples(66, 1_000)
 def test_search_finds_the_least_that_meets(low: int, answer: int, guess: int) -> None:
     asked_of: list[int] = []
 

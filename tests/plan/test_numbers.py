@@ -1,10 +1,11 @@
 """Numbers as text: by examples and by properties; test_charts has those on the page."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.plan.decision.numbers import amount, by_times, money, price, seconds, share, within
+from tests.properties import examples
 
 
 @pytest.mark.parametrize(
@@ -43,7 +44,7 @@ def test_examples(written: str, text: str) -> None:
 
 
 @given(st.floats(1e-6, 1e12))
-@settings(max_examples=300, deadline=None)
+@examples(100, 1_000)
 def test_an_amount_is_right_to_half_a_per_cent(value: float) -> None:
     text = amount(value)
     assert float(text.replace(",", "")) == pytest.approx(value, rel=0.00501)
@@ -51,7 +52,7 @@ def test_an_amount_is_right_to_half_a_per_cent(value: float) -> None:
 
 
 @given(st.floats(0.0, 1.0))
-@settings(max_examples=200, deadline=None)
+@examples(66, 1_000)
 def test_only_all_is_all_and_only_none_is_none(value: float) -> None:
     assert (share(value) == "100 %") == (value == 1.0)
     assert (share(value) == "0 %") == (value == 0.0)

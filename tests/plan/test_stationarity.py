@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -44,10 +44,11 @@ from seawall.plan.simulator.stability import offered_load
 from seawall.plan.simulator.stationarity import bin_seconds, drift, steady_from, truncation
 from tests.plan.closed_forms import erlang_b
 from tests.plan.models import PATIENT, unlimited, work
+from tests.properties import examples
 
 
 @given(st.integers(5, 60), st.floats(2.0, 30.0), st.integers(0, 2**31))
-@settings(max_examples=60, deadline=None)
+@examples(20, 1_000)
 def test_a_decaying_bias_is_cut_off(scale: int, bias: float, seed: int) -> None:
     """White's own kind of test: an exponential transient over noise, in 1,000 values."""
     random = np.random.default_rng(seed)

@@ -14,7 +14,7 @@ import botocore.session
 import msgspec
 import pytest
 from botocore.config import Config
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from seawall.attachments.sweep import FileSweep
@@ -39,6 +39,7 @@ from seawall.transport.http_client import HttpClient
 from seawall.turn import Principal, SessionKey, TurnRecord, Usage, UserMessage
 from tests.faulty_server import Request
 from tests.models.player import Recording, playing
+from tests.properties import examples
 from tests.s3_server import ENVIRONMENT, running_s3
 
 ADA = Principal("acme", "ada")
@@ -283,7 +284,7 @@ async def test_what_no_session_has_is_swept(places: Places) -> None:
         assert removed == (2 if survives else 3)
 
 
-@settings(max_examples=200)
+@examples(66, 1_000)
 @given(st.text(max_size=80), st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True))
 def test_an_id_is_read_back_or_refused(text: str, session: str) -> None:
     for key in (BlobKey(ADA, "", new_name()), BlobKey(ADA, session, new_name())):
