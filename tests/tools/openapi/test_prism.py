@@ -17,6 +17,7 @@ from tests.properties import sampled
 from tests.tools.openapi.documents import sample
 from tests.tools.openapi.services import context, opened
 
+_MOST_SAMPLES = 50  # for one operation: not every sample can be sent
 PROGRAM = Path(__file__).with_name("prism.mjs")
 AUTH: dict[str, dict[str, Any]] = {
     "adyen_checkout_v72.yaml": {"header": "x-api-key", "scheme": ""},
@@ -65,7 +66,9 @@ async def test_every_operation_is_called_as_its_document_says(
         for tool in tools.values():
             assert isinstance(tool, RemoteTool)
             came = 0
-            for _ in range(calls):
+            for _ in range(_MOST_SAMPLES):
+                if came == calls:
+                    break
                 arguments = sample(tool.operation.schema, random)
                 if "" in arguments.values():
                     continue  # to Prism, an empty text in a query is not there
