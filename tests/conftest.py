@@ -163,6 +163,7 @@ _FAST_CPU_SECONDS = 5.0  # of a file; machines that are shared count more than i
 _MOST_SECONDS = (300, 3_000)
 _ENDING_SECONDS = 1.0
 _HERE = Path(__file__).parent
+_left_open: list[str] = []  # connections of the test's event loops
 _took: defaultdict[Path, float] = defaultdict(float)  # CPU time, by files
 
 
@@ -330,7 +331,10 @@ def pytest_runtest_call() -> Iterator[None]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown() -> Iterator[None]:
     with _bounded("the clean-up"):
-        return (yield)
+        result = yield
+    left, _left_open[:] = [*_left_open], []
+    assert not left, f"connections left open: {left}"
+    return result
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -399,14 +403,16 @@ def closed_loops() -> Iterator[None]:
     close = asyncio.SelectorEventLoop.close
 
     def checked(loop: Any) -> None:
-        transports = [each for each in getattr(loop, "_transports", {}).values() if each._sock]
-        if transports and not loop.is_closed() and not loop.is_running():
+        if not (loop.is_closed() or loop.is_running()) and opened(loop):
             loop.run_until_complete(asyncio.sleep(0))  # those that are closing close
-            transports = [each for each in transports if each._sock]
+            for each in opened(loop):
+                _left_open.append(repr(each))
+                each.abort()
+            loop.run_until_complete(asyncio.sleep(0))
         close(loop)
-        for each in transports:
-            each._sock.close()
-        assert not transports, f"connections left open: {transports}"
+
+    def opened(loop: Any) -> list[Any]:
+        return [each for each in getattr(loop, "_transports", {}).values() if each._sock]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(asyncio.SelectorEventLoop, "close", checked)

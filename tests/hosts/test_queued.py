@@ -248,6 +248,11 @@ async def test_waiting_for_a_slot_comes_before_the_start_in_every_stream(crowded
             chunks = [chunk async for chunk in stream]
             return sum(bool(each.choices and each.choices[0].delta.content) for each in chunks)
 
+        async def behind_all() -> httpx2.Response:
+            await asyncio.sleep(0.3)  # so that it has to wait
+            asked = {"model": "auto", "input": "hello", "stream": True}
+            return await client.post("/v1/responses", json=asked)
+
         filling = asyncio.create_task(turn(client))
         await asyncio.sleep(0.3)
         keyed_headers = {"idempotency-key": "k"}
@@ -257,7 +262,7 @@ async def test_waiting_for_a_slot_comes_before_the_start_in_every_stream(crowded
             by_stock(),
             client.post("/v1/chat/completions", json=asked, headers=keyed_headers),
             client.post("/v1/turns", json={"text": "hello"}),
-            client.post("/v1/responses", json={"model": "auto", "input": "hello", "stream": True}),
+            behind_all(),
         )
         await filling
     events, *chats, pieces, keyed, whole, response = found
