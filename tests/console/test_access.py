@@ -21,7 +21,8 @@ model = "m"
 instructions = "x"
 """
 
-names = st.text(min_size=1, max_size=20).filter(str.isprintable)
+_PRINTABLE = st.characters(exclude_categories=["C", "Zl", "Zp", "Zs"], include_characters=" ")
+names = st.text(_PRINTABLE, min_size=1, max_size=20)
 
 
 @given(names, names, st.lists(names, max_size=8), st.integers(0, 10_000), st.integers(1, 255))

@@ -69,7 +69,7 @@ def visit(visits: Sequence[Visit], tmp_path: Path) -> list[dict[str, Any]]:
     script = f"<script>{_DOCUMENTS}</script>"
     page.write_text(f"<!doctype html><body>{script}{''.join(frames)}</body>", encoding="utf-8")
     document, messages = _open(page, tmp_path)
-    assert messages == ""
+    assert messages == "", messages
     found = dict(
         re.findall(r'<pre class="visit" id="visit-(\d+)">(.*?)</pre>', document, re.DOTALL)
     )
