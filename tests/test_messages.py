@@ -1,4 +1,4 @@
-"""Workers leave out messages that nobody reads, and no others."""
+"""Workers leave out messages that are not used, and no others."""
 
 from types import SimpleNamespace
 from typing import Any

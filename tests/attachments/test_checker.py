@@ -345,3 +345,11 @@ async def test_nobodys_many_files_hold_up_the_others() -> None:
         await asyncio.gather(*tasks)
     assert order.index("bob") <= 1
     assert len(checker._owners) == 0
+
+
+def test_the_process_imports_no_event_loop() -> None:
+    program = (
+        "import sys, seawall.attachments.child; print(sorted({'asyncio', 'ssl'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout.strip() == b"[]"

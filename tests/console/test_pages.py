@@ -41,7 +41,7 @@ def kept(browser: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def context(kept: BrowserContext) -> BrowserContext:
-    """The context, in which nobody is logged in."""
+    """The context, without a login."""
     kept.clear_cookies()
     return kept
 

@@ -138,7 +138,7 @@ async def test_a_table_is_deleted_with_its_fleet(
         store="dynamodb", endpoint=dynamodb, table=state.mark, region=state.region
     )
     await open_and_close(settings)
-    # Crashed, and its DynamoDB is gone: nobody listens at that port.
+    # Crashed, and its DynamoDB is gone: nothing listens at that port.
     gone = "http://127.0.0.1:9"
     crashed = FleetState(name="old", mark="seawall-none", pid=1, born=-1, folder="", endpoint=gone)
     save_state(structs.replace(crashed, region=state.region))

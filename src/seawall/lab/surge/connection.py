@@ -165,8 +165,7 @@ class Connection(asyncio.Protocol):
             begin, end = match.span(2)
             if int(size, 16) != end - begin or not answer.take_text(int(position), text):
                 break
-            at = match.end()
-            self._sse.last_id = position
+            at, self._sse.last_id = match.end(), position
         return data[at:]
 
     def connection_lost(self, exc: Exception | None) -> None:
