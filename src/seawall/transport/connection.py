@@ -1,8 +1,11 @@
 """One HTTP/1.1 client connection: an asyncio protocol around llhttp's response parser."""
 
 import asyncio
+import os
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, cast
 
 import httptools
 
@@ -53,6 +56,7 @@ class ConnectTimeout(TransportTimeout):
 
 _HIGH_WATER = 65_536  # unread bytes of a body at which the peer is made to wait
 _MAX_HEADERS = 200
+_READ_BYTES = 262_144
 
 
 class Connection(asyncio.Protocol):
@@ -75,6 +79,7 @@ class Connection(asyncio.Protocol):
         "_body_bytes",
         "_complete",
         "_deadline_timer",
+        "_descriptor",
         "_error",
         "_expects_head_only",
         "_head_bytes",
@@ -85,6 +90,7 @@ class Connection(asyncio.Protocol):
         "_pacer",
         "_parser",
         "_paused",
+        "_raw",
         "_take",
         "_transport",
         "_waiter",
@@ -109,6 +115,8 @@ class Connection(asyncio.Protocol):
         self._wheel = wheel
         self._max_header_bytes = max_header_bytes
         self._transport: asyncio.Transport | None = None
+        self._raw: asyncio.Transport | None = None
+        self._descriptor = -1
         self._waiter: asyncio.Future[None] | None = None
         self._deadline_timer: Timer | None = None
         self._error: TransportError | None = None
@@ -177,9 +185,7 @@ class Connection(asyncio.Protocol):
         data = body[0] if len(body) == 1 else b"".join(body)
         body.clear()
         self._body_bytes = 0
-        if self._paused and self._transport is not None:
-            self._paused = False
-            self._transport.resume_reading()
+        self.read_on()
         return data
 
     async def forward(self, take: Callable[[bytes], bool]) -> None:
@@ -198,6 +204,7 @@ class Connection(asyncio.Protocol):
         if self._body or self._complete:
             return
         self._take = take
+        self.passed_at = time.monotonic()
         try:
             await self._wait()
         finally:
@@ -260,9 +267,18 @@ class Connection(asyncio.Protocol):
 
     # Called by the event loop.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
-        self._transport = transport  # type: ignore[assignment]  # a stream transport, always
+    def connection_made(
+        self, transport: asyncio.BaseTransport, raw: asyncio.Transport | None = None
+    ) -> None:
+        """See asyncio.Protocol.
+
+        Args:
+            transport: What is written to.
+            raw: The transport below it, if it is one of TLS.
+        """
+        self._transport = cast("asyncio.Transport", transport)
+        self._raw = raw or self._transport
+        self._descriptor = transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -287,23 +303,51 @@ class Connection(asyncio.Protocol):
             if not self._take(received):
                 self._take = None
                 self._wake()
+                self.read_on()
             elif (
-                (pacer := self._pacer) is not None
-                and (pacer.delay or not pacer.measuring)
+                self._pacer is not None
                 and not self._complete  # type: ignore[redundant-expr]  # set by the parser
-                and pacer.rest(self)
+                and self._pacer.rest(self)
             ):
-                self._paused = True
-                if self._transport is not None:
-                    self._transport.pause_reading()
+                self._pause()
         if fault:
             self._fail(ProtocolError(fault))
 
+    def read_now(self) -> None:
+        """Read while reading is paused; see `PacedStream`.
+
+        It takes two system calls less than resuming and pausing again. Reading is resumed where
+        nothing has arrived, or the end, and where the piece is not to be followed by a rest.
+        """
+        raw = self._raw
+        if raw is None or raw.is_closing() or not self._paused:
+            return
+        self._paused = False  # unless the piece pauses it again
+        if self._take is not None:
+            self._read_paused(raw)
+        if not self._paused and not raw.is_closing():
+            raw.resume_reading()
+
+    def _read_paused(self, raw: asyncio.Transport) -> None:
+        with suppress(OSError):  # nothing, or a failure that the transport will report
+            if raw is self._transport:
+                if data := os.read(self._descriptor, _READ_BYTES):
+                    self.data_received(data)
+                return
+            tls = cast("asyncio.BufferedProtocol", raw.get_protocol())
+            if count := os.readv(self._descriptor, [tls.get_buffer(_READ_BYTES)]):
+                tls.buffer_updated(count)
+
     def read_on(self) -> None:
-        """Read again, if reading is paused; see `PacedStream`."""
-        if self._paused and self._transport is not None and not self._transport.is_closing():
+        """Read again, if reading is paused."""
+        if self._paused and self._raw is not None and not self._raw.is_closing():
             self._paused = False
-            self._transport.resume_reading()
+            self._raw.resume_reading()
+
+    def _pause(self) -> None:
+        if not self._paused and self._raw is not None:
+            self._paused = True
+            self._raw.pause_reading()
 
     def eof_received(self) -> bool:
         """A body without a length ends at the end of the connection."""
@@ -311,7 +355,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
-        self._transport = None
+        self._transport = self._raw = None
         if self._complete:
             self._error = self._error or ConnectionBroken("the upstream closed the connection")
         elif self._head_done and self._until_close() and exc is None:
@@ -374,9 +418,8 @@ class Connection(asyncio.Protocol):
         waiter = self._waiter
         unread = waiter is None or waiter.cancelled()
         unwanted = unread or self._body_bytes > _HIGH_WATER
-        if unwanted and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
+        if unwanted:
+            self._pause()
         self._wake()
 
     def on_message_complete(self) -> None:

@@ -367,13 +367,11 @@ class HttpClient:
         try:
             async with Deadline(self._wheel, min(deadline, loop.time() + self._connect_seconds)):
                 host = await _public_address(origin) if self._public_only else origin.host
-                _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self._wheel, self._max_header_bytes, self._pacer),
-                    host,
-                    origin.port,
-                    ssl=context,
-                    server_hostname=origin.host if context is not None else None,
-                )
+                connection = Connection(loop, self._wheel, self._max_header_bytes, self._pacer)
+                if context is None:
+                    await loop.create_connection(lambda: connection, host, origin.port)
+                else:
+                    await _secure(connection, host, origin, context)
         except BaseException as error:
             pool.open -= 1
             _wake_next(pool)
@@ -497,6 +495,25 @@ def _reason(error: OSError | UnicodeError) -> str:
 
         return handshake_fault(error)
     return str(error) or "the connection was closed while it was being made"
+
+
+async def _secure(
+    connection: Connection, host: str, origin: Origin, context: ssl.SSLContext
+) -> None:
+    """Connect with TLS, in two steps: the connection reads from the transport below by itself.
+
+    What a peer sends before the handshake is not for the connection, and is dropped.
+    """
+    loop = asyncio.get_running_loop()
+    raw, _ = await loop.create_connection(asyncio.Protocol, host, origin.port)
+    try:
+        transport = await loop.start_tls(raw, connection, context, server_hostname=origin.host)
+    except BaseException:
+        raw.abort()
+        raise
+    if transport is None:
+        raise ConnectFailed(f"{origin.host}:{origin.port} closed the connection")
+    connection.connection_made(transport, raw)
 
 
 async def _public_address(origin: Origin) -> str:

@@ -1,4 +1,4 @@
-"""Pacing of streams: under load each is read less often, and then in larger pieces."""
+"""Pacing of streams: what models send is read at times that all streams share."""
 
 import asyncio
 import os
@@ -12,45 +12,43 @@ from seawall.timers import next_measurement
 
 __all__ = ["PacedStream", "ReadPacer"]
 
-_TARGET = 0.9  # share of the time in which the event loop has work
-_GAIN = 0.1  # seconds of delay, per window and by which the share exceeds the target
-_PROMPT_SECONDS = 0.05  # the longest delay while the loop keeps up with the turns
-_SATURATED = 0.97  # share from which on it may not
+_PROMPT_SECONDS = 0.04  # the delay while the loop keeps up with the turns
+_SATURATED = 0.97  # share of the time in which the loop has work, from which on it may not
 _WAITED_SECONDS = 0.5  # by a turn for its start, from which on it does not
 _STEP_SECONDS = 0.05  # of the delay in an overload, per window
 _RELIEF = 1.0  # seconds by which it shrinks, per window and by which the share is less
 _WINDOW_SECONDS = 0.05
-_CALM = 0.5  # share up to which windows end with the other measurements, ten times a second
+_CALM = 0.5  # share up to which all streams are read together
 _TICK_SECONDS = 0.01
-_MOST_WINDOWS = 10  # without a delay, before the next piece begins measuring again
+_ROUNDING_SECONDS = 0.001  # event loops have timers of whole milliseconds, early ones as well
+_AT_ONCE = 64  # streams that are read before the event loop may do something else
+_MOST_WINDOWS = 10  # without a stream at rest, before the next piece begins measuring again
 
 
 class PacedStream(Protocol):
     """What can pause its reading.
 
     Attributes:
-        passed_at: When its last piece was passed on under load, to a tick; set by the pacer.
+        passed_at: When its last piece was passed on, on the monotonic clock; set by the pacer.
     """
 
     passed_at: float
 
-    def read_on(self) -> None:
-        """Read again."""
+    def read_now(self) -> None:
+        """Read what has arrived, and ask to rest again; read on if nothing has."""
 
 
 class ReadPacer:
-    """Delays the reading of streams while the event loop is busy.
+    """Delays the reading of streams, so that many pieces cost one wake-up.
 
-    What a peer sends during a delay accumulates in the kernel and is read in one piece, which costs
-    little more than a single token. The delay grows while the loop has work for more than nine
-    tenths of the time and shrinks while it has less, so that text waits only for a loop that has
-    no time for it. It is 50 ms at most, except in an overload: while the loop always has work and
-    turns still wait for their start, first texts come before further ones. A stream whose pieces
-    come further apart than the delay is not delayed, since nothing would accumulate.
+    What a peer sends during a delay accumulates in the kernel and is read in one piece, and while
+    the event loop has time, all streams are read at the same times. The delay is 40 ms, except in
+    an overload: while the loop always has work and turns still wait for their start, it grows,
+    since first texts come before further ones. A stream whose pieces come further apart than the
+    delay is not delayed, since nothing would accumulate.
 
     Attributes:
         delay: The current delay in seconds.
-        measuring: Whether the load is measured; a piece that finds that it is not begins it again.
     """
 
     def __init__(
@@ -68,35 +66,39 @@ class ReadPacer:
             work: Seconds for which the event loop had work, until now; by its thread if not given.
         """
         self._max_delay = max_delay
-        self._prompt = min(_PROMPT_SECONDS, max_delay)
+        self._prompt = self.delay = min(_PROMPT_SECONDS, max_delay)
         self._waited = waited
         self._given_work = work
         self._thread: _ThreadWork | None = None
         self._resting: deque[tuple[float, PacedStream]] = deque()
-        self._windows = 0  # since measuring began
-        self.measuring = False
-        self._now = 0.0  # of the last tick: a piece costs no look at the clock
+        self._scheduled = False  # the next reading
+        self._reading_since = 0.0  # not 0 while streams at rest are read
+        self._windows = 0  # since the last stream rested
+        self._measuring = False
         self._measured_at = 0.0
         self._worked = 0.0
-        self._calm = False
-        self.delay = 0.0
+        self._calm = True
 
     def rest(self, stream: PacedStream) -> bool:
         """Whether a stream is to pause its reading.
 
-        To be asked when a piece was passed on, unless there is no delay while the load is measured.
+        To be asked when a piece was passed on.
 
         Args:
-            stream: Reads on when its time is over.
+            stream: Is read when its time is over.
         """
-        if not self.measuring:
-            self._start()
-        if not self.delay:
-            return False
-        last, stream.passed_at = stream.passed_at, self._now
-        if self._now - last > self.delay + _TICK_SECONDS / 2:
-            return False
-        self._resting.append((self._now, stream))
+        now = self._reading_since
+        if not now:
+            now = time.monotonic()
+            last, stream.passed_at = stream.passed_at, now
+            if now - last > self.delay:
+                return False
+            if not self._measuring:
+                self._start(now)
+        stream.passed_at = now
+        self._resting.append((now, stream))
+        if not self._scheduled:
+            self._schedule()
         return True
 
     def close(self) -> None:
@@ -104,12 +106,65 @@ class ReadPacer:
         if self._thread is not None:
             self._thread.close()
 
-    def _start(self) -> None:
-        self.measuring = True
+    def _schedule(self) -> None:
+        self._scheduled = True
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        together = (now // self.delay + 1) * self.delay + _ROUNDING_SECONDS
+        loop.call_at(together if self._calm else now + _TICK_SECONDS, self._read)
+
+    def _read(self) -> None:
+        """Read the streams whose delay is over."""
+        resting, self._scheduled = self._resting, False
+        if not resting:
+            return
+        now = time.monotonic()
+        before = now // self.delay * self.delay if self._calm else now - self.delay
+        due = 0
+        for began, _ in resting:
+            if began >= before or due == _AT_ONCE:
+                break
+            due += 1
+        # Before any is read, so that nothing rests for ever if one of them cannot be.
+        if due == _AT_ONCE:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._read)
+        else:
+            self._schedule()
+        self._reading_since = now
+        try:
+            for _ in range(due):
+                resting.popleft()[1].read_now()
+        finally:
+            self._reading_since = 0.0
+
+    def _start(self, now: float) -> None:
+        self._measuring = True
         self._windows = 0
-        self._now = self._measured_at = time.monotonic()
+        self._measured_at = now
         self._worked = self._work()
-        asyncio.get_running_loop().call_later(_WINDOW_SECONDS, self._tick)
+        self._measure_later()
+
+    def _measure_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._calm:
+            loop.call_at(next_measurement(loop.time()), self._measure)
+        else:
+            loop.call_later(_WINDOW_SECONDS, self._measure)
+
+    def _measure(self) -> None:
+        """Adapt the delay to the work of the last window."""
+        now = time.monotonic()
+        if now - self._measured_at >= _WINDOW_SECONDS:
+            worked = self._work()
+            share = (worked - self._worked) / (now - self._measured_at)
+            self._measured_at, self._worked = now, worked
+            self.delay = self._adapted(share)
+            self._calm = share <= _CALM and self.delay == self._prompt
+            self._windows = 0 if self._resting else self._windows + 1
+        self._measuring = self._windows < _MOST_WINDOWS or self.delay > self._prompt
+        if self._measuring:
+            self._measure_later()
 
     def _work(self) -> float:
         if self._given_work is not None:
@@ -118,43 +173,11 @@ class ReadPacer:
             self._thread = _ThreadWork()
         return self._thread.seconds()
 
-    def _tick(self) -> None:
-        """Adapt the delay to the work of the last window, and resume what has rested."""
-        resting = self._resting
-        if not (resting or self.delay or self._windows < _MOST_WINDOWS):
-            self.measuring = False
-            return
-        loop = asyncio.get_running_loop()
-        now = self._now = time.monotonic()
-        # First, so that nothing rests for ever if one of them cannot be resumed.
-        if self._calm:
-            loop.call_at(next_measurement(loop.time()), self._tick)
-        else:
-            loop.call_later(_TICK_SECONDS if self.delay else _WINDOW_SECONDS, self._tick)
-        if now - self._measured_at >= _WINDOW_SECONDS:
-            self._adapt(now)
-        due = now - self.delay
-        while resting and resting[0][0] <= due:
-            stream = resting.popleft()[1]
-            stream.passed_at = due  # only what has accumulated comes before the next tick
-            stream.read_on()
-
-    def _adapt(self, now: float) -> None:
-        worked = self._work()
-        share = (worked - self._worked) / (now - self._measured_at)
-        self._measured_at, self._worked = now, worked
-        self._calm = share <= _CALM and not self.delay
-        self.delay = self._adapted(share)
-        self._windows += 1
-
     def _adapted(self, share: float) -> float:
         """The delay after a window in which the loop had work for a share of the time."""
-        delay, prompt = self.delay, self._prompt
         if share >= _SATURATED and self._waited() > _WAITED_SECONDS:
-            return min(self._max_delay, delay + _STEP_SECONDS)
-        if delay > prompt:
-            return max(prompt, delay - max(0.0, _SATURATED - share) * _RELIEF)
-        return min(prompt, max(0.0, delay + (share - _TARGET) * _GAIN))
+            return min(self._max_delay, self.delay + _STEP_SECONDS)
+        return max(self._prompt, self.delay - max(0.0, _SATURATED - share) * _RELIEF)
 
 
 class _ThreadWork:
