@@ -278,7 +278,8 @@ class Connection(asyncio.Protocol):
         """
         self._transport = cast("asyncio.Transport", transport)
         self._raw = raw or self._transport
-        self._descriptor = transport.get_extra_info("socket").fileno()
+        if self._pacer is not None and (open_socket := transport.get_extra_info("socket")):
+            self._descriptor = open_socket.fileno()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
