@@ -1,5 +1,5 @@
 # Python 3.11 or later and make are all that is needed: every target installs what it uses into .venv.
-PYTHON ?= python3
+PYTHON ?= $(shell .ci/python)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -106,8 +106,8 @@ clean: ## remove everything that was made
 # --- what is installed
 
 $(CREATED):
-	@echo "Making an environment in $(VENV) with $$($(PYTHON) --version) ..."
-	@$(PYTHON) -m venv $(VENV)
+	@python=$(PYTHON); echo "Making an environment in $(VENV) with $$($$python --version) of $$(command -v $$python) ..."; \
+	$$python -m venv $(VENV)
 
 # What the demo needs, and nothing else.
 $(DEMO): requirements/demo.lock | $(CREATED)

@@ -137,9 +137,11 @@ def test_loading_imports_no_more_than_numpy(tmp_path: Path) -> None:
     cache = tmp_path / "trained.npz"
     load_or_train(TEXTS, LABELS, cache=cache)
     program = (
-        "import sys; from pathlib import Path; from seawall.intents.training import load_or_train;"
+        "import sys; before = {*sys.modules}; from pathlib import Path;"
+        "from seawall.intents.training import load_or_train;"
         f"load_or_train({TEXTS!r}, {LABELS!r}, cache=Path({str(cache)!r}));"
-        "print({n.partition('.')[0] for n in sys.modules} - set(sys.stdlib_module_names))"
+        "after = {name.partition('.')[0] for name in {*sys.modules} - before};"
+        "print(after - sys.stdlib_module_names)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     foreign = {name for name in eval(done.stdout) if not name.startswith("_")}
