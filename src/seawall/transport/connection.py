@@ -4,7 +4,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -329,7 +328,7 @@ class Connection(asyncio.Protocol):
             raw.resume_reading()
 
     def _read_paused(self, raw: asyncio.Transport) -> None:
-        with suppress(OSError):  # nothing, or a failure that the transport will report
+        try:
             if raw is self._transport:
                 if data := os.read(self._descriptor, _READ_BYTES):
                     self.data_received(data)
@@ -337,6 +336,10 @@ class Connection(asyncio.Protocol):
             tls = cast("asyncio.BufferedProtocol", raw.get_protocol())
             if count := os.readv(self._descriptor, [tls.get_buffer(_READ_BYTES)]):
                 tls.buffer_updated(count)
+        except BlockingIOError:
+            pass  # nothing has arrived
+        except OSError as error:  # is reported once: the transport would read the end instead
+            self._fail(ConnectionBroken(f"the upstream closed the connection: {error}"))
 
     def read_on(self) -> None:
         """Read again, if reading is paused."""
@@ -358,7 +361,7 @@ class Connection(asyncio.Protocol):
         self._transport = self._raw = None
         if self._complete:
             self._error = self._error or ConnectionBroken("the upstream closed the connection")
-        elif self._head_done and self._until_close() and exc is None:
+        elif self._head_done and self._until_close() and exc is None and self._error is None:
             self._complete = True
             self._wake()
         else:
