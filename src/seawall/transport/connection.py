@@ -277,7 +277,8 @@ class Connection(asyncio.Protocol):
         """
         self._transport = cast("asyncio.Transport", transport)
         self._raw = raw or self._transport
-        self._descriptor = transport.get_extra_info("socket").fileno()
+        if self._pacer is not None:  # which has it read by itself
+            self._descriptor = transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
