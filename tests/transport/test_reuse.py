@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from seawall.transport.connection import ConnectFailed, ConnectionBroken
+from seawall.transport.connection import ConnectFailed, ConnectionBroken, TransportTimeout
 from seawall.transport.http_client import Endpoint, HttpClient
 from tests.faulty_server import DROP, Answer, FaultyServer, Handler, script, serving
 
@@ -148,3 +148,24 @@ async def test_a_connection_whose_body_was_left_unread_is_read_again() -> None:
                 await response.drain(seconds=0.05)
         await http.close()
     assert connections == 1
+
+
+async def test_a_body_that_was_left_unread_until_its_deadline_is_not_complete() -> None:
+    """Also if it has no length: the end of a connection that was closed here is not its end."""
+    writers: list[asyncio.StreamWriter] = []
+
+    def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nbegin")
+
+    http = HttpClient()
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        endpoint = Endpoint.parse(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        deadline = asyncio.get_running_loop().time() + 0.1
+        async with http.stream("GET", endpoint, deadline=deadline) as response:
+            await asyncio.sleep(0.3)
+            assert await response.read_some() == b"begin"
+            with pytest.raises(TransportTimeout):
+                await response.read_some()
+        await http.close()
+        writers[0].transport.abort()

@@ -6,12 +6,15 @@ import logging
 import re
 import socket
 import ssl
+import struct
 import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 
 from seawall.composition import _fetcher, open_client
 from seawall.config import Settings, load_settings
@@ -147,6 +150,68 @@ async def test_a_server_without_tls(authority: Authority) -> None:
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         with pytest.raises(ConnectFailed, match="does not speak TLS at this port"):
             await get(url, tls_context(str(authority.file)))
+
+
+class Late(asyncio.SelectorEventLoop):
+    """An event loop on which tasks go on late, with what has happened meanwhile."""
+
+    async def create_connection(self, *args: Any, **options: Any) -> Any:
+        made = await super().create_connection(*args, **options)
+        await asyncio.sleep(0.05)
+        return made
+
+
+class LateUvloop(uvloop.Loop):
+    """See `Late`."""
+
+    async def create_connection(self, *args: Any, **options: Any) -> Any:
+        made = await super().create_connection(*args, **options)
+        await asyncio.sleep(0.05)
+        return made
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    linger = struct.pack("ii", 1, 0)
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+    writer.transport.abort()
+
+
+@pytest.mark.parametrize(
+    ("does", "said"),
+    [
+        (lambda writer: writer.write(encode(Answer(400))), "does not speak TLS at this port"),
+        (lambda writer: writer.write_eof(), "was closed while it was being made"),
+        (lambda writer: writer.close(), "was closed while it was being made"),
+        (reset, "was closed while it was being made"),
+    ],
+    ids=["answer", "half-close", "close", "reset"],
+)
+@pytest.mark.parametrize("loop", [Late, LateUvloop])
+def test_what_a_server_does_before_the_handshake(
+    authority: Authority,
+    does: Callable[[asyncio.StreamWriter], None],
+    said: str,
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    reported: list[object] = []
+    writers: list[asyncio.StreamWriter] = []
+
+    def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        does(writer)
+
+    async def connect() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, each: reported.append(each))
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            with pytest.raises(ConnectFailed, match=f"^{address}: .*{said}"):
+                await get(f"https://{address}", tls_context(str(authority.file)))
+            for writer in writers:
+                writer.transport.abort()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(connect())
+    assert not reported
 
 
 @pytest.mark.parametrize(("text", "said"), [(None, "cannot be read"), ("", "has no certificate")])

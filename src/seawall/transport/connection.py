@@ -4,7 +4,6 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -278,8 +277,8 @@ class Connection(asyncio.Protocol):
         """
         self._transport = cast("asyncio.Transport", transport)
         self._raw = raw or self._transport
-        if self._pacer is not None and (open_socket := transport.get_extra_info("socket")):
-            self._descriptor = open_socket.fileno()
+        if self._pacer is not None:  # which has it read by itself
+            self._descriptor = transport.get_extra_info("socket").fileno()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -318,26 +317,37 @@ class Connection(asyncio.Protocol):
         """Read while reading is paused; see `PacedStream`.
 
         It takes two system calls less than resuming and pausing again. Reading is resumed where
-        nothing has arrived, or the end, and where the piece is not to be followed by a rest.
+        nothing has arrived, or the end, or more than is read at once, and where the piece is not
+        to be followed by a rest.
         """
         raw = self._raw
         if raw is None or raw.is_closing() or not self._paused:
             return
         self._paused = False  # unless the piece pauses it again
-        if self._take is not None:
-            self._read_paused(raw)
-        if not self._paused and not raw.is_closing():
-            raw.resume_reading()
+        more = self._take is not None and self._read_paused(raw) and self._take is not None
+        if more or not self._paused:
+            self._paused = True
+            self.read_on()
 
-    def _read_paused(self, raw: asyncio.Transport) -> None:
-        with suppress(OSError):  # nothing, or a failure that the transport will report
+    def _read_paused(self, raw: asyncio.Transport) -> bool:
+        """Whether there may be more."""
+        size, count = _READ_BYTES, 0
+        try:
             if raw is self._transport:
-                if data := os.read(self._descriptor, _READ_BYTES):
+                if data := os.read(self._descriptor, size):
+                    count = len(data)
                     self.data_received(data)
-                return
-            tls = cast("asyncio.BufferedProtocol", raw.get_protocol())
-            if count := os.readv(self._descriptor, [tls.get_buffer(_READ_BYTES)]):
-                tls.buffer_updated(count)
+            else:
+                tls = cast("asyncio.BufferedProtocol", raw.get_protocol())
+                buffer = cast("memoryview", tls.get_buffer(size))
+                size = len(buffer)
+                if count := os.readv(self._descriptor, [buffer]):
+                    tls.buffer_updated(count)
+        except BlockingIOError:
+            pass  # nothing has arrived
+        except OSError as error:  # is reported once: the transport would read the end instead
+            self._fail(ConnectionBroken(f"the upstream closed the connection: {error}"))
+        return count == size
 
     def read_on(self) -> None:
         """Read again, if reading is paused."""
@@ -359,7 +369,7 @@ class Connection(asyncio.Protocol):
         self._transport = self._raw = None
         if self._complete:
             self._error = self._error or ConnectionBroken("the upstream closed the connection")
-        elif self._head_done and self._until_close() and exc is None:
+        elif self._head_done and self._until_close() and exc is None and self._error is None:
             self._complete = True
             self._wake()
         else:

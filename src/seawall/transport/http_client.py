@@ -502,18 +502,36 @@ async def _secure(
 ) -> None:
     """Connect with TLS, in two steps: the connection reads from the transport below by itself.
 
-    What a peer sends before the handshake is not for the connection, and is dropped.
+    Between them uvloop reads what a peer sends, and its end, so that no handshake would notice.
+
+    Raises:
+        ConnectFailed: The peer spoke before the handshake.
+        OSError: There is no connection, or no TLS.
     """
     loop = asyncio.get_running_loop()
-    raw, _ = await loop.create_connection(asyncio.Protocol, host, origin.port)
+    raw, before = await loop.create_connection(_BeforeHandshake, host, origin.port)
     try:
+        if before.spoke:
+            raise ConnectFailed(f"{origin.host}:{origin.port}: it does not speak TLS at this port")
+        if raw.is_closing():
+            raise ConnectionResetError
         transport = await loop.start_tls(raw, connection, context, server_hostname=origin.host)
+        if transport is None or transport.get_extra_info("socket") is None:
+            raise ConnectionResetError  # lost as soon as it was made
+        connection.connection_made(transport, raw)
     except BaseException:
         raw.abort()
         raise
-    if transport is None:
-        raise ConnectFailed(f"{origin.host}:{origin.port} closed the connection")
-    connection.connection_made(transport, raw)
+
+
+class _BeforeHandshake(asyncio.Protocol):
+    """What a connection has until its handshake begins; a server of TLS says nothing then."""
+
+    spoke = False
+
+    def data_received(self, data: bytes) -> None:  # noqa: ARG002 - of no interest
+        """See asyncio.Protocol."""
+        self.spoke = True
 
 
 async def _public_address(origin: Origin) -> str:
