@@ -191,8 +191,8 @@ class ServerSettings(Struct, frozen=True, forbid_unknown_fields=True):
             reports that the server is not ready.
         drain_seconds: How long turns in flight may take to finish after that.
         flush_delay_seconds: The longest delay of text after a stream's first piece, so that it is
-            read and sent in fewer, larger pieces; more than 0.04 only while the event loop has no
-            time and turns wait for their start; 0 for no delay.
+            read and sent in fewer, larger pieces; more than 0.048 only while the event loop has
+            no time and turns wait for their start; 0 for no delay.
         frozen_seconds: With several workers, a worker whose event loop is blocked for so long is
             killed and replaced; 0 for never, and less than 2 counts as 2.
         access_log: Whether each request is logged.

@@ -19,7 +19,7 @@ from seawall.transport.pacing import ReadPacer
 from seawall.transport.tls import tls_context
 from tests.certificates import Authority
 
-PROMPT = 0.04
+PROMPT = 0.048
 
 
 class Work:

@@ -12,7 +12,7 @@ from seawall.timers import next_measurement
 
 __all__ = ["PacedStream", "ReadPacer"]
 
-_PROMPT_SECONDS = 0.04  # the delay while the loop keeps up with the turns
+_PROMPT_SECONDS = 0.048  # the delay while the loop keeps up with the turns
 _SATURATED = 0.97  # share of the time in which the loop has work, from which on it may not
 _WAITED_SECONDS = 0.5  # by a turn for its start, from which on it does not
 _STEP_SECONDS = 0.05  # of the delay in an overload, per window
@@ -42,7 +42,7 @@ class ReadPacer:
     """Delays the reading of streams, so that many pieces cost one wake-up.
 
     What a peer sends during a delay accumulates in the kernel and is read in one piece, and while
-    the event loop has time, all streams are read at the same times. The delay is 40 ms, except in
+    the event loop has time, all streams are read at the same times. The delay is 48 ms, except in
     an overload: while the loop always has work and turns still wait for their start, it grows,
     since first texts come before further ones. A stream whose pieces come further apart than the
     delay is not delayed, since nothing would accumulate.
