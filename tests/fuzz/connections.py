@@ -142,7 +142,8 @@ async def _run(segments: list[bytes]) -> Exchange:
     transport.protocol = protocol
     protocol.connection_made(transport)
     for segment in segments:
-        await _feed(protocol, transport, exchange, segment)
+        if not await _feed(protocol, transport, exchange, segment):
+            break
         if len(segments) < 200:
             await asyncio.sleep(0)
     await _settle(protocol, exchange)
@@ -184,8 +185,12 @@ def _application(exchange: Exchange) -> Any:
 
 async def _feed(
     protocol: HttpServerProtocol, transport: MemoryTransport, exchange: Exchange, segment: bytes
-) -> None:
-    """Feed a segment as an event loop does: within the buffer, and not while reading is paused."""
+) -> bool:
+    """Feed a segment as an event loop does: within the buffer, and not while reading is paused.
+
+    Returns:
+        Whether all of it was read; if not, nothing that follows is either.
+    """
     left = memoryview(segment)
     while left:
         for _ in range(_ROUNDS):
@@ -193,13 +198,14 @@ async def _feed(
                 break
             await asyncio.sleep(0)
         if not transport.reading or exchange.closed:
-            return
+            return False
         buffer = protocol.get_buffer(-1)
         size = min(len(buffer), len(left))
         buffer[:size] = left[:size]
         left = left[size:]
         protocol.buffer_updated(size)
         exchange.peak_buffered = max(exchange.peak_buffered, protocol._reader.buffered)
+    return True
 
 
 async def _settle(protocol: HttpServerProtocol, exchange: Exchange) -> None:

@@ -57,9 +57,12 @@ def test_no_check_fails(server: ServerProcess, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         cwd=tmp_path,
-        # No more: all variables are read for each request, to find proxies.
+        # No more: all variables are read for each request, to find proxies. What Hypothesis knows
+        # of Unicode is kept with that of other tests: it takes more than a second to find out.
         env={
             "PATH": os.environ["PATH"],
+            "HOME": str(tmp_path),
+            "HYPOTHESIS_STORAGE_DIRECTORY": str(ROOT / ".hypothesis"),
             "SCHEMATHESIS_HOOKS": _HOOKS,
             "PYTHONPATH": str(ROOT),
         },
