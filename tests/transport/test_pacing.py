@@ -150,6 +150,16 @@ async def test_the_delay_is_short_unless_turns_wait_for_their_start() -> None:
     await until(lambda: pacer.delay == PROMPT, pacer)
 
 
+async def test_the_delay_grows_where_pieces_are_far_apart() -> None:
+    work = Work()
+    pacer = ReadPacer(0.5, waited=lambda: 1.0, work=work)
+    work.change(1.0)
+    async with asyncio.timeout(10):
+        while pacer.delay < 0.2:
+            Stream(pacer).ask()  # the piece before is longer ago than any delay
+            await asyncio.sleep(0.005)
+
+
 async def test_the_delay_has_a_maximum() -> None:
     work = Work()
     pacer = ReadPacer(0.2, waited=lambda: 10.0, work=work)

@@ -90,11 +90,11 @@ class ReadPacer:
         now = self._reading_since
         if not now:
             now = time.monotonic()
+            if not self._measuring:  # also by pieces that are far apart: the delay may grow
+                self._start(now)
             last, stream.passed_at = stream.passed_at, now
             if now - last > self.delay:
                 return False
-            if not self._measuring:
-                self._start(now)
         stream.passed_at = now
         self._resting.append((now, stream))
         if not self._scheduled:
